@@ -1,0 +1,242 @@
+//! What netd asks of a driver: the calls, and the trait that a driver in Rust fills.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Call, Empty, EndpointId, IfName, MacAddr, Result,
+    endpoint::{Checked, Endpoint, NetnsId},
+    network::Network,
+};
+
+/// Asks who a driver is. The first call of every session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GetInfo {}
+
+impl Call for GetInfo {
+    const METHOD: &'static str = "driver.info";
+    type Reply = Info;
+}
+
+/// Who a driver is and what it takes part in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Info {
+    /// What networks name it by.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The protocol versions it speaks.
+    pub protocols: Vec<u32>,
+    /// What it takes part in.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+/// What a driver takes part in. All of it is `false` where a driver says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Capabilities {
+    /// Its endpoints have an interface of their own, with addresses from netd.
+    #[serde(default)]
+    pub addresses: bool,
+    /// Its networks have a link on the host that carries the gateway's address.
+    #[serde(default)]
+    pub gateway: bool,
+    /// It can publish ports.
+    #[serde(default)]
+    pub ports: bool,
+    /// Its sandboxes are the host's own namespace, and only that.
+    #[serde(default)]
+    pub host_netns: bool,
+}
+
+/// Makes a network's part of the host: its link, its address, its place in the firewall.
+/// One that is there already is brought to what is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NetworkUp {
+    /// The network.
+    pub network: Network,
+}
+
+impl Call for NetworkUp {
+    const METHOD: &'static str = "driver.network_up";
+    type Reply = NetworkState;
+}
+
+/// What a network looks like in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NetworkState {
+    /// The MTU that its endpoints get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+}
+
+/// Takes a network's part of the host away. One that is not there is a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NetworkDown {
+    /// The network.
+    pub network: Network,
+}
+
+impl Call for NetworkDown {
+    const METHOD: &'static str = "driver.network_down";
+    type Reply = Empty;
+}
+
+/// Makes an endpoint. Whatever fails, nothing of it is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AttachEndpoint {
+    /// Its network.
+    pub network: Network,
+    /// What is wanted.
+    pub endpoint: Endpoint,
+    /// A path to the sandbox's namespace, good for this call alone.
+    pub netns: String,
+}
+
+impl Call for AttachEndpoint {
+    const METHOD: &'static str = "driver.attach";
+    type Reply = Attached;
+}
+
+/// What an endpoint became.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Attached {
+    /// The namespace it is in.
+    pub netns: NetnsId,
+    /// The interface in the container, where it got one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
+}
+
+/// An interface of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Interface {
+    /// Its name.
+    pub name: IfName,
+    /// Its index there.
+    pub index: u32,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its MTU.
+    pub mtu: u32,
+    /// The index of its other end on the host, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_index: Option<u32>,
+}
+
+/// Takes an endpoint away. What is not there is a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DetachEndpoint {
+    /// Its network.
+    pub network: Network,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+impl Call for DetachEndpoint {
+    const METHOD: &'static str = "driver.detach";
+    type Reply = Empty;
+}
+
+/// Compares an endpoint with the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CheckAttached {
+    /// Its network.
+    pub network: Network,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+impl Call for CheckAttached {
+    const METHOD: &'static str = "driver.check";
+    type Reply = Checked;
+}
+
+/// Shows the steps that would make an endpoint and what the kernel has of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PlanEndpoint {
+    /// Its network.
+    pub network: Network,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+impl Call for PlanEndpoint {
+    const METHOD: &'static str = "driver.plan";
+    type Reply = Plan;
+}
+
+/// A driver's plan and what it sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Plan {
+    /// The steps from nothing to the endpoint, each one line for people.
+    pub steps: Vec<String>,
+    /// What the kernel has, in the driver's own words.
+    pub observed: Value,
+}
+
+/// Everything that the driver's part of the kernel should hold: makes it so.
+/// What is netd's own and not here is taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sync {
+    /// All networks of this driver.
+    pub networks: Vec<Network>,
+    /// All endpoints on them.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Call for Sync {
+    const METHOD: &'static str = "driver.sync";
+    type Reply = Synced;
+}
+
+/// What a sync found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Synced {
+    /// One sentence for each thing that was put right.
+    pub repaired: Vec<String>,
+    /// Endpoints that cannot be put right, since their link or namespace is gone.
+    pub missing: Vec<EndpointId>,
+}
+
+/// A driver. It stores nothing, allocates nothing, and is told everything it needs.
+pub trait Driver {
+    /// Who it is.
+    fn info(&self) -> Info;
+
+    /// As [`NetworkUp`].
+    fn network_up(&mut self, network: &Network) -> Result<NetworkState>;
+
+    /// As [`NetworkDown`].
+    fn network_down(&mut self, network: &Network) -> Result<()>;
+
+    /// As [`AttachEndpoint`].
+    fn attach(&mut self, network: &Network, endpoint: &Endpoint, netns: &str) -> Result<Attached>;
+
+    /// As [`DetachEndpoint`].
+    fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()>;
+
+    /// As [`CheckAttached`].
+    fn check(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Checked>;
+
+    /// As [`PlanEndpoint`].
+    fn plan(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Plan>;
+
+    /// As [`Sync`].
+    fn sync(&mut self, desired: &Sync) -> Result<Synced>;
+}

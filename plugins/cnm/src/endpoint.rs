@@ -1,0 +1,435 @@
+//! Endpoints: one sandbox on one network, under one interface name.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::{Call, ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId};
+
+/// One sandbox on one network, as it is stored, shown and handed to a driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Endpoint {
+    /// Its identifier.
+    pub id: EndpointId,
+    /// The network it is on.
+    pub network: NetworkId,
+    /// That network's name.
+    pub network_name: Name,
+    /// Whose it is.
+    pub container: Container,
+    /// The interface in the container; with network and container it is the endpoint's key.
+    pub ifname: IfName,
+    /// How far it has come.
+    pub state: State,
+    /// Its link-layer address, where it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Its addresses, each with its subnet's prefix length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub addresses: Vec<IpNetwork>,
+    /// Its default routes, at most one of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
+    /// What its default routes cost beside those of the sandbox's other endpoints.
+    #[serde(default)]
+    pub metric: u32,
+    /// Where the container is to ask for names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// What else it is called on this network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Name>,
+    /// Its ports that the host answers for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Which namespace it is in, once its driver has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<NetnsId>,
+    /// The link's MTU, once it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The driver's options.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The user's own labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// When it was made, as RFC 3339 in UTC with nanoseconds.
+    pub created: String,
+    /// The key of the request that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Whose an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Container {
+    /// What its runtime calls it.
+    pub id: ContainerId,
+    /// What people call it; a name in DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// What it calls itself; a name in DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Name>,
+    /// A process whose end is the container's, where the namespace cannot tell (the host's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+impl Container {
+    /// A container that is known by nothing but an id.
+    pub fn new(id: ContainerId) -> Self {
+        Self { id, name: None, hostname: None, pid: None }
+    }
+
+    /// What to call it in a sentence.
+    pub fn label(&self) -> &str {
+        self.name.as_ref().map_or_else(|| self.id.short(), Name::as_str)
+    }
+}
+
+/// How far an endpoint has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Written down before the kernel is touched; undone if found after a crash.
+    Attaching,
+    /// In place.
+    Attached,
+}
+
+/// A network namespace, by what is never used twice while the host runs, and by what its death
+/// is announced under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NetnsId {
+    /// `SO_NETNS_COOKIE` (socket(7)): unique until the host restarts.
+    pub cookie: u64,
+    /// The id that netd's own namespace knows it by (`RTM_NEWNSID`); absent for its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsid: Option<i32>,
+}
+
+/// The protocols whose ports can be published.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Transmission Control Protocol.
+    #[default]
+    Tcp,
+    /// User Datagram Protocol.
+    Udp,
+}
+
+impl Protocol {
+    /// Its number in an IP header.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            _ => Err(Error::invalid(format_args!(
+                "invalid protocol {text:?}: it should be tcp or udp"
+            ))),
+        }
+    }
+}
+
+/// A port of a container that the host answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Port {
+    /// The protocol; tcp unless told.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The host's address; all of them unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<IpAddr>,
+    /// The host's port; 0 asks for one that is free.
+    #[serde(default)]
+    pub host_port: u16,
+    /// The container's port.
+    pub container_port: u16,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        write!(f, "{}->{}/{}", self.host_port, self.container_port, self.protocol)
+    }
+}
+
+/// As on a command line: `[host_ip:]host_port:container_port[/protocol]`, or `container_port`.
+impl FromStr for Port {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = || {
+            Error::invalid(format_args!(
+                "invalid port {text:?}: it should be [HOST_IP:]HOST_PORT:CONTAINER_PORT[/PROTOCOL]"
+            ))
+        };
+        let (ports, protocol) = match text.rsplit_once('/') {
+            Some((ports, protocol)) => (ports, protocol.parse()?),
+            None => (text, Protocol::Tcp),
+        };
+        let number = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+        let (host, container) = match ports.rsplit_once(':') {
+            Some((host, container)) => (host, number(container)?),
+            None => ("0", number(ports)?),
+        };
+        let (ip, host_port) = match host.rsplit_once(':') {
+            Some((ip, port)) => {
+                let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+                (Some(ip.parse().map_err(|_| invalid())?), port)
+            }
+            None => (None, host),
+        };
+        let host_port = if host_port.is_empty() { 0 } else { number(host_port)? };
+        if container == 0 {
+            return Err(invalid());
+        }
+        Ok(Self { protocol, host_ip: ip, host_port, container_port: container })
+    }
+}
+
+/// How a request names a namespace: `"fd"` for the next descriptor that came with the bytes
+/// (`SCM_RIGHTS`), otherwise an absolute path that netd can open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(from = "String", into = "String")]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
+pub enum Netns {
+    /// A descriptor, in the order in which they came.
+    Fd,
+    /// A path.
+    Path(String),
+}
+
+impl From<String> for Netns {
+    fn from(text: String) -> Self {
+        if text == "fd" { Self::Fd } else { Self::Path(text) }
+    }
+}
+
+impl From<Netns> for String {
+    fn from(netns: Netns) -> Self {
+        match netns {
+            Netns::Fd => "fd".into(),
+            Netns::Path(path) => path,
+        }
+    }
+}
+
+/// Puts a sandbox on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Attach {
+    /// The network's id, its name, or the beginning of its id.
+    pub network: String,
+    /// Whose namespace it is.
+    pub container: Container,
+    /// The namespace; not needed when the sandbox is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<Netns>,
+    /// The interface's name; the first free `ethN` unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<IfName>,
+    /// Addresses it must have, at most one of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// A link-layer address it must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// What else it is called on this network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Name>,
+    /// Its ports that the host is to answer for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Whether the container of this name is to have the address it had before.
+    #[serde(default)]
+    pub sticky: bool,
+    /// The driver's options.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The user's own labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Attach {
+    /// An attach of which everything else is chosen.
+    pub fn new(network: &str, container: Container, netns: Option<Netns>) -> Self {
+        Self {
+            network: network.to_owned(),
+            container,
+            netns,
+            ifname: None,
+            addresses: Vec::new(),
+            mac: None,
+            aliases: Vec::new(),
+            ports: Vec::new(),
+            sticky: false,
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl Call for Attach {
+    const METHOD: &'static str = "endpoint.attach";
+    type Reply = Endpoint;
+}
+
+/// Takes a sandbox off a network. What is not there is already taken off: always a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Detach {
+    /// The network's id, its name, or the beginning of its id; all of them unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// The container's id or name.
+    pub container: String,
+    /// The interface's name; all of them unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<IfName>,
+}
+
+impl Call for Detach {
+    const METHOD: &'static str = "endpoint.detach";
+    type Reply = Detached;
+}
+
+/// What a detach took off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Detached {
+    /// The endpoints that were; none when there was nothing to do.
+    pub endpoints: Vec<EndpointId>,
+}
+
+/// Compares an endpoint with the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CheckEndpoint {
+    /// The endpoint's id, or the beginning of it.
+    pub endpoint: String,
+}
+
+impl Call for CheckEndpoint {
+    const METHOD: &'static str = "endpoint.check";
+    type Reply = Checked;
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Checked {
+    /// One sentence for each thing that is not as it should be.
+    pub differences: Vec<String>,
+}
+
+/// Shows endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListEndpoints {
+    /// Only those on this network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Only those of this container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+impl Call for ListEndpoints {
+    const METHOD: &'static str = "endpoint.list";
+    type Reply = Endpoints;
+}
+
+/// Endpoints, sorted by network, container and interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Endpoints {
+    /// Each of them.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Shows one endpoint and, when asked, what its driver would do and what it sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InspectEndpoint {
+    /// The endpoint's id, or the beginning of it.
+    pub endpoint: String,
+    /// Whether to ask the driver.
+    #[serde(default)]
+    pub plan: bool,
+}
+
+impl Call for InspectEndpoint {
+    const METHOD: &'static str = "endpoint.inspect";
+    type Reply = EndpointDetail;
+}
+
+/// An endpoint and, when asked, what its driver says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EndpointDetail {
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// What its driver would do and what it sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<crate::driver::Plan>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_reads_as_on_dockers_command_line() {
+        let port = |text: &str| text.parse::<Port>().map(|p| p.to_string());
+        assert_eq!(port("8080:80").as_deref(), Ok("8080->80/tcp"));
+        assert_eq!(port("53:5353/udp").as_deref(), Ok("53->5353/udp"));
+        assert_eq!(port("127.0.0.1:8080:80").as_deref(), Ok("127.0.0.1:8080->80/tcp"));
+        assert_eq!(port("[::1]:8080:80").as_deref(), Ok("[::1]:8080->80/tcp"));
+        assert_eq!(port("80").as_deref(), Ok("0->80/tcp"));
+        assert_eq!(port("127.0.0.1::80").as_deref(), Ok("127.0.0.1:0->80/tcp"));
+        for bad in ["", "0", "80:", "80:0", "x:80", "70000:80", "80:80/icmp", "1.2.3:80:80"] {
+            assert!(port(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The list of all methods, for those who go through all of them.
+
+/// Calls `$each!` once for every method with its parameters' type.
+#[macro_export]
+macro_rules! for_each_call {
+    ($each:ident) => {
+        $each! {
+            $crate::system::GetVersion,
+            $crate::system::GetStatus,
+            $crate::system::Reconcile,
+            $crate::system::CollectGarbage,
+            $crate::network::CreateNetwork,
+            $crate::network::ListNetworks,
+            $crate::network::InspectNetwork,
+            $crate::network::RemoveNetwork,
+            $crate::network::PruneNetworks,
+            $crate::endpoint::Attach,
+            $crate::endpoint::Detach,
+            $crate::endpoint::CheckEndpoint,
+            $crate::endpoint::ListEndpoints,
+            $crate::endpoint::InspectEndpoint,
+            $crate::sandbox::CreateSandbox,
+            $crate::sandbox::ListSandboxes,
+            $crate::sandbox::RemoveSandbox,
+            $crate::ipam::ListPools,
+            $crate::events::Subscribe,
+            $crate::driver::GetInfo,
+            $crate::driver::NetworkUp,
+            $crate::driver::NetworkDown,
+            $crate::driver::AttachEndpoint,
+            $crate::driver::DetachEndpoint,
+            $crate::driver::CheckAttached,
+            $crate::driver::PlanEndpoint,
+            $crate::driver::Sync,
+        }
+    };
+}

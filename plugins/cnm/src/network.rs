@@ -1,0 +1,206 @@
+//! Networks: what they are, and the calls that make, show and remove them.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::{Call, Empty, IfName, Name, NetworkId, endpoint::Endpoint};
+
+/// A network, as it is stored, shown and handed to its driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Network {
+    /// Its identifier.
+    pub id: NetworkId,
+    /// Its name, unique on this host.
+    pub name: Name,
+    /// The driver that serves it: `bridge` is the executable `netd-bridge`.
+    pub driver: String,
+    /// When it was made, as RFC 3339 in UTC with nanoseconds.
+    pub created: String,
+    /// Its addresses, at most one subnet of each family; none where the driver needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<Subnet>,
+    /// No way in or out but for its own members.
+    #[serde(default)]
+    pub internal: bool,
+    /// One of the three that always exist.
+    #[serde(default)]
+    pub predefined: bool,
+    /// The name of its link on the host, where its driver has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<IfName>,
+    /// The MTU it was given; otherwise the driver takes the uplink's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The driver's options.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The user's own labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The key of the request that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+impl Network {
+    /// Whether it has addresses of the family of `address`.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.subnet.contains(address))
+    }
+}
+
+/// The addresses of one family on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Subnet {
+    /// All of them.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub subnet: IpNetwork,
+    /// Those that are given out by themselves; all unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub range: Option<IpNetwork>,
+    /// The way out; on a bridge the bridge's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Addresses that others have, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aux: BTreeMap<String, IpAddr>,
+    /// Addresses that are never given out by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub exclude: Vec<IpNetwork>,
+}
+
+impl Subnet {
+    /// A subnet of which everything else is chosen.
+    pub fn new(subnet: IpNetwork) -> Self {
+        Self { subnet, range: None, gateway: None, aux: BTreeMap::new(), exclude: Vec::new() }
+    }
+}
+
+/// Makes a network. What is not said is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CreateNetwork {
+    /// Its name.
+    pub name: String,
+    /// Its driver; `bridge` unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Its addresses; a family that is wanted and not given here is chosen from the default pools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<Subnet>,
+    /// Whether it has IPv4; yes unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<bool>,
+    /// Whether it has IPv6; only with an IPv6 subnet unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<bool>,
+    /// No way in or out but for its own members.
+    #[serde(default)]
+    pub internal: bool,
+    /// The driver's options.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The user's own labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl CreateNetwork {
+    /// A network of which everything but the name is chosen.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+}
+
+impl Call for CreateNetwork {
+    const METHOD: &'static str = "network.create";
+    type Reply = Network;
+}
+
+/// Shows the networks that match every given filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListNetworks {
+    /// By key: `name` and `id` (a part of it), `driver` (all of it), `label` (`k` or `k=v`),
+    /// `type` (`builtin` or `custom`), `dangling` (`true` or `false`), `scope` (`local`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, Vec<String>>,
+}
+
+impl Call for ListNetworks {
+    const METHOD: &'static str = "network.list";
+    type Reply = Networks;
+}
+
+/// Networks, sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Networks {
+    /// Each of them.
+    pub networks: Vec<Network>,
+}
+
+/// Shows one network and who is on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InspectNetwork {
+    /// Its id, its name, or the beginning of its id.
+    pub network: String,
+}
+
+impl Call for InspectNetwork {
+    const METHOD: &'static str = "network.inspect";
+    type Reply = NetworkDetail;
+}
+
+/// A network and who is on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NetworkDetail {
+    /// The network.
+    #[serde(flatten)]
+    pub network: Network,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Removes a network that nobody is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RemoveNetwork {
+    /// Its id, its name, or the beginning of its id.
+    pub network: String,
+}
+
+impl Call for RemoveNetwork {
+    const METHOD: &'static str = "network.remove";
+    type Reply = Empty;
+}
+
+/// Removes all networks that nobody is on, but for the predefined.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PruneNetworks {
+    /// As in `network.list`; here `label`, `label!` and `until` (RFC 3339, made before then).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, Vec<String>>,
+}
+
+impl Call for PruneNetworks {
+    const METHOD: &'static str = "network.prune";
+    type Reply = Pruned;
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Pruned {
+    /// The names of the networks.
+    pub removed: Vec<Name>,
+}

@@ -1,0 +1,127 @@
+//! The main of a driver's executable: one binary with two ends.
+//!
+//! What begins with `driver.` comes from netd and is done here; everything else comes from a
+//! runtime and is handed to netd, so that whoever executes a plugin speaks to the one daemon.
+
+use std::{
+    io::{self, Read, Write},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+mod front;
+
+use crate::{
+    Call, Empty, Error, Incoming, Reply, Result,
+    driver::{
+        AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, NetworkDown, NetworkUp,
+        PlanEndpoint, Sync,
+    },
+    frame::Lines,
+    message::{self, Batch},
+};
+use front::Front;
+
+/// Answers the requests on standard input until it ends. The exit code is that of the last
+/// request's error kind (`docs/protocol.md`), 0 when it succeeded.
+pub fn main(driver: impl Driver) -> ExitCode {
+    match serve(driver, io::stdin().lock(), io::stdout().lock()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("cannot read requests or write answers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// As [`main`], on any input and output; gives the exit code.
+pub fn serve(mut driver: impl Driver, input: impl Read, mut output: impl Write) -> io::Result<u8> {
+    let mut lines = Lines::new(input);
+    let mut front = Front::from_environment();
+    let mut code = 0;
+    while let Some(line) = lines.next_line()? {
+        let split = line.and_then(Incoming::split);
+        let answer = match split {
+            Err(error) => {
+                code = error.kind.exit_code();
+                Some(Reply::<Empty>::new(None, Err(error)).to_text())
+            }
+            Ok(Batch::One(text)) => one(&mut driver, &mut front, text, &mut code),
+            Ok(Batch::Many(texts)) => {
+                let answers: Vec<_> = texts
+                    .into_iter()
+                    .filter_map(|text| one(&mut driver, &mut front, text, &mut code))
+                    .collect();
+                (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
+            }
+        };
+        if let Some(mut answer) = answer {
+            answer.push('\n');
+            output.write_all(answer.as_bytes())?;
+            output.flush()?;
+        }
+    }
+    Ok(code)
+}
+
+/// The answer to one document, unless it is a notification.
+fn one(driver: &mut impl Driver, front: &mut Front, text: &str, code: &mut u8) -> Option<String> {
+    let (id, outcome) = match Incoming::parse(text) {
+        Err(error) => (None, Err(error)),
+        Ok(request) => {
+            let id = request.id.clone();
+            let outcome = if request.method.starts_with("driver.") {
+                dispatch(driver, &request)
+            } else {
+                front.forward(text, &request)
+            };
+            id.as_ref()?;
+            (id, outcome)
+        }
+    };
+    *code = outcome.as_ref().err().map_or(0, |error| error.kind.exit_code());
+    Some(Reply::new(id, outcome).to_text())
+}
+
+fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawValue>> {
+    match request.method.as_ref() {
+        GetInfo::METHOD => raw(&driver.info()),
+        NetworkUp::METHOD => raw(&driver.network_up(&request.params::<NetworkUp>()?.network)?),
+        NetworkDown::METHOD => {
+            driver.network_down(&request.params::<NetworkDown>()?.network)?;
+            raw(&Empty {})
+        }
+        AttachEndpoint::METHOD => {
+            let AttachEndpoint { network, endpoint, netns } = request.params()?;
+            raw(&driver.attach(&network, &endpoint, &netns)?)
+        }
+        DetachEndpoint::METHOD => {
+            let DetachEndpoint { network, endpoint } = request.params()?;
+            driver.detach(&network, &endpoint)?;
+            raw(&Empty {})
+        }
+        CheckAttached::METHOD => {
+            let CheckAttached { network, endpoint } = request.params()?;
+            raw(&driver.check(&network, &endpoint)?)
+        }
+        PlanEndpoint::METHOD => {
+            let PlanEndpoint { network, endpoint } = request.params()?;
+            raw(&driver.plan(&network, &endpoint)?)
+        }
+        Sync::METHOD => raw(&driver.sync(&request.params::<Sync>()?)?),
+        method => Err(Error::unsupported(format_args!(
+            "the driver {} has no method {method}",
+            driver.info().name
+        ))
+        .with("method", method)),
+    }
+}
+
+fn raw(reply: &impl Serialize) -> Result<Box<RawValue>> {
+    RawValue::from_string(message::line(reply)).map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The front: what a runtime says, handed to netd, with the namespace as a descriptor.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Write,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde_json::value::RawValue;
+
+use crate::{
+    Call, DEFAULT_SOCKET, Error, Incoming, Kind, Reply, Request, RequestId, Result,
+    client::{Client, With},
+    endpoint::{Attach, Detach, Detached, Netns},
+    events::Subscribe,
+    fault,
+};
+
+/// Where requests are handed on to.
+#[derive(Debug)]
+pub(super) struct Front {
+    socket: PathBuf,
+    client: Option<Client>,
+}
+
+impl Front {
+    /// netd's socket is `NETD_SOCKET`, or the default.
+    pub(super) fn from_environment() -> Self {
+        let socket = env::var_os("NETD_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), Into::into);
+        Self { socket, client: None }
+    }
+
+    /// What netd answers to `request`, which stands in `text`.
+    pub(super) fn forward(&mut self, text: &str, request: &Incoming<'_>) -> Result<Box<RawValue>> {
+        match request.method.as_ref() {
+            Attach::METHOD => self.attach(request),
+            Detach::METHOD => self.detach(text, request),
+            Subscribe::METHOD => Err(Error::unsupported(
+                "a plugin cannot follow events: subscribe at netd's own socket",
+            )),
+            _ => self.hand_on(text),
+        }
+    }
+
+    /// Opens the namespace here, since its path may mean nothing where netd runs.
+    fn attach(&mut self, request: &Incoming<'_>) -> Result<Box<RawValue>> {
+        let mut params: Attach = request.params()?;
+        let netns = match &params.netns {
+            Some(Netns::Path(path)) => {
+                let file = File::open(path).map_err(|error| {
+                    Error::not_found(format_args!("cannot open network namespace {path}: {error}"))
+                        .with("netns", path.as_str())
+                })?;
+                params.netns = Some(Netns::Fd);
+                Some(file)
+            }
+            Some(Netns::Fd) => {
+                return Err(Error::invalid(
+                    "a plugin takes no descriptors: name the network namespace by its path",
+                ));
+            }
+            None => None,
+        };
+        let fds: Vec<_> = netns.iter().map(AsFd::as_fd).collect();
+        fault::point("front.attach.before-call");
+        let mut outgoing =
+            Request::new(request.id.clone().unwrap_or(RequestId::Number(0)), &params);
+        outgoing.deadline_ms = request.deadline_ms;
+        outgoing.idempotency_key = request.idempotency_key.as_deref();
+        let line = outgoing.to_line();
+        let answer = self.connected()?.exchange(&line, &fds);
+        let outcome = self.read(answer);
+        fault::point("front.attach.before-answer");
+        outcome
+    }
+
+    /// A detach always succeeds: when netd is not there it is written down for its next start.
+    fn detach(&mut self, text: &str, request: &Incoming<'_>) -> Result<Box<RawValue>> {
+        let params: Detach = request.params()?;
+        fault::point("front.detach.before-call");
+        let outcome = match self.hand_on(text) {
+            Err(error) if error.kind == Kind::Unavailable => {
+                let spool = self.socket.with_file_name("spool");
+                spool_detach(&spool, &params).map_err(|io| {
+                    Error::unavailable(format_args!(
+                        "{error}; and the detach cannot be kept in {}: {io}",
+                        spool.display()
+                    ))
+                })?;
+                super::raw(&Detached::default())
+            }
+            outcome => outcome,
+        };
+        fault::point("front.detach.before-answer");
+        outcome
+    }
+
+    fn hand_on(&mut self, text: &str) -> Result<Box<RawValue>> {
+        // A document may come over several lines of a batch's text; netd wants it on one.
+        let line = format!("{}\n", text.replace(['\n', '\r'], " "));
+        let answer = self.connected()?.exchange(&line, With::default().fds);
+        self.read(answer)
+    }
+
+    fn connected(&mut self) -> Result<&mut Client> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect(&self.socket)?,
+        };
+        Ok(self.client.insert(client))
+    }
+
+    fn read(&mut self, answer: Result<String>) -> Result<Box<RawValue>> {
+        // A connection that failed once is not used again.
+        let answer = answer.inspect_err(|_| self.client = None)?;
+        let reply: Reply<Box<RawValue>> = serde_json::from_str(&answer).map_err(|error| {
+            Error::internal(format_args!("netd's answer is not understood: {error}"))
+        })?;
+        reply.outcome()
+    }
+}
+
+/// Keeps a detach for netd's next start: a file that appears whole or not at all.
+fn spool_detach(spool: &Path, params: &Detach) -> std::io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    fs::create_dir_all(spool)?;
+    let name = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let unfinished = spool.join(format!(".{name}"));
+    let mut file = File::create(&unfinished)?;
+    file.write_all(crate::message::line(params).as_bytes())?;
+    fs::rename(&unfinished, spool.join(format!("{name}.json")))
+}
