@@ -1,1 +1,47 @@
-//! x
+//! Names on container networks: who is called what, and what to tell a container that asks.
+//!
+//! The crate is four layers, each ignorant of the next one's business:
+//!
+//! 1. [`Names`] holds who is called what on which network, as an immutable [`Snapshot`] that a
+//!    change replaces. A change costs O(log n) however many names there are.
+//! 2. [`answer`](answer()) decides about one packet: pure, bytes in and an [`Outcome`] out.
+//! 3. [`Server`] owns the sockets and one thread.
+//! 4. Forwarding relays what is not ours to other servers, in bounded time.
+//!
+//! ```
+//! use dns::{Asker, Member, Names, Outcome, Transport, Zone};
+//!
+//! let names = Names::new();
+//! names.network_up("n1", Zone { name: "app".into(), ..Zone::default() });
+//! names.publish("n1", Member {
+//!     endpoint: "e1".into(),
+//!     container: "c1".into(),
+//!     names: vec!["web".into()],
+//!     addresses: vec!["10.0.0.2".parse().unwrap()],
+//! });
+//!
+//! // id 7, recursion desired, one question: web. A IN
+//! let query = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
+//! let asker = Asker { listener: "n1".into(), source: "10.0.0.2".parse().unwrap() };
+//! let Outcome::Reply(reply) = dns::answer(&names.load(), &asker, query, Transport::Udp, 0) else {
+//!     unreachable!("the name is ours");
+//! };
+//! assert!(reply.ends_with(&[10, 0, 0, 2]));
+//! ```
+
+mod answer;
+mod error;
+mod forward;
+mod names;
+mod question;
+mod reply;
+mod reverse;
+mod server;
+mod upstreams;
+mod view;
+
+pub use answer::{Asker, Outcome, Transport, answer};
+pub use error::Error;
+pub use names::{DEFAULT_DOMAIN, Member, Names, NetworkKey, Snapshot, Zone};
+pub use server::{Counters, Options, Server};
+pub use upstreams::Upstreams;

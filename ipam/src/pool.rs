@@ -161,7 +161,6 @@ impl Pool {
         let leased = self.leased.remove(&number);
         if leased && self.layout.automatic().contains(number) {
             self.rest(number, now);
-            self.advance(now);
         }
         leased
     }
@@ -180,7 +179,8 @@ impl Pool {
     }
 
     /// Puts back what [`sticky`](Self::sticky) gave, in place of what the owner has now; no change
-    /// if it is there. The order of this and [`restore`](Self::restore) does not matter.
+    /// if it is there. The order of this and [`restore`](Self::restore) does not matter. A free
+    /// address counts as released at `Moment(0)`.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
@@ -252,8 +252,7 @@ impl Pool {
 
     /// Lays an address that nobody leases any more where it has to wait.
     fn rest(&mut self, number: u128, released: Moment) {
-        let place =
-            if self.sticky.claimed(number) { &mut self.kept } else { &mut self.waiting };
+        let place = if self.sticky.claimed(number) { &mut self.kept } else { &mut self.waiting };
         place.insert(number, released);
     }
 

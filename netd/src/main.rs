@@ -1,2 +1,94 @@
-//! Being written.
-fn main() {}
+//! The container networking daemon. See `ARCHITECTURE.md` for how its parts meet.
+
+mod attach;
+mod clock;
+mod config;
+mod detach;
+mod drivers;
+mod host;
+mod metrics;
+mod names;
+mod netd;
+mod networks;
+mod notify;
+mod pools;
+mod processes;
+mod reconcile;
+mod registry;
+mod sandboxes;
+mod server;
+mod store;
+
+use std::{process::ExitCode, rc::Rc};
+
+use clap::Parser;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
+
+use config::{Arguments, Config};
+use netd::Netd;
+
+fn main() -> ExitCode {
+    let config = match Config::load(Arguments::parse()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error),
+    };
+    let filter = tracing_subscriber::filter::LevelFilter::from_level(config.log_level);
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_writer(std::io::stderr)
+        .with_max_level(filter)
+        .init();
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match LocalSet::new().block_on(&runtime, run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref()),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("netd: {error}");
+    ExitCode::FAILURE
+}
+
+/// From the stores to a daemon that answers, until it is asked to end.
+async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stores = store::Stores::open(&config.state_dir, &config.run_dir)?;
+    let listener = match notify::listener()? {
+        Some(listener) => listener,
+        None => server::listen(&config.run_dir.join("netd.sock"))?,
+    };
+    let resolver = names::Resolver::start(&config)?;
+    let (host, deaths) = host::Host::open()?;
+    let metrics_socket = config.run_dir.join("metrics.sock");
+    let netd = Netd::new(config, stores, resolver, host);
+    netd.remember(netd.stores.load()?)?;
+    tokio::task::spawn_local(Netd::follow_deaths(Rc::downgrade(&netd), deaths));
+    netd.bring_up().await;
+    let scrapes = netd.clone();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = scrapes.serve_metrics(&metrics_socket).await {
+            tracing::error!(%error, "no metrics at {}", metrics_socket.display());
+        }
+    });
+    tokio::task::spawn_local(netd.clone().serve(listener));
+    notify::ready()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending; networks and endpoints stay as they are");
+    notify::stopping()?;
+    Ok(())
+}

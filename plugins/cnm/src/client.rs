@@ -12,7 +12,10 @@ use std::{
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use crate::{Call, Error, Kind, Reply, Request, Result, frame::Lines};
+use crate::{
+    Call, Error, Kind, Reply, Request, Result,
+    frame::{Lines, MAX_TRUSTED_LINE},
+};
 
 /// A connection to netd.
 #[derive(Debug)]
@@ -56,7 +59,12 @@ impl Client {
             .with("socket", path.display().to_string())
         })?;
         let reader = stream.try_clone().map_err(|error| lost(path, &error))?;
-        Ok(Self { path: path.to_owned(), lines: Lines::new(reader), stream, next_id: 1 })
+        Ok(Self {
+            path: path.to_owned(),
+            lines: Lines::with_limit(reader, MAX_TRUSTED_LINE),
+            stream,
+            next_id: 1,
+        })
     }
 
     /// Calls a method and waits for its answer.
@@ -85,6 +93,11 @@ impl Client {
     pub fn exchange(&mut self, line: &str, fds: &[BorrowedFd<'_>]) -> Result<String> {
         self.send(line, fds).map_err(|error| lost(&self.path, &error))?;
         self.next_line()
+    }
+
+    /// Sends a line that nobody answers.
+    pub fn notify(&mut self, line: &str, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(line, fds).map_err(|error| lost(&self.path, &error))
     }
 
     /// The next line from netd, such as an event.

@@ -7,6 +7,10 @@ use crate::{Error, Result};
 /// The longest line that is read, in bytes without its newline: 1 MiB.
 pub const MAX_LINE: usize = 1 << 20;
 
+/// The longest line between netd and those it trusts, in bytes: a sync tells a driver everything,
+/// and a reply may list it. 256 MiB.
+pub const MAX_TRUSTED_LINE: usize = 256 << 20;
+
 /// The error of a line that is too long.
 pub fn too_long() -> Error {
     Error::request(format_args!("the message is longer than {MAX_LINE} bytes"))
@@ -23,12 +27,18 @@ pub fn not_text() -> Error {
 pub struct Lines<R> {
     input: BufReader<R>,
     line: Vec<u8>,
+    limit: usize,
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of `input`.
+    /// Lines of `input`, each at most [`MAX_LINE`].
     pub fn new(input: R) -> Self {
-        Self { input: BufReader::with_capacity(16 << 10, input), line: Vec::new() }
+        Self::with_limit(input, MAX_LINE)
+    }
+
+    /// Lines of `input`, each at most `limit` bytes.
+    pub fn with_limit(input: R, limit: usize) -> Self {
+        Self { input: BufReader::with_capacity(16 << 10, input), line: Vec::new(), limit }
     }
 
     /// The input itself, for its options.
@@ -55,7 +65,7 @@ impl<R: Read> Lines<R> {
                     None => (read, read.len()),
                 };
                 whole = used > part.len();
-                if self.line.len() + part.len() > MAX_LINE {
+                if self.line.len() + part.len() > self.limit {
                     dropped = true;
                 } else {
                     self.line.extend_from_slice(part);

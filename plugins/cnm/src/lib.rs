@@ -32,7 +32,7 @@ pub mod system;
 
 pub use error::{Error, Kind, Result};
 pub use id::{EndpointId, InvalidId, NetworkId};
-pub use message::{Call, Empty, Incoming, Reply, Request, RequestId};
+pub use message::{Batch, Call, Empty, Incoming, Reply, Request, RequestId};
 pub use name::{ContainerId, IfName, InvalidMac, InvalidName, MacAddr, Name};
 
 /// The version of the protocol that these types speak.

@@ -19,7 +19,7 @@ use crate::{
         AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, NetworkDown, NetworkUp,
         PlanEndpoint, Sync,
     },
-    frame::Lines,
+    frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
 };
 use front::Front;
@@ -38,7 +38,7 @@ pub fn main(driver: impl Driver) -> ExitCode {
 
 /// As [`main`], on any input and output; gives the exit code.
 pub fn serve(mut driver: impl Driver, input: impl Read, mut output: impl Write) -> io::Result<u8> {
-    let mut lines = Lines::new(input);
+    let mut lines = Lines::with_limit(input, MAX_TRUSTED_LINE);
     let mut front = Front::from_environment();
     let mut code = 0;
     while let Some(line) = lines.next_line()? {
@@ -74,6 +74,8 @@ fn one(driver: &mut impl Driver, front: &mut Front, text: &str, code: &mut u8) -
             let id = request.id.clone();
             let outcome = if request.method.starts_with("driver.") {
                 dispatch(driver, &request)
+            } else if text.len() > MAX_LINE {
+                Err(frame::too_long())
             } else {
                 front.forward(text, &request)
             };

@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, File},
     io::Write,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
@@ -13,8 +13,8 @@ use std::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Call, DEFAULT_SOCKET, Error, Incoming, Kind, Reply, Request, RequestId, Result,
-    client::{Client, With},
+    Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Request, RequestId, Result,
+    client::Client,
     endpoint::{Attach, Detach, Detached, Netns},
     events::Subscribe,
     fault,
@@ -42,7 +42,7 @@ impl Front {
             Subscribe::METHOD => Err(Error::unsupported(
                 "a plugin cannot follow events: subscribe at netd's own socket",
             )),
-            _ => self.hand_on(text),
+            _ => self.hand_on(text, request),
         }
     }
 
@@ -72,8 +72,7 @@ impl Front {
         outgoing.deadline_ms = request.deadline_ms;
         outgoing.idempotency_key = request.idempotency_key.as_deref();
         let line = outgoing.to_line();
-        let answer = self.connected()?.exchange(&line, &fds);
-        let outcome = self.read(answer);
+        let outcome = self.exchange(request, &line, &fds);
         fault::point("front.attach.before-answer");
         outcome
     }
@@ -82,7 +81,7 @@ impl Front {
     fn detach(&mut self, text: &str, request: &Incoming<'_>) -> Result<Box<RawValue>> {
         let params: Detach = request.params()?;
         fault::point("front.detach.before-call");
-        let outcome = match self.hand_on(text) {
+        let outcome = match self.hand_on(text, request) {
             Err(error) if error.kind == Kind::Unavailable => {
                 let spool = self.socket.with_file_name("spool");
                 spool_detach(&spool, &params).map_err(|io| {
@@ -99,10 +98,23 @@ impl Front {
         outcome
     }
 
-    fn hand_on(&mut self, text: &str) -> Result<Box<RawValue>> {
-        // A document may come over several lines of a batch's text; netd wants it on one.
-        let line = format!("{}\n", text.replace(['\n', '\r'], " "));
-        let answer = self.connected()?.exchange(&line, With::default().fds);
+    fn hand_on(&mut self, text: &str, request: &Incoming<'_>) -> Result<Box<RawValue>> {
+        self.exchange(request, &format!("{text}\n"), &[])
+    }
+
+    /// Sends a line; what was no notification is answered.
+    fn exchange(
+        &mut self,
+        request: &Incoming<'_>,
+        line: &str,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Box<RawValue>> {
+        let client = self.connected()?;
+        if request.id.is_none() && request.method != Attach::METHOD {
+            client.notify(line, fds)?;
+            return super::raw(&Empty {});
+        }
+        let answer = client.exchange(line, fds);
         self.read(answer)
     }
 

@@ -1,0 +1,138 @@
+# The index of everything: `make help`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr
+DESTDIR ?=
+
+CARGO ?= cargo
+DIST := $(CURDIR)/target/dist
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+PLUGINS := netd-bridge netd-host netd-none
+
+# What tests and benchmarks start.
+export NETD_BIN := $(DIST)
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | \
+		while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+.PHONY: build
+build: ## Build everything into target/dist
+	@echo "==> netd and netctl"
+	@$(CARGO) build --release -p netd -p netctl
+	@echo "==> the plugins, statically linked: $(PLUGINS)"
+	@RUSTFLAGS="-C target-feature=+crt-static" \
+		$(CARGO) build --release --target $(HOST) $(PLUGINS:%=-p %)
+	@mkdir -p $(DIST)
+	@install -C -m 0755 target/release/netd target/release/netctl $(DIST)/
+	@install -C -m 0755 $(PLUGINS:%=target/$(HOST)/release/%) $(DIST)/
+	@echo "==> built into target/dist:"
+	@cd $(DIST) && du -h --apparent-size netd netctl $(PLUGINS)
+
+.PHONY: demo
+demo: deps build ## Show what netd does, on this machine and without a trace of it after
+	@echo "==> the demo"
+	@PATH="$(DIST):$$PATH" examples/demo.sh
+
+.PHONY: test
+test: deps-test build ## Run all tests (as root)
+	@echo "==> the tests"
+	@$(CARGO) nextest run --workspace --features cnm/schema
+	@$(CARGO) test --doc --workspace
+
+.PHONY: bench
+bench: deps-test build ## Measure, beside the bare kernel
+	@echo "==> the benchmarks"
+	@$(CARGO) bench -p netd-tests
+
+.PHONY: fmt
+fmt: ## Format the code
+	@$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Check format and lints
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --features cnm/schema -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, doubles and sources of the dependencies
+	@$(CARGO) deny --version >/dev/null 2>&1 || { \
+		echo "==> cargo-deny is missing: installing it"; \
+		$(CARGO) install --locked cargo-deny; }
+	@$(CARGO) deny check licenses bans sources
+
+# Installs those of the packages $(1) that are not there.
+define packages
+	@command -v dpkg-query >/dev/null || { \
+		echo "not a Debian system: the programs of these packages have to be there: $(1)"; exit 0; }; \
+	missing=(); \
+	for package in $(1); do \
+		[[ "$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null)" == installed ]] || \
+			missing+=("$$package"); \
+	done; \
+	if (( $${#missing[@]} == 0 )); then exit 0; fi; \
+	if (( EUID != 0 )); then \
+		echo "these packages are missing, and installing them needs root: $${missing[*]}" >&2; exit 1; \
+	fi; \
+	echo "==> installing $${missing[*]}"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq; \
+	apt-get install -qq -y --no-install-recommends "$${missing[@]}"
+endef
+
+.PHONY: deps
+deps: ## Install the packages that netd and its demo use
+	$(call packages,nftables iproute2 iputils-ping)
+
+.PHONY: deps-test
+deps-test: deps ## Install what the tests use besides
+	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
+		netavark python3)
+	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
+		echo "==> cargo-nextest is missing: installing it"; \
+		$(CARGO) install --locked cargo-nextest; }
+
+BINDIR := $(DESTDIR)$(PREFIX)/bin
+SBINDIR := $(DESTDIR)$(PREFIX)/sbin
+LIBEXECDIR := $(DESTDIR)$(PREFIX)/libexec/netd
+UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
+SYSUSERSDIR := $(DESTDIR)$(PREFIX)/lib/sysusers.d
+SHAREDIR := $(DESTDIR)$(PREFIX)/share
+MANDIR := $(SHAREDIR)/man/man1
+BASHDIR := $(SHAREDIR)/bash-completion/completions
+ZSHDIR := $(SHAREDIR)/zsh/vendor-completions
+FISHDIR := $(SHAREDIR)/fish/vendor_completions.d
+
+.PHONY: install
+install: build ## Install to DESTDIR and PREFIX (/usr)
+	@echo "==> installing to $(DESTDIR)$(PREFIX)"
+	@install -d $(BINDIR) $(SBINDIR) $(LIBEXECDIR) $(UNITDIR) $(SYSUSERSDIR) $(MANDIR) \
+		$(BASHDIR) $(ZSHDIR) $(FISHDIR)
+	@install -m 0755 $(DIST)/netctl $(BINDIR)/
+	@install -m 0755 $(DIST)/netd $(SBINDIR)/
+	@install -m 0755 $(PLUGINS:%=$(DIST)/%) $(LIBEXECDIR)/
+	@install -m 0644 netd/systemd/netd.socket $(UNITDIR)/
+	@sed 's|/usr/sbin|$(PREFIX)/sbin|' netd/systemd/netd.service >$(UNITDIR)/netd.service
+	@install -m 0644 netd/systemd/netd.sysusers $(SYSUSERSDIR)/netd.conf
+	@$(DIST)/netctl man --out $(MANDIR)
+	@$(DIST)/netctl completions bash >$(BASHDIR)/netctl
+	@$(DIST)/netctl completions zsh >$(ZSHDIR)/_netctl
+	@$(DIST)/netctl completions fish >$(FISHDIR)/netctl.fish
+	@if [[ -z "$(DESTDIR)" ]] && ! getent group netd >/dev/null; then groupadd --system netd; fi
+	@if [[ -z "$(DESTDIR)" && -d /run/systemd/system ]]; then \
+		systemctl daemon-reload; \
+		echo "==> start it with: systemctl enable --now netd"; fi
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there; state and networks stay
+	@if [[ -z "$(DESTDIR)" && -d /run/systemd/system ]]; then \
+		systemctl disable --now netd.service netd.socket || true; fi
+	@rm -f $(BINDIR)/netctl $(SBINDIR)/netd $(PLUGINS:%=$(LIBEXECDIR)/%)
+	@rm -f $(UNITDIR)/netd.socket $(UNITDIR)/netd.service $(SYSUSERSDIR)/netd.conf
+	@rm -f $(MANDIR)/netctl.1 $(MANDIR)/netctl-*.1
+	@rm -f $(BASHDIR)/netctl $(ZSHDIR)/_netctl $(FISHDIR)/netctl.fish
+	@rmdir --ignore-fail-on-non-empty $(LIBEXECDIR) 2>/dev/null || true

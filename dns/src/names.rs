@@ -1,0 +1,252 @@
+//! Who is called what, and where: the one mutable thing of this crate.
+//!
+//! It owns the published names and never looks at a packet. Readers take a [`Snapshot`] and keep
+//! it as long as they like; writers make the next one from the last, sharing all that did not
+//! change.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use ipnetwork::IpNetwork;
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+
+/// The id of a network, as netd keeps it.
+pub type NetworkKey = Arc<str>;
+
+/// The domain below which every network's names stand, unless another one is chosen.
+pub const DEFAULT_DOMAIN: &str = "netd";
+
+/// One endpoint's names and addresses on one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The endpoint's id: what a later publish replaces and a retract removes.
+    pub endpoint: String,
+    /// The id of the container that the endpoint belongs to.
+    pub container: String,
+    /// What it is called: container name, aliases, short id, hostname. Case does not matter. The
+    /// first one is what its addresses are called in reverse.
+    pub names: Vec<String>,
+    /// Its addresses on this network, of either family.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a network is, as far as names are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Zone {
+    /// The network's name, for `web.<name>` and `web.<name>.<domain>`.
+    pub name: String,
+    /// Whether names that are not ours are asked elsewhere. Internal networks never forward.
+    pub forward: bool,
+    /// Where they are asked, in order of preference. Empty means the host's servers.
+    pub upstreams: Vec<SocketAddr>,
+    /// The network's subnets. Their reverse zones are ours and never forwarded.
+    pub subnets: Vec<IpNetwork>,
+    /// The addresses of this host on the network: `gateway.<name>`, and back.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// A name as it is looked up: lower case, dots between labels, none at the end.
+pub(crate) type Text = Arc<[u8]>;
+
+/// The members that share one name, by endpoint. Ordered, so that rotation visits each.
+pub(crate) type Bearers = RedBlackTreeMapSync<Arc<str>, Arc<Member>>;
+
+/// One network's part of a [`Snapshot`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Network {
+    /// `None` while members were published before the network came up.
+    pub(crate) zone: Option<Arc<Zone>>,
+    /// The zone's name as text.
+    pub(crate) name: Option<Text>,
+    pub(crate) names: HashTrieMapSync<Text, Bearers>,
+    pub(crate) addresses: HashTrieMapSync<IpAddr, Arc<Member>>,
+    members: HashTrieMapSync<Arc<str>, Arc<Member>>,
+}
+
+/// The networks one container is on, each with the number of its endpoints there.
+pub(crate) type Attachments = Arc<[(NetworkKey, usize)]>;
+
+/// Everything that is known at one moment. Immutable; cloning it costs a few reference counts.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) domain: Text,
+    pub(crate) networks: HashTrieMapSync<NetworkKey, Network>,
+    pub(crate) containers: HashTrieMapSync<Arc<str>, Attachments>,
+    /// Counts changes; the serial number of every zone of ours.
+    pub(crate) serial: u32,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            domain: text(DEFAULT_DOMAIN),
+            networks: HashTrieMapSync::default(),
+            containers: HashTrieMapSync::default(),
+            serial: 1,
+        }
+    }
+}
+
+/// The published names, shared between who changes them and who answers. Clones are the same
+/// names.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    current: ArcSwap<Snapshot>,
+    writer: Mutex<()>,
+}
+
+impl Names {
+    /// No networks, no names, the domain [`DEFAULT_DOMAIN`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the domain that stands above the networks' names: `web.app.<domain>`.
+    pub fn set_domain(&self, domain: &str) {
+        self.change(|next| next.domain = text(domain));
+    }
+
+    /// Makes a network known, or changes what is known about it. Its members stay.
+    pub fn network_up(&self, key: &str, zone: Zone) {
+        self.change(|next| {
+            let network = next.network_mut(key);
+            network.name = Some(text(&zone.name)).filter(|name| !name.is_empty());
+            network.zone = Some(Arc::new(zone));
+        });
+    }
+
+    /// Forgets a network with all its members. An unknown one is forgotten already.
+    pub fn network_down(&self, key: &str) {
+        self.change(|next| {
+            let Some(network) = next.networks.get(key).cloned() else { return };
+            next.networks.remove_mut(key);
+            for member in network.members.values() {
+                next.leave(&member.container, key);
+            }
+        });
+    }
+
+    /// Publishes an endpoint's names on a network, in place of what the same endpoint published
+    /// there before. Visible to every query that is read after this returns.
+    pub fn publish(&self, network: &str, member: Member) {
+        self.change(|next| {
+            next.retract(network, &member.endpoint);
+            next.publish(network, Arc::new(member));
+        });
+    }
+
+    /// Takes an endpoint's names back. What is not published is retracted already.
+    pub fn retract(&self, network: &str, endpoint: &str) {
+        self.change(|next| next.retract(network, endpoint));
+    }
+
+    /// What is known now.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.current.load_full()
+    }
+
+    /// As [`load`](Self::load), for a look that lasts one packet.
+    pub(crate) fn peek(&self) -> Guard<Arc<Snapshot>> {
+        self.0.current.load()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Snapshot::clone(&self.0.current.load());
+        change(&mut next);
+        next.serial = next.serial.wrapping_add(1);
+        self.0.current.store(Arc::new(next));
+    }
+}
+
+impl Snapshot {
+    fn network_mut(&mut self, key: &str) -> &mut Network {
+        if !self.networks.contains_key(key) {
+            self.networks.insert_mut(key.into(), Network::default());
+        }
+        self.networks.get_mut(key).expect("the network was put there when it was missing")
+    }
+
+    fn publish(&mut self, key: &str, member: Arc<Member>) {
+        let network = self.network_mut(key);
+        let endpoint: Arc<str> = member.endpoint.as_str().into();
+        network.members.insert_mut(Arc::clone(&endpoint), Arc::clone(&member));
+        for &address in &member.addresses {
+            network.addresses.insert_mut(address, Arc::clone(&member));
+        }
+        for name in &member.names {
+            let name = text(name);
+            let mut bearers = network.names.get(&name).cloned().unwrap_or_default();
+            bearers.insert_mut(Arc::clone(&endpoint), Arc::clone(&member));
+            network.names.insert_mut(name, bearers);
+        }
+        self.join(&member.container, key);
+    }
+
+    fn retract(&mut self, key: &str, endpoint: &str) {
+        let Some(member) = self.networks.get(key).and_then(|it| it.members.get(endpoint)).cloned()
+        else {
+            return;
+        };
+        let network = self.network_mut(key);
+        network.members.remove_mut(endpoint);
+        for address in &member.addresses {
+            // Who took the address over since must keep it.
+            if network.addresses.get(address).is_some_and(|holder| holder.endpoint == endpoint) {
+                network.addresses.remove_mut(address);
+            }
+        }
+        for name in &member.names {
+            let name = text(name);
+            let Some(mut bearers) = network.names.get(&name).cloned() else { continue };
+            bearers.remove_mut(endpoint);
+            if bearers.is_empty() {
+                network.names.remove_mut(&name);
+            } else {
+                network.names.insert_mut(name, bearers);
+            }
+        }
+        if network.zone.is_none() && network.members.is_empty() {
+            self.networks.remove_mut(key);
+        }
+        self.leave(&member.container, key);
+    }
+
+    fn join(&mut self, container: &str, network: &str) {
+        let mut attachments = self.attachments(container).to_vec();
+        match attachments.iter_mut().find(|(key, _)| &**key == network) {
+            Some((_, endpoints)) => *endpoints += 1,
+            None => attachments.push((network.into(), 1)),
+        }
+        self.containers.insert_mut(container.into(), attachments.into());
+    }
+
+    fn leave(&mut self, container: &str, network: &str) {
+        let mut attachments = self.attachments(container).to_vec();
+        if let Some((_, endpoints)) = attachments.iter_mut().find(|(key, _)| &**key == network) {
+            *endpoints -= 1;
+        }
+        attachments.retain(|(_, endpoints)| *endpoints > 0);
+        if attachments.is_empty() {
+            self.containers.remove_mut(container);
+        } else {
+            self.containers.insert_mut(container.into(), attachments.into());
+        }
+    }
+
+    pub(crate) fn attachments(&self, container: &str) -> &[(NetworkKey, usize)] {
+        self.containers.get(container).map_or(&[], |attachments| attachments)
+    }
+}
+
+/// A name as text: lower case, without the final dot.
+pub(crate) fn text(name: &str) -> Text {
+    name.trim_end_matches('.').to_ascii_lowercase().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Reading a query: its header, its one question and what its sender said about itself (EDNS).
+//!
+//! Plain queries, which is what resolvers send, are read here; whatever is less plain goes through
+//! `hickory-proto`. The tests hold both ways equal.
+
+use std::borrow::Cow;
+
+use hickory_proto::op::Message;
+
+use crate::reply::Code;
+
+/// The bytes before the question.
+pub(crate) const HEADER: usize = 12;
+
+/// The one class that is served, Internet (RFC 1035 §3.2.4).
+pub(crate) const CLASS_IN: u16 = 1;
+
+/// Record types, as far as they are told apart (RFC 1035 §3.2.2, RFC 3596, RFC 6891).
+pub(crate) mod kind {
+    pub(crate) const A: u16 = 1;
+    pub(crate) const SOA: u16 = 6;
+    pub(crate) const PTR: u16 = 12;
+    pub(crate) const AAAA: u16 = 28;
+    pub(crate) const OPT: u16 = 41;
+    pub(crate) const IXFR: u16 = 251;
+    pub(crate) const AXFR: u16 = 252;
+    pub(crate) const ANY: u16 = 255;
+}
+
+/// What the sender's OPT record says (RFC 6891).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edns {
+    /// The largest datagram it takes, in bytes; 512 at least.
+    pub(crate) payload: u16,
+    pub(crate) version: u8,
+    pub(crate) dnssec_ok: bool,
+}
+
+/// A query that can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Question<'a> {
+    pub(crate) id: u16,
+    pub(crate) recursion_desired: bool,
+    pub(crate) checking_disabled: bool,
+    /// The name as asked, in wire format and without compression.
+    pub(crate) name: Cow<'a, [u8]>,
+    pub(crate) kind: u16,
+    pub(crate) class: u16,
+    pub(crate) edns: Option<Edns>,
+}
+
+/// Why a packet is not a query that can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswerable {
+    /// Too short for a header, or itself a response: whoever answers those starts a war of replies.
+    Ignore,
+    /// The sender gets its header back with this code.
+    Refuse(Code),
+}
+
+/// Reads a query.
+pub(crate) fn read(packet: &[u8]) -> Result<Question<'_>, Unanswerable> {
+    let (Some(flags), true) = (word(packet, 2), packet.len() >= HEADER) else {
+        return Err(Unanswerable::Ignore);
+    };
+    if flags & 0x8000 != 0 {
+        return Err(Unanswerable::Ignore);
+    }
+    if flags & 0x7800 != 0 {
+        return Err(Unanswerable::Refuse(Code::NotImplemented));
+    }
+    // RFC 9619: a query has one question.
+    if word(packet, 4) != Some(1) {
+        return Err(Unanswerable::Refuse(Code::FormatError));
+    }
+    plain(packet).or_else(|| any(packet)).ok_or(Unanswerable::Refuse(Code::FormatError))
+}
+
+/// Reads what has one uncompressed question and nothing else but, perhaps, an OPT record.
+fn plain(packet: &[u8]) -> Option<Question<'_>> {
+    if word(packet, 6)? != 0 || word(packet, 8)? != 0 {
+        return None;
+    }
+    let mut end = HEADER;
+    loop {
+        match *packet.get(end)? {
+            0 => break,
+            length @ 1..=63 => end += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+    end += 1;
+    if end - HEADER > 255 {
+        return None;
+    }
+    let rest = packet.get(end + 4..)?;
+    let edns = match word(packet, 10)? {
+        0 if rest.is_empty() => None,
+        1 => Some(opt(rest)?),
+        _ => return None,
+    };
+    let flags = word(packet, 2)?;
+    Some(Question {
+        id: word(packet, 0)?,
+        recursion_desired: flags & 0x0100 != 0,
+        checking_disabled: flags & 0x0010 != 0,
+        name: Cow::Borrowed(&packet[HEADER..end]),
+        kind: word(packet, end)?,
+        class: word(packet, end + 2)?,
+        edns,
+    })
+}
+
+/// Reads an OPT record that is all of `record` and has no options but cookies and padding, which
+/// we are free to ignore (RFC 7873 §5.2.3, RFC 7830 §4).
+fn opt(record: &[u8]) -> Option<Edns> {
+    let [0, kind @ .., _, _, _, _, _, _, _, _] = record.get(..11)? else { return None };
+    if *kind != kind::OPT.to_be_bytes() {
+        return None;
+    }
+    let mut options = &record[11..];
+    if usize::from(word(record, 9)?) != options.len() {
+        return None;
+    }
+    while !options.is_empty() {
+        let (10 | 12) = word(options, 0)? else { return None };
+        options = options.get(4 + usize::from(word(options, 2)?)..)?;
+    }
+    Some(Edns {
+        payload: word(record, 3)?.max(512),
+        version: record[6],
+        dnssec_ok: record[7] & 0x80 != 0,
+    })
+}
+
+/// Reads any query that is well-formed.
+fn any(packet: &[u8]) -> Option<Question<'static>> {
+    let message = Message::from_vec(packet).ok()?;
+    let query = message.queries.first()?;
+    let mut name = Vec::with_capacity(query.name().len() + 1);
+    for label in query.name().iter() {
+        name.push(u8::try_from(label.len()).ok()?);
+        name.extend_from_slice(label);
+    }
+    name.push(0);
+    Some(Question {
+        id: message.metadata.id,
+        recursion_desired: message.metadata.recursion_desired,
+        checking_disabled: message.metadata.checking_disabled,
+        name: Cow::Owned(name),
+        kind: query.query_type().into(),
+        class: query.query_class().into(),
+        edns: message.edns.as_ref().map(|edns| Edns {
+            payload: edns.max_payload().max(512),
+            version: edns.version(),
+            dnssec_ok: edns.flags().dnssec_ok,
+        }),
+    })
+}
+
+impl Question<'_> {
+    /// The name as it is looked up: lower case, dots between labels. A dot *inside* a label, which
+    /// no name of ours has, becomes a zero byte, so that it cannot pass for one between two.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.name.len());
+        let mut rest = &*self.name;
+        while let Some((&length, after)) = rest.split_first()
+            && length > 0
+        {
+            if !text.is_empty() {
+                text.push(b'.');
+            }
+            let (label, after) = after.split_at(usize::from(length));
+            text.extend(label.iter().map(|&byte| match byte {
+                b'.' => 0,
+                other => other.to_ascii_lowercase(),
+            }));
+            rest = after;
+        }
+        text
+    }
+}
+
+/// The big-endian 16 bits at an offset.
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The commands that put something on a network, and those that show it there.
+
+use std::{ffi::OsString, net::IpAddr, path::PathBuf};
+
+use clap::{Args, Subcommand};
+use cnm::{
+    ContainerId, IfName, MacAddr, Name,
+    endpoint::{self, Container, Netns, Port},
+};
+
+use super::{
+    Format,
+    values::{Pair, netns, pair},
+};
+
+/// What an endpoint is to have. What is not said is chosen.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// An address it must have, one of each family at most
+    #[arg(long = "ip", visible_alias = "ip6", value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What else it is called on the network
+    #[arg(long = "alias", visible_alias = "network-alias", value_name = "NAME")]
+    pub(crate) aliases: Vec<Name>,
+    /// The name of the interface; the first free ethN if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ifname: Option<IfName>,
+    /// A link-layer address it must have
+    #[arg(long = "mac-address", visible_alias = "mac", value_name = "MAC")]
+    pub(crate) mac: Option<MacAddr>,
+    /// A port the host answers for: [HOST_IP:][HOST_PORT:]PORT[/udp]
+    #[arg(short = 'p', long = "publish", value_name = "PORT")]
+    pub(crate) ports: Vec<Port>,
+    /// Give a container of this name the address that it had before
+    #[arg(long)]
+    pub(crate) sticky: bool,
+    /// An option of the driver
+    #[arg(long = "driver-opt", visible_alias = "opt", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) options: Vec<Pair>,
+    /// A label of your own
+    #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = pair)]
+    pub(crate) labels: Vec<Pair>,
+}
+
+impl Wanted {
+    /// The request for it.
+    pub(crate) fn on(
+        self,
+        network: &str,
+        container: Container,
+        netns: Option<Netns>,
+    ) -> endpoint::Attach {
+        endpoint::Attach {
+            ifname: self.ifname,
+            addresses: self.addresses,
+            mac: self.mac,
+            aliases: self.aliases,
+            ports: self.ports,
+            sticky: self.sticky,
+            options: self.options.into_iter().collect(),
+            labels: self.labels.into_iter().collect(),
+            ..endpoint::Attach::new(network, container, netns)
+        }
+    }
+}
+
+/// `attach`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  netctl attach --netns /run/netns/lab --name lab app
+  netctl attach --netns PID:4711 --name web -p 8080:80 --alias www app
+  netctl detach lab")]
+pub(crate) struct Attach {
+    /// The namespace: a path, or PID:N for that of a process
+    #[arg(long, value_name = "PATH|PID:N", value_parser = netns)]
+    pub(crate) netns: PathBuf,
+    /// What to call the container; a name in DNS
+    #[arg(long)]
+    pub(crate) name: Name,
+    /// The container's id; its name if not given
+    #[arg(long)]
+    pub(crate) id: Option<ContainerId>,
+    /// A process whose end is the container's, for the host's own namespace
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// What it is to have there.
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// The network's name, id, or the beginning of its id
+    pub(crate) network: String,
+}
+
+/// `detach`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is not attached is already detached: that is no fault.
+
+Examples:
+  netctl detach web
+  netctl detach --network app --ifname eth1 web")]
+pub(crate) struct Detach {
+    /// Only off this network
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// Only with this interface
+    #[arg(long)]
+    pub(crate) ifname: Option<IfName>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// The container's name or id
+    pub(crate) container: String,
+}
+
+/// `run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The command gets a network namespace, a hostname, /etc/hosts and /etc/resolv.conf of its own; it
+shares everything else with the host. It leaves its networks when it ends, and so does it when
+netctl is killed. With `--network host` it has the host's network, with `--network none` none.
+
+With several networks, addresses, ports, interface name and driver options are those of the first;
+aliases hold on all.
+
+Examples:
+  netctl run -- ip address
+  netctl run --network app --name web -p 8080:80 -- python3 -m http.server 80
+  netctl run --network front --network back --name proxy -- haproxy -f proxy.cfg
+
+Exit codes: the command's own, 128 and the signal's number if one ended it, 127 if there is no such
+command, 126 if it cannot be run.")]
+pub(crate) struct Run {
+    /// A network to put it on: the first is eth0, the next eth1
+    #[arg(
+        long = "network",
+        visible_alias = "net",
+        value_name = "NETWORK",
+        default_value = "bridge"
+    )]
+    pub(crate) networks: Vec<String>,
+    /// What to call it; a name in DNS
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// What it calls itself; its name if not given
+    #[arg(short = 'H', long)]
+    pub(crate) hostname: Option<Name>,
+    /// Ask this name server instead of netd's, which alone knows the names of containers
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<IpAddr>,
+    /// What it is to have there.
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The commands on endpoints.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// Show the endpoints
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only those on this network
+        #[arg(long)]
+        network: Option<String>,
+        /// Only those of this container
+        #[arg(long)]
+        container: Option<String>,
+        /// How the answer is to look.
+        #[command(flatten)]
+        output: Format,
+    },
+    /// Show everything about an endpoint, as JSON
+    Inspect {
+        /// Ask its driver too: how it would make it, and what the kernel has of it
+        #[arg(long)]
+        plan: bool,
+        /// The endpoint's id, or the beginning of it
+        endpoint: String,
+    },
+    /// Compare an endpoint with the kernel; ends with 1 if they differ
+    Check {
+        /// How the answer is to look.
+        #[command(flatten)]
+        output: Format,
+        /// The endpoint's id, or the beginning of it
+        endpoint: String,
+    },
+}

@@ -1,0 +1,185 @@
+//! `netctl network`: the words and flags of `docker network`.
+
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand};
+use ipnetwork::IpNetwork;
+
+use super::{
+    Format, Wanted,
+    values::{Pair, cidr, filter, pair},
+};
+
+/// The commands on networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Make a network
+    #[command(after_help = "\
+A gateway, range, auxiliary address or exclusion belongs to the subnet that contains it.
+
+Examples:
+  netctl network create app
+  netctl network create --subnet 10.5.0.0/16 --ip-range 10.5.1.0/24 --gateway 10.5.0.1 app
+  netctl network create --ipv6 --internal vault
+  netctl network create -o com.docker.network.driver.mtu=9000 storage")]
+    Create(Create),
+    /// Show the networks
+    #[command(
+        visible_alias = "list",
+        after_help = "\
+Filters: driver=NAME, id=PART, name=PART, label=KEY[=VALUE], type=builtin|custom,
+dangling=true|false, scope=local. Several of one key: any of them; of several keys: all of them.
+
+Examples:
+  netctl network ls
+  netctl network ls -q -f type=custom
+  netctl network ls --format '{{.Name}}: {{.Driver}}'"
+    )]
+    Ls(List),
+    /// Show networks and who is on them, as Docker shows them
+    #[command(after_help = "\
+Examples:
+  netctl network inspect app
+  netctl network inspect --json app | jq '.[0].endpoints[].addresses'")]
+    Inspect(Inspect),
+    /// Remove networks that nobody is on
+    #[command(visible_alias = "remove")]
+    Rm(Remove),
+    /// Remove all networks that nobody is on
+    Prune(Prune),
+    /// Put a container on a network
+    #[command(after_help = "\
+The container must be one that netd knows: `netctl sandbox ls` shows them. Any other namespace is
+put on a network with `netctl attach`.
+
+Examples:
+  netctl network connect app web
+  netctl network connect --ip 10.5.0.9 --alias db -p 5432:5432 app postgres")]
+    Connect(Connect),
+    /// Take a container off a network
+    Disconnect(Disconnect),
+}
+
+/// `network create`.
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    /// The driver that serves it
+    #[arg(short, long, default_value = "bridge")]
+    pub(crate) driver: String,
+    /// Its addresses; chosen if not given
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) subnet: Vec<IpNetwork>,
+    /// Give out addresses of this part of a subnet only
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) ip_range: Vec<IpNetwork>,
+    /// A subnet's gateway; its first address if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) gateway: Vec<IpAddr>,
+    /// An address of a subnet that something else has
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = pair)]
+    pub(crate) aux_address: Vec<Pair>,
+    /// Addresses of a subnet that are never given out by themselves
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) exclude: Vec<IpNetwork>,
+    /// No way in or out but for its own members
+    #[arg(long)]
+    pub(crate) internal: bool,
+    /// Whether it has IPv4; yes if not given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) ipv4: Option<bool>,
+    /// Whether it has IPv6; only with an IPv6 subnet if not given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) ipv6: Option<bool>,
+    /// An option of the driver
+    #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) options: Vec<Pair>,
+    /// A label of your own
+    #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = pair)]
+    pub(crate) labels: Vec<Pair>,
+    /// Its name
+    pub(crate) name: String,
+}
+
+/// `network ls`.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Show only those that match
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
+    pub(crate) filters: Vec<Pair>,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// `table`, `json`, `raw`, or a template of {{.ID}} {{.Name}} {{.Driver}} {{.Scope}} {{.IPv4}}
+    /// {{.IPv6}} {{.Internal}} {{.Labels}} {{.Label "KEY"}} {{.CreatedAt}}
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) format: Option<String>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+}
+
+/// `network inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    /// `docker` (Docker's shape), `json` (the same on one line), or `cnm` (as --json)
+    #[arg(short, long, default_value = "docker", value_parser = ["docker", "json", "cnm"])]
+    pub(crate) format: String,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// Each one's name, id, or the beginning of its id
+    #[arg(required = true, value_name = "NETWORK")]
+    pub(crate) networks: Vec<String>,
+}
+
+/// `network rm`.
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// It is no fault if one is not there
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Each one's name, id, or the beginning of its id
+    #[arg(required = true, value_name = "NETWORK")]
+    pub(crate) networks: Vec<String>,
+}
+
+/// `network prune`.
+#[derive(Args, Debug)]
+pub(crate) struct Prune {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Remove only those that match: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (RFC 3339)
+    #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
+    pub(crate) filters: Vec<Pair>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+}
+
+/// `network connect`.
+#[derive(Args, Debug)]
+pub(crate) struct Connect {
+    /// What it is to have there.
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// The network's name, id, or the beginning of its id
+    pub(crate) network: String,
+    /// The container's name, id, or the beginning of its id
+    pub(crate) container: String,
+}
+
+/// `network disconnect`.
+#[derive(Args, Debug)]
+pub(crate) struct Disconnect {
+    /// It is no fault if it is not on the network
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// The network's name, id, or the beginning of its id
+    pub(crate) network: String,
+    /// The container's name or id
+    pub(crate) container: String,
+}

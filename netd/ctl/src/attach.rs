@@ -1,0 +1,70 @@
+//! `netctl attach` and `detach`: any network namespace on and off a network.
+
+use std::{fs::File, os::fd::AsFd as _, path::Path, process::ExitCode};
+
+use cnm::{
+    ContainerId, EndpointId,
+    client::{Client, With},
+    endpoint::{self, Container, Endpoint, Netns},
+};
+
+use crate::{
+    args::{Attach, Detach},
+    endpoint::table,
+    out::{self, Outcome},
+};
+
+/// Puts a namespace on a network.
+pub(crate) fn attach(socket: &Path, args: Attach) -> Outcome {
+    let netns = open(&args.netns)?;
+    // Known by its name, the container is the same one at its second network.
+    let id = match args.id {
+        Some(id) => id,
+        None => ContainerId::try_from(args.name.to_string()).map_err(cnm::Error::invalid)?,
+    };
+    let container = Container { name: Some(args.name), pid: args.pid, ..Container::new(id) };
+    let request = args.wanted.on(&args.network, container, Some(Netns::Fd));
+    let endpoint = send(&mut Client::connect(socket)?, &request, &netns)?;
+    if args.output.json {
+        out::json(&endpoint)?;
+    } else {
+        out::print(&table(&[endpoint]))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a network namespace.
+pub(crate) fn open(path: &Path) -> cnm::Result<File> {
+    File::open(path).map_err(|error| {
+        out::system(format_args!("cannot open the network namespace {}", path.display()), &error)
+            .with("netns", path.display().to_string())
+    })
+}
+
+/// Asks for an attach and hands the namespace over as a descriptor: a path may mean nothing where
+/// netd is.
+pub(crate) fn send(
+    client: &mut Client,
+    request: &endpoint::Attach,
+    netns: &File,
+) -> cnm::Result<Endpoint> {
+    client.call_with(request, With { fds: &[netns.as_fd()], ..With::default() })
+}
+
+/// Takes a container off its networks.
+pub(crate) fn detach(socket: &Path, args: Detach) -> Outcome {
+    let request =
+        endpoint::Detach { network: args.network, container: args.container, ifname: args.ifname };
+    let detached = Client::connect(socket)?.call(&request)?;
+    if args.output.json {
+        out::json(&detached)?;
+    } else {
+        out::print(&ids(&detached.endpoints))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ids, one a line.
+pub(crate) fn ids(endpoints: &[EndpointId]) -> String {
+    endpoints.iter().map(|id| format!("{id}\n")).collect()
+}

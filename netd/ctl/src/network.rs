@@ -1,0 +1,163 @@
+//! `netctl network`: what `docker network` does, done by netd.
+
+mod docker;
+mod list;
+mod natural;
+mod subnets;
+mod template;
+
+use std::{
+    io::{self, BufRead as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use cnm::{
+    Error, Kind,
+    client::Client,
+    endpoint::Detach,
+    network::{
+        CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
+    },
+};
+
+use crate::{
+    args::{Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, values},
+    out::{self, Outcome, Tally},
+    sandbox,
+};
+
+/// Does one of the commands.
+pub(crate) fn network(socket: &Path, command: NetworkCommand) -> Outcome {
+    match command {
+        NetworkCommand::Create(args) => create(socket, args),
+        NetworkCommand::Ls(args) => ls(socket, args),
+        NetworkCommand::Inspect(args) => inspect(socket, &args),
+        NetworkCommand::Rm(args) => rm(socket, args),
+        NetworkCommand::Prune(args) => prune(socket, args),
+        NetworkCommand::Connect(args) => connect(socket, args),
+        NetworkCommand::Disconnect(args) => disconnect(socket, args),
+    }
+}
+
+fn create(socket: &Path, args: Create) -> Outcome {
+    let subnets = subnets::group(
+        &args.subnet,
+        &args.ip_range,
+        &args.gateway,
+        &args.aux_address,
+        &args.exclude,
+    )?;
+    let made = Client::connect(socket)?.call(&CreateNetwork {
+        name: args.name,
+        driver: Some(args.driver),
+        subnets,
+        ipv4: args.ipv4,
+        ipv6: args.ipv6,
+        internal: args.internal,
+        options: args.options.into_iter().collect(),
+        labels: args.labels.into_iter().collect(),
+    })?;
+    out::print(&format!("{}\n", made.id))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ls(socket: &Path, args: List) -> Outcome {
+    let format = list::Format::new(args.format.as_deref(), args.quiet)?;
+    let mut filters = values::filters(args.filters);
+    if let Some(drivers) = filters.get_mut("driver") {
+        for driver in drivers.iter_mut().filter(|driver| *driver == docker::NULL) {
+            docker::NONE.clone_into(driver);
+        }
+    }
+    let mut found = Client::connect(socket)?.call(&ListNetworks { filters })?;
+    found.networks.sort_by(|a, b| natural::compare(a.name.as_str(), b.name.as_str()));
+    if args.output.json {
+        out::json(&found)?;
+    } else {
+        out::print(&format.text(&found.networks, args.no_trunc))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(socket: &Path, args: &Inspect) -> Outcome {
+    let mut client = Client::connect(socket)?;
+    let mut tally = Tally::default();
+    let mut found: Vec<NetworkDetail> = Vec::new();
+    for network in &args.networks {
+        match client.call(&InspectNetwork { network: network.clone() }) {
+            Ok(detail) => found.push(detail),
+            Err(error) => tally.fault(&error),
+        }
+    }
+    if args.output.json || args.format == "cnm" {
+        out::json(&found)?;
+    } else {
+        let shown: Vec<_> = found.iter().map(docker::Network::of).collect();
+        out::print(&docker::text(&shown, args.format == "json"))?;
+    }
+    Ok(tally.code())
+}
+
+fn rm(socket: &Path, args: Remove) -> Outcome {
+    let mut client = Client::connect(socket)?;
+    let mut tally = Tally::default();
+    for network in args.networks {
+        match client.call(&RemoveNetwork { network: network.clone() }) {
+            Ok(_) => out::print(&format!("{network}\n"))?,
+            Err(error) if args.force && error.kind == Kind::NotFound => {}
+            Err(error) => tally.fault(&error),
+        }
+    }
+    Ok(tally.code())
+}
+
+fn prune(socket: &Path, args: Prune) -> Outcome {
+    if !args.force && !agreed()? {
+        out::complain(&"network prune has been cancelled");
+        return Ok(ExitCode::FAILURE);
+    }
+    let request = PruneNetworks { filters: values::filters(args.filters) };
+    let pruned = Client::connect(socket)?.call(&request)?;
+    if args.output.json {
+        out::json(&pruned)?;
+    } else if !pruned.removed.is_empty() {
+        let names: String = pruned.removed.iter().map(|name| format!("{name}\n")).collect();
+        out::print(&format!("Deleted Networks:\n{names}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn agreed() -> Result<bool, out::Stop> {
+    out::print(
+        "WARNING! This will remove all custom networks not used by at least one container.\n\
+         Are you sure you want to continue? [y/N] ",
+    )?;
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| out::system("cannot read the answer", &error))?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+fn connect(socket: &Path, args: Connect) -> Outcome {
+    let mut client = Client::connect(socket)?;
+    let sandbox = sandbox::find(&mut client, &args.container)?;
+    client.call(&args.wanted.on(&args.network, sandbox.container, None))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn disconnect(socket: &Path, args: Disconnect) -> Outcome {
+    let Disconnect { force, network, container } = args;
+    let request =
+        Detach { network: Some(network.clone()), container: container.clone(), ifname: None };
+    let detached = Client::connect(socket)?.call(&request)?;
+    if detached.endpoints.is_empty() && !force {
+        let error = Error::not_found(format_args!(
+            "container {container} is not connected to network {network}"
+        ));
+        return Err(error.with("container", container).with("network", network).into());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,186 @@
+//! A network in the shape in which Docker shows one (Engine API 1.48), member by member in its
+//! order, so that scripts that read Docker's read netd's.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use cnm::{
+    endpoint::Endpoint,
+    network::{self, NetworkDetail},
+};
+use ipnetwork::IpNetwork;
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+
+/// What Docker calls the driver of the network `none`.
+pub(crate) const NULL: &str = "null";
+/// What netd calls it.
+pub(crate) const NONE: &str = "none";
+
+/// The only scope there is.
+pub(crate) const SCOPE: &str = "local";
+
+/// A driver's name, as Docker has it.
+pub(crate) fn driver(network: &network::Network) -> &str {
+    if network.driver == NONE { NULL } else { &network.driver }
+}
+
+/// Whether a network has IPv4. Docker says so of those without addresses of their own as well.
+pub(crate) fn ipv4(network: &network::Network) -> bool {
+    network.subnets.is_empty() || network.subnets.iter().any(|subnet| subnet.subnet.is_ipv4())
+}
+
+/// Whether a network has IPv6.
+pub(crate) fn ipv6(network: &network::Network) -> bool {
+    network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6())
+}
+
+/// A network.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Network<'a> {
+    name: &'a str,
+    id: &'a str,
+    created: &'a str,
+    scope: &'static str,
+    driver: &'a str,
+    #[serde(rename = "EnableIPv4")]
+    enable_ipv4: bool,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: bool,
+    #[serde(rename = "IPAM")]
+    ipam: Ipam,
+    internal: bool,
+    attachable: bool,
+    ingress: bool,
+    config_from: ConfigFrom,
+    config_only: bool,
+    containers: BTreeMap<String, Member<'a>>,
+    options: &'a BTreeMap<String, String>,
+    labels: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ipam {
+    driver: &'static str,
+    /// Docker has `null` for those it made itself and `{}` for those a person made.
+    options: Option<BTreeMap<String, String>>,
+    config: Vec<Config>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    subnet: IpNetwork,
+    #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
+    ip_range: Option<IpNetwork>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    auxiliary_addresses: BTreeMap<String, IpAddr>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigFrom {
+    network: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Member<'a> {
+    name: &'a str,
+    #[serde(rename = "EndpointID")]
+    endpoint_id: &'a str,
+    mac_address: String,
+    #[serde(rename = "IPv4Address")]
+    ipv4_address: String,
+    #[serde(rename = "IPv6Address")]
+    ipv6_address: String,
+}
+
+impl<'a> Network<'a> {
+    /// What Docker would show of `detail`.
+    pub(crate) fn of(detail: &'a NetworkDetail) -> Self {
+        let network = &detail.network;
+        let mut containers = BTreeMap::new();
+        for endpoint in &detail.endpoints {
+            let member = Member::of(endpoint);
+            // Docker has one endpoint of a container on a network; a second one goes by its own
+            // id, as an endpoint without a container does there.
+            let id = endpoint.container.id.as_str();
+            if containers.contains_key(id) {
+                containers.insert(format!("ep-{}", endpoint.id), member);
+            } else {
+                containers.insert(id.to_owned(), member);
+            }
+        }
+        Self {
+            name: network.name.as_str(),
+            id: network.id.as_str(),
+            created: &network.created,
+            scope: SCOPE,
+            driver: driver(network),
+            enable_ipv4: ipv4(network),
+            enable_ipv6: ipv6(network),
+            ipam: Ipam {
+                driver: "default",
+                options: (!network.predefined).then(BTreeMap::new),
+                config: network.subnets.iter().map(Config::of).collect(),
+            },
+            internal: network.internal,
+            attachable: false,
+            ingress: false,
+            config_from: ConfigFrom::default(),
+            config_only: false,
+            containers,
+            options: &network.options,
+            labels: &network.labels,
+        }
+    }
+}
+
+impl Config {
+    fn of(subnet: &network::Subnet) -> Self {
+        Self {
+            subnet: subnet.subnet,
+            ip_range: subnet.range,
+            gateway: subnet.gateway,
+            auxiliary_addresses: subnet.aux.clone(),
+        }
+    }
+}
+
+impl<'a> Member<'a> {
+    fn of(endpoint: &'a Endpoint) -> Self {
+        let address = |family: fn(&IpNetwork) -> bool| {
+            let found = endpoint.addresses.iter().find(|address| family(address));
+            found.map(ToString::to_string).unwrap_or_default()
+        };
+        let container = &endpoint.container;
+        Self {
+            name: container.name.as_ref().map_or(container.id.as_str(), cnm::Name::as_str),
+            endpoint_id: endpoint.id.as_str(),
+            mac_address: endpoint.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            ipv4_address: address(IpNetwork::is_ipv4),
+            ipv6_address: address(IpNetwork::is_ipv6),
+        }
+    }
+}
+
+/// Networks as an array: indented by four as Docker does, or on one line.
+pub(crate) fn text(networks: &[Network<'_>], one_line: bool) -> String {
+    let mut bytes = Vec::new();
+    let written = if one_line {
+        serde_json::to_writer(&mut bytes, networks)
+    } else {
+        let indented = PrettyFormatter::with_indent(b"    ");
+        networks.serialize(&mut Serializer::with_formatter(&mut bytes, indented))
+    };
+    written.expect("maps with text keys, written to memory");
+    bytes.push(b'\n');
+    String::from_utf8(bytes).expect("JSON is UTF-8")
+}
+
+#[cfg(test)]
+mod tests;

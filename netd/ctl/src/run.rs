@@ -1,0 +1,224 @@
+//! `netctl run`: a command in a sandbox of its own, without a container runtime.
+//!
+//! The command's process is made first and held before its beginning; netd puts its namespace on
+//! the networks; then it is told its names and let go. It dies with netctl, and with the last
+//! process in the namespace the namespace dies, which netd notices: nothing is left whatever is
+//! killed.
+
+pub(crate) mod files;
+mod held;
+pub(crate) mod init;
+pub(crate) mod place;
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    process::{Child, ExitCode, ExitStatus},
+};
+
+use cnm::{
+    ContainerId, Error, Name, Result,
+    client::Client,
+    endpoint::{Container, Detach, Endpoint, Netns},
+};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::Pid,
+};
+
+use crate::{
+    args::{self, Wanted},
+    attach,
+    out::{self, Outcome},
+};
+use held::Held;
+use init::Isolation;
+use place::Setting;
+
+/// The network that is the host's own.
+const HOST: &str = "host";
+/// The network that is none.
+const NONE: &str = "none";
+
+/// What is passed on to the command when somebody sends it to netctl.
+const FORWARDED: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+/// Runs a command and ends as it does.
+pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
+    let isolation = isolation(&args.networks)?;
+    let id = random_id()?;
+    let name = match args.name {
+        Some(name) => name,
+        None => format!("c-{}", id.short()).parse().map_err(Error::invalid)?,
+    };
+    let hostname = args.hostname.unwrap_or_else(|| name.clone());
+    let mut client = Client::connect(socket)?;
+
+    let held = match Held::start(isolation, &args.command)? {
+        Ok(held) => held,
+        Err(status) => return Ok(code(status)),
+    };
+    let container = Container {
+        id: id.clone(),
+        name: Some(name),
+        hostname: Some(hostname.clone()),
+        // The host's namespace does not end with the command.
+        pid: (isolation == Isolation::Host).then(|| held.pid()),
+    };
+    let endpoints = held
+        .netns()
+        .and_then(|netns| join(&mut client, &args.networks, &container, args.wanted, &netns));
+    let endpoints = match endpoints {
+        Ok(endpoints) => endpoints,
+        Err(error) => {
+            held.end();
+            leave(socket, &id);
+            return Err(error.into());
+        }
+    };
+    let setting = match isolation {
+        Isolation::Host => Setting::default(),
+        Isolation::Own => Setting {
+            hostname: Some(hostname.to_string()),
+            files: files::all(&args.dns, &hostname, &endpoints),
+        },
+    };
+    let ended = held.release(&setting).and_then(wait);
+    leave(socket, &id);
+    Ok(code(ended?))
+}
+
+/// Whether the networks are the host's.
+fn isolation(networks: &[String]) -> Result<Isolation> {
+    if let [_, _, ..] = networks
+        && let Some(only) = networks.iter().find(|name| [HOST, NONE].contains(&name.as_str()))
+    {
+        return Err(Error::invalid(format_args!(
+            "network {only} cannot be combined with other networks"
+        )));
+    }
+    let host = networks.iter().any(|network| network == HOST);
+    Ok(if host { Isolation::Host } else { Isolation::Own })
+}
+
+fn random_id() -> Result<ContainerId> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(|error| out::system("cannot read /dev/urandom", &error))?;
+    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat().parse().map_err(Error::internal)
+}
+
+/// Puts the namespace on one network after the other.
+fn join(
+    client: &mut Client,
+    networks: &[String],
+    container: &Container,
+    wanted: Wanted,
+    netns: &File,
+) -> Result<Vec<Endpoint>> {
+    let others = Wanted {
+        aliases: wanted.aliases.clone(),
+        labels: wanted.labels.clone(),
+        sticky: wanted.sticky,
+        ..Wanted::default()
+    };
+    let wanted = std::iter::once(wanted).chain(std::iter::repeat(others));
+    networks
+        .iter()
+        .zip(wanted)
+        .map(|(network, wanted)| {
+            let request = wanted.on(network, container.clone(), Some(Netns::Fd));
+            attach::send(client, &request, netns)
+        })
+        .collect()
+}
+
+/// Takes the container off its networks, over a connection of its own: netd may have been started
+/// again since. When it cannot be told, it notices by itself that the namespace is gone.
+fn leave(socket: &Path, id: &ContainerId) {
+    let request = Detach { network: None, container: id.to_string(), ifname: None };
+    if let Err(error) = Client::connect(socket).and_then(|mut client| client.call(&request)) {
+        out::complain(&error);
+    }
+}
+
+/// Waits for the command and passes signals on to it.
+fn wait(mut child: Child) -> Result<ExitStatus> {
+    let failed = |error: io::Error| out::system("cannot wait for the command", &error);
+    let pid = i32::try_from(child.id()).map_err(Error::internal)?;
+    let mut signals = SigSet::from_iter(FORWARDED);
+    signals.add(Signal::SIGCHLD);
+    // From here on signals wait to be read; one that came before ended netctl and the command.
+    signals.thread_block().map_err(|errno| failed(errno.into()))?;
+    let source = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
+        .map_err(|errno| failed(errno.into()))?;
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(status);
+        }
+        let info = match source.read_signal() {
+            Ok(Some(info)) => info,
+            Ok(None) | Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        // The kernel's own, such as the terminal's Ctrl-C, went to the command as well.
+        let sent = info.ssi_code <= 0;
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+        if let Some(signal) = signal.filter(|signal| sent && *signal != Signal::SIGCHLD) {
+            // It cannot be somebody else's process: it is not waited for yet.
+            kill(Pid::from_raw(pid), signal).ok();
+        }
+    }
+}
+
+/// The exit code that a shell would give.
+fn code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX))
+}
+
+/// A container's own name for itself, where it has told none.
+pub(crate) fn hostname(container: &Container) -> Option<&Name> {
+    container.hostname.as_ref().or(container.name.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_hosts_network_and_none_are_alone() {
+        assert_eq!(isolation(&networks(&["bridge"])), Ok(Isolation::Own));
+        assert_eq!(isolation(&networks(&["none"])), Ok(Isolation::Own));
+        assert_eq!(isolation(&networks(&["host"])), Ok(Isolation::Host));
+        assert_eq!(isolation(&networks(&["a", "b", "a"])), Ok(Isolation::Own));
+        assert!(isolation(&networks(&["a", "host"])).is_err());
+        assert!(isolation(&networks(&["none", "a"])).is_err());
+    }
+
+    #[test]
+    fn no_two_commands_are_the_same_container() {
+        let id = random_id().expect("an id");
+        assert_eq!(id.as_str().len(), 64);
+        assert_ne!(id, random_id().expect("another"));
+    }
+}

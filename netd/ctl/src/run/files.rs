@@ -1,0 +1,155 @@
+//! The text of a sandbox's `/etc/resolv.conf` (resolv.conf(5)) and `/etc/hosts` (hosts(5)).
+
+use std::{fs, net::IpAddr};
+
+use cnm::{Name, endpoint::Endpoint};
+
+/// More name servers than these nobody asks (`MAXNS`, resolv.h).
+const SERVERS: usize = 3;
+
+/// The files of a sandbox that has `endpoints`, by path. It is asked for names where `dns` says,
+/// or else where its networks do; if neither says anything, as the host is.
+pub(crate) fn all(
+    dns: &[IpAddr],
+    hostname: &Name,
+    endpoints: &[Endpoint],
+) -> Vec<(String, String)> {
+    let mut servers = dns.to_vec();
+    if servers.is_empty() {
+        servers.extend(endpoints.iter().flat_map(|endpoint| &endpoint.dns));
+    }
+    let mut files = Vec::new();
+    if !servers.is_empty() {
+        // A host without one has neither search domains nor options.
+        let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        files.push(("/etc/resolv.conf".to_owned(), resolv_conf(&servers, &host)));
+    }
+    files.push(("/etc/hosts".to_owned(), hosts(hostname, endpoints)));
+    files
+}
+
+/// `servers`, with the search domains and options that the host has. Names of containers have no
+/// dot, so unless the host says otherwise they are asked for as they are, before any domain.
+fn resolv_conf(servers: &[IpAddr], host: &str) -> String {
+    let mut search = None;
+    let mut options: Vec<&str> = Vec::new();
+    for line in host.lines() {
+        let line = line.split(['#', ';']).next().unwrap_or_default();
+        match line.split_once(char::is_whitespace) {
+            Some(("search" | "domain", domains)) => search = Some(domains.trim()),
+            Some(("options", words)) => options.extend(words.split_whitespace()),
+            _ => {}
+        }
+    }
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0");
+    }
+    let mut text = String::new();
+    let mut said: Vec<&IpAddr> = Vec::new();
+    for server in servers {
+        if said.len() < SERVERS && !said.contains(&server) {
+            said.push(server);
+            text.push_str(&format!("nameserver {server}\n"));
+        }
+    }
+    if let Some(domains) = search.filter(|domains| !domains.is_empty()) {
+        text.push_str(&format!("search {domains}\n"));
+    }
+    text + &format!("options {}\n", options.join(" "))
+}
+
+/// The loopback names, then the sandbox's own name at each of its addresses.
+fn hosts(hostname: &Name, endpoints: &[Endpoint]) -> String {
+    let mut text = "127.0.0.1\tlocalhost\n\
+                    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+                    fe00::\tip6-localnet\n\
+                    ff00::\tip6-mcastprefix\n\
+                    ff02::1\tip6-allnodes\n\
+                    ff02::2\tip6-allrouters\n"
+        .to_owned();
+    let addresses: Vec<IpAddr> = endpoints
+        .iter()
+        .flat_map(|endpoint| endpoint.addresses.iter().map(|address| address.ip()))
+        .collect();
+    if addresses.is_empty() {
+        text.push_str(&format!("127.0.1.1\t{hostname}\n"));
+    }
+    for address in addresses {
+        text.push_str(&format!("{address}\t{hostname}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use cnm::{EndpointId, NetworkId};
+    use serde_json::json;
+
+    use super::*;
+
+    fn servers(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    #[test]
+    fn the_hosts_search_domains_and_options_are_kept() {
+        let host = "# made by hand\nnameserver 192.0.2.1\ndomain old\n\
+                    search\tcorp.example lab.example # two\noptions edns0 trust-ad\noptions rotate\n";
+        assert_eq!(
+            resolv_conf(
+                &servers(&["10.0.0.1", "10.0.0.1", "fd00::1", "10.1.0.1", "10.2.0.1"]),
+                host
+            ),
+            "nameserver 10.0.0.1\nnameserver fd00::1\nnameserver 10.1.0.1\n\
+             search corp.example lab.example\noptions edns0 trust-ad rotate ndots:0\n"
+        );
+        assert_eq!(
+            resolv_conf(&servers(&["10.0.0.1"]), "options ndots:2\n"),
+            "nameserver 10.0.0.1\noptions ndots:2\n"
+        );
+        assert_eq!(
+            resolv_conf(&servers(&["10.0.0.1"]), ""),
+            "nameserver 10.0.0.1\noptions ndots:0\n"
+        );
+    }
+
+    fn endpoint(addresses: &[&str], dns: &[&str]) -> Endpoint {
+        serde_json::from_value(json!({
+            "id": EndpointId::from_bytes([1; 32]),
+            "network": NetworkId::from_bytes([2; 32]),
+            "network_name": "app",
+            "container": {"id": "c1"},
+            "ifname": "eth0",
+            "state": "attached",
+            "addresses": addresses,
+            "dns": dns,
+            "created": "2026-01-02T03:04:05Z",
+        }))
+        .expect("an endpoint")
+    }
+
+    #[test]
+    fn a_sandbox_knows_itself_by_every_address() {
+        let web: Name = "web".parse().expect("a name");
+        let two = [endpoint(&["10.0.0.2/24", "fd00::2/64"], &[]), endpoint(&["10.1.0.2/24"], &[])];
+        let text = hosts(&web, &two);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost "), "{text}");
+        assert!(text.ends_with("10.0.0.2\tweb\nfd00::2\tweb\n10.1.0.2\tweb\n"), "{text}");
+        assert!(hosts(&web, &[]).ends_with("\n127.0.1.1\tweb\n"));
+    }
+
+    #[test]
+    fn without_a_name_server_the_hosts_resolv_conf_stays() {
+        let web: Name = "web".parse().expect("a name");
+        let paths = |dns: &[IpAddr], endpoints: &[Endpoint]| -> Vec<String> {
+            all(dns, &web, endpoints).into_iter().map(|(path, _)| path).collect()
+        };
+        assert_eq!(paths(&[], &[endpoint(&[], &[])]), ["/etc/hosts"]);
+        let both = ["/etc/resolv.conf", "/etc/hosts"];
+        assert_eq!(paths(&[], &[endpoint(&[], &["10.0.0.1"])]), both);
+        assert_eq!(paths(&servers(&["192.0.2.7"]), &[]), both);
+        let chosen = all(&servers(&["192.0.2.7"]), &web, &[endpoint(&[], &["10.0.0.1"])]);
+        assert!(chosen[0].1.starts_with("nameserver 192.0.2.7\n"), "{chosen:?}");
+        assert!(!chosen[0].1.contains("10.0.0.1"), "{chosen:?}");
+    }
+}

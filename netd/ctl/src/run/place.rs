@@ -1,0 +1,102 @@
+//! Making a process at home in its namespaces: its hostname, its own `/etc/resolv.conf` and
+//! `/etc/hosts`, then the command itself. Nothing on the host is made or changed.
+
+use std::{
+    ffi::OsString,
+    fs::{self, Permissions},
+    io,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use cnm::Result;
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    unistd::sethostname,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::out;
+
+/// What a command finds around it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    /// What it calls itself; the host's name unless told.
+    pub(crate) hostname: Option<String>,
+    /// Files that are there as it is to see them, by path.
+    pub(crate) files: Vec<(String, String)>,
+}
+
+/// Where files are put together, in memory and seen by nobody else. `/proc` is a directory on
+/// every host, no file that is replaced lies in it, and it comes back after a moment.
+const STAGE: &str = "/proc";
+
+/// Puts a setting in place. The process must be in mount and UTS namespaces of its own.
+pub(crate) fn settle(setting: &Setting) -> Result<()> {
+    if let Some(hostname) = &setting.hostname {
+        sethostname(hostname).map_err(|errno| refused("set the hostname", errno))?;
+    }
+    // What the host mounts and unmounts later holds here too, but not the other way round.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .map_err(|errno| refused("part from the host's mounts", errno))?;
+    let targets = setting.files.iter().filter_map(|(path, text)| Some((target(path)?, text)));
+    let targets: Vec<(PathBuf, &String)> = targets.collect();
+    if targets.is_empty() {
+        return Ok(());
+    }
+    mount(
+        Some("netctl"),
+        STAGE,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0755"),
+    )
+    .map_err(|errno| refused("mount a tmpfs", errno))?;
+    let placed = targets.iter().enumerate().try_for_each(|(number, (target, text))| {
+        place(&Path::new(STAGE).join(number.to_string()), target, text)
+    });
+    umount2(STAGE, MntFlags::MNT_DETACH).map_err(|errno| refused("unmount a tmpfs", errno))?;
+    placed
+}
+
+/// The file that is to be covered, with symbolic links followed. One that does not exist cannot
+/// be, and is not made: it would be made on the host.
+fn target(path: &str) -> Option<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(target) => Some(target),
+        Err(error) => {
+            out::complain(&format_args!(
+                "the command has no {path} of its own, as there is none on the host to put it \
+                 over ({error})"
+            ));
+            None
+        }
+    }
+}
+
+fn place(source: &Path, target: &Path, text: &str) -> Result<()> {
+    fs::write(source, text)
+        .and_then(|()| fs::set_permissions(source, Permissions::from_mode(0o644)))
+        .map_err(|error| out::system(format_args!("cannot write {}", source.display()), &error))?;
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|errno| refused(format_args!("put a file over {}", target.display()), errno))
+}
+
+/// A refusal of the kernel, of which `what` says what was tried.
+pub(crate) fn refused(what: impl std::fmt::Display, errno: Errno) -> cnm::Error {
+    out::system(format_args!("cannot {what}"), &errno.into())
+}
+
+/// Becomes the command. Comes back only where that fails, with the code that shells end with: 127
+/// where there is no such command, 126 where it cannot be run.
+pub(crate) fn execute(command: &[OsString]) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else {
+        out::complain(&"there is no command to run");
+        return ExitCode::from(127);
+    };
+    let error = Command::new(program).args(arguments).exec();
+    out::complain(&format_args!("cannot run {}: {error}", program.display()));
+    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+}

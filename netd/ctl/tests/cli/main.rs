@@ -1,0 +1,6 @@
+//! The built netctl against a netd that only answers: what it asks, what it prints, how it ends.
+
+mod asking;
+mod fake;
+mod running;
+mod sandboxes;

@@ -1,0 +1,237 @@
+//! The life of an attach: names, addresses and ports first, then the intent on record, then the
+//! driver, then the record and the names. What fails undoes what came before it, in reverse.
+
+use std::{fs::File, os::fd::AsRawFd, process, rc::Rc, time::Instant};
+
+use cnm::{
+    Error, Kind, Result,
+    driver::{AttachEndpoint, Attached, DetachEndpoint},
+    endpoint::{Attach, Endpoint, Netns, State},
+    fault,
+    network::Network,
+    sandbox::Sandbox,
+};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{drivers::Session, netd::Netd, registry::SandboxRecord};
+
+mod place;
+mod reserve;
+
+pub(crate) use place::{Descriptors, open};
+
+impl Netd {
+    /// `endpoint.attach`.
+    pub(crate) async fn attach(
+        self: &Rc<Self>,
+        params: Attach,
+        descriptors: &Descriptors,
+        key: Option<String>,
+    ) -> Result<Endpoint> {
+        let began = Instant::now();
+        fault::point("netd.attach.before-intent");
+        let given = match &params.netns {
+            Some(netns) => Some(open(netns, descriptors)?),
+            None => None,
+        };
+        let turn = self.turn(&params.container.id).await;
+        let network = self.registry.borrow().resolve_network(&params.network)?.network.clone();
+        let driver = self.driver(&network.driver)?;
+        let capabilities = driver.capabilities().await?;
+        let netns = match given {
+            Some(netns) => netns,
+            None => self.known_netns(&params)?,
+        };
+        place::check(&netns, &network, capabilities)?;
+        let ifname = self.choose_ifname(&network, &params, capabilities);
+        if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
+            return Ok(existing);
+        }
+        let path = match &params.netns {
+            Some(Netns::Path(path)) => Some(path.clone()),
+            _ => None,
+        };
+        let sticky = params.sticky;
+        let endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
+        let undo = Undo::new(self.clone(), endpoint, turn);
+        if sticky {
+            self.remember_sticky(&undo.endpoint)?;
+        }
+        let endpoint = self.record_and_make(&network, undo, &driver, &netns, path).await?;
+        let elapsed = began.elapsed();
+        self.metrics.attached(&network.driver, elapsed);
+        tracing::info!(
+            network = %network.name,
+            endpoint = endpoint.id.short(),
+            container = endpoint.container.label(),
+            ifname = %endpoint.ifname,
+            micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            "attached"
+        );
+        self.tell_endpoint("attach", &endpoint);
+        Ok(endpoint)
+    }
+
+    /// From the intent on record to the endpoint in place.
+    async fn record_and_make(
+        self: &Rc<Self>,
+        network: &Network,
+        mut undo: Undo,
+        driver: &Rc<Session>,
+        netns: &File,
+        path: Option<String>,
+    ) -> Result<Endpoint> {
+        let mut endpoint = undo.endpoint.clone();
+        let fresh = self.sandbox_for(&endpoint, path);
+        if let Some(record) = &fresh {
+            self.registry.borrow_mut().put_sandbox(record.clone());
+        }
+        self.registry.borrow_mut().put_endpoint(endpoint.clone());
+        self.stores.put_endpoint(&endpoint, fresh.as_ref())?;
+        fault::point("netd.attach.after-intent");
+        let call = AttachEndpoint {
+            network: network.clone(),
+            endpoint: endpoint.clone(),
+            netns: format!("/proc/{}/fd/{}", process::id(), netns.as_raw_fd()),
+        };
+        undo.made = Some((driver.clone(), network.clone()));
+        let attached = match driver.call(&call).await {
+            Ok(attached) => attached,
+            Err(error) => {
+                // A driver that answers has undone its part; whether one that does not has made
+                // anything is not known, so it is taken away.
+                if error.kind != Kind::Unavailable {
+                    undo.made = None;
+                }
+                return Err(error);
+            }
+        };
+        fault::point("netd.attach.after-driver");
+        self.take_in(&mut endpoint, &attached)?;
+        fault::point("netd.attach.after-record");
+        undo.done();
+        self.resolver.publish(&endpoint);
+        self.watch_process(&endpoint.container.id);
+        Ok(endpoint)
+    }
+
+    /// Writes down which addresses the container of this name is to have again.
+    fn remember_sticky(&self, endpoint: &Endpoint) -> Result<()> {
+        let Some(owner) = &endpoint.container.name else { return Ok(()) };
+        for address in &endpoint.addresses {
+            self.stores.put_sticky(&endpoint.network, owner.as_str(), address.ip())?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what the driver made.
+    fn take_in(&self, endpoint: &mut Endpoint, attached: &Attached) -> Result<()> {
+        let mut record = {
+            let registry = self.registry.borrow();
+            let entry = registry.sandbox(&endpoint.container.id);
+            let entry = entry.ok_or_else(|| Error::internal("the sandbox went away"))?;
+            entry.record.clone()
+        };
+        let known = record.sandbox.netns.map(|netns| netns.cookie);
+        if known.is_some_and(|cookie| cookie != attached.netns.cookie && cookie != 0) {
+            return Err(Error::new(
+                Kind::Busy,
+                format_args!(
+                    "container {} is in another network namespace already: detach it there first",
+                    endpoint.container.label()
+                ),
+            )
+            .with("container", endpoint.container.id.as_str()));
+        }
+        endpoint.netns = Some(attached.netns);
+        if let Some(interface) = &attached.interface {
+            endpoint.mac = Some(interface.mac);
+            endpoint.mtu = Some(interface.mtu);
+        }
+        endpoint.state = State::Attached;
+        let fresh = record.sandbox.netns != Some(attached.netns);
+        record.sandbox.netns = Some(attached.netns);
+        self.stores.put_endpoint(endpoint, fresh.then_some(&record))?;
+        let mut registry = self.registry.borrow_mut();
+        if fresh {
+            registry.put_sandbox(record);
+        }
+        registry.put_endpoint(endpoint.clone());
+        Ok(())
+    }
+
+    /// The sandbox's record, where it has none yet.
+    fn sandbox_for(&self, endpoint: &Endpoint, path: Option<String>) -> Option<SandboxRecord> {
+        let registry = self.registry.borrow();
+        if registry.sandbox(&endpoint.container.id).is_some() {
+            return None;
+        }
+        let sandbox = Sandbox {
+            container: endpoint.container.clone(),
+            path,
+            netns: None,
+            kept: false,
+            created: endpoint.created.clone(),
+        };
+        let process_start = endpoint.container.pid.and_then(crate::processes::started);
+        Some(SandboxRecord { sandbox, process_start })
+    }
+
+    /// The namespace of a sandbox that is known, for a request that names none.
+    fn known_netns(&self, params: &Attach) -> Result<File> {
+        let registry = self.registry.borrow();
+        let entry = registry.resolve_sandbox(params.container.id.as_str())?;
+        let sandbox = &entry.record.sandbox;
+        let paths =
+            [sandbox.path.clone(), sandbox.container.pid.map(|pid| format!("/proc/{pid}/ns/net"))];
+        let opened = paths.into_iter().flatten().find_map(|path| File::open(path).ok());
+        opened.ok_or_else(|| {
+            Error::invalid(format_args!(
+                "container {} was attached without a path to its network namespace: name it again",
+                sandbox.container.label()
+            ))
+            .with("container", sandbox.container.id.as_str())
+        })
+    }
+}
+
+/// Gives back what an attach holds, unless it comes to its end: when a step fails, and when the
+/// caller's deadline passes in the middle of one.
+struct Undo {
+    netd: Rc<Netd>,
+    endpoint: Endpoint,
+    /// The driver that may have made it.
+    made: Option<(Rc<Session>, Network)>,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Undo {
+    fn new(netd: Rc<Netd>, endpoint: Endpoint, turn: OwnedMutexGuard<()>) -> Self {
+        Self { netd, endpoint, made: None, turn: Some(turn) }
+    }
+
+    /// There is nothing to undo any more.
+    fn done(mut self) {
+        self.turn = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let Some(turn) = self.turn.take() else { return };
+        let (netd, endpoint) = (self.netd.clone(), self.endpoint.clone());
+        let Some((driver, network)) = self.made.take() else {
+            netd.forget(&endpoint);
+            return;
+        };
+        // Nobody else gets its addresses, or this container's turn, before it is gone.
+        tokio::task::spawn_local(async move {
+            let call = DetachEndpoint { network, endpoint };
+            if let Err(error) = driver.call(&call).await {
+                tracing::warn!(endpoint = call.endpoint.id.short(), %error, "undo left to a sync");
+            }
+            netd.forget(&call.endpoint);
+            drop(turn);
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! What an attach is to have: everything that was not said is chosen, and all of it is held.
+
+use cnm::{
+    Error, IfName, Result,
+    driver::Capabilities,
+    endpoint::{Attach, Endpoint, State},
+    network::Network,
+};
+
+use crate::{clock, netd::Netd, registry::Registry};
+
+impl Netd {
+    /// The endpoint as it is to be; its addresses and ports are nobody else's from now on.
+    pub(super) fn reserve(
+        &self,
+        network: &Network,
+        params: Attach,
+        ifname: IfName,
+        capabilities: Capabilities,
+        key: Option<String>,
+    ) -> Result<Endpoint> {
+        let id = clock::endpoint_id()?;
+        check_request(network, &params, capabilities)?;
+        let mac = match params.mac {
+            Some(mac) => Some(mac),
+            None if capabilities.addresses => Some(clock::mac()?),
+            None => None,
+        };
+        let now = self.now();
+        let owner = params.container.name.as_ref().filter(|_| params.sticky);
+        let mut ports = params.ports;
+        let (addresses, dns, metric) = {
+            let mut registry = self.registry.borrow_mut();
+            if let Some(other) = registry.name_on(&network.id, &params.container) {
+                return Err(Error::exists(format_args!(
+                    "endpoint with name {} already exists in network {}",
+                    other.container.label(),
+                    network.name
+                ))
+                .with("endpoint", other.id.as_str()));
+            }
+            let entry = registry.network_mut(&network.id).filter(|entry| !entry.leaving);
+            let entry = entry.ok_or_else(|| {
+                Error::not_found(format_args!("network {} not found", network.name))
+            })?;
+            let owner = owner.map(cnm::Name::as_str);
+            let addresses = entry.lease(&params.addresses, owner, now)?;
+            let dns = entry.dns.clone();
+            if let Err(error) = registry.ports.take(&id, &mut ports) {
+                if let Some(entry) = registry.network_mut(&network.id) {
+                    addresses.iter().for_each(|address| entry.release(address.ip(), now));
+                }
+                return Err(name_holder(&registry, error));
+            }
+            (addresses, dns, registry.next_metric(&params.container.id))
+        };
+        let gateways = if network.internal {
+            Vec::new()
+        } else {
+            network.subnets.iter().filter_map(|subnet| subnet.gateway).collect()
+        };
+        Ok(Endpoint {
+            id,
+            network: network.id.clone(),
+            network_name: network.name.clone(),
+            container: params.container,
+            ifname,
+            state: State::Attaching,
+            mac,
+            addresses,
+            gateways,
+            metric,
+            dns,
+            aliases: params.aliases,
+            ports,
+            netns: None,
+            mtu: None,
+            options: params.options,
+            labels: params.labels,
+            created: clock::timestamp(),
+            idempotency_key: key,
+        })
+    }
+
+    /// The name of the new interface.
+    pub(super) fn choose_ifname(
+        &self,
+        network: &Network,
+        params: &Attach,
+        capabilities: Capabilities,
+    ) -> IfName {
+        if !capabilities.addresses {
+            return IfName::lo();
+        }
+        let registry = self.registry.borrow();
+        let container = &params.container.id;
+        let given = params.ifname.clone();
+        given
+            .or_else(|| {
+                // Asked again without a name, it is the same endpoint that is meant.
+                let mut own = registry.endpoints_of(container);
+                own.find(|e| e.network == network.id).map(|e| e.ifname.clone())
+            })
+            .unwrap_or_else(|| registry.free_ifname(container))
+    }
+
+    /// The endpoint that the request would make again; an error unless it has the request's key.
+    pub(super) fn existing(
+        &self,
+        network: &Network,
+        params: &Attach,
+        ifname: &IfName,
+        key: Option<&str>,
+    ) -> Result<Option<Endpoint>> {
+        let registry = self.registry.borrow();
+        let mut own = registry.endpoints_of(&params.container.id);
+        let Some(existing) = own.find(|e| e.ifname == *ifname) else { return Ok(None) };
+        if existing.network == network.id
+            && key.is_some()
+            && existing.idempotency_key.as_deref() == key
+        {
+            return Ok(Some(existing.clone()));
+        }
+        Err(Error::exists(format_args!(
+            "container {} already has {} on network {}",
+            params.container.label(),
+            existing.ifname,
+            existing.network_name
+        ))
+        .with("endpoint", existing.id.as_str()))
+    }
+}
+
+/// Names the endpoint that holds a port, as people know it.
+fn name_holder(registry: &Registry, mut error: Error) -> Error {
+    let id = error.operands.get("endpoint").and_then(|id| id.as_str()).map(str::to_owned);
+    let holder = id.and_then(|id| registry.resolve_endpoint(&id).ok());
+    if let Some(holder) = holder {
+        error.message = error.message.replace(
+            &format!("endpoint {}", holder.id.short()),
+            &format!("container {} on network {}", holder.container.label(), holder.network_name),
+        );
+    }
+    error
+}
+
+/// Refuses what the network cannot give.
+fn check_request(network: &Network, params: &Attach, capabilities: Capabilities) -> Result<()> {
+    if !params.ports.is_empty() && !capabilities.ports {
+        return Err(Error::invalid(format_args!(
+            "network {} publishes no ports: leave them out, or use a bridge network",
+            network.name
+        ))
+        .with("network", network.id.as_str()));
+    }
+    if !capabilities.addresses && (!params.addresses.is_empty() || params.mac.is_some()) {
+        return Err(Error::invalid(format_args!(
+            "network {} gives no addresses: leave the address out",
+            network.name
+        ))
+        .with("network", network.id.as_str()));
+    }
+    let mut families = [false; 2];
+    for address in &params.addresses {
+        if network.subnet_of(*address).is_none() {
+            return Err(Error::invalid(format_args!(
+                "no configured subnet of network {} contains IP address {address}",
+                network.name
+            ))
+            .with("address", address.to_string())
+            .with("network", network.id.as_str()));
+        }
+        if std::mem::replace(&mut families[usize::from(address.is_ipv6())], true) {
+            return Err(Error::invalid(format_args!(
+                "an endpoint has one address of each family: {address} is a second one"
+            ))
+            .with("address", address.to_string()));
+        }
+    }
+    Ok(())
+}

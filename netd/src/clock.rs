@@ -1,0 +1,44 @@
+//! The two things netd takes from outside: the time of day and randomness.
+
+use std::time::SystemTime;
+
+use cnm::{EndpointId, Error, MacAddr, NetworkId, Result};
+
+/// The time of day, as RFC 3339 in UTC with nanoseconds.
+pub(crate) fn timestamp() -> String {
+    humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
+}
+
+/// Whether a timestamp of ours is before another, which may be less exact.
+pub(crate) fn before(timestamp: &str, limit: &str) -> Result<bool> {
+    let parse = |text: &str| {
+        humantime::parse_rfc3339_weak(text).map_err(|error| {
+            Error::invalid(format_args!("invalid time {text:?}: {error}; it should be RFC 3339"))
+        })
+    };
+    Ok(parse(timestamp)? < parse(limit)?)
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::internal(format_args!("the host gives no randomness: {error}")))?;
+    Ok(bytes)
+}
+
+/// An id for a new network.
+pub(crate) fn network_id() -> Result<NetworkId> {
+    Ok(NetworkId::from_bytes(random()?))
+}
+
+/// An id for a new endpoint.
+pub(crate) fn endpoint_id() -> Result<EndpointId> {
+    Ok(EndpointId::from_bytes(random()?))
+}
+
+/// A unicast address of the locally administered kind (IEEE 802, U/L bit set, I/G bit clear).
+pub(crate) fn mac() -> Result<MacAddr> {
+    let mut bytes: [u8; 6] = random()?;
+    bytes[0] = (bytes[0] & 0xfc) | 0x02;
+    Ok(MacAddr(bytes))
+}

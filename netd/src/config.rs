@@ -1,0 +1,177 @@
+//! What netd is told: by its command line, and by `netd.toml` where that is silent.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Parser;
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+/// The container networking daemon.
+///
+/// Keeps the networks, sandboxes and endpoints of this host, gives out their addresses and ports,
+/// answers for their names, and has its drivers make them. Runtimes and netctl speak to it at
+/// netd.sock in its run directory.
+#[derive(Debug, Parser)]
+#[command(name = "netd", version, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// Where the sockets and what ends with this boot are [default: /run/netd]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Where what outlives a boot is [default: /var/lib/netd]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where drivers are looked for first; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Vec<PathBuf>,
+    /// The configuration file [default: /etc/netd/netd.toml, which may be missing]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How much to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<tracing::Level>,
+}
+
+const AFTER_HELP: &str = "\
+Drivers are executables named netd-NAME. They are looked for in each --plugin-dir, beside
+netd's own executable, and in /usr/libexec/netd.
+
+netd.toml takes run_dir, state_dir, plugin_dirs, log_level, default_pools (a list of
+{ base = \"10.76.0.0/14\", size = 24 }), reuse_delay (seconds), dns_upstreams (a list of
+\"address:port\"; the host's resolv.conf unless told), dns_domain, driver_deadline (seconds)
+and default_link (the bridge of the network `bridge`).";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    run_dir: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    #[serde(default)]
+    plugin_dirs: Vec<PathBuf>,
+    log_level: Option<String>,
+    default_pools: Option<Vec<PoolLine>>,
+    reuse_delay: Option<u64>,
+    dns_upstreams: Option<Vec<SocketAddr>>,
+    dns_domain: Option<String>,
+    driver_deadline: Option<u64>,
+    default_link: Option<cnm::IfName>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolLine {
+    base: IpNetwork,
+    size: u8,
+}
+
+/// Everything that netd was told, or what it does when it was not.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where the sockets and what ends with this boot are.
+    pub(crate) run_dir: PathBuf,
+    /// Where what outlives a boot is.
+    pub(crate) state_dir: PathBuf,
+    /// Where drivers are, in the order of looking.
+    pub(crate) plugin_dirs: Vec<PathBuf>,
+    /// How much to log.
+    pub(crate) log_level: tracing::Level,
+    /// Where subnets come from when none is given.
+    pub(crate) default_pools: Vec<ipam::DefaultPool>,
+    /// How long an address waits before somebody else gets it.
+    pub(crate) reuse_delay: Duration,
+    /// Who is asked for names that are not ours; the host's resolvers when empty.
+    pub(crate) dns_upstreams: Vec<SocketAddr>,
+    /// The domain that all names are under.
+    pub(crate) dns_domain: String,
+    /// How long a driver may take for one call.
+    pub(crate) driver_deadline: Duration,
+    /// The bridge of the network `bridge`, where it is not to be found out.
+    pub(crate) default_link: Option<cnm::IfName>,
+}
+
+/// What is wrong with what netd was told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not as it should be.
+    #[error("{path}: {message}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Puts command line, file and defaults together.
+    pub(crate) fn load(arguments: Arguments) -> Result<Self, Error> {
+        let (path, required) = match &arguments.config {
+            Some(path) => (path.as_path(), true),
+            None => (Path::new("/etc/netd/netd.toml"), false),
+        };
+        let file = read(path, required)?;
+        let wrong = |message: String| Error::Wrong { path: path.to_owned(), message };
+        let log_level = match (arguments.log_level, &file.log_level) {
+            (Some(level), _) => level,
+            (None, Some(text)) => text
+                .parse()
+                .map_err(|_| wrong(format!("log_level {text:?} is no level: say info or debug")))?,
+            (None, None) => tracing::Level::INFO,
+        };
+        let default_pools = match file.default_pools {
+            None => ipam::default_pools(),
+            Some(lines) => lines
+                .into_iter()
+                .map(|PoolLine { base, size }| {
+                    // One that no subnet can be cut from would be found out much later.
+                    let pool = ipam::DefaultPool { base, size };
+                    ipam::choose_subnet(&[pool], &[])
+                        .map(|_| pool)
+                        .map_err(|error| wrong(format!("default_pools: {error}")))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        let mut plugin_dirs = arguments.plugin_dir;
+        plugin_dirs.extend(file.plugin_dirs);
+        plugin_dirs.extend(env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())));
+        plugin_dirs.push("/usr/libexec/netd".into());
+        Ok(Self {
+            run_dir: arguments.run_dir.or(file.run_dir).unwrap_or_else(|| "/run/netd".into()),
+            state_dir: arguments
+                .state_dir
+                .or(file.state_dir)
+                .unwrap_or_else(|| "/var/lib/netd".into()),
+            plugin_dirs,
+            log_level,
+            default_pools,
+            reuse_delay: Duration::from_secs(file.reuse_delay.unwrap_or(60)),
+            dns_upstreams: file.dns_upstreams.unwrap_or_default(),
+            dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
+            driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
+            default_link: file.default_link,
+        })
+    }
+}
+
+fn read(path: &Path, required: bool) -> Result<File, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text)
+            .map_err(|error| Error::Wrong { path: path.to_owned(), message: error.to_string() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
+            Ok(File::default())
+        }
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+    }
+}

@@ -1,0 +1,150 @@
+//! The life of a detach: names and record first, then the driver, then addresses and ports for
+//! others. It always succeeds: what is not there is already gone, and what the driver cannot do
+//! now it is told at its next start.
+
+use std::{rc::Rc, time::Instant};
+
+use cnm::{
+    ContainerId, EndpointId, Result,
+    driver::DetachEndpoint,
+    endpoint::{Detach, Detached, Endpoint},
+    fault,
+};
+
+use crate::netd::Netd;
+
+impl Netd {
+    /// `endpoint.detach`.
+    pub(crate) async fn detach(self: &Rc<Self>, params: &Detach) -> Result<Detached> {
+        let Some(container) = self.container_of(&params.container)? else {
+            return Ok(Detached::default());
+        };
+        let network = match &params.network {
+            None => None,
+            Some(given) => match self.registry.borrow().resolve_network(given) {
+                Ok(entry) => Some(entry.network.id.clone()),
+                Err(error) if error.kind == cnm::Kind::NotFound => return Ok(Detached::default()),
+                Err(error) => return Err(error),
+            },
+        };
+        self.detach_where(&container, "detach", |endpoint| {
+            network.as_ref().is_none_or(|id| endpoint.network == *id)
+                && params.ifname.as_ref().is_none_or(|ifname| endpoint.ifname == *ifname)
+        })
+        .await
+    }
+
+    /// Takes those endpoints of a container away that are meant.
+    pub(crate) async fn detach_where(
+        self: &Rc<Self>,
+        container: &ContainerId,
+        action: &str,
+        meant: impl Fn(&Endpoint) -> bool,
+    ) -> Result<Detached> {
+        let _turn = self.turn(container).await;
+        let endpoints: Vec<Endpoint> =
+            self.registry.borrow().endpoints_of(container).filter(|e| meant(e)).cloned().collect();
+        let mut detached = Detached::default();
+        for endpoint in endpoints {
+            self.take_away(&endpoint, action).await?;
+            detached.endpoints.push(endpoint.id);
+        }
+        Ok(detached)
+    }
+
+    async fn take_away(self: &Rc<Self>, endpoint: &Endpoint, action: &str) -> Result<()> {
+        let began = Instant::now();
+        fault::point("netd.detach.before-record");
+        self.resolver.retract(endpoint);
+        let last = self.last_of_sandbox(endpoint);
+        self.stores.remove_endpoint(&endpoint.id, last.as_ref())?;
+        fault::point("netd.detach.after-record");
+        let network =
+            self.registry.borrow().network(&endpoint.network).map(|entry| entry.network.clone());
+        if let Some(network) = network {
+            let driver = self.driver(&network.driver);
+            let call = DetachEndpoint { network, endpoint: endpoint.clone() };
+            let outcome = match driver {
+                Ok(driver) => driver.call(&call).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(
+                    network = %endpoint.network_name,
+                    endpoint = endpoint.id.short(),
+                    %error,
+                    "the driver could not detach; its next sync does"
+                );
+            }
+            self.metrics.detached(&call.network.driver, began.elapsed());
+        }
+        fault::point("netd.detach.after-driver");
+        self.release(&endpoint.id);
+        tracing::info!(
+            network = %endpoint.network_name,
+            endpoint = endpoint.id.short(),
+            container = endpoint.container.label(),
+            ifname = %endpoint.ifname,
+            micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "detached"
+        );
+        self.tell_endpoint(action, endpoint);
+        Ok(())
+    }
+
+    /// Takes an endpoint off every record, without its driver.
+    pub(crate) fn forget(&self, endpoint: &Endpoint) {
+        self.resolver.retract(endpoint);
+        let last = self.last_of_sandbox(endpoint);
+        if let Err(error) = self.stores.remove_endpoint(&endpoint.id, last.as_ref()) {
+            tracing::error!(endpoint = endpoint.id.short(), %error, "endpoint left on record");
+        }
+        self.release(&endpoint.id);
+    }
+
+    /// Gives addresses and ports to others, and lets the sandbox go with its last endpoint.
+    fn release(&self, id: &EndpointId) {
+        let now = self.now();
+        let mut registry = self.registry.borrow_mut();
+        let container = registry.endpoint(id).map(|endpoint| endpoint.container.id.clone());
+        registry.drop_endpoint(id, now);
+        let Some(container) = container else { return };
+        let empty = registry
+            .sandbox(&container)
+            .is_some_and(|entry| entry.endpoints.is_empty() && !entry.record.sandbox.kept);
+        if empty {
+            registry.drop_sandbox(&container);
+        }
+    }
+
+    /// The container, when this is the last endpoint of a sandbox that goes with it.
+    fn last_of_sandbox(&self, endpoint: &Endpoint) -> Option<ContainerId> {
+        let registry = self.registry.borrow();
+        let entry = registry.sandbox(&endpoint.container.id)?;
+        let only = entry.endpoints.iter().all(|id| *id == endpoint.id);
+        (only && !entry.record.sandbox.kept).then(|| endpoint.container.id.clone())
+    }
+
+    /// The container that a user means; none when it is not known.
+    pub(crate) fn container_of(&self, given: &str) -> Result<Option<ContainerId>> {
+        match self.registry.borrow().resolve_sandbox(given) {
+            Ok(entry) => Ok(Some(entry.record.sandbox.container.id.clone())),
+            Err(error) if error.kind == cnm::Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn tell_endpoint(&self, action: &str, endpoint: &Endpoint) {
+        self.tell(
+            "endpoint",
+            action,
+            endpoint.id.as_str(),
+            &[
+                ("network", endpoint.network_name.as_str()),
+                ("container", endpoint.container.id.as_str()),
+                ("name", endpoint.container.label()),
+                ("ifname", endpoint.ifname.as_str()),
+            ],
+        );
+    }
+}

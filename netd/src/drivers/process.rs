@@ -1,0 +1,170 @@
+//! One life of a driver's executable: a socket that is its standard input and output, and the
+//! calls that wait for its answers.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    path::Path,
+    process::{ExitStatus, Stdio},
+    rc::Rc,
+    time::Duration,
+};
+
+use cnm::{Call, Error, Reply, Request, RequestId, Result, frame};
+use serde::Deserialize;
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+    sync::{Mutex, oneshot},
+};
+
+/// A running driver.
+pub(super) struct Process {
+    name: String,
+    pid: u32,
+    stream: UnixStream,
+    writing: Mutex<()>,
+    next: Cell<u64>,
+    waiting: RefCell<HashMap<u64, oneshot::Sender<String>>>,
+    ended: Cell<bool>,
+}
+
+impl Process {
+    /// Starts the executable. The child is for the caller to wait for.
+    pub(super) fn spawn(name: &str, path: &Path) -> std::io::Result<(Rc<Self>, Child)> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let output = OwnedFd::from(theirs.try_clone()?);
+        let child = Command::new(path)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(output))
+            .kill_on_drop(true)
+            .spawn()?;
+        let process = Rc::new(Self {
+            name: name.to_owned(),
+            pid: child.id().unwrap_or_default(),
+            stream: UnixStream::from_std(ours)?,
+            writing: Mutex::new(()),
+            next: Cell::new(1),
+            waiting: RefCell::default(),
+            ended: Cell::new(false),
+        });
+        tokio::task::spawn_local(process.clone().read());
+        Ok((process, child))
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Calls a method; gives up after `deadline`, or when the process ends.
+    pub(super) async fn call<P: Call>(&self, params: &P, deadline: Duration) -> Result<P::Reply> {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        let line = Request::new(id, params).to_line();
+        let (sender, receiver) = oneshot::channel();
+        if self.ended.get() {
+            return Err(self.lost(P::METHOD));
+        }
+        self.waiting.borrow_mut().insert(id, sender);
+        let exchange = async {
+            self.write(line.as_bytes()).await.map_err(|_| self.lost(P::METHOD))?;
+            receiver.await.map_err(|_| self.lost(P::METHOD))
+        };
+        let answer = tokio::time::timeout(deadline, exchange).await;
+        self.waiting.borrow_mut().remove(&id);
+        let text = answer.map_err(|_| {
+            Error::unavailable(format_args!(
+                "driver {} did not answer {} within {deadline:?}",
+                self.name,
+                P::METHOD
+            ))
+            .with("driver", self.name.as_str())
+        })??;
+        let reply: Reply<P::Reply> = serde_json::from_str(&text).map_err(|error| {
+            Error::internal(format_args!(
+                "driver {} answered {} with what is no such answer: {error}",
+                self.name,
+                P::METHOD
+            ))
+        })?;
+        reply.outcome()
+    }
+
+    fn lost(&self, method: &str) -> Error {
+        Error::unavailable(format_args!("driver {} ended before it answered {method}", self.name))
+            .with("driver", self.name.as_str())
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> std::io::Result<()> {
+        let _turn = self.writing.lock().await;
+        while !bytes.is_empty() {
+            match self.stream.try_write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.stream.writable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands each answer to who waits for it, until there are no more.
+    async fn read(self: Rc<Self>) {
+        let mut buffer = Vec::with_capacity(16 << 10);
+        while self.stream.readable().await.is_ok() {
+            let searched = buffer.len();
+            match self.stream.try_read_buf(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => break,
+            }
+            let mut start = 0;
+            let mut from = searched;
+            while let Some(at) = buffer.get(from..).and_then(|b| b.iter().position(|b| *b == b'\n'))
+            {
+                let end = from + at;
+                self.deliver(buffer.get(start..end).unwrap_or_default());
+                start = end + 1;
+                from = start;
+            }
+            buffer.drain(..start);
+            if buffer.len() > frame::MAX_LINE * 64 {
+                tracing::error!(driver = self.name, "a driver's answer has no end");
+                break;
+            }
+        }
+        self.ended.set(true);
+        self.waiting.borrow_mut().clear();
+    }
+
+    fn deliver(&self, line: &[u8]) {
+        #[derive(Deserialize)]
+        struct Id {
+            id: Option<RequestId>,
+        }
+        let Ok(Id { id: Some(RequestId::Number(id)) }) = serde_json::from_slice(line) else {
+            let line = String::from_utf8_lossy(line);
+            tracing::warn!(driver = self.name, %line, "a driver said what nobody asked");
+            return;
+        };
+        // Who gave up has taken the sender away.
+        if let Some(sender) = self.waiting.borrow_mut().remove(&id)
+            && let Ok(text) = String::from_utf8(line.to_vec())
+        {
+            drop(sender.send(text));
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn how(status: std::io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("cannot tell: {error}"),
+    }
+}

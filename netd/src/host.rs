@@ -1,0 +1,235 @@
+//! What netd asks the host: which addresses are taken, and which namespaces have died.
+
+use std::{
+    fs::{self, File},
+    net::IpAddr,
+    os::fd::AsRawFd,
+    rc::{Rc, Weak},
+};
+
+use cnm::{Error, Kind, Result};
+use futures_util::{StreamExt, TryStreamExt};
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    nsid::{NsidAttribute, NsidMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage},
+    rule::{RuleAttribute, RuleMessage},
+};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, new_multicast_connection};
+use tokio::sync::mpsc;
+
+use crate::netd::Netd;
+
+/// What the kernel tells about namespaces.
+#[derive(Debug)]
+pub(crate) enum Death {
+    /// The namespace of this id is gone.
+    Of(i32),
+    /// Something was missed: look at all of them.
+    Unknown,
+}
+
+/// The host, over one netlink socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    handle: Handle,
+    id: u128,
+}
+
+impl Host {
+    /// Opens the socket; deaths of namespaces come over the channel from now on.
+    pub(crate) fn open() -> std::io::Result<(Self, mpsc::Receiver<Death>)> {
+        let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Nsid])?;
+        tokio::task::spawn_local(connection);
+        let (deaths, receiver) = mpsc::channel(1024);
+        tokio::task::spawn_local(async move {
+            while let Some((message, _)) = messages.next().await {
+                let death = match message.payload {
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNsId(message)) => {
+                        match nsid_of(&message) {
+                            Some(nsid) => Death::Of(nsid),
+                            None => continue,
+                        }
+                    }
+                    NetlinkPayload::Overrun(_) => Death::Unknown,
+                    _ => continue,
+                };
+                if deaths.send(death).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok((Self { handle, id: host_id() }, receiver))
+    }
+
+    /// What is the same for this host for good (machine-id(5)).
+    pub(crate) fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// Every network that the host has a route, a rule or a resolver for.
+    pub(crate) async fn taken(&self) -> Vec<IpNetwork> {
+        let mut taken = Vec::new();
+        for (family, version) in
+            [(AddressFamily::Inet, IpVersion::V4), (AddressFamily::Inet6, IpVersion::V6)]
+        {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            let routes: Result<Vec<_>, _> =
+                self.handle.route().get(request).execute().try_collect().await;
+            let rules: Result<Vec<_>, _> =
+                self.handle.rule().get(version).execute().try_collect().await;
+            match routes {
+                Ok(routes) => taken.extend(routes.iter().filter_map(route)),
+                // A host without IPv6 has no such routes.
+                Err(error) => tracing::debug!(?family, %error, "no routes"),
+            }
+            match rules {
+                Ok(rules) => taken.extend(rules.iter().flat_map(rule)),
+                Err(error) => tracing::debug!(?family, %error, "no rules"),
+            }
+        }
+        taken.extend(resolvers().into_iter().map(IpNetwork::from));
+        taken
+    }
+
+    /// The ids of all namespaces that netd's own knows.
+    pub(crate) async fn nsids(&self) -> Result<Vec<i32>> {
+        let message = RouteNetlinkMessage::GetNsId(NsidMessage::default());
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let replies = self.request(request, "list the ids of network namespaces").await?;
+        Ok(replies.iter().filter_map(nsid_of).filter(|nsid| *nsid >= 0).collect())
+    }
+
+    /// The id of a namespace, given to it when it has none.
+    pub(crate) async fn nsid(&self, netns: &File) -> Result<i32> {
+        let fd = u32::try_from(netns.as_raw_fd()).map_err(Error::internal)?;
+        let mut message = NsidMessage::default();
+        message.attributes = vec![NsidAttribute::Id(-1), NsidAttribute::Fd(fd)];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewNsId(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        // One that has an id already keeps it: the kernel says "exists", and the next call which.
+        let made = self.request(request, "give a network namespace an id").await;
+        let mut message = NsidMessage::default();
+        message.attributes = vec![NsidAttribute::Fd(fd)];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
+        request.header.flags = NLM_F_REQUEST;
+        let replies = self.request(request, "read the id of a network namespace").await?;
+        match (replies.iter().find_map(nsid_of).filter(|nsid| *nsid >= 0), made) {
+            (Some(nsid), _) => Ok(nsid),
+            (None, Err(error)) => Err(error),
+            (None, Ok(_)) => Err(Error::internal("the network namespace got no id")),
+        }
+    }
+
+    async fn request(
+        &self,
+        request: NetlinkMessage<RouteNetlinkMessage>,
+        what: &str,
+    ) -> Result<Vec<NsidMessage>> {
+        let refused =
+            |text: String| Error::new(Kind::Kernel, format_args!("cannot {what}: {text}"));
+        let mut replies =
+            self.handle.clone().request(request).map_err(|error| refused(error.to_string()))?;
+        let mut found = Vec::new();
+        while let Some(reply) = replies.next().await {
+            match reply.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(message)) => {
+                    found.push(message);
+                }
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    let io = error.to_io();
+                    return Err(refused(io.to_string())
+                        .with("errno", io.raw_os_error().unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Netd {
+    /// Releases what was in namespaces that die, for as long as netd runs.
+    pub(crate) async fn follow_deaths(netd: Weak<Self>, mut deaths: mpsc::Receiver<Death>) {
+        while let Some(death) = deaths.recv().await {
+            let Some(netd) = netd.upgrade() else { return };
+            match death {
+                Death::Of(nsid) => netd.bury(nsid),
+                Death::Unknown => drop(netd.collect_garbage().await),
+            }
+        }
+    }
+
+    /// Releases what was in one namespace.
+    fn bury(self: &Rc<Self>, nsid: i32) {
+        let containers = self.registry.borrow().containers_in(nsid);
+        for container in containers {
+            tracing::info!(container = container.short(), nsid, "network namespace is gone");
+            let netd = self.clone();
+            tokio::task::spawn_local(async move {
+                if let Err(error) = netd.drop_sandbox(&container, "vanish").await {
+                    tracing::error!(container = container.short(), %error, "not released");
+                }
+            });
+        }
+    }
+}
+
+fn nsid_of(message: &NsidMessage) -> Option<i32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(id) => Some(*id),
+        _ => None,
+    })
+}
+
+fn route(route: &RouteMessage) -> Option<IpNetwork> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => {
+            network((*ip).into(), route.header.destination_prefix_length)
+        }
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => {
+            network((*ip).into(), route.header.destination_prefix_length)
+        }
+        _ => None,
+    })
+}
+
+fn rule(rule: &RuleMessage) -> Vec<IpNetwork> {
+    let network = |attribute: &RuleAttribute| match attribute {
+        RuleAttribute::Destination(ip) => network(*ip, rule.header.dst_len),
+        RuleAttribute::Source(ip) => network(*ip, rule.header.src_len),
+        _ => None,
+    };
+    rule.attributes.iter().filter_map(network).collect()
+}
+
+fn network(ip: IpAddr, prefix: u8) -> Option<IpNetwork> {
+    let network = IpNetwork::new(ip, prefix).ok()?;
+    IpNetwork::new(network.network(), prefix).ok()
+}
+
+/// The servers in resolv.conf(5): a subnet over one of them would cut the host off from it.
+fn resolvers() -> Vec<IpAddr> {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().split('%').next()?.parse().ok())
+        .collect()
+}
+
+fn host_id() -> u128 {
+    let text = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    u128::from_str_radix(text.trim(), 16).unwrap_or_else(|_| {
+        let mut bytes = [0; 16];
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => u128::from_ne_bytes(bytes),
+            Err(_) => 0,
+        }
+    })
+}

@@ -1,0 +1,149 @@
+//! Where the resolver listens and whom it knows: netd's side of the `dns` crate.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
+
+use cnm::{NetworkId, endpoint::Endpoint, network::Network};
+use socket2::{Domain, Socket, Type};
+
+use crate::{config::Config, netd::Netd};
+
+/// The port that resolvers are asked on (RFC 1035, section 4.2).
+const PORT: u16 = 53;
+
+/// How long a forwarded question may take before the asker is told that it failed.
+const FORWARD_DEADLINE: Duration = Duration::from_secs(4);
+
+/// The resolver.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    names: dns::Names,
+    server: dns::Server,
+}
+
+impl Resolver {
+    /// A resolver that listens nowhere yet.
+    pub(crate) fn start(config: &Config) -> Result<Self, dns::Error> {
+        let upstreams = if config.dns_upstreams.is_empty() {
+            dns::Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf"))
+        } else {
+            dns::Upstreams::Fixed(config.dns_upstreams.clone())
+        };
+        let options = dns::Options {
+            upstreams,
+            timeout: FORWARD_DEADLINE,
+            domain: config.dns_domain.clone(),
+            ..dns::Options::default()
+        };
+        let names = dns::Names::new();
+        let server = dns::Server::start(names.clone(), options)?;
+        Ok(Self { names, server })
+    }
+
+    fn network_up(&self, network: &Network) {
+        let zone = dns::Zone {
+            name: network.name.to_string(),
+            forward: !network.internal,
+            upstreams: Vec::new(),
+            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+            gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
+        };
+        self.names.network_up(network.id.as_str(), zone);
+    }
+
+    /// Forgets a network and closes its sockets.
+    pub(crate) fn network_down(&self, id: &NetworkId) {
+        self.server.stop_listening(id.as_str());
+        self.names.network_down(id.as_str());
+    }
+
+    /// Makes an endpoint's names resolve, from when this returns.
+    pub(crate) fn publish(&self, endpoint: &Endpoint) {
+        let container = &endpoint.container;
+        let mut names: Vec<String> = Vec::new();
+        names.extend(container.name.iter().map(ToString::to_string));
+        names.extend(container.hostname.iter().map(ToString::to_string));
+        names.extend(endpoint.aliases.iter().map(ToString::to_string));
+        names.push(container.id.short().to_owned());
+        let member = dns::Member {
+            endpoint: endpoint.id.to_string(),
+            container: container.id.to_string(),
+            names,
+            addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
+        };
+        self.names.publish(endpoint.network.as_str(), member);
+    }
+
+    /// Makes an endpoint's names resolve no more, from when this returns.
+    pub(crate) fn retract(&self, endpoint: &Endpoint) {
+        self.names.retract(endpoint.network.as_str(), endpoint.id.as_str());
+    }
+
+    /// What the resolver has counted.
+    pub(crate) fn counters(&self) -> dns::Counters {
+        self.server.counters()
+    }
+}
+
+impl Netd {
+    /// Makes a network's names resolve for its members. Where its gateway cannot be listened on,
+    /// the network works without, and the status says so.
+    pub(crate) fn resolve_on(self: &Rc<Self>, network: &Network) {
+        self.resolver.network_up(network);
+        self.resolver.server.stop_listening(network.id.as_str());
+        let mut listening = Vec::new();
+        let about = format!("dns {}", network.id);
+        self.problems.borrow_mut().remove(&about);
+        let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
+        for gateway in gateways.filter(|_| network.link.is_some()) {
+            let listened = listen(gateway).map_err(|error| error.to_string()).and_then(|sockets| {
+                let (udp, tcp) = sockets;
+                let id = network.id.as_str();
+                self.resolver.server.listen(id, udp, tcp).map_err(|error| error.to_string())
+            });
+            match listened {
+                Ok(()) => listening.push(gateway),
+                Err(error) => {
+                    let problem = format!(
+                        "names do not resolve on network {}: cannot listen on {gateway} port \
+                         {PORT}: {error}",
+                        network.name
+                    );
+                    tracing::warn!(network = %network.name, "{problem}");
+                    self.problems.borrow_mut().insert(about.clone(), problem);
+                }
+            }
+        }
+        if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
+            entry.dns = listening;
+        }
+    }
+}
+
+/// Sockets on a gateway's address, which need not be there yet.
+fn listen(gateway: IpAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
+    let address = SocketAddr::new(gateway, PORT);
+    let bind = |kind: Type| {
+        let socket = Socket::new(Domain::for_address(address), kind, None)?;
+        if gateway.is_ipv6() {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)?;
+        } else {
+            socket.set_freebind_v4(true)?;
+        }
+        if kind == Type::STREAM {
+            socket.set_reuse_address(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        std::io::Result::Ok(socket)
+    };
+    let udp = bind(Type::DGRAM)?;
+    let tcp = bind(Type::STREAM)?;
+    tcp.listen(128)?;
+    Ok((udp.into(), tcp.into()))
+}

@@ -1,0 +1,178 @@
+//! The daemon's parts in one place, and the small things that all of its calls use.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
+    path::PathBuf,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Instant,
+};
+
+use cnm::{
+    ContainerId, Error, Result,
+    driver::{Sync, Synced},
+    endpoint::State,
+    events::Event,
+};
+use ipam::Moment;
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
+
+use crate::{
+    clock,
+    config::Config,
+    drivers::{Desired, Drivers, Session},
+    host::Host,
+    metrics::Metrics,
+    names::Resolver,
+    registry::Registry,
+    store::Stores,
+};
+
+/// How many events a slow subscriber may be behind before it is let go.
+const EVENTS: usize = 4096;
+
+/// Everything. One thread runs all of it, so that a borrow that no `.await` crosses is enough to
+/// keep it consistent.
+pub(crate) struct Netd {
+    pub(crate) config: Config,
+    pub(crate) stores: Stores,
+    pub(crate) registry: RefCell<Registry>,
+    pub(crate) drivers: Drivers,
+    pub(crate) resolver: Resolver,
+    pub(crate) host: Host,
+    pub(crate) metrics: Metrics,
+    pub(crate) events: broadcast::Sender<Arc<str>>,
+    /// Found while running and not yet gone, by what it is about.
+    pub(crate) problems: RefCell<BTreeMap<String, String>>,
+    /// Networks are made and removed one at a time: each choice depends on all the others.
+    pub(crate) network_turn: Mutex<()>,
+    /// Containers whose process is watched.
+    pub(crate) watched: RefCell<HashSet<ContainerId>>,
+    turns: RefCell<HashMap<ContainerId, Arc<Mutex<()>>>>,
+    started: Instant,
+}
+
+impl Netd {
+    /// The parts, before anything is read or started.
+    pub(crate) fn new(config: Config, stores: Stores, resolver: Resolver, host: Host) -> Rc<Self> {
+        let directories: Vec<PathBuf> = config.plugin_dirs.clone();
+        Rc::new(Self {
+            drivers: Drivers::new(
+                directories,
+                config.run_dir.join("drivers"),
+                config.driver_deadline,
+            ),
+            config,
+            stores,
+            registry: RefCell::default(),
+            resolver,
+            host,
+            metrics: Metrics::new(),
+            events: broadcast::Sender::new(EVENTS),
+            problems: RefCell::default(),
+            network_turn: Mutex::new(()),
+            watched: RefCell::default(),
+            turns: RefCell::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// The session with a network's driver.
+    pub(crate) fn driver(self: &Rc<Self>, name: &str) -> Result<Rc<Session>> {
+        self.drivers.open(name, Told(Rc::downgrade(self)))
+    }
+
+    /// Now, for the pools.
+    pub(crate) fn now(&self) -> Moment {
+        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Seconds since the start.
+    pub(crate) fn uptime(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// Waits until nobody else attaches or detaches this container.
+    pub(crate) async fn turn(&self, container: &ContainerId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.borrow_mut();
+            // What nobody holds or waits for any more is of no use.
+            if turns.len() > 64 {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(container.clone()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+
+    /// Tells those who subscribed.
+    pub(crate) fn tell(&self, object: &str, action: &str, id: &str, attributes: &[(&str, &str)]) {
+        if self.events.receiver_count() == 0 {
+            return;
+        }
+        let event = Event {
+            time: clock::timestamp(),
+            object: object.to_owned(),
+            action: action.to_owned(),
+            id: id.to_owned(),
+            attributes: attributes.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        };
+        // Nobody to hear it is no fault.
+        drop(self.events.send(cnm::events::Notification::line(&event).into()));
+    }
+
+    /// Everything that a driver's part of the kernel should hold.
+    pub(crate) fn desired(&self, driver: &str) -> Sync {
+        let registry = self.registry.borrow();
+        let networks: Vec<_> = registry
+            .networks()
+            .filter(|entry| entry.network.driver == driver && !entry.leaving)
+            .map(|entry| entry.network.clone())
+            .collect();
+        let endpoints = networks
+            .iter()
+            .flat_map(|network| registry.endpoints_on(&network.id))
+            .filter(|endpoint| endpoint.state == State::Attached)
+            .cloned()
+            .collect();
+        Sync { networks, endpoints }
+    }
+}
+
+/// What a session asks and tells, without keeping netd alive.
+struct Told(Weak<Netd>);
+
+impl Desired for Told {
+    fn desired(&self, driver: &str) -> Sync {
+        self.0.upgrade().map(|netd| netd.desired(driver)).unwrap_or_default()
+    }
+
+    fn synced(&self, driver: &str, synced: Synced) {
+        if let Some(netd) = self.0.upgrade() {
+            netd.after_sync(driver, synced);
+        }
+    }
+
+    fn changed(&self, driver: &str, action: &str, why: &str) {
+        let Some(netd) = self.0.upgrade() else { return };
+        if action == "stop" {
+            tracing::warn!(driver, why, "driver ended");
+            netd.metrics.driver_restarts(driver);
+        } else {
+            tracing::info!(driver, "driver ready");
+        }
+        netd.tell("driver", action, driver, &[("why", why)]);
+    }
+}
+
+/// The error of the address service in the protocol's words.
+pub(crate) fn address_error(error: &ipam::Error) -> Error {
+    let kind = match error.kind() {
+        ipam::Kind::Exists => cnm::Kind::Exists,
+        ipam::Kind::Exhausted => cnm::Kind::Exhausted,
+        ipam::Kind::NotFound => cnm::Kind::NotFound,
+        _ => cnm::Kind::Invalid,
+    };
+    Error::new(kind, error)
+}

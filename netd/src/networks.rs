@@ -1,0 +1,409 @@
+//! Networks: made, shown, removed.
+
+use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
+
+use cnm::{
+    Empty, Error, IfName, Kind, Name, NetworkId, Result,
+    driver::{NetworkDown, NetworkUp},
+    network::{
+        CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
+        PruneNetworks, Pruned, RemoveNetwork, Subnet,
+    },
+};
+use ipam::{Pool, PoolConfig};
+use ipnetwork::IpNetwork;
+
+use crate::{
+    clock,
+    netd::{Netd, address_error},
+};
+
+mod filter;
+
+/// Docker's option for the MTU, understood so that a moved command works.
+const MTU_OPTIONS: [&str; 2] = ["mtu", "com.docker.network.driver.mtu"];
+
+/// Docker's option for the bridge's name.
+const LINK_OPTIONS: [&str; 2] = ["link", "com.docker.network.bridge.name"];
+
+/// The smallest MTU an IPv4 link may have (RFC 791), and the largest a veth may.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+
+impl Netd {
+    /// `network.create`.
+    pub(crate) async fn create_network(
+        self: &Rc<Self>,
+        params: CreateNetwork,
+        key: Option<String>,
+    ) -> Result<Network> {
+        let name = parse_name(&params.name)?;
+        let _turn = self.network_turn.lock().await;
+        let existing = self.registry.borrow().has_network_name(&name).cloned();
+        if let Some(existing) = existing {
+            if key.is_some() && existing.idempotency_key == key {
+                return Ok(existing);
+            }
+            let error = if existing.predefined {
+                Error::new(
+                    Kind::Denied,
+                    format_args!("operation is not permitted on predefined {name} network"),
+                )
+            } else {
+                Error::exists(format_args!("network with name {name} already exists"))
+            };
+            return Err(error.with("network", existing.id.as_str()));
+        }
+        let driver = params.driver.clone().unwrap_or_else(|| "bridge".into());
+        if matches!(driver.as_str(), "host" | "none") {
+            return Err(Error::new(
+                Kind::Denied,
+                format_args!(
+                    "only one instance of \"{driver}\" network is allowed: use it as it is"
+                ),
+            )
+            .with("driver", driver));
+        }
+        let id = clock::network_id()?;
+        let network = self.plan_network(id, name, &driver, params, false, key).await?;
+        self.make_network(network).await
+    }
+
+    /// Fills in what was not said and checks what was.
+    pub(crate) async fn plan_network(
+        self: &Rc<Self>,
+        id: NetworkId,
+        name: Name,
+        driver: &str,
+        params: CreateNetwork,
+        predefined: bool,
+        key: Option<String>,
+    ) -> Result<Network> {
+        let capabilities = self.driver(driver)?.capabilities().await?;
+        let mut subnets = params.subnets;
+        if capabilities.addresses {
+            self.choose_subnets(&mut subnets, params.ipv4, params.ipv6, capabilities.gateway)
+                .await?;
+        } else if !subnets.is_empty() {
+            return Err(Error::invalid(format_args!(
+                "driver {driver} gives its networks no addresses: leave the subnet out"
+            ))
+            .with("driver", driver));
+        }
+        let mtu = option(&params.options, &MTU_OPTIONS)
+            .map(|(key, value)| {
+                value.parse().ok().filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
+                    Error::invalid(format_args!(
+                        "invalid {key} {value:?}: it should be a number from {} to {}",
+                        MTUS.start(),
+                        MTUS.end()
+                    ))
+                })
+            })
+            .transpose()?;
+        let link = match option(&params.options, &LINK_OPTIONS) {
+            _ if !capabilities.gateway => None,
+            Some((_, value)) => Some(self.free_link(value)?),
+            None => Some(id.link_name()),
+        };
+        Ok(Network {
+            id,
+            name,
+            driver: driver.to_owned(),
+            created: clock::timestamp(),
+            subnets,
+            internal: params.internal,
+            predefined,
+            link,
+            mtu,
+            options: params.options,
+            labels: params.labels,
+            idempotency_key: key,
+        })
+    }
+
+    /// Writes a planned network down, has its driver make it, and makes its names resolve.
+    pub(crate) async fn make_network(self: &Rc<Self>, network: Network) -> Result<Network> {
+        let pools = pools(&network, self.config.reuse_delay)?;
+        self.stores.put_network(&network)?;
+        self.registry.borrow_mut().add_network(network.clone(), pools);
+        let up = match self.driver(&network.driver) {
+            Ok(driver) => driver.call(&NetworkUp { network: network.clone() }).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = up {
+            self.take_network_down(&network).await;
+            self.stores.remove_network(&network.id, &[])?;
+            self.registry.borrow_mut().drop_network(&network.id);
+            return Err(error);
+        }
+        self.resolve_on(&network);
+        tracing::info!(network = %network.name, driver = network.driver, "network created");
+        self.tell(
+            "network",
+            "create",
+            network.id.as_str(),
+            &[("name", network.name.as_str()), ("type", &network.driver)],
+        );
+        Ok(network)
+    }
+
+    /// `network.list`.
+    pub(crate) fn list_networks(&self, params: &ListNetworks) -> Result<Networks> {
+        let registry = self.registry.borrow();
+        let mut networks = Vec::new();
+        for entry in registry.networks() {
+            if filter::matches(&params.filters, &entry.network, !entry.endpoints.is_empty())? {
+                networks.push(entry.network.clone());
+            }
+        }
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Networks { networks })
+    }
+
+    /// `network.inspect`.
+    pub(crate) fn inspect_network(&self, params: &InspectNetwork) -> Result<NetworkDetail> {
+        let registry = self.registry.borrow();
+        let network = registry.resolve_network(&params.network)?.network.clone();
+        let mut endpoints: Vec<_> = registry.endpoints_on(&network.id).cloned().collect();
+        endpoints.sort_by(|a, b| a.container.id.cmp(&b.container.id).then(a.ifname.cmp(&b.ifname)));
+        Ok(NetworkDetail { network, endpoints })
+    }
+
+    /// `network.remove`.
+    pub(crate) async fn remove_network(self: &Rc<Self>, params: &RemoveNetwork) -> Result<Empty> {
+        let _turn = self.network_turn.lock().await;
+        let network = {
+            let registry = self.registry.borrow();
+            let entry = registry.resolve_network(&params.network)?;
+            let name = &entry.network.name;
+            if entry.network.predefined {
+                return Err(Error::new(
+                    Kind::Denied,
+                    format_args!("{name} is a pre-defined network and cannot be removed"),
+                )
+                .with("network", entry.network.id.as_str()));
+            }
+            let users: Vec<_> = registry
+                .endpoints_on(&entry.network.id)
+                .map(|e| format!("name:{:?} id:{:?}", e.container.label(), e.id.short()))
+                .collect();
+            if !users.is_empty() {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format_args!(
+                        "network {name} has active endpoints ({}): detach them first",
+                        users.join(", ")
+                    ),
+                )
+                .with("network", entry.network.id.as_str()));
+            }
+            entry.network.clone()
+        };
+        self.unmake_network(&network).await?;
+        Ok(Empty {})
+    }
+
+    async fn unmake_network(self: &Rc<Self>, network: &Network) -> Result<()> {
+        let sticky = {
+            let mut registry = self.registry.borrow_mut();
+            let Some(entry) = registry.network_mut(&network.id) else { return Ok(()) };
+            entry.leaving = true;
+            let sticky: Vec<(String, IpAddr)> = entry
+                .pools
+                .iter()
+                .flat_map(Pool::sticky)
+                .map(|(owner, address)| (owner.to_owned(), address))
+                .collect();
+            sticky
+        };
+        self.resolver.network_down(&network.id);
+        // What the driver cannot take down now it is told to at its next start.
+        self.take_network_down(network).await;
+        self.stores.remove_network(&network.id, &sticky)?;
+        self.registry.borrow_mut().drop_network(&network.id);
+        tracing::info!(network = %network.name, driver = network.driver, "network removed");
+        self.tell(
+            "network",
+            "remove",
+            network.id.as_str(),
+            &[("name", network.name.as_str()), ("type", &network.driver)],
+        );
+        Ok(())
+    }
+
+    async fn take_network_down(self: &Rc<Self>, network: &Network) {
+        let down = match self.driver(&network.driver) {
+            Ok(driver) => driver.call(&NetworkDown { network: network.clone() }).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = down {
+            tracing::warn!(network = %network.name, %error, "network not taken down");
+        }
+    }
+
+    /// `network.prune`.
+    pub(crate) async fn prune_networks(self: &Rc<Self>, params: &PruneNetworks) -> Result<Pruned> {
+        let _turn = self.network_turn.lock().await;
+        let unused: Vec<Network> = {
+            let registry = self.registry.borrow();
+            let mut unused = Vec::new();
+            for entry in registry.networks() {
+                if entry.endpoints.is_empty()
+                    && !entry.network.predefined
+                    && filter::prunes(&params.filters, &entry.network)?
+                {
+                    unused.push(entry.network.clone());
+                }
+            }
+            unused
+        };
+        let mut removed = Vec::new();
+        for network in unused {
+            let still = self
+                .registry
+                .borrow()
+                .network(&network.id)
+                .is_some_and(|entry| entry.endpoints.is_empty());
+            if still {
+                self.unmake_network(&network).await?;
+                removed.push(network.name);
+            }
+        }
+        removed.sort();
+        Ok(Pruned { removed })
+    }
+
+    /// Checks the given subnets and chooses those that are wanted and not given.
+    async fn choose_subnets(
+        &self,
+        subnets: &mut Vec<Subnet>,
+        ipv4: Option<bool>,
+        ipv6: Option<bool>,
+        gateway: bool,
+    ) -> Result<()> {
+        let given = |v4: bool| subnets.iter().filter(|s| s.subnet.is_ipv4() == v4).count();
+        for (v4, wanted) in [(true, ipv4), (false, ipv6)] {
+            let family = if v4 { "IPv4" } else { "IPv6" };
+            match given(v4) {
+                0 | 1 => {}
+                n => {
+                    return Err(Error::invalid(format_args!(
+                        "a network has one {family} subnet, {n} are given"
+                    )));
+                }
+            }
+            if wanted == Some(false) && given(v4) > 0 {
+                return Err(Error::invalid(format_args!(
+                    "{family} is switched off and has a subnet: leave one of them out"
+                )));
+            }
+        }
+        let want_v4 = ipv4.unwrap_or(true) && given(true) == 0;
+        let want_v6 = ipv6.unwrap_or(false) && given(false) == 0;
+        if ipv4 == Some(false) && given(false) == 0 && !want_v6 {
+            return Err(Error::invalid("a network needs IPv4 or IPv6: both are switched off"));
+        }
+        for subnet in subnets.iter() {
+            self.check_overlap(subnet.subnet)?;
+        }
+        if want_v4 || want_v6 {
+            let mut taken = self.host.taken().await;
+            taken.extend(self.registry.borrow().networks().flat_map(|entry| {
+                entry.network.subnets.iter().map(|subnet| subnet.subnet).collect::<Vec<_>>()
+            }));
+            if want_v4 {
+                let chosen = ipam::choose_subnet(&self.config.default_pools, &taken);
+                subnets.insert(0, Subnet::new(chosen.map_err(|error| address_error(&error))?));
+            }
+            if want_v6 {
+                let chosen = ipam::choose_ula(self.host.id(), &taken);
+                subnets.push(Subnet::new(chosen.map_err(|error| address_error(&error))?));
+            }
+        }
+        if gateway {
+            for subnet in subnets {
+                choose_gateway(subnet)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_overlap(&self, subnet: IpNetwork) -> Result<()> {
+        let registry = self.registry.borrow();
+        for entry in registry.networks() {
+            for other in &entry.network.subnets {
+                if ipam::overlaps(other.subnet, subnet) {
+                    return Err(Error::exists(format_args!(
+                        "invalid pool request: Pool overlaps with other one on this address space: \
+                         {subnet} and {} of network {}",
+                        other.subnet, entry.network.name
+                    ))
+                    .with("subnet", subnet.to_string())
+                    .with("network", entry.network.id.as_str()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A link's name that no other network has.
+    fn free_link(&self, given: &str) -> Result<IfName> {
+        let link: IfName = given.parse().map_err(Error::invalid)?;
+        let registry = self.registry.borrow();
+        let other = registry.networks().find(|entry| entry.network.link.as_ref() == Some(&link));
+        match other {
+            Some(other) => Err(Error::exists(format_args!(
+                "the link {link} is network {}'s",
+                other.network.name
+            ))
+            .with("network", other.network.id.as_str())),
+            None => Ok(link),
+        }
+    }
+}
+
+/// A network's or container's name as it was given.
+pub(crate) fn parse_name(given: &str) -> Result<Name> {
+    if given.is_empty() {
+        return Err(Error::invalid("invalid name: name is empty"));
+    }
+    given.parse().map_err(|error| Error::invalid(error).with("name", given))
+}
+
+/// The pools of a network, empty.
+pub(crate) fn pools(network: &Network, reuse_delay: std::time::Duration) -> Result<Vec<Pool>> {
+    let pool = |subnet: &Subnet| {
+        Pool::new(PoolConfig {
+            range: subnet.range,
+            gateway: subnet.gateway,
+            aux: subnet.aux.clone(),
+            exclude: subnet.exclude.clone(),
+            reuse_delay,
+            ..PoolConfig::new(subnet.subnet)
+        })
+        .map_err(|error| address_error(&error).with("subnet", subnet.subnet.to_string()))
+    };
+    network.subnets.iter().map(pool).collect()
+}
+
+/// The first address of the range, or of the subnet, that nothing else has.
+fn choose_gateway(subnet: &mut Subnet) -> Result<()> {
+    if subnet.gateway.is_some() {
+        return Ok(());
+    }
+    let config = PoolConfig {
+        aux: subnet.aux.clone(),
+        exclude: subnet.exclude.clone(),
+        ..PoolConfig::new(subnet.subnet)
+    };
+    let mut pool = Pool::new(config).map_err(|error| address_error(&error))?;
+    subnet.gateway = Some(pool.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))?);
+    Ok(())
+}
+
+fn option<'a>(
+    options: &'a BTreeMap<String, String>,
+    keys: &[&'a str],
+) -> Option<(&'a str, &'a str)> {
+    keys.iter().find_map(|key| Some((*key, options.get(*key)?.as_str())))
+}

@@ -1,0 +1,68 @@
+//! Containers in the host's own namespace: their end is their process's end.
+
+use std::{fs, rc::Rc};
+
+use cnm::ContainerId;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::netd::Netd;
+
+/// When a process started, in clock ticks since the boot (proc(5), field 22 of `stat`): with its
+/// pid, what no other process has.
+pub(crate) fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command, in parentheses, may hold anything; what follows it are plain numbers.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Waits for the end of a process; at once when it is another or none.
+pub(crate) async fn ended(pid: u32, start: Option<u64>) -> std::io::Result<()> {
+    let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let pidfd = match pidfd_open(raw, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    if started(pid).is_none_or(|now| start.is_some_and(|then| then != now)) {
+        return Ok(());
+    }
+    #[expect(deprecated, reason = "an owned descriptor is kept as long as its registration")]
+    let ending = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    ending.readable().await.map(drop)
+}
+
+impl Netd {
+    /// Releases a container in the host's own namespace when its process ends. Elsewhere the
+    /// namespace itself tells.
+    pub(crate) fn watch_process(self: &Rc<Self>, container: &ContainerId) {
+        let watched = {
+            let registry = self.registry.borrow();
+            let Some(entry) = registry.sandbox(container) else { return };
+            let sandbox = &entry.record.sandbox;
+            let own = sandbox.netns.is_some_and(|netns| netns.nsid.is_none());
+            sandbox.container.pid.filter(|_| own).map(|pid| (pid, entry.record.process_start))
+        };
+        let Some((pid, start)) = watched else { return };
+        if !self.watched.borrow_mut().insert(container.clone()) {
+            return;
+        }
+        let (netd, container) = (Rc::downgrade(self), container.clone());
+        tokio::task::spawn_local(async move {
+            let outcome = ended(pid, start).await;
+            let Some(netd) = netd.upgrade() else { return };
+            netd.watched.borrow_mut().remove(&container);
+            match outcome {
+                Ok(()) => {
+                    tracing::info!(container = container.short(), pid, "process ended");
+                    if let Err(error) = netd.detach_where(&container, "vanish", |_| true).await {
+                        tracing::error!(container = container.short(), %error, "not released");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(container = container.short(), pid, %error, "not watched");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,270 @@
+//! From what is stored to what is: at the start, when a driver comes back, and on request.
+
+use std::{collections::BTreeSet, fs, path::Path, rc::Rc};
+
+use cnm::{
+    ContainerId, EndpointId, Error, Result,
+    driver::Synced,
+    endpoint::{Detach, Detached, State},
+    network::CreateNetwork,
+    system::{DriverStatus, Reconciled, Status, Version},
+};
+
+use crate::{clock, netd::Netd, networks::pools, store::Stored};
+
+/// The networks that always exist, and their drivers.
+const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "none")];
+
+/// The default network's bridge where nobody else wants that name.
+const DEFAULT_LINK: &str = "docker0";
+
+/// The default network's bridge beside Docker, which would adopt the other.
+const OTHER_LINK: &str = "netd0";
+
+impl Netd {
+    /// Reads the stores into memory. What was being attached when netd ended was never answered
+    /// for, so it is not taken over: the first sync takes away what there is of it.
+    pub(crate) fn remember(&self, stored: Stored) -> Result<()> {
+        let mut registry = self.registry.borrow_mut();
+        for network in stored.networks {
+            let pools = pools(&network, self.config.reuse_delay)?;
+            registry.add_network(network, pools);
+        }
+        for (network, owner, address) in stored.sticky {
+            let Some(entry) = registry.network_mut(&network) else { continue };
+            for pool in &mut entry.pools {
+                if pool.config().subnet.contains(address)
+                    && let Err(error) = pool.restore_sticky(&owner, address)
+                {
+                    tracing::warn!(%network, owner, %address, %error, "sticky address dropped");
+                }
+            }
+        }
+        let mut used: BTreeSet<ContainerId> = BTreeSet::new();
+        for record in stored.sandboxes {
+            if record.sandbox.kept {
+                used.insert(record.sandbox.container.id.clone());
+            }
+            registry.put_sandbox(record);
+        }
+        for endpoint in stored.endpoints {
+            let orphan = registry.network(&endpoint.network).is_none();
+            if endpoint.state == State::Attaching || orphan {
+                tracing::info!(endpoint = endpoint.id.short(), "unfinished attach undone");
+                self.stores.remove_endpoint(&endpoint.id, None)?;
+                continue;
+            }
+            if let Some(entry) = registry.network_mut(&endpoint.network) {
+                for (pool, address) in entry.pools.iter_mut().flat_map(|pool| {
+                    let subnet = pool.config().subnet;
+                    let own = endpoint.addresses.iter().find(|a| subnet.contains(a.ip()));
+                    own.map(|address| (pool, address))
+                }) {
+                    if let Err(error) = pool.restore(address.ip()) {
+                        tracing::error!(endpoint = endpoint.id.short(), %address, %error, "lease");
+                    }
+                }
+            }
+            registry.ports.restore(&endpoint.id, &endpoint.ports);
+            used.insert(endpoint.container.id.clone());
+            registry.put_endpoint(endpoint);
+        }
+        let unused: Vec<ContainerId> = registry
+            .sandboxes()
+            .map(|entry| entry.record.sandbox.container.id.clone())
+            .filter(|id| !used.contains(id))
+            .collect();
+        for id in unused {
+            self.stores.remove_sandbox(&id)?;
+            registry.drop_sandbox(&id);
+        }
+        Ok(())
+    }
+
+    /// Brings everything up: drivers, predefined networks, names, and what was spooled meanwhile.
+    pub(crate) async fn bring_up(self: &Rc<Self>) {
+        if let Err(error) = self.collect_garbage().await {
+            self.problem("namespaces", &error);
+        }
+        for (name, driver) in PREDEFINED {
+            if let Err(error) = self.predefine(name, driver).await {
+                self.problem(&format!("network {name}"), &error);
+            }
+        }
+        let networks: Vec<_> =
+            self.registry.borrow().networks().map(|entry| entry.network.clone()).collect();
+        for network in &networks {
+            // Its first sync brings all networks of a driver up.
+            let ready = match self.driver(&network.driver) {
+                Ok(driver) => driver.capabilities().await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ready {
+                self.problem(&format!("network {}", network.name), &error);
+            }
+            self.resolve_on(network);
+        }
+        let endpoints: Vec<_> = self.registry.borrow().endpoints().cloned().collect();
+        for endpoint in &endpoints {
+            self.resolver.publish(endpoint);
+            self.watch_process(&endpoint.container.id);
+        }
+        self.replay_spool(&self.config.run_dir.join("spool")).await;
+    }
+
+    fn problem(&self, about: &str, error: &Error) {
+        tracing::error!(about, %error, "not as it should be");
+        self.problems.borrow_mut().insert(about.to_owned(), error.message.clone());
+    }
+
+    async fn predefine(self: &Rc<Self>, name: &str, driver: &str) -> Result<()> {
+        if self.registry.borrow().resolve_network(name).is_ok() {
+            return Ok(());
+        }
+        let _turn = self.network_turn.lock().await;
+        let params = CreateNetwork::named(name);
+        let parsed = crate::networks::parse_name(name)?;
+        let id = clock::network_id()?;
+        let mut network = self.plan_network(id, parsed, driver, params, true, None).await?;
+        if network.link.is_some() {
+            network.link = Some(match &self.config.default_link {
+                Some(link) => link.clone(),
+                None => default_link().parse().map_err(Error::internal)?,
+            });
+        }
+        self.make_network(network).await.map(drop)
+    }
+
+    /// After a driver was told everything.
+    pub(crate) fn after_sync(self: &Rc<Self>, driver: &str, synced: Synced) {
+        for repaired in &synced.repaired {
+            tracing::info!(driver, repaired, "put right");
+        }
+        for endpoint in synced.missing {
+            let netd = self.clone();
+            tokio::task::spawn_local(async move { netd.lost(&endpoint).await });
+        }
+    }
+
+    /// Releases an endpoint whose link is gone together with its namespace. One whose namespace
+    /// lives is kept and reported: absence is not a delete.
+    async fn lost(self: &Rc<Self>, id: &EndpointId) {
+        let Some(endpoint) = self.registry.borrow().endpoint(id).cloned() else { return };
+        let nsid = endpoint.netns.and_then(|netns| netns.nsid);
+        let alive = match (nsid, self.host.nsids().await) {
+            (Some(nsid), Ok(nsids)) => nsids.contains(&nsid),
+            _ => true,
+        };
+        if alive {
+            let error = Error::not_found(format_args!(
+                "endpoint {} of {} on {} has lost its link: detach it and attach it again",
+                endpoint.id.short(),
+                endpoint.container.label(),
+                endpoint.network_name
+            ));
+            self.problem(&format!("endpoint {}", endpoint.id), &error);
+            return;
+        }
+        let outcome =
+            self.detach_where(&endpoint.container.id, "vanish", |other| other.id == *id).await;
+        if let Err(error) = outcome {
+            tracing::error!(endpoint = id.short(), %error, "not released");
+        }
+    }
+
+    /// `system.gc`: releases what was in namespaces that are gone.
+    pub(crate) async fn collect_garbage(self: &Rc<Self>) -> Result<Detached> {
+        let alive: BTreeSet<i32> = self.host.nsids().await?.into_iter().collect();
+        let mut dead = Vec::new();
+        for entry in self.registry.borrow().sandboxes() {
+            let sandbox = &entry.record.sandbox;
+            let nsid = sandbox.netns.and_then(|netns| netns.nsid);
+            if nsid.is_some_and(|nsid| !alive.contains(&nsid)) {
+                dead.push((sandbox.container.id.clone(), entry.endpoints.clone()));
+            }
+        }
+        let mut detached = Detached::default();
+        for (container, endpoints) in dead {
+            tracing::info!(container = container.short(), "network namespace is gone");
+            self.drop_sandbox(&container, "vanish").await?;
+            detached.endpoints.extend(endpoints);
+        }
+        Ok(detached)
+    }
+
+    /// `system.reconcile`.
+    pub(crate) async fn reconcile(self: &Rc<Self>) -> Result<Reconciled> {
+        let mut reconciled = Reconciled::default();
+        for driver in self.drivers.all() {
+            let name = driver.status().name;
+            let synced = driver.sync(&self.desired(&name)).await?;
+            reconciled.repaired.extend(synced.repaired.iter().cloned());
+            self.after_sync(&name, synced);
+        }
+        Ok(reconciled)
+    }
+
+    /// Does what plugins were asked to detach while netd was not there.
+    async fn replay_spool(self: &Rc<Self>, spool: &Path) {
+        let Ok(files) = fs::read_dir(spool) else { return };
+        for path in files.filter_map(|file| Some(file.ok()?.path())) {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let read = fs::read_to_string(&path)
+                .map_err(Error::internal)
+                .and_then(|text| serde_json::from_str::<Detach>(&text).map_err(Error::invalid));
+            let outcome = match read {
+                Ok(detach) => self.detach(&detach).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match outcome.and_then(|()| fs::remove_file(&path).map_err(Error::internal)) {
+                Ok(()) => tracing::info!(path = %path.display(), "spooled detach done"),
+                Err(error) => self.problem(&format!("spool {}", path.display()), &error),
+            }
+        }
+    }
+
+    /// `system.status`.
+    pub(crate) fn status(&self) -> Status {
+        let registry = self.registry.borrow();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let sessions = self.drivers.all();
+        let mut problems: Vec<String> = self.problems.borrow().values().cloned().collect();
+        problems.extend(sessions.iter().filter_map(|session| session.failing()));
+        let mut drivers: Vec<DriverStatus> =
+            sessions.iter().map(|session| session.status()).collect();
+        drivers.sort_by(|a, b| a.name.cmp(&b.name));
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime: self.uptime(),
+            state_dir: self.config.state_dir.display().to_string(),
+            run_dir: self.config.run_dir.display().to_string(),
+            networks: count(registry.networks().count()),
+            sandboxes: count(registry.sandboxes().count()),
+            endpoints: count(registry.endpoints().count()),
+            drivers,
+            problems,
+        }
+    }
+}
+
+/// `system.version`.
+pub(crate) fn version() -> Version {
+    Version { version: env!("CARGO_PKG_VERSION").into(), protocols: vec![cnm::PROTOCOL] }
+}
+
+/// Docker adopts a `docker0` that it finds, and both would fight over it: where it is installed or
+/// runs, or somebody has the name, the default network takes another.
+fn default_link() -> &'static str {
+    let docker = [
+        "/run/docker.sock",
+        "/usr/bin/dockerd",
+        "/usr/sbin/dockerd",
+        "/usr/local/bin/dockerd",
+        "/var/lib/docker",
+        "/sys/class/net/docker0",
+    ];
+    if docker.iter().any(|path| Path::new(path).exists()) { OTHER_LINK } else { DEFAULT_LINK }
+}

@@ -1,0 +1,373 @@
+//! What netd knows, in memory: networks with their pools, sandboxes, endpoints and ports, and the
+//! ways to find each. It decides nothing and touches nothing; the stores hold the same facts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use cnm::{
+    ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
+    endpoint::{Container, Endpoint},
+    network::Network,
+    sandbox::Sandbox,
+};
+use ipam::{Moment, Pool};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::netd::address_error;
+
+mod ports;
+
+pub(crate) use ports::Ports;
+
+/// A network and its addresses.
+#[derive(Debug)]
+pub(crate) struct NetworkEntry {
+    /// The network.
+    pub(crate) network: Network,
+    /// One pool for each of its subnets, in their order.
+    pub(crate) pools: Vec<Pool>,
+    /// Its endpoints.
+    pub(crate) endpoints: BTreeSet<EndpointId>,
+    /// Where its members can ask for names; empty until the resolver listens.
+    pub(crate) dns: Vec<IpAddr>,
+    /// Being taken away: takes no endpoints any more.
+    pub(crate) leaving: bool,
+}
+
+/// A sandbox as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SandboxRecord {
+    /// The sandbox.
+    pub(crate) sandbox: Sandbox,
+    /// When its process started, in clock ticks since the boot, where its process is watched.
+    #[serde(default)]
+    pub(crate) process_start: Option<u64>,
+}
+
+/// A sandbox and its endpoints.
+#[derive(Debug)]
+pub(crate) struct SandboxEntry {
+    /// As stored.
+    pub(crate) record: SandboxRecord,
+    /// Its endpoints, in the order in which they came.
+    pub(crate) endpoints: Vec<EndpointId>,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    networks: BTreeMap<NetworkId, NetworkEntry>,
+    network_names: HashMap<Name, NetworkId>,
+    sandboxes: BTreeMap<ContainerId, SandboxEntry>,
+    sandbox_names: HashMap<Name, BTreeSet<ContainerId>>,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    by_nsid: HashMap<i32, BTreeSet<ContainerId>>,
+    /// Who answers for which port of the host.
+    pub(crate) ports: Ports,
+}
+
+impl Registry {
+    // Networks.
+
+    /// Every network, by id.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &NetworkEntry> {
+        self.networks.values()
+    }
+
+    /// The network of this id.
+    pub(crate) fn network(&self, id: &NetworkId) -> Option<&NetworkEntry> {
+        self.networks.get(id)
+    }
+
+    /// As [`Registry::network`].
+    pub(crate) fn network_mut(&mut self, id: &NetworkId) -> Option<&mut NetworkEntry> {
+        self.networks.get_mut(id)
+    }
+
+    /// The network that a user means: by its whole id, its name, or the beginning of its id.
+    pub(crate) fn resolve_network(&self, given: &str) -> Result<&NetworkEntry> {
+        let id = given.parse::<NetworkId>().ok();
+        if let Some(entry) = id.and_then(|id| self.networks.get(&id)) {
+            return Ok(entry);
+        }
+        let name = given.parse::<Name>().ok();
+        if let Some(id) = name.and_then(|name| self.network_names.get(&name)) {
+            return Ok(&self.networks[id]);
+        }
+        let mut matches = self
+            .networks
+            .values()
+            .filter(|entry| !given.is_empty() && entry.network.id.as_str().starts_with(given));
+        match (matches.next(), matches.count()) {
+            (Some(entry), 0) => Ok(entry),
+            (Some(_), more) => Err(Error::invalid(format_args!(
+                "network {given} is ambiguous ({} matches found based on ID prefix)",
+                more + 1
+            ))
+            .with("network", given)),
+            (None, _) => {
+                Err(Error::not_found(format_args!("network {given} not found"))
+                    .with("network", given))
+            }
+        }
+    }
+
+    /// Adds a network.
+    pub(crate) fn add_network(&mut self, network: Network, pools: Vec<Pool>) {
+        let id = network.id.clone();
+        self.network_names.insert(network.name.clone(), id.clone());
+        let entry = NetworkEntry {
+            network,
+            pools,
+            endpoints: BTreeSet::new(),
+            dns: Vec::new(),
+            leaving: false,
+        };
+        self.networks.insert(id, entry);
+    }
+
+    /// Forgets a network.
+    pub(crate) fn drop_network(&mut self, id: &NetworkId) {
+        if let Some(entry) = self.networks.remove(id) {
+            self.network_names.remove(&entry.network.name);
+        }
+    }
+
+    /// Whether the name is another network's.
+    pub(crate) fn has_network_name(&self, name: &Name) -> Option<&Network> {
+        self.network_names.get(name).map(|id| &self.networks[id].network)
+    }
+
+    // Sandboxes.
+
+    /// Every sandbox, by container.
+    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = &SandboxEntry> {
+        self.sandboxes.values()
+    }
+
+    /// The sandbox of this container.
+    pub(crate) fn sandbox(&self, id: &ContainerId) -> Option<&SandboxEntry> {
+        self.sandboxes.get(id)
+    }
+
+    /// The sandbox that a user means: by its whole id, its name, or the beginning of its id.
+    pub(crate) fn resolve_sandbox(&self, given: &str) -> Result<&SandboxEntry> {
+        let ambiguous = |n: usize| {
+            Error::invalid(format_args!(
+                "container {given} is ambiguous ({n} sandboxes match): name it by its id"
+            ))
+            .with("container", given)
+        };
+        let id = given.parse::<ContainerId>().ok();
+        if let Some(entry) = id.and_then(|id| self.sandboxes.get(&id)) {
+            return Ok(entry);
+        }
+        let name = given.parse::<Name>().ok();
+        if let Some(ids) = name.and_then(|name| self.sandbox_names.get(&name)) {
+            return match ids.first() {
+                Some(id) if ids.len() == 1 => Ok(&self.sandboxes[id]),
+                _ => Err(ambiguous(ids.len())),
+            };
+        }
+        let mut matches = self.sandboxes.values().filter(|entry| {
+            given.len() >= 4 && entry.record.sandbox.container.id.as_str().starts_with(given)
+        });
+        match (matches.next(), matches.count()) {
+            (Some(entry), 0) => Ok(entry),
+            (Some(_), more) => Err(ambiguous(more + 1)),
+            (None, _) => {
+                Err(Error::not_found(format_args!("container {given} is not known to netd"))
+                    .with("container", given))
+            }
+        }
+    }
+
+    /// Adds a sandbox, or brings it up to date.
+    pub(crate) fn put_sandbox(&mut self, record: SandboxRecord) {
+        let container = record.sandbox.container.clone();
+        let endpoints = match self.sandboxes.remove(&container.id) {
+            Some(old) => {
+                self.unindex(&old.record.sandbox);
+                old.endpoints
+            }
+            None => Vec::new(),
+        };
+        if let Some(name) = &container.name {
+            self.sandbox_names.entry(name.clone()).or_default().insert(container.id.clone());
+        }
+        if let Some(nsid) = record.sandbox.netns.and_then(|netns| netns.nsid) {
+            self.by_nsid.entry(nsid).or_default().insert(container.id.clone());
+        }
+        self.sandboxes.insert(container.id, SandboxEntry { record, endpoints });
+    }
+
+    /// Forgets a sandbox.
+    pub(crate) fn drop_sandbox(&mut self, id: &ContainerId) {
+        if let Some(entry) = self.sandboxes.remove(id) {
+            self.unindex(&entry.record.sandbox);
+        }
+    }
+
+    fn unindex(&mut self, sandbox: &Sandbox) {
+        let id = &sandbox.container.id;
+        if let Some(name) = &sandbox.container.name
+            && let Some(ids) = self.sandbox_names.get_mut(name)
+        {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.sandbox_names.remove(name);
+            }
+        }
+        if let Some(nsid) = sandbox.netns.and_then(|netns| netns.nsid)
+            && let Some(ids) = self.by_nsid.get_mut(&nsid)
+        {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.by_nsid.remove(&nsid);
+            }
+        }
+    }
+
+    /// The containers in the namespace that netd's own knows by this id.
+    pub(crate) fn containers_in(&self, nsid: i32) -> Vec<ContainerId> {
+        self.by_nsid.get(&nsid).into_iter().flatten().cloned().collect()
+    }
+
+    // Endpoints.
+
+    /// Every endpoint, by id.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.values()
+    }
+
+    /// The endpoint of this id.
+    pub(crate) fn endpoint(&self, id: &EndpointId) -> Option<&Endpoint> {
+        self.endpoints.get(id)
+    }
+
+    /// The endpoint that a user means: by its whole id, or the beginning of it.
+    pub(crate) fn resolve_endpoint(&self, given: &str) -> Result<&Endpoint> {
+        let mut matches = self
+            .endpoints
+            .values()
+            .filter(|e| !given.is_empty() && e.id.as_str().starts_with(given));
+        match (matches.next(), matches.count()) {
+            (Some(endpoint), 0) => Ok(endpoint),
+            (Some(_), more) => Err(Error::invalid(format_args!(
+                "endpoint {given} is ambiguous ({} matches)",
+                more + 1
+            ))
+            .with("endpoint", given)),
+            (None, _) => Err(Error::not_found(format_args!("endpoint {given} not found"))
+                .with("endpoint", given)),
+        }
+    }
+
+    /// The endpoints of a container, in the order in which they came.
+    pub(crate) fn endpoints_of(&self, container: &ContainerId) -> impl Iterator<Item = &Endpoint> {
+        let ids = self.sandboxes.get(container).map(|entry| entry.endpoints.as_slice());
+        ids.unwrap_or_default().iter().filter_map(|id| self.endpoints.get(id))
+    }
+
+    /// The endpoints on a network.
+    pub(crate) fn endpoints_on(&self, network: &NetworkId) -> impl Iterator<Item = &Endpoint> {
+        let ids = self.networks.get(network).map(|entry| &entry.endpoints);
+        ids.into_iter().flatten().filter_map(|id| self.endpoints.get(id))
+    }
+
+    /// Whether another container of this name is on the network.
+    pub(crate) fn name_on(&self, network: &NetworkId, container: &Container) -> Option<&Endpoint> {
+        let ids = self.sandbox_names.get(container.name.as_ref()?)?;
+        ids.iter()
+            .filter(|id| **id != container.id)
+            .flat_map(|id| self.endpoints_of(id))
+            .find(|endpoint| endpoint.network == *network)
+    }
+
+    /// Adds an endpoint, or brings it up to date. Its sandbox and network are known.
+    pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) {
+        if let Some(entry) = self.networks.get_mut(&endpoint.network) {
+            entry.endpoints.insert(endpoint.id.clone());
+        }
+        if let Some(entry) = self.sandboxes.get_mut(&endpoint.container.id)
+            && !entry.endpoints.contains(&endpoint.id)
+        {
+            entry.endpoints.push(endpoint.id.clone());
+        }
+        self.endpoints.insert(endpoint.id.clone(), endpoint);
+    }
+
+    /// Forgets an endpoint and gives its addresses and ports back.
+    pub(crate) fn drop_endpoint(&mut self, id: &EndpointId, now: Moment) {
+        let Some(endpoint) = self.endpoints.remove(id) else { return };
+        self.ports.release(id, &endpoint.ports);
+        if let Some(entry) = self.networks.get_mut(&endpoint.network) {
+            entry.endpoints.remove(id);
+            for address in &endpoint.addresses {
+                entry.release(address.ip(), now);
+            }
+        }
+        if let Some(entry) = self.sandboxes.get_mut(&endpoint.container.id) {
+            entry.endpoints.retain(|other| other != id);
+        }
+    }
+
+    /// What default routes of the container's next endpoint cost: more than those it has, so that
+    /// nothing that goes on changes its way, and less than none when they are gone.
+    pub(crate) fn next_metric(&self, container: &ContainerId) -> u32 {
+        let routed = self.endpoints_of(container).filter(|other| !other.gateways.is_empty());
+        routed.map(|other| other.metric + 100).max().unwrap_or(0)
+    }
+
+    /// A name for the container's next interface.
+    pub(crate) fn free_ifname(&self, container: &ContainerId) -> IfName {
+        let taken: BTreeSet<&str> =
+            self.endpoints_of(container).map(|endpoint| endpoint.ifname.as_str()).collect();
+        (0..)
+            .map(|n| format!("eth{n}"))
+            .find(|name| !taken.contains(name.as_str()))
+            .and_then(|name| name.parse().ok())
+            .unwrap_or_else(IfName::eth0)
+    }
+}
+
+impl NetworkEntry {
+    /// An address of each family: the one that is wanted, the one `owner` had, or any. All or none.
+    pub(crate) fn lease(
+        &mut self,
+        wanted: &[IpAddr],
+        owner: Option<&str>,
+        now: Moment,
+    ) -> Result<Vec<IpNetwork>> {
+        let mut leased = Vec::new();
+        for pool in &mut self.pools {
+            let subnet = pool.config().subnet;
+            let wanted = wanted.iter().find(|address| subnet.contains(**address));
+            let given = match (wanted, owner) {
+                (Some(address), _) => pool.allocate_static(*address, now).map(|()| *address),
+                (None, Some(owner)) => pool.allocate_sticky(owner, now),
+                (None, None) => pool.allocate(now),
+            };
+            match given {
+                Ok(ip) => leased.extend(IpNetwork::new(ip, subnet.prefix()).ok()),
+                Err(error) => {
+                    leased.iter().for_each(|address: &IpNetwork| self.release(address.ip(), now));
+                    return Err(address_error(&error).with("network", self.network.id.as_str()));
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    /// Gives an address back to its pool.
+    pub(crate) fn release(&mut self, address: IpAddr, now: Moment) {
+        for pool in &mut self.pools {
+            if pool.config().subnet.contains(address) {
+                pool.release(address, now);
+            }
+        }
+    }
+}

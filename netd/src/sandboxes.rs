@@ -1,0 +1,157 @@
+//! Sandboxes and endpoints as they are shown, and sandboxes that are made on their own.
+
+use std::rc::Rc;
+
+use cnm::{
+    Empty, Error, Result,
+    driver::{CheckAttached, PlanEndpoint},
+    endpoint::{
+        CheckEndpoint, Checked, Endpoint, EndpointDetail, Endpoints, InspectEndpoint,
+        ListEndpoints, Netns, NetnsId,
+    },
+    sandbox::{CreateSandbox, RemoveSandbox, Sandbox, Sandboxes},
+};
+
+use crate::{
+    attach::{Descriptors, open},
+    clock,
+    netd::Netd,
+    registry::SandboxRecord,
+};
+
+impl Netd {
+    /// `sandbox.create`.
+    pub(crate) async fn create_sandbox(
+        self: &Rc<Self>,
+        params: CreateSandbox,
+        descriptors: &Descriptors,
+    ) -> Result<Sandbox> {
+        let netns = open(&params.netns, descriptors)?;
+        let _turn = self.turn(&params.container.id).await;
+        let taken = {
+            let registry = self.registry.borrow();
+            let name = params.container.name.as_ref();
+            registry.sandbox(&params.container.id).is_some()
+                || name.is_some_and(|name| registry.resolve_sandbox(name.as_str()).is_ok())
+        };
+        if taken {
+            return Err(Error::exists(format_args!(
+                "sandbox {} already exists",
+                params.container.label()
+            ))
+            .with("container", params.container.id.as_str()));
+        }
+        let nsid = self.host.nsid(&netns).await?;
+        let sandbox = Sandbox {
+            path: match &params.netns {
+                Netns::Path(path) => Some(path.clone()),
+                Netns::Fd => None,
+            },
+            // Which cookie it has the first driver will say.
+            netns: Some(NetnsId { cookie: 0, nsid: Some(nsid) }),
+            container: params.container,
+            kept: true,
+            created: clock::timestamp(),
+        };
+        let record = SandboxRecord { sandbox: sandbox.clone(), process_start: None };
+        self.stores.put_sandbox(&record)?;
+        self.registry.borrow_mut().put_sandbox(record);
+        self.tell("sandbox", "create", sandbox.container.id.as_str(), &[]);
+        Ok(sandbox)
+    }
+
+    /// `sandbox.list`.
+    pub(crate) fn list_sandboxes(&self) -> Sandboxes {
+        let registry = self.registry.borrow();
+        Sandboxes {
+            sandboxes: registry.sandboxes().map(|entry| entry.record.sandbox.clone()).collect(),
+        }
+    }
+
+    /// `sandbox.remove`.
+    pub(crate) async fn remove_sandbox(self: &Rc<Self>, params: &RemoveSandbox) -> Result<Empty> {
+        if let Some(container) = self.container_of(&params.container)? {
+            self.drop_sandbox(&container, "detach").await?;
+        }
+        Ok(Empty {})
+    }
+
+    /// Takes a sandbox off all its networks and forgets it.
+    pub(crate) async fn drop_sandbox(
+        self: &Rc<Self>,
+        container: &cnm::ContainerId,
+        action: &str,
+    ) -> Result<()> {
+        self.detach_where(container, action, |_| true).await?;
+        let _turn = self.turn(container).await;
+        let left =
+            self.registry.borrow().sandbox(container).is_some_and(|e| e.endpoints.is_empty());
+        if left {
+            self.stores.remove_sandbox(container)?;
+            self.registry.borrow_mut().drop_sandbox(container);
+            self.tell("sandbox", "remove", container.as_str(), &[]);
+        }
+        Ok(())
+    }
+
+    /// `endpoint.list`.
+    pub(crate) fn list_endpoints(&self, params: &ListEndpoints) -> Result<Endpoints> {
+        let registry = self.registry.borrow();
+        let network = match &params.network {
+            Some(given) => Some(registry.resolve_network(given)?.network.id.clone()),
+            None => None,
+        };
+        let container = match &params.container {
+            Some(given) => {
+                Some(registry.resolve_sandbox(given)?.record.sandbox.container.id.clone())
+            }
+            None => None,
+        };
+        let mut endpoints: Vec<Endpoint> = registry
+            .endpoints()
+            .filter(|e| network.as_ref().is_none_or(|id| e.network == *id))
+            .filter(|e| container.as_ref().is_none_or(|id| e.container.id == *id))
+            .cloned()
+            .collect();
+        endpoints.sort_by(|a, b| {
+            (&a.network_name, a.container.label(), &a.ifname).cmp(&(
+                &b.network_name,
+                b.container.label(),
+                &b.ifname,
+            ))
+        });
+        Ok(Endpoints { endpoints })
+    }
+
+    /// `endpoint.inspect`.
+    pub(crate) async fn inspect_endpoint(
+        self: &Rc<Self>,
+        params: &InspectEndpoint,
+    ) -> Result<EndpointDetail> {
+        let endpoint = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
+        let plan = if params.plan {
+            let network = self.network_of(&endpoint)?;
+            let driver = self.driver(&network.driver)?;
+            Some(driver.call(&PlanEndpoint { network, endpoint: endpoint.clone() }).await?)
+        } else {
+            None
+        };
+        Ok(EndpointDetail { endpoint, plan })
+    }
+
+    /// `endpoint.check`.
+    pub(crate) async fn check_endpoint(self: &Rc<Self>, params: &CheckEndpoint) -> Result<Checked> {
+        let endpoint = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
+        let network = self.network_of(&endpoint)?;
+        let driver = self.driver(&network.driver)?;
+        driver.call(&CheckAttached { network, endpoint }).await
+    }
+
+    fn network_of(&self, endpoint: &Endpoint) -> Result<cnm::network::Network> {
+        let registry = self.registry.borrow();
+        let entry = registry.network(&endpoint.network);
+        entry.map(|entry| entry.network.clone()).ok_or_else(|| {
+            Error::not_found(format_args!("network {} not found", endpoint.network_name))
+        })
+    }
+}

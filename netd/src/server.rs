@@ -1,0 +1,144 @@
+//! The CNM socket: who may connect, what they may ask, and who answers.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener as StdListener},
+    path::Path,
+    rc::Rc,
+    time::Duration,
+};
+
+use cnm::{
+    Call, Error, Incoming, Kind, Result,
+    endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
+    ipam::ListPools,
+    network::{CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork},
+    sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox},
+    system::{CollectGarbage, GetStatus, GetVersion, Reconcile},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::net::UnixListener;
+
+use crate::{attach::Descriptors, netd::Netd, reconcile::version};
+
+mod connection;
+mod peer;
+
+pub(crate) use peer::Peer;
+
+/// The group whose members may do everything here.
+const GROUP: &str = "netd";
+
+/// Listens at `path`, for root and the group netd where there is one.
+pub(crate) fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::AddrInUse,
+                "another netd listens there",
+            ));
+        }
+        fs::remove_file(path)?;
+    }
+    // Whoever connects before the mode is set waits for an accept that checks its credentials.
+    let listener = StdListener::bind(path)?;
+    std::os::unix::fs::chown(path, None, peer::group(GROUP))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+impl Netd {
+    /// Answers everybody, for as long as netd runs.
+    pub(crate) async fn serve(self: Rc<Self>, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let peer = Peer::of(&stream);
+                    tokio::task::spawn_local(connection::serve(self.clone(), stream, peer));
+                }
+                Err(error) => {
+                    // Out of descriptors: those who are connected go on, and free some.
+                    tracing::error!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// What one request gives.
+    pub(crate) async fn answer(
+        self: &Rc<Self>,
+        request: &Incoming<'_>,
+        descriptors: &Descriptors,
+        peer: &Peer,
+    ) -> Result<Box<RawValue>> {
+        let outcome = match request.deadline_ms.map(Duration::from_millis) {
+            None => self.dispatch(request, descriptors, peer).await,
+            Some(deadline) => {
+                let dispatched = self.dispatch(request, descriptors, peer);
+                tokio::time::timeout(deadline, dispatched).await.unwrap_or_else(|_| {
+                    Err(Error::unavailable(format_args!(
+                        "{} was not done within {deadline:?}: what was begun is undone",
+                        request.method
+                    ))
+                    .with("deadline_ms", request.deadline_ms))
+                })
+            }
+        };
+        if let Err(error) = &outcome {
+            let method: &str = &request.method;
+            self.metrics.failed(if error.kind == Kind::Unsupported { "unknown" } else { method });
+            tracing::info!(method, kind = ?error.kind, %error, "request failed");
+        }
+        outcome
+    }
+
+    async fn dispatch(
+        self: &Rc<Self>,
+        request: &Incoming<'_>,
+        descriptors: &Descriptors,
+        peer: &Peer,
+    ) -> Result<Box<RawValue>> {
+        let key = request.idempotency_key.clone();
+        let method = request.method.as_ref();
+        // What follows reads.
+        match method {
+            GetVersion::METHOD => return raw(&version()),
+            GetStatus::METHOD => return raw(&self.status()),
+            ListNetworks::METHOD => return raw(&self.list_networks(&request.params()?)?),
+            InspectNetwork::METHOD => return raw(&self.inspect_network(&request.params()?)?),
+            ListEndpoints::METHOD => return raw(&self.list_endpoints(&request.params()?)?),
+            InspectEndpoint::METHOD => {
+                return raw(&self.inspect_endpoint(&request.params()?).await?);
+            }
+            CheckEndpoint::METHOD => return raw(&self.check_endpoint(&request.params()?).await?),
+            ListSandboxes::METHOD => return raw(&self.list_sandboxes()),
+            ListPools::METHOD => return raw(&self.list_pools()),
+            _ => {}
+        }
+        // What follows changes something.
+        peer.allow(method)?;
+        match method {
+            Attach::METHOD => raw(&self.attach(request.params()?, descriptors, key).await?),
+            Detach::METHOD => raw(&self.detach(&request.params()?).await?),
+            CreateNetwork::METHOD => raw(&self.create_network(request.params()?, key).await?),
+            RemoveNetwork::METHOD => raw(&self.remove_network(&request.params()?).await?),
+            PruneNetworks::METHOD => raw(&self.prune_networks(&request.params()?).await?),
+            CreateSandbox::METHOD => {
+                raw(&self.create_sandbox(request.params()?, descriptors).await?)
+            }
+            RemoveSandbox::METHOD => raw(&self.remove_sandbox(&request.params()?).await?),
+            Reconcile::METHOD => raw(&self.reconcile().await?),
+            CollectGarbage::METHOD => raw(&self.collect_garbage().await?),
+            _ => Err(Error::unsupported(format_args!("netd has no method {method}"))
+                .with("method", method)),
+        }
+    }
+}
+
+/// A reply as text, encoded once.
+fn raw(reply: &impl Serialize) -> Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(reply).map_err(Error::internal)
+}

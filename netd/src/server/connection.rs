@@ -1,0 +1,254 @@
+//! One connection: lines in, with the descriptors that come along, and answers out, in order.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+};
+
+use cnm::{
+    Call, Empty, Error, Incoming, Reply, Result,
+    endpoint::{Attach, Detach, Endpoint},
+    events::Subscribe,
+    frame::{self, MAX_LINE},
+};
+use futures_util::future::join_all;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::{
+    io::Interest,
+    net::UnixStream,
+    sync::broadcast::{self, error::RecvError},
+};
+
+use super::Peer;
+use crate::netd::Netd;
+
+/// How many descriptors one read takes; more than anybody sends with one line.
+const DESCRIPTORS: usize = 64;
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
+    let mut lines = Lines::new(&stream);
+    let mut events: Option<broadcast::Receiver<Arc<str>>> = None;
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            event = next_event(&mut events) => {
+                match event {
+                    Ok(event) if write(&stream, event.as_bytes()).await.is_ok() => continue,
+                    // It fell behind, or went away.
+                    _ => return,
+                }
+            }
+        };
+        let Ok(Some(line)) = line else { return };
+        let mut answered = match &line {
+            Ok(line) => answer_line(&netd, line, &lines.descriptors, &peer, &mut events).await,
+            Err(error) => Answer::failure(error.clone()),
+        };
+        // Descriptors belong to their own line.
+        lines.descriptors.borrow_mut().clear();
+        if let Some(mut text) = answered.text.take() {
+            text.push('\n');
+            if write(&stream, text.as_bytes()).await.is_err() {
+                // Nobody will ever know of what was attached just now.
+                answered.undo(&netd).await;
+                return;
+            }
+        }
+    }
+}
+
+/// The answer to a line, and what was attached by it.
+struct Answer {
+    text: Option<String>,
+    attached: Vec<Endpoint>,
+}
+
+impl Answer {
+    fn failure(error: Error) -> Self {
+        let text = Reply::<Empty>::new(None, Err(error)).to_text();
+        Self { text: Some(text), attached: Vec::new() }
+    }
+
+    async fn undo(self, netd: &Rc<Netd>) {
+        for endpoint in self.attached {
+            let detach = Detach {
+                network: Some(endpoint.network.to_string()),
+                container: endpoint.container.id.to_string(),
+                ifname: Some(endpoint.ifname),
+            };
+            tracing::info!(endpoint = endpoint.id.short(), "caller went away, attach undone");
+            if let Err(error) = netd.detach(&detach).await {
+                tracing::error!(endpoint = endpoint.id.short(), %error, "not undone");
+            }
+        }
+    }
+}
+
+async fn answer_line(
+    netd: &Rc<Netd>,
+    line: &str,
+    descriptors: &RefCell<VecDeque<OwnedFd>>,
+    peer: &Peer,
+    events: &mut Option<broadcast::Receiver<Arc<str>>>,
+) -> Answer {
+    use cnm::Batch;
+    match Incoming::split(line) {
+        Err(error) => Answer::failure(error),
+        Ok(Batch::One(text)) => {
+            let (text, attached) = answer_one(netd, text, descriptors, peer, Some(events)).await;
+            Answer { text, attached: attached.into_iter().collect() }
+        }
+        Ok(Batch::Many(texts)) => {
+            let answers = join_all(
+                texts.into_iter().map(|text| answer_one(netd, text, descriptors, peer, None)),
+            )
+            .await;
+            let (texts, attached): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+            let texts: Vec<String> = texts.into_iter().flatten().collect();
+            Answer {
+                text: (!texts.is_empty()).then(|| format!("[{}]", texts.join(","))),
+                attached: attached.into_iter().flatten().collect(),
+            }
+        }
+    }
+}
+
+/// The answer to one document, unless it is a notification, and what it attached.
+async fn answer_one(
+    netd: &Rc<Netd>,
+    text: &str,
+    descriptors: &RefCell<VecDeque<OwnedFd>>,
+    peer: &Peer,
+    events: Option<&mut Option<broadcast::Receiver<Arc<str>>>>,
+) -> (Option<String>, Option<Endpoint>) {
+    let request = match Incoming::parse(text) {
+        Ok(request) => request,
+        Err(error) => return (Some(Reply::<Empty>::new(None, Err(error)).to_text()), None),
+    };
+    let id = request.id.clone();
+    if request.method == Subscribe::METHOD {
+        let outcome = match events {
+            Some(events) => {
+                *events = Some(netd.events.subscribe());
+                Ok(Empty {})
+            }
+            None => Err(Error::invalid("events.subscribe cannot be part of a batch")),
+        };
+        return (id.map(|id| Reply::new(Some(id), outcome).to_text()), None);
+    }
+    let outcome = netd.answer(&request, descriptors, peer).await;
+    let attached = match &outcome {
+        Ok(reply) if request.method == Attach::METHOD => serde_json::from_str(reply.get()).ok(),
+        _ => None,
+    };
+    (id.map(|id| Reply::new(Some(id), outcome).to_text()), attached)
+}
+
+async fn next_event(
+    events: &mut Option<broadcast::Receiver<Arc<str>>>,
+) -> std::result::Result<Arc<str>, RecvError> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn write(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Lines of a stream, and the descriptors that came with them.
+struct Lines<'a> {
+    stream: &'a UnixStream,
+    buffer: Vec<u8>,
+    /// Where in the buffer no newline has been looked for yet.
+    searched: usize,
+    /// The line is too long and passed over to its end.
+    dropping: bool,
+    descriptors: RefCell<VecDeque<OwnedFd>>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(stream: &'a UnixStream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+            searched: 0,
+            dropping: false,
+            descriptors: RefCell::default(),
+        }
+    }
+
+    /// The next line that is not empty; `None` at the end. May be dropped and called again.
+    async fn next(&mut self) -> io::Result<Option<Result<String>>> {
+        loop {
+            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
+            if let Some(at) = fresh.iter().position(|b| *b == b'\n') {
+                let end = self.searched + at;
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                self.searched = 0;
+                if std::mem::take(&mut self.dropping) || line.len() > MAX_LINE {
+                    return Ok(Some(Err(frame::too_long())));
+                }
+                if !line.trim_ascii().is_empty() {
+                    return Ok(Some(String::from_utf8(line).map_err(|_| frame::not_text())));
+                }
+                continue;
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > MAX_LINE {
+                self.dropping = true;
+                self.buffer.clear();
+                self.searched = 0;
+            }
+            if self.fill().await? == 0 {
+                // A last line without its newline is a line too.
+                let rest = std::mem::take(&mut self.buffer);
+                self.searched = 0;
+                if self.dropping || rest.trim_ascii().is_empty() {
+                    return Ok(None);
+                }
+                return Ok(Some(String::from_utf8(rest).map_err(|_| frame::not_text())));
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        let (buffer, descriptors) = (&mut self.buffer, &self.descriptors);
+        self.stream
+            .async_io(Interest::READABLE, || {
+                let mut bytes = [0; 16 << 10];
+                let mut space =
+                    [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+                let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+                let received = recvmsg(
+                    self.stream,
+                    &mut [IoSliceMut::new(&mut bytes)],
+                    &mut ancillary,
+                    RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+                )?;
+                for message in ancillary.drain() {
+                    if let RecvAncillaryMessage::ScmRights(fds) = message {
+                        descriptors.borrow_mut().extend(fds);
+                    }
+                }
+                buffer.extend_from_slice(bytes.get(..received.bytes).unwrap_or_default());
+                Ok(received.bytes)
+            })
+            .await
+    }
+}

@@ -1,0 +1,310 @@
+//! What is written down: networks and sticky addresses for good, sandboxes and endpoints until
+//! the host restarts. One row for each, as JSON; a change is one commit.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use cnm::{ContainerId, EndpointId, NetworkId, endpoint::Endpoint, network::Network};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::registry::SandboxRecord;
+
+type Rows = TableDefinition<'static, &'static str, &'static str>;
+
+const META: Rows = TableDefinition::new("meta");
+const NETWORKS: Rows = TableDefinition::new("networks");
+const STICKY: Rows = TableDefinition::new("sticky");
+const SANDBOXES: Rows = TableDefinition::new("sandboxes");
+const ENDPOINTS: Rows = TableDefinition::new("endpoints");
+
+/// The form of the rows. A store of another form is refused, never guessed at.
+const SCHEMA: &str = "1";
+
+/// Bytes of cache for each store: the state is small and read whole at the start.
+const CACHE: usize = 1 << 20;
+
+/// What can go wrong with a store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Its directory.
+    #[error("cannot use the directory {path}: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file.
+    #[error(
+        "cannot open the store {path}: {source}; move the file aside if what it holds can be lost"
+    )]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: Box<redb::Error>,
+    },
+    /// Somebody else's, or another version's.
+    #[error("the store {path} has schema {found}, this netd reads {SCHEMA}: use the netd it is of")]
+    Schema {
+        /// Which.
+        path: PathBuf,
+        /// What it has.
+        found: String,
+    },
+    /// A row that cannot be read.
+    #[error("the store {path} is damaged: {table} {key}: {source}; move the file aside to go on")]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// The row.
+        key: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A read or a write.
+    #[error("the store {path} failed: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+}
+
+impl From<Error> for cnm::Error {
+    fn from(error: Error) -> Self {
+        Self::internal(error)
+    }
+}
+
+/// One file.
+#[derive(Debug)]
+struct Store {
+    path: PathBuf,
+    database: Database,
+}
+
+/// One change to a row: the text it is to have, or nothing to take it away.
+type Change<'a> = (Rows, &'a str, Option<String>);
+
+impl Store {
+    fn open(path: PathBuf, tables: &[Rows]) -> Result<Self, Error> {
+        let failed =
+            |source: redb::Error| Error::Open { path: path.clone(), source: source.into() };
+        let database = Database::builder()
+            .set_cache_size(CACHE)
+            .create(&path)
+            .map_err(|error| failed(error.into()))?;
+        let store = Self { path: path.clone(), database };
+        let found = store.with_tables(tables).map_err(|error| failed(*error))?;
+        match found {
+            Some(found) if found != SCHEMA => Err(Error::Schema { path, found }),
+            _ => Ok(store),
+        }
+    }
+
+    /// Makes the tables and gives the schema that was there before.
+    fn with_tables(&self, tables: &[Rows]) -> Result<Option<String>, Box<redb::Error>> {
+        let write = self.database.begin_write().map_err(redb::Error::from)?;
+        let found = {
+            let mut meta = write.open_table(META).map_err(redb::Error::from)?;
+            let found =
+                meta.get("schema").map_err(redb::Error::from)?.map(|v| v.value().to_owned());
+            if found.is_none() {
+                meta.insert("schema", SCHEMA).map_err(redb::Error::from)?;
+            }
+            for table in tables {
+                write.open_table(*table).map_err(redb::Error::from)?;
+            }
+            found
+        };
+        write.commit().map_err(redb::Error::from)?;
+        Ok(found)
+    }
+
+    fn change(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+        let apply = || -> Result<(), redb::Error> {
+            let write = self.database.begin_write()?;
+            for (table, key, value) in changes {
+                let mut rows = write.open_table(*table)?;
+                match value {
+                    Some(value) => drop(rows.insert(*key, value.as_str())?),
+                    None => drop(rows.remove(*key)?),
+                }
+            }
+            write.commit()?;
+            Ok(())
+        };
+        apply().map_err(|source| Error::Io { path: self.path.clone(), source: source.into() })
+    }
+
+    fn rows<T: DeserializeOwned>(
+        &self,
+        table: Rows,
+        name: &'static str,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let read = || -> Result<Vec<(String, String)>, redb::Error> {
+            let rows = self.database.begin_read()?.open_table(table)?;
+            rows.iter()?
+                .map(|row| {
+                    let (key, value) = row?;
+                    Ok((key.value().to_owned(), value.value().to_owned()))
+                })
+                .collect()
+        };
+        read()
+            .map_err(|source| Error::Io { path: self.path.clone(), source: source.into() })?
+            .into_iter()
+            .map(|(key, value)| match serde_json::from_str(&value) {
+                Ok(value) => Ok((key, value)),
+                Err(source) => {
+                    Err(Error::Row { path: self.path.clone(), table: name, key, source })
+                }
+            })
+            .collect()
+    }
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("records have text keys only")
+}
+
+/// Both stores.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    durable: Store,
+    boot: Store,
+}
+
+/// What the stores hold when netd starts.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// Every network.
+    pub(crate) networks: Vec<Network>,
+    /// Which name is to have which address again: network, name, address.
+    pub(crate) sticky: Vec<(NetworkId, String, IpAddr)>,
+    /// Every sandbox.
+    pub(crate) sandboxes: Vec<SandboxRecord>,
+    /// Every endpoint.
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Stores {
+    /// Opens both, or makes them.
+    pub(crate) fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, Error> {
+        for path in [state_dir, run_dir] {
+            fs::create_dir_all(path)
+                .map_err(|source| Error::Directory { path: path.to_owned(), source })?;
+        }
+        Ok(Self {
+            durable: Store::open(state_dir.join("netd.redb"), &[NETWORKS, STICKY])?,
+            boot: Store::open(run_dir.join("boot.redb"), &[SANDBOXES, ENDPOINTS])?,
+        })
+    }
+
+    /// Reads everything.
+    pub(crate) fn load(&self) -> Result<Stored, Error> {
+        let values = |rows: Vec<(String, Network)>| rows.into_iter().map(|row| row.1).collect();
+        let sticky = self.durable.rows::<IpAddr>(STICKY, "sticky")?;
+        Ok(Stored {
+            networks: values(self.durable.rows(NETWORKS, "networks")?),
+            sticky: sticky
+                .into_iter()
+                .filter_map(|(key, address)| {
+                    let mut parts = key.splitn(3, '/');
+                    let (network, _, owner) = (parts.next()?, parts.next()?, parts.next()?);
+                    Some((network.parse().ok()?, owner.to_owned(), address))
+                })
+                .collect(),
+            sandboxes: self
+                .boot
+                .rows(SANDBOXES, "sandboxes")?
+                .into_iter()
+                .map(|row| row.1)
+                .collect(),
+            endpoints: self
+                .boot
+                .rows(ENDPOINTS, "endpoints")?
+                .into_iter()
+                .map(|row| row.1)
+                .collect(),
+        })
+    }
+
+    /// Writes a network, on the disk before this returns.
+    pub(crate) fn put_network(&self, network: &Network) -> Result<(), Error> {
+        self.durable.change(&[(NETWORKS, network.id.as_str(), Some(text(network)))])
+    }
+
+    /// Takes a network away, and the sticky addresses on it.
+    pub(crate) fn remove_network(
+        &self,
+        id: &NetworkId,
+        sticky: &[(String, IpAddr)],
+    ) -> Result<(), Error> {
+        let keys: Vec<String> =
+            sticky.iter().map(|(owner, address)| sticky_key(id, owner, *address)).collect();
+        let mut changes: Vec<Change<'_>> = vec![(NETWORKS, id.as_str(), None)];
+        changes.extend(keys.iter().map(|key| (STICKY, key.as_str(), None)));
+        self.durable.change(&changes)
+    }
+
+    /// Writes which name is to have which address again.
+    pub(crate) fn put_sticky(
+        &self,
+        network: &NetworkId,
+        owner: &str,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        self.durable.change(&[(STICKY, &sticky_key(network, owner, address), Some(text(&address)))])
+    }
+
+    /// Writes an endpoint and, where it changed, its sandbox.
+    pub(crate) fn put_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        sandbox: Option<&SandboxRecord>,
+    ) -> Result<(), Error> {
+        let mut changes: Vec<Change<'_>> =
+            vec![(ENDPOINTS, endpoint.id.as_str(), Some(text(endpoint)))];
+        if let Some(record) = sandbox {
+            changes.push((SANDBOXES, record.sandbox.container.id.as_str(), Some(text(record))));
+        }
+        self.boot.change(&changes)
+    }
+
+    /// Takes endpoints away and, with its last one, a sandbox.
+    pub(crate) fn remove_endpoint(
+        &self,
+        endpoint: &EndpointId,
+        sandbox: Option<&ContainerId>,
+    ) -> Result<(), Error> {
+        let mut changes: Vec<Change<'_>> = vec![(ENDPOINTS, endpoint.as_str(), None)];
+        changes.extend(sandbox.map(|id| (SANDBOXES, id.as_str(), None)));
+        self.boot.change(&changes)
+    }
+
+    /// Writes a sandbox.
+    pub(crate) fn put_sandbox(&self, record: &SandboxRecord) -> Result<(), Error> {
+        let key = record.sandbox.container.id.as_str();
+        self.boot.change(&[(SANDBOXES, key, Some(text(record)))])
+    }
+
+    /// Takes a sandbox away.
+    pub(crate) fn remove_sandbox(&self, id: &ContainerId) -> Result<(), Error> {
+        self.boot.change(&[(SANDBOXES, id.as_str(), None)])
+    }
+}
+
+/// A name has one sticky address of each family, so the key says which.
+fn sticky_key(network: &NetworkId, owner: &str, address: IpAddr) -> String {
+    let family = if address.is_ipv4() { 4 } else { 6 };
+    format!("{network}/{family}/{owner}")
+}

@@ -1,0 +1,240 @@
+//! The hot path: one send makes the pair, one visit opens a socket inside, one send sets the
+//! container's end up, one transaction publishes its ports. Nothing is looked up on the way.
+
+use std::os::fd::AsFd;
+
+use cnm::{Error, Kind, Result, fault};
+use kernel::{
+    Errno,
+    firewall::Fact,
+    links::{self, Link, Pair},
+    netlink::{Batch, Socket},
+    netns::Netns,
+    routes, sysctl,
+};
+
+use crate::{CONDEMNED, OWNED, Port, apply::Kernel, plan, refusal::refusal};
+
+/// A bridge, as an attach needs to know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    /// Its index.
+    pub(crate) index: u32,
+    /// Its MTU, which is its endpoints' too.
+    pub(crate) mtu: u32,
+}
+
+/// An endpoint that was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    /// The index of the host end.
+    pub(crate) host: u32,
+    /// The index of the interface in the container.
+    pub(crate) index: u32,
+    /// The container's namespace, as this one knows it.
+    pub(crate) nsid: Option<i32>,
+    /// The same, as nobody else is ever called.
+    pub(crate) cookie: u64,
+}
+
+impl Kernel {
+    /// Makes an endpoint; leaves nothing of it if that fails.
+    pub(crate) fn attach(&mut self, port: &Port, bridge: Joined, netns: &Netns) -> Result<Made> {
+        let _busy = self.reaper.attaching();
+        fault::point("bridge.attach.before-veth");
+        let (host, index, nsid) = match self.make_pair(port, bridge, netns) {
+            Err(error) if error.errno() == Some(Errno::EEXIST) => {
+                self.clear_the_way(port, netns, error)?;
+                self.make_pair(port, bridge, netns)
+            }
+            outcome => outcome,
+        }
+        .map_err(|error| self.explain(error, port, bridge))?;
+        fault::point("bridge.attach.after-veth");
+        let finished = self.set_up(port, index, netns).and_then(|cookie| {
+            fault::point("bridge.attach.after-config");
+            self.publish(&port.facts)?;
+            fault::point("bridge.attach.after-elements");
+            Ok(cookie)
+        });
+        match finished {
+            Ok(cookie) => Ok(Made { host, index, nsid, cookie }),
+            Err(error) => {
+                self.undo(port);
+                Err(refusal(error))
+            }
+        }
+    }
+
+    fn make_pair(
+        &mut self,
+        port: &Port,
+        bridge: Joined,
+        netns: &Netns,
+    ) -> kernel::Result<(u32, u32, Option<i32>)> {
+        let mut batch = Batch::new();
+        let pair = Pair {
+            host: &port.host,
+            bridge: bridge.index,
+            group: OWNED,
+            netns: netns.as_fd(),
+            name: &port.name,
+            mac: port.mac,
+            mtu: bridge.mtu,
+        };
+        links::make_pair(&mut batch, &pair);
+        links::tune_port(&mut batch, &port.host, !port.facts.is_empty());
+        let mut made = Link::default();
+        let outcome = self.socket.run_with(batch, |message| {
+            if let Some(link) = Link::parse(message).filter(|link| link.peer.is_some()) {
+                made = link;
+            }
+        });
+        match outcome {
+            // The pair is there, and only its flags were refused.
+            Err(error) if error.index() != Some(0) => {
+                self.undo(port);
+                Err(error)
+            }
+            outcome => outcome.map(|()| (made.index, made.peer.unwrap_or(0), made.peer_nsid)),
+        }
+    }
+
+    /// Sets the container's end up; gives the namespace's cookie.
+    fn set_up(&self, port: &Port, index: u32, netns: &Netns) -> kernel::Result<u64> {
+        let (mut socket, cookie) = netns.inside(&self.home, || {
+            let socket = Socket::route_small()?;
+            let cookie = socket.cookie()?;
+            let parameter = |name: &str, value: &str| {
+                sysctl::write(&format!("net/ipv6/conf/{}/{name}", port.name), value)
+            };
+            if port.ipv6() {
+                parameter("disable_ipv6", "0")?;
+                parameter("accept_ra", "0")?;
+            } else {
+                parameter("disable_ipv6", "1")?;
+            }
+            Ok((socket, cookie))
+        })??;
+        let mut batch = Batch::new();
+        let up = links::Change { up: Some(true), ..links::Change::default() };
+        links::change_index(&mut batch, links::LOOPBACK, &up);
+        for address in &port.addresses {
+            routes::add_address(&mut batch, index, *address);
+        }
+        links::change_index(&mut batch, index, &up);
+        for gateway in &port.gateways {
+            routes::add_default_route(&mut batch, index, *gateway, port.metric);
+        }
+        socket.run(batch)?;
+        Ok(cookie)
+    }
+
+    /// Publishes ports. What is left of an earlier owner of one gives way: netd decides whose a
+    /// port is, and asks for none that is held.
+    fn publish(&mut self, facts: &[Fact]) -> kernel::Result<()> {
+        match self.firewall.change(&[], facts) {
+            Err(error) if matches!(error.errno(), Some(Errno::EBUSY | Errno::EEXIST)) => {
+                let keys: Vec<_> = facts.iter().map(|fact| fact.element().key).collect();
+                let stale: Vec<_> = self
+                    .firewall
+                    .facts()?
+                    .into_iter()
+                    .filter(|fact| matches!(fact, Fact::Publish { .. }))
+                    .filter(|fact| keys.contains(&fact.element().key))
+                    .collect();
+                for fact in &stale {
+                    eprintln!("the {fact} was left over and gives way");
+                }
+                self.firewall.change(&stale, facts)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn undo(&mut self, port: &Port) {
+        if let Err(error) = self.firewall.forget(&port.facts) {
+            eprintln!("cannot undo the attach of {}: {error}", port.host);
+        }
+        let mut batch = Batch::new();
+        links::delete(&mut batch, &port.host);
+        match self.socket.run(batch) {
+            Err(error) if error.errno() != Some(Errno::ENODEV) => {
+                eprintln!("cannot undo the attach of {}: {error}", port.host);
+            }
+            _ => {}
+        }
+    }
+
+    /// One of the pair's names is taken. Where by a condemned pair of our own, that pair goes at
+    /// once: the one slow path.
+    fn clear_the_way(
+        &mut self,
+        port: &Port,
+        netns: &Netns,
+        refused: kernel::Error,
+    ) -> Result<()> {
+        let inside = netns
+            .inside(&self.home, || links::by_name(&mut Socket::route_small()?, &port.name))
+            .and_then(|link| link)
+            .map_err(refusal)?;
+        let host_end = match &inside {
+            Some(link) => match link.peer {
+                Some(peer) => links::by_index(&mut self.socket, peer).map_err(refusal)?,
+                None => None,
+            }
+            .filter(|host| host.peer == Some(link.index)),
+            None => links::by_name(&mut self.socket, &port.host).map_err(refusal)?,
+        };
+        let Some(host_end) =
+            host_end.filter(|host| host.group == CONDEMNED && plan::is_own_end(host))
+        else {
+            let error = if inside.is_some() {
+                Error::exists(format_args!(
+                    "an interface {} exists already in the container",
+                    port.name
+                ))
+                .with("interface", port.name.as_str())
+            } else {
+                Error::exists(format_args!("a link {} exists already on the host", port.host))
+                    .with("interface", port.host.as_str())
+            };
+            return Err(error.with("netns", netns.path()).with("errno", Errno::EEXIST as i32).with(
+                "kernel",
+                refused.text().unwrap_or_default(),
+            ));
+        };
+        let mut batch = Batch::new();
+        links::delete(&mut batch, &host_end.name);
+        match self.socket.run(batch) {
+            Err(error) if error.errno() != Some(Errno::ENODEV) => Err(refusal(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a pair could not be made, where the kernel's word alone would not tell.
+    fn explain(&mut self, error: kernel::Error, port: &Port, bridge: Joined) -> Error {
+        match error.errno() {
+            // br_add_if, net/bridge/br_if.c: BR_MAX_PORTS is 1 << 10, and number 0 is not used.
+            Some(Errno::EXFULL) => Error::new(
+                Kind::Exhausted,
+                format_args!(
+                    "the bridge {} is full: the kernel takes at most 1023 endpoints on one \
+                     network of a host; use a second network for the others",
+                    port.bridge
+                ),
+            )
+            .with("bridge", port.bridge.as_str()),
+            Some(Errno::EINVAL | Errno::ENODEV) if !self.is_there(port, bridge) => {
+                Error::new(Kind::Busy, format_args!("the bridge {} is gone", port.bridge))
+                    .with("bridge", port.bridge.as_str())
+            }
+            _ => refusal(error),
+        }
+    }
+
+    fn is_there(&mut self, port: &Port, bridge: Joined) -> bool {
+        links::by_name(&mut self.socket, &port.bridge)
+            .is_ok_and(|link| link.is_some_and(|link| link.index == bridge.index))
+    }
+}

@@ -1,0 +1,163 @@
+//! What networks and endpoints should look like in the kernel, as far as it follows from what netd
+//! says of them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use cnm::{
+    Error, Result,
+    endpoint::{self, Endpoint},
+    network::Network,
+};
+use ipnetwork::IpNetwork;
+use kernel::{firewall::Fact, links::Mac};
+
+/// A network on this host: a bridge, its addresses, and what the firewall knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The bridge's name.
+    pub bridge: String,
+    /// The bridge's address, which follows from the network's id.
+    pub mac: Mac,
+    /// The MTU that it was given.
+    pub mtu: Option<u32>,
+    /// The gateway addresses.
+    pub gateways: Vec<IpNetwork>,
+    /// Whether it has IPv4.
+    pub ipv4: bool,
+    /// Whether it has IPv6.
+    pub ipv6: bool,
+    /// What the firewall is to know.
+    pub facts: Vec<Fact>,
+}
+
+impl Segment {
+    /// What a network should look like.
+    pub fn of(network: &Network) -> Self {
+        let bridge =
+            network.link.clone().unwrap_or_else(|| network.id.link_name()).as_str().to_owned();
+        let gateways = network.subnets.iter().filter_map(|subnet| {
+            IpNetwork::new(subnet.gateway?, subnet.subnet.prefix()).ok()
+        });
+        let way = if network.internal { Fact::Internal } else { Fact::Outward };
+        let mut facts =
+            vec![Fact::Bridge(bridge.clone()), Fact::Within(bridge.clone()), way(bridge.clone())];
+        facts.extend(network.subnets.iter().map(|subnet| Fact::Members {
+            bridge: bridge.clone(),
+            subnet: masked(subnet.subnet),
+        }));
+        Self {
+            mac: local_mac(network.id.as_str()),
+            mtu: network.mtu,
+            gateways: gateways.collect(),
+            ipv4: network.subnets.iter().any(|subnet| subnet.subnet.is_ipv4()),
+            ipv6: network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6()),
+            bridge,
+            facts,
+        }
+    }
+
+    /// The kernel parameters that it needs, and their values.
+    pub fn parameters(&self) -> Vec<(String, &'static str)> {
+        let bridge = &self.bridge;
+        let mut parameters = Vec::new();
+        if self.ipv4 {
+            parameters.push(("net/ipv4/ip_forward".to_owned(), "1"));
+            parameters.push((format!("net/ipv4/conf/{bridge}/route_localnet"), "1"));
+        }
+        if self.ipv6 {
+            parameters.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+            parameters.push((format!("net/ipv6/conf/{bridge}/disable_ipv6"), "0"));
+            parameters.push((format!("net/ipv6/conf/{bridge}/accept_ra"), "0"));
+        } else {
+            parameters.push((format!("net/ipv6/conf/{bridge}/disable_ipv6"), "1"));
+        }
+        parameters
+    }
+}
+
+fn masked(subnet: IpNetwork) -> IpNetwork {
+    IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(subnet)
+}
+
+/// A unicast, locally administered address (IEEE 802, section 8.4) out of an id's first digits.
+fn local_mac(id: &str) -> Mac {
+    let byte = |at: usize| {
+        id.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
+    };
+    [0x02, byte(0), byte(2), byte(4), byte(6), byte(8)]
+}
+
+/// An endpoint on this host: a veth pair, the container's end of it, and its published ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The name of the end on the bridge.
+    pub host: String,
+    /// The bridge.
+    pub bridge: String,
+    /// The interface in the container.
+    pub name: String,
+    /// Its address.
+    pub mac: Mac,
+    /// Its network addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// Its default routes.
+    pub gateways: Vec<IpAddr>,
+    /// What those cost.
+    pub metric: u32,
+    /// What the firewall is to know: its published ports.
+    pub facts: Vec<Fact>,
+}
+
+impl Port {
+    /// What an endpoint of a network should look like.
+    ///
+    /// # Errors
+    /// `invalid` when a port is to be published on a family in which the endpoint has no address.
+    pub fn of(network: &Network, endpoint: &Endpoint) -> Result<Self> {
+        let bridge = network.link.clone().unwrap_or_else(|| network.id.link_name());
+        let mut facts = Vec::new();
+        for port in &endpoint.ports {
+            let published = publish(port, &endpoint.addresses);
+            if published.is_empty() {
+                return Err(Error::invalid(format_args!(
+                    "cannot publish port {port} of {}: it has no address of that family on network {}",
+                    endpoint.container.label(),
+                    network.name
+                ))
+                .with("port", port.to_string())
+                .with("network", network.name.as_str()));
+            }
+            facts.extend(published);
+        }
+        Ok(Self {
+            host: endpoint.id.link_name().as_str().to_owned(),
+            bridge: bridge.as_str().to_owned(),
+            name: endpoint.ifname.as_str().to_owned(),
+            mac: endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0),
+            addresses: endpoint.addresses.clone(),
+            gateways: endpoint.gateways.clone(),
+            metric: endpoint.metric,
+            facts,
+        })
+    }
+
+    /// Whether it has an address of IPv6.
+    pub fn ipv6(&self) -> bool {
+        self.addresses.iter().any(IpNetwork::is_ipv6)
+    }
+}
+
+/// One fact for each of the container's families that the port is published in. An unspecified
+/// host address stands for all of its family.
+fn publish(port: &endpoint::Port, addresses: &[IpNetwork]) -> Vec<Fact> {
+    addresses
+        .iter()
+        .filter(|address| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4()))
+        .map(|address| Fact::Publish {
+            protocol: port.protocol.number(),
+            address: port.host_ip.filter(|ip| !ip.is_unspecified()),
+            port: port.host_port,
+            to: SocketAddr::new(address.ip(), port.container_port),
+        })
+        .collect()
+}

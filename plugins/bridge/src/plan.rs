@@ -1,0 +1,333 @@
+//! What is to be done, as a pure function of what should be and what is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    firewall::Fact,
+    links::{Change, Link, Mac},
+    routes::Address,
+};
+use serde::Serialize;
+
+use crate::{CONDEMNED, OWNED, PREFIX, Port, Segment};
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// All links.
+    pub links: Vec<Link>,
+    /// All addresses.
+    pub addresses: Vec<Address>,
+    /// Kernel parameters that somebody may want changed; those that do not exist are absent.
+    pub parameters: BTreeMap<String, String>,
+    /// What the firewall knows.
+    pub facts: BTreeSet<Fact>,
+    /// The MTU of the way out of the host, which bridges take unless told.
+    pub uplink_mtu: Option<u32>,
+}
+
+impl Observed {
+    /// The link of a name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
+
+/// Whether a link is a bridge of netd's own.
+pub fn is_own_bridge(link: &Link) -> bool {
+    link.group == OWNED && link.kind.as_deref() == Some("bridge")
+}
+
+/// Whether a link is the host end of a pair of netd's own, condemned or not.
+pub fn is_own_end(link: &Link) -> bool {
+    matches!(link.group, OWNED | CONDEMNED)
+        && link.kind.as_deref() == Some("veth")
+        && link.name.starts_with(PREFIX)
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Make a bridge.
+    MakeBridge {
+        /// Its name.
+        name: String,
+        /// Its address.
+        mac: Mac,
+        /// Its MTU.
+        mtu: u32,
+    },
+    /// Put a bridge right that is there.
+    MendBridge {
+        /// Its name.
+        name: String,
+        /// The address it should have.
+        mac: Option<Mac>,
+        /// The MTU it should have.
+        mtu: Option<u32>,
+        /// Whether it is to come up.
+        up: bool,
+    },
+    /// Take a bridge away.
+    RemoveBridge {
+        /// Its name.
+        name: String,
+    },
+    /// Give a bridge an address.
+    AddAddress {
+        /// The bridge.
+        link: String,
+        /// The address.
+        address: IpNetwork,
+    },
+    /// Take an address from a bridge.
+    DeleteAddress {
+        /// The bridge.
+        link: String,
+        /// The address.
+        address: IpNetwork,
+    },
+    /// Set a kernel parameter.
+    SetParameter {
+        /// Its path under `/proc/sys`.
+        path: String,
+        /// Its value.
+        value: String,
+    },
+    /// Make a veth pair, in place.
+    MakePair {
+        /// The host end.
+        host: String,
+        /// The bridge it joins.
+        bridge: String,
+        /// The container's end.
+        name: String,
+        /// The address of that.
+        mac: Mac,
+        /// The MTU of both; the bridge's where it is not known yet.
+        mtu: Option<u32>,
+        /// Whether frames may leave the bridge by the port they came from.
+        hairpin: bool,
+    },
+    /// Set up the container's end.
+    Configure {
+        /// Its name.
+        name: String,
+        /// Its network addresses.
+        addresses: Vec<IpNetwork>,
+        /// Its default routes.
+        gateways: Vec<IpAddr>,
+        /// What those cost; 0 leaves it to the kernel.
+        metric: u32,
+    },
+    /// Put a host end on its bridge, and up.
+    Join {
+        /// The host end.
+        host: String,
+        /// The bridge.
+        bridge: String,
+    },
+    /// Take a host end off its bridge and leave it to the reaper.
+    Condemn {
+        /// The host end.
+        host: String,
+    },
+    /// Have the firewall know something.
+    Learn(Fact),
+    /// Have it know something no longer.
+    Forget(Fact),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeBridge { name, mac, mtu } => {
+                write!(f, "make the bridge {name} with address {} and mtu {mtu}", Hex(mac))
+            }
+            Self::MendBridge { name, mac, mtu, up } => {
+                write!(f, "change the bridge {name}:")?;
+                if let Some(mac) = mac {
+                    write!(f, " address {}", Hex(mac))?;
+                }
+                if let Some(mtu) = mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                if *up { f.write_str(" up") } else { Ok(()) }
+            }
+            Self::RemoveBridge { name } => write!(f, "remove the bridge {name}"),
+            Self::AddAddress { link, address } => write!(f, "add {address} to {link}"),
+            Self::DeleteAddress { link, address } => write!(f, "delete {address} from {link}"),
+            Self::SetParameter { path, value } => {
+                write!(f, "set {} to {value}", path.replace('/', "."))
+            }
+            Self::MakePair { host, bridge, name, mac, mtu, hairpin } => {
+                write!(f, "make {name} with address {}", Hex(mac))?;
+                if let Some(mtu) = mtu {
+                    write!(f, " and mtu {mtu}")?;
+                }
+                write!(f, " in the container, its other end {host} on {bridge}")?;
+                if *hairpin { f.write_str(", hairpin on") } else { Ok(()) }
+            }
+            Self::Configure { name, addresses, gateways, metric } => {
+                write!(f, "set {name} up in the container")?;
+                for address in addresses {
+                    write!(f, ", address {address}")?;
+                }
+                for gateway in gateways {
+                    write!(f, ", default route via {gateway}")?;
+                    if *metric != 0 {
+                        write!(f, " metric {metric}")?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Join { host, bridge } => write!(f, "put {host} on {bridge}, up"),
+            Self::Condemn { host } => write!(f, "take {host} away"),
+            Self::Learn(fact) => write!(f, "add the {fact} to the firewall"),
+            Self::Forget(fact) => write!(f, "delete the {fact} from the firewall"),
+        }
+    }
+}
+
+struct Hex<'a>(&'a Mac);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cnm::MacAddr(*self.0).fmt(f)
+    }
+}
+
+/// The MTU of Ethernet, for a host without a way out.
+const ETHERNET_MTU: u32 = 1500;
+
+/// What brings one network to what it should be. A bridge that has an MTU keeps it unless the
+/// network was given one: its endpoints have it too.
+pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let name = &segment.bridge;
+    let link = observed.link(name);
+    match link {
+        None => steps.push(Step::MakeBridge {
+            name: name.clone(),
+            mac: segment.mac,
+            mtu: segment.mtu.or(observed.uplink_mtu).unwrap_or(ETHERNET_MTU),
+        }),
+        Some(link) => {
+            let mac = (link.mac != Some(segment.mac)).then_some(segment.mac);
+            let mtu = segment.mtu.filter(|mtu| *mtu != link.mtu);
+            if mac.is_some() || mtu.is_some() || !link.up {
+                steps.push(Step::MendBridge { name: name.clone(), mac, mtu, up: !link.up });
+            }
+        }
+    }
+    // Before the addresses: IPv6 has to be on for them, and link-local ones go when it is off.
+    for (path, value) in segment.parameters() {
+        if observed.parameters.get(&path).is_none_or(|current| current != value) {
+            steps.push(Step::SetParameter { path, value: value.to_owned() });
+        }
+    }
+    let current: Vec<_> = observed
+        .addresses
+        .iter()
+        .filter(|address| link.is_some_and(|link| link.index == address.link))
+        .filter(|address| !address.link_local)
+        .map(|address| address.address)
+        .collect();
+    for address in current.iter().filter(|address| !segment.gateways.contains(address)) {
+        steps.push(Step::DeleteAddress { link: name.clone(), address: *address });
+    }
+    for address in segment.gateways.iter().filter(|address| !current.contains(address)) {
+        steps.push(Step::AddAddress { link: name.clone(), address: *address });
+    }
+    let of_this = |fact: &&Fact| match fact {
+        Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) | Fact::Outward(link) => {
+            link == name
+        }
+        Fact::Members { bridge, .. } => bridge == name,
+        Fact::Publish { .. } => false,
+    };
+    let stale = observed.facts.iter().filter(of_this).filter(|fact| !segment.facts.contains(fact));
+    steps.extend(stale.cloned().map(Step::Forget));
+    let new = segment.facts.iter().filter(|fact| !observed.facts.contains(fact));
+    steps.extend(new.cloned().map(Step::Learn));
+    steps
+}
+
+/// What makes an endpoint out of nothing.
+pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
+    let mut steps = vec![
+        Step::MakePair {
+            host: port.host.clone(),
+            bridge: port.bridge.clone(),
+            name: port.name.clone(),
+            mac: port.mac,
+            mtu,
+            hairpin: !port.facts.is_empty(),
+        },
+        Step::Configure {
+            name: port.name.clone(),
+            addresses: port.addresses.clone(),
+            gateways: port.gateways.clone(),
+            metric: port.metric,
+        },
+    ];
+    steps.extend(port.facts.iter().cloned().map(Step::Learn));
+    steps
+}
+
+/// What brings everything of netd's own to what it should be. Endpoints without a host end are
+/// passed over: what is gone with its namespace cannot be made from here.
+pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> Vec<Step> {
+    let links: BTreeMap<_, _> =
+        observed.links.iter().map(|link| (link.name.as_str(), link)).collect();
+    let mut steps = Vec::new();
+    let mut wanted = BTreeSet::new();
+    for segment in segments {
+        let own = |step: &Step| !matches!(step, Step::Learn(_) | Step::Forget(_));
+        steps.extend(network(segment, observed).into_iter().filter(own));
+        wanted.extend(segment.facts.iter());
+    }
+    let mut ends = BTreeSet::new();
+    for port in ports {
+        let Some(link) = links.get(port.host.as_str()).filter(|link| is_own_end(link)) else {
+            continue;
+        };
+        ends.insert(port.host.as_str());
+        wanted.extend(port.facts.iter());
+        let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
+        if !link.up || link.group != OWNED || bridge.is_none() || link.master != bridge {
+            steps.push(Step::Join { host: port.host.clone(), bridge: port.bridge.clone() });
+        }
+    }
+    let undesired = |link: &&Link| {
+        is_own_end(link) && link.group == OWNED && !ends.contains(link.name.as_str())
+    };
+    steps.extend(
+        observed.links.iter().filter(undesired).map(|l| Step::Condemn { host: l.name.clone() }),
+    );
+    let unknown = |link: &&Link| {
+        is_own_bridge(link) && segments.iter().all(|segment| segment.bridge != link.name)
+    };
+    steps.extend(
+        observed.links.iter().filter(unknown).map(|l| Step::RemoveBridge { name: l.name.clone() }),
+    );
+    let stale = observed.facts.iter().filter(|fact| !wanted.contains(fact));
+    steps.extend(stale.cloned().map(Step::Forget));
+    let new = wanted.into_iter().filter(|fact| !observed.facts.contains(*fact));
+    steps.extend(new.cloned().map(Step::Learn));
+    steps
+}
+
+/// What is to change of a bridge.
+pub(crate) fn mend(mac: Option<Mac>, mtu: Option<u32>, up: bool) -> Change {
+    Change { mac, mtu, up: up.then_some(true), ..Change::default() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! Takes condemned links away, many at a time: a pair deleted by itself costs an RCU grace period
+//! (16 to 27 ms) during which no attach gets on; a group of them costs one together.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cnm::fault;
+use kernel::{
+    Errno,
+    links::{self, Change},
+    netlink::{Batch, Socket},
+};
+
+use crate::{CONDEMNED, plan};
+
+/// When condemned links are taken away.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// This many are not waited with.
+    pub enough: usize,
+    /// How long the first of them waits for more.
+    pub linger: Duration,
+    /// How long after an attach another one is expected.
+    pub lull: Duration,
+    /// How long attaches may put it off at most.
+    pub patience: Duration,
+}
+
+impl Pace {
+    /// What the driver keeps to.
+    pub const USUAL: Self = Self {
+        enough: 64,
+        linger: Duration::from_millis(50),
+        lull: Duration::from_millis(10),
+        patience: Duration::from_millis(500),
+    };
+
+    /// How long to wait with `waiting` links, the first of which waits since `first`; zero is now.
+    /// `attach` is when the last attach ended, or now while one is under way.
+    pub fn wait(
+        &self,
+        now: Instant,
+        waiting: usize,
+        first: Instant,
+        attach: Option<Instant>,
+    ) -> Duration {
+        let left = |since: Instant, span: Duration| span.saturating_sub(now - since.min(now));
+        let more = if waiting >= self.enough { Duration::ZERO } else { left(first, self.linger) };
+        let quiet = attach.map_or(Duration::ZERO, |attach| left(attach, self.lull));
+        more.max(quiet).min(left(first, self.patience))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: usize,
+    first: Option<Instant>,
+    attaching: bool,
+    last_attach: Option<Instant>,
+    closed: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread that reaps, and how to tell it.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// While it lives, an attach is under way.
+#[derive(Debug)]
+pub(crate) struct Attaching(Arc<Shared>);
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.attaching = false;
+        state.last_attach = Some(Instant::now());
+    }
+}
+
+impl Reaper {
+    /// Starts it, in the calling thread's network namespace.
+    pub(crate) fn start() -> kernel::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let mut socket = Socket::route()?;
+        let for_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("reaper".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || work(&for_thread, &mut socket))
+            .map_err(|error| kernel::Error::io("start", "the reaper", &error))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Tells it that an attach is under way, until what this gives is dropped.
+    pub(crate) fn attaching(&self) -> Attaching {
+        self.shared.state().attaching = true;
+        Attaching(Arc::clone(&self.shared))
+    }
+
+    /// Tells it that so many more links are condemned.
+    pub(crate) fn condemned(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut state = self.shared.state();
+        state.waiting += count;
+        if state.first.is_none() {
+            state.first = Some(Instant::now());
+            self.shared.changed.notify_one();
+        } else if state.waiting >= Pace::USUAL.enough {
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+/// What is condemned by then is taken away before the session ends.
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            eprintln!("the reaper ended before its time");
+        }
+    }
+}
+
+fn work(shared: &Shared, socket: &mut Socket) {
+    while wait(shared) {
+        if let Err(error) = reap(socket) {
+            eprintln!("cannot take condemned links away: {error}");
+        }
+    }
+}
+
+/// Waits until it is time to reap; whether there is anything left to do.
+fn wait(shared: &Shared) -> bool {
+    let mut state = shared.state();
+    loop {
+        let now = Instant::now();
+        let due = state.first.map(|first| {
+            let attach = if state.attaching { Some(now) } else { state.last_attach };
+            Pace::USUAL.wait(now, state.waiting, first, attach)
+        });
+        state = match due {
+            Some(time) if time.is_zero() || state.closed => {
+                state.first = None;
+                state.waiting = 0;
+                return true;
+            }
+            Some(time) => {
+                let waited = shared.changed.wait_timeout(state, time);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None if state.closed => return false,
+            None => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+    }
+}
+
+/// Takes the condemned links away. What is in their group and not netd's is moved out of it.
+fn reap(socket: &mut Socket) -> kernel::Result<()> {
+    let condemned: Vec<_> = links::without_master(socket)?
+        .into_iter()
+        .filter(|link| link.group == CONDEMNED)
+        .collect();
+    let mut batch = Batch::new();
+    for link in condemned.iter().filter(|link| !plan::is_own_end(link)) {
+        eprintln!(
+            "the link {} is in group {CONDEMNED}, which is netd's, but not netd's own: moved to group 0",
+            link.name
+        );
+        links::change_index(&mut batch, link.index, &Change { group: Some(0), ..Change::default() });
+    }
+    socket.run(batch)?;
+    if !condemned.iter().any(plan::is_own_end) {
+        return Ok(());
+    }
+    fault::point("bridge.reap.before-delete");
+    let mut batch = Batch::new();
+    links::delete_group(&mut batch, CONDEMNED);
+    match socket.run(batch) {
+        Err(error) if error.errno() == Some(Errno::ENODEV) => {}
+        outcome => outcome?,
+    }
+    fault::point("bridge.reap.after-delete");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_reaped_when_there_are_enough_or_the_first_has_waited() {
+        let pace = Pace::USUAL;
+        let first = Instant::now();
+        let at = |ms| first + Duration::from_millis(ms);
+        let ms = Duration::from_millis;
+        assert_eq!(pace.wait(at(0), 1, first, None), ms(50));
+        assert_eq!(pace.wait(at(20), 63, first, None), ms(30));
+        assert_eq!(pace.wait(at(50), 1, first, None), ms(0));
+        assert_eq!(pace.wait(at(1), 64, first, None), ms(0));
+    }
+
+    #[test]
+    fn attaches_put_it_off_but_not_for_ever() {
+        let pace = Pace::USUAL;
+        let first = Instant::now();
+        let at = |ms| first + Duration::from_millis(ms);
+        let ms = Duration::from_millis;
+        assert_eq!(pace.wait(at(60), 1, first, Some(at(60))), ms(10));
+        assert_eq!(pace.wait(at(60), 64, first, Some(at(55))), ms(5));
+        assert_eq!(pace.wait(at(60), 1, first, Some(at(40))), ms(0));
+        assert_eq!(pace.wait(at(495), 99, first, Some(at(495))), ms(5));
+        assert_eq!(pace.wait(at(500), 1, first, Some(at(500))), ms(0));
+    }
+}

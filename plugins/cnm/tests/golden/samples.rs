@@ -1,0 +1,390 @@
+//! One of each message with every field filled. They are written out in full, so that a field or
+//! a method that is added does not compile here until it has its place in the golden files.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use cnm::{
+    Call, Empty, EndpointId, Error, Kind, NetworkId,
+    driver::{
+        AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
+        Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
+    },
+    endpoint::{
+        Attach, CheckEndpoint, Checked, Container, Detach, Detached, Endpoint, EndpointDetail,
+        Endpoints, InspectEndpoint, ListEndpoints, Netns, NetnsId, Port, Protocol, State,
+    },
+    events::{Event, Subscribe},
+    ipam::{ListPools, Pool, Pools},
+    network::{
+        CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
+        PruneNetworks, Pruned, RemoveNetwork, Subnet,
+    },
+    sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox, Sandbox, Sandboxes},
+    system::{
+        CollectGarbage, DriverStatus, GetStatus, GetVersion, Reconcile, Reconciled, Status, Version,
+    },
+};
+use serde_json::json;
+
+/// A method's message and the answer to it, with every field filled.
+pub(crate) trait Sample: Call {
+    /// The parameters.
+    fn params() -> Self;
+    /// What the call gives.
+    fn reply() -> Self::Reply;
+}
+
+macro_rules! sample {
+    ($call:ty, $params:expr, $reply:expr) => {
+        impl Sample for $call {
+            fn params() -> Self {
+                $params
+            }
+
+            fn reply() -> Self::Reply {
+                $reply
+            }
+        }
+    };
+}
+
+fn from<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("a valid sample")
+}
+
+fn map<T: FromStr<Err: std::fmt::Debug> + Clone>(pairs: &[(&str, &str)]) -> BTreeMap<String, T> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), from(value))).collect()
+}
+
+fn filters() -> BTreeMap<String, Vec<String>> {
+    let label = ("label".to_owned(), vec!["team=shop".into(), "tier".into()]);
+    BTreeMap::from([("driver".to_owned(), vec!["bridge".into()]), label])
+}
+
+fn network_id() -> NetworkId {
+    NetworkId::from_bytes([0x5a; 32])
+}
+
+fn endpoint_id() -> EndpointId {
+    EndpointId::from_bytes([0xe1; 32])
+}
+
+fn subnets() -> Vec<Subnet> {
+    let ipv4 = Subnet {
+        subnet: from("10.89.0.0/24"),
+        range: Some(from("10.89.0.128/25")),
+        gateway: Some(from("10.89.0.1")),
+        aux: map(&[("printer", "10.89.0.9")]),
+        exclude: vec![from("10.89.0.248/29")],
+    };
+    let ipv6 = Subnet {
+        subnet: from("fd4e:9c11:7b02::/64"),
+        range: Some(from("fd4e:9c11:7b02::/80")),
+        gateway: Some(from("fd4e:9c11:7b02::1")),
+        aux: map(&[("printer", "fd4e:9c11:7b02::9")]),
+        exclude: vec![from("fd4e:9c11:7b02::ff00/120")],
+    };
+    vec![ipv4, ipv6]
+}
+
+fn network() -> Network {
+    Network {
+        id: network_id(),
+        name: from("app"),
+        driver: "bridge".into(),
+        created: "2026-01-02T03:04:05.006007008Z".into(),
+        subnets: subnets(),
+        internal: true,
+        predefined: true,
+        link: Some(from("br-5a5a5a5a5a5a")),
+        mtu: Some(1450),
+        options: map(&[("icc", "false")]),
+        labels: map(&[("team", "shop")]),
+        idempotency_key: Some("f3b8".into()),
+    }
+}
+
+fn container() -> Container {
+    Container {
+        id: from("4c01db0b339c"),
+        name: Some(from("web")),
+        hostname: Some(from("web-1")),
+        pid: Some(4242),
+    }
+}
+
+fn ports() -> Vec<Port> {
+    let tcp = Port {
+        protocol: Protocol::Tcp,
+        host_ip: Some(from("127.0.0.1")),
+        host_port: 8080,
+        container_port: 80,
+    };
+    let udp = Port {
+        protocol: Protocol::Udp,
+        host_ip: Some(from("2001:db8::7")),
+        host_port: 5353,
+        container_port: 53,
+    };
+    vec![tcp, udp]
+}
+
+fn netns_id() -> NetnsId {
+    NetnsId { cookie: 4_611_686_018_427_387_911, nsid: Some(12) }
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        id: endpoint_id(),
+        network: network_id(),
+        network_name: from("app"),
+        container: container(),
+        ifname: from("eth0"),
+        state: State::Attached,
+        mac: Some(from("02:42:0a:59:00:80")),
+        addresses: vec![from("10.89.0.128/24"), from("fd4e:9c11:7b02::80/64")],
+        gateways: vec![from("10.89.0.1"), from("fd4e:9c11:7b02::1")],
+        metric: 100,
+        dns: vec![from("10.89.0.1")],
+        aliases: vec![from("www")],
+        ports: ports(),
+        netns: Some(netns_id()),
+        mtu: Some(1450),
+        options: map(&[("queue", "1")]),
+        labels: map(&[("tier", "front")]),
+        created: "2026-01-02T03:04:06.000000001Z".into(),
+        idempotency_key: Some("f3b9".into()),
+    }
+}
+
+fn attaching() -> Endpoint {
+    Endpoint { state: State::Attaching, netns: None, mtu: None, ..endpoint() }
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox {
+        container: container(),
+        path: Some("/run/netns/web".into()),
+        netns: Some(netns_id()),
+        kept: true,
+        created: "2026-01-02T03:04:05.500000000Z".into(),
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        steps: vec![
+            "make the veth pair nde1e1e1e1e1e1 and eth0".into(),
+            "give eth0 10.89.0.128/24".into(),
+        ],
+        observed: json!({"link": {"name": "nde1e1e1e1e1e1", "up": true}}),
+    }
+}
+
+fn checked() -> Checked {
+    Checked { differences: vec!["the route by 10.89.0.1 is missing".into()] }
+}
+
+fn detached() -> Detached {
+    Detached { endpoints: vec![endpoint_id()] }
+}
+
+sample!(
+    GetVersion,
+    GetVersion {},
+    Version { version: "0.1.0".into(), protocols: vec![cnm::PROTOCOL] }
+);
+sample!(
+    GetStatus,
+    GetStatus {},
+    Status {
+        version: "0.1.0".into(),
+        pid: 811,
+        uptime: 3600,
+        state_dir: "/var/lib/netd".into(),
+        run_dir: "/run/netd".into(),
+        networks: 4,
+        sandboxes: 2,
+        endpoints: 3,
+        drivers: vec![DriverStatus {
+            name: "bridge".into(),
+            path: "/usr/libexec/netd/netd-bridge".into(),
+            pid: Some(812),
+            version: Some("0.1.0".into()),
+            restarts: 1,
+        }],
+        problems: vec!["the driver macvlan does not start: exec format error".into()],
+    }
+);
+sample!(
+    Reconcile,
+    Reconcile {},
+    Reconciled { repaired: vec!["made the bridge br-5a5a5a5a5a5a of app again".into()] }
+);
+sample!(CollectGarbage, CollectGarbage {}, detached());
+sample!(
+    CreateNetwork,
+    CreateNetwork {
+        name: "app".into(),
+        driver: Some("bridge".into()),
+        subnets: subnets(),
+        ipv4: Some(true),
+        ipv6: Some(true),
+        internal: true,
+        options: map(&[("icc", "false")]),
+        labels: map(&[("team", "shop")]),
+    },
+    network()
+);
+sample!(ListNetworks, ListNetworks { filters: filters() }, Networks { networks: vec![network()] });
+sample!(
+    InspectNetwork,
+    InspectNetwork { network: "app".into() },
+    NetworkDetail { network: network(), endpoints: vec![endpoint()] }
+);
+sample!(RemoveNetwork, RemoveNetwork { network: "5a5a".into() }, Empty {});
+sample!(PruneNetworks, PruneNetworks { filters: filters() }, Pruned { removed: vec![from("app")] });
+sample!(
+    Attach,
+    Attach {
+        network: "app".into(),
+        container: container(),
+        netns: Some(Netns::Fd),
+        ifname: Some(from("eth0")),
+        addresses: vec![from("10.89.0.128"), from("fd4e:9c11:7b02::80")],
+        mac: Some(from("02:42:0a:59:00:80")),
+        aliases: vec![from("www")],
+        ports: ports(),
+        sticky: true,
+        options: map(&[("queue", "1")]),
+        labels: map(&[("tier", "front")]),
+    },
+    endpoint()
+);
+sample!(
+    Detach,
+    Detach {
+        network: Some("app".into()),
+        container: "4c01db0b339c".into(),
+        ifname: Some(from("eth0")),
+    },
+    detached()
+);
+sample!(CheckEndpoint, CheckEndpoint { endpoint: "e1e1".into() }, checked());
+sample!(
+    ListEndpoints,
+    ListEndpoints { network: Some("app".into()), container: Some("web".into()) },
+    Endpoints { endpoints: vec![endpoint()] }
+);
+sample!(
+    InspectEndpoint,
+    InspectEndpoint { endpoint: "e1e1".into(), plan: true },
+    EndpointDetail { endpoint: endpoint(), plan: Some(plan()) }
+);
+sample!(
+    CreateSandbox,
+    CreateSandbox { container: container(), netns: Netns::Path("/run/netns/web".into()) },
+    sandbox()
+);
+sample!(ListSandboxes, ListSandboxes {}, Sandboxes { sandboxes: vec![sandbox()] });
+sample!(RemoveSandbox, RemoveSandbox { container: "web".into() }, Empty {});
+sample!(
+    ListPools,
+    ListPools {},
+    Pools {
+        pools: vec![Pool {
+            network: network_id(),
+            network_name: from("app"),
+            subnet: from("10.89.0.0/24"),
+            gateway: Some(from("10.89.0.1")),
+            usable: 126,
+            leased: 3,
+            quarantined: 1,
+            reserved: 9,
+        }],
+    }
+);
+sample!(Subscribe, Subscribe {}, Empty {});
+sample!(
+    GetInfo,
+    GetInfo {},
+    Info {
+        name: "bridge".into(),
+        version: "0.1.0".into(),
+        protocols: vec![cnm::PROTOCOL],
+        capabilities: Capabilities {
+            addresses: true,
+            gateway: true,
+            ports: true,
+            host_netns: true
+        },
+    }
+);
+sample!(NetworkUp, NetworkUp { network: network() }, NetworkState { mtu: Some(1450) });
+sample!(NetworkDown, NetworkDown { network: network() }, Empty {});
+sample!(
+    AttachEndpoint,
+    AttachEndpoint { network: network(), endpoint: attaching(), netns: "/proc/811/fd/23".into() },
+    Attached {
+        netns: netns_id(),
+        interface: Some(Interface {
+            name: from("eth0"),
+            index: 2,
+            mac: from("02:42:0a:59:00:80"),
+            mtu: 1450,
+            host_index: Some(31),
+        }),
+    }
+);
+sample!(DetachEndpoint, DetachEndpoint { network: network(), endpoint: endpoint() }, Empty {});
+sample!(CheckAttached, CheckAttached { network: network(), endpoint: endpoint() }, checked());
+sample!(PlanEndpoint, PlanEndpoint { network: network(), endpoint: endpoint() }, plan());
+sample!(
+    Sync,
+    Sync { networks: vec![network()], endpoints: vec![endpoint()] },
+    Synced {
+        repaired: vec!["put back the port 127.0.0.1:8080->80/tcp of web".into()],
+        missing: vec![endpoint_id()],
+    }
+);
+
+/// An error of each kind, with the operands that it usually has.
+pub(crate) fn error(kind: Kind) -> Error {
+    let error = |message: &str| Error::new(kind, message);
+    match kind {
+        Kind::Invalid => error("network.create: missing field `name` at line 1 column 2"),
+        Kind::NotFound => error("network app not found").with("network", "app"),
+        Kind::Exists => error("port 8080/tcp is already held by endpoint e1e1e1e1e1e1")
+            .with("port", 8080)
+            .with("protocol", "tcp")
+            .with("endpoint", endpoint_id().as_str()),
+        Kind::Exhausted => error("10.89.0.0/24 of network app has no address left")
+            .with("network", "app")
+            .with("subnet", "10.89.0.0/24"),
+        Kind::Busy => {
+            error("network app has 2 endpoints").with("network", "app").with("endpoints", 2)
+        }
+        Kind::Denied => error("network bridge is predefined and stays").with("network", "bridge"),
+        Kind::Unsupported => {
+            error("the driver none has no method driver.fly").with("method", "driver.fly")
+        }
+        Kind::Unavailable => error("endpoint.attach did not end within 2500 ms; it is undone")
+            .with("deadline_ms", 2500),
+        Kind::Kernel => error("cannot make eth0: File exists (peer name in use)")
+            .with("errno", 17)
+            .with("extended_ack", "peer name in use")
+            .with("ifname", "eth0"),
+        Kind::Internal => error("netd's answer to driver.info is not understood"),
+    }
+}
+
+/// An event.
+pub(crate) fn event() -> Event {
+    Event {
+        time: "2026-01-02T03:04:06.000000002Z".into(),
+        object: "endpoint".into(),
+        action: "attach".into(),
+        id: endpoint_id().as_str().into(),
+        attributes: map(&[("container", "web"), ("network", "app")]),
+    }
+}

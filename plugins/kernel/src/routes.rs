@@ -1,0 +1,166 @@
+//! Addresses and routes.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+        RouteType,
+    },
+};
+
+use crate::{
+    Result,
+    netlink::{Attributes, Batch, Received, Socket, read_u32},
+};
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn address_message(link: u32, address: IpNetwork) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address.ip());
+    message.header.prefix_len = address.prefix();
+    message.header.index = link;
+    message.attributes =
+        vec![AddressAttribute::Local(address.ip()), AddressAttribute::Address(address.ip())];
+    message
+}
+
+/// Gives a link an address, at once: without duplicate address detection (RFC 4862, section 5.4),
+/// since who gives it knows that nobody else has it. One that it has already is a success.
+pub fn add_address(batch: &mut Batch, link: u32, address: IpNetwork) {
+    let mut message = address_message(link, address);
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    if let IpNetwork::V4(network) = address
+        && network.prefix() < 31
+    {
+        message.attributes.push(AddressAttribute::Broadcast(network.broadcast()));
+    }
+    let message = RouteNetlinkMessage::NewAddress(message);
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    batch.push(&message, flags, "add the address", address.to_string());
+}
+
+/// Takes an address from a link.
+pub fn delete_address(batch: &mut Batch, link: u32, address: IpNetwork) {
+    let message = RouteNetlinkMessage::DelAddress(address_message(link, address));
+    batch.push(&message, 0, "delete the address", address.to_string());
+}
+
+/// An address of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The link, by index.
+    pub link: u32,
+    /// The address with its prefix length.
+    pub address: IpNetwork,
+    /// Whether it is valid on this link alone: what IPv6 gives every link by itself.
+    pub link_local: bool,
+}
+
+impl Address {
+    /// What a message of the kernel says of an address (linux/if_addr.h).
+    fn parse(message: Received<'_>) -> Option<Self> {
+        const RTM_NEWADDR: u16 = 20;
+        const RT_SCOPE_LINK: u8 = 253;
+        const IFA_ADDRESS: u16 = 1;
+        const IFA_LOCAL: u16 = 2;
+        if message.kind != RTM_NEWADDR {
+            return None;
+        }
+        let (prefix, scope) = (*message.payload.get(1)?, *message.payload.get(3)?);
+        let attributes = Attributes(message.payload.get(8..)?);
+        let bytes = attributes.value(IFA_LOCAL).or_else(|| attributes.value(IFA_ADDRESS))?;
+        let ip = match bytes.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+        };
+        Some(Self {
+            link: read_u32(message.payload.get(4..)?)?,
+            address: IpNetwork::new(ip, prefix).ok()?,
+            link_local: scope == RT_SCOPE_LINK,
+        })
+    }
+}
+
+/// All addresses of all links.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>> {
+    let mut batch = Batch::new();
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    batch.push(&message, NLM_F_DUMP, "list", "addresses");
+    socket.dump_frame(batch, Address::parse)
+}
+
+/// Adds the default route of the gateway's family; the lower of two metrics wins, 0 is the
+/// kernel's own choice.
+pub fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr, metric: u32) {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(gateway);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![
+        RouteAttribute::Gateway(match gateway {
+            IpAddr::V4(ip) => RouteAddress::Inet(ip),
+            IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+        }),
+        RouteAttribute::Oif(link),
+    ];
+    if metric != 0 {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
+    let message = RouteNetlinkMessage::NewRoute(message);
+    let what = format!("via {gateway}");
+    batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the default route", what);
+}
+
+/// The link of the default route that wins, IPv4's before IPv6's.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn default_route_link(socket: &mut Socket) -> Result<Option<u32>> {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let mut batch = Batch::new();
+        batch.push(&RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, "list", "routes");
+        let routes = socket.dump_frame(batch, default_route)?;
+        if let Some((_, link)) = routes.into_iter().min() {
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
+}
+
+/// Metric and link of a default route of the main table (linux/rtnetlink.h).
+fn default_route(message: Received<'_>) -> Option<(u32, u32)> {
+    const RTM_NEWROUTE: u16 = 24;
+    const RT_TABLE_MAIN: u8 = 254;
+    const RTN_UNICAST: u8 = 1;
+    const RTA_OIF: u16 = 4;
+    const RTA_PRIORITY: u16 = 6;
+    let header = message.payload.get(..12)?;
+    let wanted = message.kind == RTM_NEWROUTE
+        && header[1] == 0
+        && header[4] == RT_TABLE_MAIN
+        && header[7] == RTN_UNICAST;
+    let attributes = Attributes(message.payload.get(12..)?);
+    let metric = attributes.value(RTA_PRIORITY).and_then(read_u32).unwrap_or(0);
+    let link = attributes.value(RTA_OIF).and_then(read_u32)?;
+    wanted.then_some((metric, link))
+}
