@@ -371,3 +371,6 @@ impl NetworkEntry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,3 +308,6 @@ fn sticky_key(network: &NetworkId, owner: &str, address: IpAddr) -> String {
     let family = if address.is_ipv4() { 4 } else { 6 };
     format!("{network}/{family}/{owner}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,7 @@ pub(crate) struct Cli {
         env = "NETD_SOCKET",
         hide_env_values = true,
         value_name = "PATH",
+        display_order = 900,
         default_value = cnm::DEFAULT_SOCKET
     )]
     pub(crate) socket: PathBuf,

@@ -25,7 +25,7 @@ pub(crate) fn endpoint(socket: &Path, command: EndpointCommand) -> Outcome {
                 out::print(&table(&found.endpoints))?;
             }
         }
-        EndpointCommand::Inspect { plan, endpoint } => {
+        EndpointCommand::Inspect { plan, endpoint, json: _ } => {
             out::json(&client.call(&InspectEndpoint { endpoint, plan })?)?;
         }
         EndpointCommand::Check { output, endpoint } => {

@@ -88,6 +88,7 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
             return Err(error.into());
         }
     };
+    drop(client);
     let setting = match isolation {
         Isolation::Host => Setting::default(),
         Isolation::Own => Setting {

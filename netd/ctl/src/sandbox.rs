@@ -71,7 +71,7 @@ pub(crate) fn find(client: &mut Client, wanted: &str) -> Result<Sandbox> {
 fn directory(socket: &Path) -> Result<PathBuf> {
     let socket = path::absolute(socket)
         .map_err(|error| out::system(format_args!("cannot find {}", socket.display()), &error))?;
-    Ok(socket.parent().unwrap_or(Path::new("/")).join("netns"))
+    Ok(socket.parent().unwrap_or_else(|| Path::new("/")).join("netns"))
 }
 
 fn create(socket: &Path, name: Name) -> Outcome {

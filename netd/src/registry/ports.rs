@@ -163,3 +163,6 @@ fn bind(port: &Port) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,12 +168,7 @@ impl Kernel {
 
     /// One of the pair's names is taken. Where by a condemned pair of our own, that pair goes at
     /// once: the one slow path.
-    fn clear_the_way(
-        &mut self,
-        port: &Port,
-        netns: &Netns,
-        refused: kernel::Error,
-    ) -> Result<()> {
+    fn clear_the_way(&mut self, port: &Port, netns: &Netns, refused: kernel::Error) -> Result<()> {
         let inside = netns
             .inside(&self.home, || links::by_name(&mut Socket::route_small()?, &port.name))
             .and_then(|link| link)
@@ -199,10 +194,10 @@ impl Kernel {
                 Error::exists(format_args!("a link {} exists already on the host", port.host))
                     .with("interface", port.host.as_str())
             };
-            return Err(error.with("netns", netns.path()).with("errno", Errno::EEXIST as i32).with(
-                "kernel",
-                refused.text().unwrap_or_default(),
-            ));
+            return Err(error
+                .with("netns", netns.path())
+                .with("errno", Errno::EEXIST as i32)
+                .with("kernel", refused.text().unwrap_or_default()));
         };
         let mut batch = Batch::new();
         links::delete(&mut batch, &host_end.name);

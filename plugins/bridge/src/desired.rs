@@ -35,16 +35,19 @@ impl Segment {
     pub fn of(network: &Network) -> Self {
         let bridge =
             network.link.clone().unwrap_or_else(|| network.id.link_name()).as_str().to_owned();
-        let gateways = network.subnets.iter().filter_map(|subnet| {
-            IpNetwork::new(subnet.gateway?, subnet.subnet.prefix()).ok()
-        });
+        let gateways = network
+            .subnets
+            .iter()
+            .filter_map(|subnet| IpNetwork::new(subnet.gateway?, subnet.subnet.prefix()).ok());
         let way = if network.internal { Fact::Internal } else { Fact::Outward };
         let mut facts =
             vec![Fact::Bridge(bridge.clone()), Fact::Within(bridge.clone()), way(bridge.clone())];
-        facts.extend(network.subnets.iter().map(|subnet| Fact::Members {
-            bridge: bridge.clone(),
-            subnet: masked(subnet.subnet),
-        }));
+        facts.extend(
+            network.subnets.iter().map(|subnet| Fact::Members {
+                bridge: bridge.clone(),
+                subnet: masked(subnet.subnet),
+            }),
+        );
         Self {
             mac: local_mac(network.id.as_str()),
             mtu: network.mtu,

@@ -178,17 +178,19 @@ fn wait(shared: &Shared) -> bool {
 
 /// Takes the condemned links away. What is in their group and not netd's is moved out of it.
 fn reap(socket: &mut Socket) -> kernel::Result<()> {
-    let condemned: Vec<_> = links::without_master(socket)?
-        .into_iter()
-        .filter(|link| link.group == CONDEMNED)
-        .collect();
+    let condemned: Vec<_> =
+        links::without_master(socket)?.into_iter().filter(|link| link.group == CONDEMNED).collect();
     let mut batch = Batch::new();
     for link in condemned.iter().filter(|link| !plan::is_own_end(link)) {
         eprintln!(
             "the link {} is in group {CONDEMNED}, which is netd's, but not netd's own: moved to group 0",
             link.name
         );
-        links::change_index(&mut batch, link.index, &Change { group: Some(0), ..Change::default() });
+        links::change_index(
+            &mut batch,
+            link.index,
+            &Change { group: Some(0), ..Change::default() },
+        );
     }
     socket.run(batch)?;
     if !condemned.iter().any(plan::is_own_end) {

@@ -29,8 +29,9 @@ pub(crate) fn refusal(error: kernel::Error) -> Error {
 /// As [`refusal`], of an attempt to open the namespace of a container.
 pub(crate) fn no_netns(path: &str, error: kernel::Error) -> Error {
     match error.errno() {
-        Some(Errno::ENOENT) => Error::not_found(format_args!("network namespace {path} not found"))
-            .with("netns", path),
+        Some(Errno::ENOENT) => {
+            Error::not_found(format_args!("network namespace {path} not found")).with("netns", path)
+        }
         _ => refusal(error),
     }
 }

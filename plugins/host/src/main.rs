@@ -1,2 +1,8 @@
-//! Being written.
-fn main() {}
+//! The executable `netd-host`: a session of netd's on standard input and output, or a runtime's
+//! plugin that asks netd.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cnm::plugin::main(netd_host::Host::default())
+}

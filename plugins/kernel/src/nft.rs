@@ -283,12 +283,8 @@ mod tests {
 
     #[test]
     fn an_element_reads_as_it_was_written() {
-        let element = Element {
-            set: "s",
-            key: vec![1; 20],
-            end: Some(vec![2; 20]),
-            data: Some(vec![3; 8]),
-        };
+        let element =
+            Element { set: "s", key: vec![1; 20], end: Some(vec![2; 20]), data: Some(vec![3; 8]) };
         let mut bytes = Vec::new();
         element.write(&mut bytes, true);
         let list = Attributes(&bytes).value(LIST_ELEMENTS).expect("a list");

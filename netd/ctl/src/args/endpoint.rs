@@ -28,7 +28,7 @@ pub(crate) struct Wanted {
     /// A link-layer address it must have
     #[arg(long = "mac-address", visible_alias = "mac", value_name = "MAC")]
     pub(crate) mac: Option<MacAddr>,
-    /// A port the host answers for: [HOST_IP:][HOST_PORT:]PORT[/udp]
+    /// A port the host answers for: `[HOST_IP:][HOST_PORT:]PORT[/udp]`
     #[arg(short = 'p', long = "publish", value_name = "PORT")]
     pub(crate) ports: Vec<Port>,
     /// Give a container of this name the address that it had before
@@ -180,6 +180,9 @@ pub(crate) enum EndpointCommand {
         /// Ask its driver too: how it would make it, and what the kernel has of it
         #[arg(long)]
         plan: bool,
+        /// Print what netd answers, as JSON: there is no other form
+        #[arg(long)]
+        json: bool,
         /// The endpoint's id, or the beginning of it
         endpoint: String,
     },

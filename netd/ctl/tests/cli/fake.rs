@@ -213,7 +213,7 @@ pub(crate) fn endpoint(params: &Value) -> Endpoint {
         "network": NetworkId::from_bytes([9; 32]),
         "network_name": attach.network,
         "container": attach.container,
-        "ifname": attach.ifname.map_or("eth0".to_owned(), String::from),
+        "ifname": attach.ifname.map_or_else(|| "eth0".to_owned(), String::from),
         "state": "attached",
         "addresses": ["10.9.0.2/24"],
         "dns": ["10.9.0.1"],

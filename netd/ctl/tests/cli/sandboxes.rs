@@ -110,4 +110,5 @@ fn what_netd_never_heard_of_can_be_removed() {
     assert_eq!(netd.netctl("sandbox rm ../netd.sock").code, Some(3));
     assert!(netd.socket().exists());
     assert_eq!(netd.netctl("sandbox create half").code, Some(0));
+    assert_eq!(netd.netctl("sandbox rm half").code, Some(0));
 }

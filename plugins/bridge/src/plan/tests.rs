@@ -1,1 +1,151 @@
+use std::collections::BTreeSet;
 
+use kernel::links::Link;
+
+use super::*;
+
+fn segment() -> Segment {
+    Segment {
+        bridge: "br-a".into(),
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: None,
+        gateways: vec!["10.1.0.1/24".parse().unwrap()],
+        ipv4: true,
+        ipv6: false,
+        facts: vec![Fact::Bridge("br-a".into()), Fact::Within("br-a".into())],
+    }
+}
+
+fn port(number: u8) -> Port {
+    Port {
+        host: format!("nd{number}"),
+        bridge: "br-a".into(),
+        name: "eth0".into(),
+        mac: [2, 0, 0, 0, 1, number],
+        addresses: vec![format!("10.1.0.{number}/24").parse().unwrap()],
+        gateways: vec!["10.1.0.1".parse().unwrap()],
+        metric: 0,
+        facts: vec![Fact::Publish {
+            protocol: 6,
+            address: None,
+            port: 8000 + u16::from(number),
+            to: format!("10.1.0.{number}:80").parse().unwrap(),
+        }],
+    }
+}
+
+/// What the kernel has once everything was done.
+fn settled(ports: &[Port]) -> Observed {
+    let segment = segment();
+    let bridge = Link {
+        index: 5,
+        name: "br-a".into(),
+        kind: Some("bridge".into()),
+        up: true,
+        mtu: 1500,
+        mac: Some(segment.mac),
+        group: OWNED,
+        ..Link::default()
+    };
+    let end = |(index, port): (u32, &Port)| Link {
+        index,
+        name: port.host.clone(),
+        kind: Some("veth".into()),
+        up: true,
+        group: OWNED,
+        master: Some(5),
+        ..Link::default()
+    };
+    let mut facts: BTreeSet<_> = segment.facts.iter().cloned().collect();
+    facts.extend(ports.iter().flat_map(|port| port.facts.clone()));
+    Observed {
+        links: std::iter::once(bridge).chain((10..).zip(ports).map(end)).collect(),
+        addresses: vec![Address {
+            link: 5,
+            address: "10.1.0.1/24".parse().unwrap(),
+            link_local: false,
+        }],
+        parameters: segment
+            .parameters()
+            .into_iter()
+            .map(|(path, value)| (path, value.to_owned()))
+            .collect(),
+        facts,
+        uplink_mtu: None,
+    }
+}
+
+fn lines(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(Step::to_string).collect()
+}
+
+#[test]
+fn a_network_out_of_nothing() {
+    let observed = Observed { uplink_mtu: Some(9000), ..Observed::default() };
+    assert_eq!(
+        lines(&network(&segment(), &observed)),
+        [
+            "make the bridge br-a with address 02:00:00:00:00:01 and mtu 9000",
+            "set net.ipv4.ip_forward to 1",
+            "set net.ipv4.conf.br-a.route_localnet to 1",
+            "set net.ipv6.conf.br-a.disable_ipv6 to 1",
+            "add 10.1.0.1/24 to br-a",
+            "add the guard of br-a to the firewall",
+            "add the traffic within br-a to the firewall",
+        ]
+    );
+}
+
+#[test]
+fn an_endpoint_out_of_nothing() {
+    assert_eq!(
+        lines(&attach(&port(2), Some(1450))),
+        [
+            "make eth0 with address 02:00:00:00:01:02 and mtu 1450 in the container, its other \
+             end nd2 on br-a, hairpin on",
+            "set eth0 up in the container, address 10.1.0.2/24, default route via 10.1.0.1",
+            "add the port 8002 to 10.1.0.2:80 tcp to the firewall",
+        ]
+    );
+}
+
+#[test]
+fn what_is_settled_needs_nothing() {
+    let ports = [port(2), port(3)];
+    let observed = settled(&ports);
+    assert_eq!(everything(&[segment()], &ports, &observed), []);
+    assert_eq!(network(&segment(), &observed), []);
+}
+
+#[test]
+fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
+    let mut observed = settled(&[port(2), port(3), port(4)]);
+    observed.links[1].master = None;
+    observed.links[3].name = "eth7".into();
+    observed.links[0].mtu = 1400;
+    observed.links[0].up = false;
+    let mut segment = segment();
+    segment.mtu = Some(1450);
+    assert_eq!(
+        lines(&everything(&[segment], &[port(2), port(4)], &observed)),
+        [
+            "change the bridge br-a: mtu 1450 up",
+            "put nd2 on br-a, up",
+            "take nd3 away",
+            "delete the port 8003 to 10.1.0.3:80 tcp from the firewall",
+            "delete the port 8004 to 10.1.0.4:80 tcp from the firewall",
+        ]
+    );
+    let all = everything(&[], &[], &observed);
+    assert!(lines(&all).contains(&"remove the bridge br-a".to_owned()));
+    assert!(!lines(&all).iter().any(|line| line.contains("eth7")), "not netd's");
+}
+
+#[test]
+fn a_step_is_readable_as_json() {
+    let step = Step::Learn(port(2).facts.remove(0));
+    assert_eq!(
+        serde_json::to_string(&step).unwrap(),
+        r#"{"learn":{"publish":{"protocol":6,"address":null,"port":8002,"to":"10.1.0.2:80"}}}"#
+    );
+}

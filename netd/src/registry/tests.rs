@@ -1,0 +1,153 @@
+use super::*;
+use cnm::endpoint::{NetnsId, State};
+use ipam::PoolConfig;
+
+fn network(byte: u8, name: &str) -> Network {
+    Network {
+        id: NetworkId::from_bytes([byte; 32]),
+        name: name.parse().expect("a name"),
+        driver: "bridge".into(),
+        created: String::new(),
+        subnets: vec![cnm::network::Subnet::new("10.9.0.0/29".parse().expect("a subnet"))],
+        internal: false,
+        predefined: false,
+        link: None,
+        mtu: None,
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        idempotency_key: None,
+    }
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    for (byte, name) in [(0xaa, "app"), (0xab, "aaaa"), (0xcc, "ab")] {
+        let network = network(byte, name);
+        let pool = Pool::new(PoolConfig::new(network.subnets[0].subnet)).expect("a pool");
+        registry.add_network(network, vec![pool]);
+    }
+    registry
+}
+
+fn sandbox(id: &str, name: &str, nsid: i32) -> SandboxRecord {
+    let mut container = Container::new(id.parse().expect("an id"));
+    container.name = name.parse().ok();
+    let sandbox = Sandbox {
+        container,
+        path: None,
+        netns: Some(NetnsId { cookie: 7, nsid: Some(nsid) }),
+        kept: false,
+        created: String::new(),
+    };
+    SandboxRecord { sandbox, process_start: None }
+}
+
+fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpoint {
+    let network = NetworkId::from_bytes([on; 32]);
+    let entry = registry.network_mut(&network).expect("a network");
+    let addresses = entry.lease(&[], None, Moment(0)).expect("an address");
+    let id: ContainerId = container.parse().expect("an id");
+    let endpoint = Endpoint {
+        id: EndpointId::from_bytes([byte; 32]),
+        network,
+        network_name: entry.network.name.clone(),
+        container: registry.sandbox(&id).expect("a sandbox").record.sandbox.container.clone(),
+        ifname: registry.free_ifname(&id),
+        state: State::Attached,
+        mac: None,
+        gateways: addresses.iter().map(|address| address.ip()).collect(),
+        addresses,
+        metric: registry.next_metric(&id),
+        dns: vec![],
+        aliases: vec![],
+        ports: vec!["8080:80".parse().expect("a port")],
+        netns: None,
+        mtu: None,
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        created: String::new(),
+        idempotency_key: None,
+    };
+    registry.put_endpoint(endpoint.clone());
+    endpoint
+}
+
+fn found(registry: &Registry, given: &str) -> Result<String, cnm::Kind> {
+    registry
+        .resolve_network(given)
+        .map(|entry| entry.network.name.to_string())
+        .map_err(|error| error.kind)
+}
+
+#[test]
+fn a_network_is_found_by_id_then_name_then_the_ids_beginning() {
+    let registry = registry();
+    assert_eq!(found(&registry, &"aa".repeat(32)).as_deref(), Ok("app"));
+    assert_eq!(found(&registry, "aaaa").as_deref(), Ok("aaaa"), "a name wins over a beginning");
+    assert_eq!(found(&registry, "aaa").as_deref(), Ok("app"));
+    assert_eq!(found(&registry, "ab").as_deref(), Ok("ab"));
+    assert_eq!(found(&registry, "a"), Err(cnm::Kind::Invalid), "two begin so");
+    assert_eq!(found(&registry, ""), Err(cnm::Kind::NotFound));
+    assert_eq!(found(&registry, "d"), Err(cnm::Kind::NotFound));
+}
+
+#[test]
+fn a_sandbox_is_found_by_id_then_name_and_two_of_a_name_are_ambiguous() {
+    let mut registry = registry();
+    registry.put_sandbox(sandbox("c1abcdef", "web", 3));
+    assert!(registry.resolve_sandbox("web").is_ok());
+    assert!(registry.resolve_sandbox("c1abc").is_ok());
+    registry.put_sandbox(sandbox("c2", "web", 4));
+    let error = registry.resolve_sandbox("web").expect_err("two");
+    assert_eq!(error.kind, cnm::Kind::Invalid);
+    assert_eq!(registry.containers_in(3).len(), 1);
+    registry.drop_sandbox(&"c2".parse().expect("an id"));
+    assert!(registry.resolve_sandbox("web").is_ok());
+    assert!(registry.containers_in(4).is_empty());
+}
+
+#[test]
+fn an_endpoint_gives_back_what_it_held() {
+    let mut registry = registry();
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    let first = endpoint(&mut registry, 1, 0xaa, "c1");
+    let second = endpoint(&mut registry, 2, 0xab, "c1");
+    assert_eq!((first.ifname.as_str(), second.ifname.as_str()), ("eth0", "eth1"));
+    assert_eq!((first.metric, second.metric), (0, 100));
+    let app = NetworkId::from_bytes([0xaa; 32]);
+    let leased = |registry: &Registry| {
+        registry.network(&app).expect("app").pools[0].utilisation(Moment(0)).leased
+    };
+    assert_eq!(leased(&registry), 1);
+    registry.drop_endpoint(&first.id, Moment(0));
+    assert_eq!(leased(&registry), 0);
+    assert_eq!(registry.endpoints_on(&app).count(), 0);
+    assert_eq!(registry.free_ifname(&"c1".parse().expect("an id")).as_str(), "eth0");
+    assert_eq!(registry.next_metric(&"c1".parse().expect("an id")), 200);
+    registry.drop_endpoint(&first.id, Moment(0));
+}
+
+#[test]
+fn a_name_is_taken_on_its_own_network_only() {
+    let mut registry = registry();
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    endpoint(&mut registry, 1, 0xaa, "c1");
+    let mut other = Container::new("c2".parse().expect("an id"));
+    other.name = "web".parse().ok();
+    assert!(registry.name_on(&NetworkId::from_bytes([0xaa; 32]), &other).is_some());
+    assert!(registry.name_on(&NetworkId::from_bytes([0xab; 32]), &other).is_none());
+}
+
+#[test]
+fn a_full_network_leases_all_or_nothing() {
+    let mut registry = registry();
+    let entry = registry.network_mut(&NetworkId::from_bytes([0xaa; 32])).expect("app");
+    let six: IpNetwork = "fd00::/64".parse().expect("a subnet");
+    entry.pools.insert(0, Pool::new(PoolConfig::new(six)).expect("a pool"));
+    for _ in 0..6 {
+        assert_eq!(entry.lease(&[], None, Moment(0)).expect("free").len(), 2);
+    }
+    let error = entry.lease(&[], None, Moment(0)).expect_err("full");
+    assert_eq!(error.kind, cnm::Kind::Exhausted);
+    assert_eq!(entry.pools[0].utilisation(Moment(0)).leased, 6, "the IPv6 address is given back");
+}

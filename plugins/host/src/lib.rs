@@ -1,0 +1,84 @@
+//! The host's own network namespace as a network: the driver makes nothing, it sees to it that the
+//! namespace it is given is the host's.
+
+use cnm::{
+    Error, Kind, Result,
+    driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
+    endpoint::{Checked, Endpoint, NetnsId},
+    network::Network,
+};
+use kernel::{Errno, netlink::Socket, netns::Netns};
+
+/// The driver `host`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host {}
+
+fn refusal(error: kernel::Error) -> Error {
+    let kind = match (&error, error.errno()) {
+        (kernel::Error::NoNamespace(_), _) => Kind::Invalid,
+        (_, Some(Errno::ENOENT)) => Kind::NotFound,
+        (_, Some(Errno::EPERM | Errno::EACCES)) => Kind::Denied,
+        _ => Kind::Kernel,
+    };
+    let answer = Error::new(kind, &error);
+    match error.errno() {
+        Some(errno) => answer.with("errno", errno as i32),
+        None => answer,
+    }
+}
+
+impl Driver for Host {
+    fn info(&self) -> Info {
+        Info {
+            name: "host".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocols: vec![cnm::PROTOCOL],
+            capabilities: Capabilities { host_netns: true, ..Capabilities::default() },
+        }
+    }
+
+    fn network_up(&mut self, _: &Network) -> Result<NetworkState> {
+        Ok(NetworkState::default())
+    }
+
+    fn network_down(&mut self, _: &Network) -> Result<()> {
+        Ok(())
+    }
+
+    fn attach(&mut self, network: &Network, endpoint: &Endpoint, netns: &str) -> Result<Attached> {
+        if !endpoint.ports.is_empty() || !endpoint.addresses.is_empty() {
+            return Err(Error::invalid(format_args!(
+                "on network {} a container has the host's addresses and ports: none of its own, \
+                 and none to publish",
+                network.name
+            ))
+            .with("network", network.name.as_str()));
+        }
+        let own = Netns::own().map_err(refusal)?;
+        if !Netns::open(netns).and_then(|given| given.same_as(&own)).map_err(refusal)? {
+            return Err(Error::invalid(format_args!(
+                "network namespace {netns} is not the host's own, which network {} is for",
+                network.name
+            ))
+            .with("netns", netns));
+        }
+        let cookie = Socket::route_small().and_then(|socket| socket.cookie()).map_err(refusal)?;
+        Ok(Attached { netns: NetnsId { cookie, nsid: None }, interface: None })
+    }
+
+    fn detach(&mut self, _: &Network, _: &Endpoint) -> Result<()> {
+        Ok(())
+    }
+
+    fn check(&mut self, _: &Network, _: &Endpoint) -> Result<Checked> {
+        Ok(Checked::default())
+    }
+
+    fn plan(&mut self, _: &Network, _: &Endpoint) -> Result<Plan> {
+        Ok(Plan::default())
+    }
+
+    fn sync(&mut self, _: &Sync) -> Result<Synced> {
+        Ok(Synced::default())
+    }
+}
