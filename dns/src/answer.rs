@@ -92,7 +92,7 @@ pub(crate) fn failure(packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
 }
 
 /// The most bytes that a reply may have.
-pub(crate) fn limit(question: &Question<'_>, transport: Transport) -> usize {
+fn limit(question: &Question<'_>, transport: Transport) -> usize {
     match transport {
         Transport::Udp => {
             question.edns.map_or(512, |edns| usize::from(edns.payload.min(LARGEST_DATAGRAM)))

@@ -178,8 +178,7 @@ impl Snapshot {
         for &address in &member.addresses {
             network.addresses.insert_mut(address, Arc::clone(&member));
         }
-        for name in &member.names {
-            let name = text(name);
+        for name in member.names.iter().map(|name| text(name)).filter(|name| !name.is_empty()) {
             let mut bearers = network.names.get(&name).cloned().unwrap_or_default();
             bearers.insert_mut(Arc::clone(&endpoint), Arc::clone(&member));
             network.names.insert_mut(name, bearers);

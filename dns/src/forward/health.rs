@@ -1,4 +1,5 @@
-//! Which of several servers to ask first: the one that has answered fastest lately.
+//! Which of several servers to ask first: the one that has answered fastest lately, and among
+//! equals the one that was configured first.
 //!
 //! One number per server, and no clock of its own.
 
@@ -9,6 +10,10 @@ use std::time::{Duration, Instant};
 /// How long an estimate is believed. After it the server is tried in its configured place again,
 /// by one query: that is how one that was dead is found to be back.
 const BELIEVED: Duration = Duration::from_secs(30);
+
+/// Differences below this are none. The order somebody wrote servers down in means something (the
+/// first may know names that the second does not), and a few milliseconds are no reason to leave it.
+const EQUAL: Duration = Duration::from_millis(50);
 
 /// Estimates are of servers, which are configured and few; this many are kept at most, and those
 /// out of date go first.
@@ -25,19 +30,17 @@ struct Estimate {
 }
 
 impl Health {
-    /// The servers, best first. Those nothing is known of come before those that are slow: their
-    /// order is the configured one.
+    /// Sorts servers, best first. One of which nothing is known counts as fast.
     pub(super) fn order(&mut self, servers: &mut [SocketAddr], now: Instant) {
-        let mut key = |server: &SocketAddr| {
-            let Some(estimate) = self.0.get_mut(server) else { return Duration::ZERO };
+        servers.sort_by_cached_key(|server| {
+            let Some(estimate) = self.0.get_mut(server) else { return 0 };
             if now.duration_since(estimate.at) < BELIEVED {
-                return estimate.latency;
+                return estimate.latency.as_millis() / EQUAL.as_millis();
             }
             // Only this query tries it; those meanwhile still believe the old number.
             estimate.at = now;
-            Duration::ZERO
-        };
-        servers.sort_by_cached_key(|server| key(server));
+            0
+        });
     }
 
     /// A server has answered, or failed to, after `latency`. Smoothed, a quarter at a time.
@@ -85,11 +88,22 @@ mod tests {
     fn the_fastest_is_first_and_a_failed_one_last() {
         let (mut health, now, [a, b, c]) = (Health::default(), Instant::now(), servers());
         health.observe(a, 4000 * MS, now);
-        health.observe(b, 20 * MS, now);
-        health.observe(c, 10 * MS, now);
+        health.observe(b, 120 * MS, now);
+        health.observe(c, 60 * MS, now);
         let mut order = servers();
         health.order(&mut order, now);
         assert_eq!(order, [c, b, a]);
+    }
+
+    #[test]
+    fn a_little_faster_is_not_first() {
+        let (mut health, now, [a, b, c]) = (Health::default(), Instant::now(), servers());
+        health.observe(a, 40 * MS, now);
+        health.observe(b, MS, now);
+        health.observe(c, 20 * MS, now);
+        let mut order = servers();
+        health.order(&mut order, now);
+        assert_eq!(order, [a, b, c]);
     }
 
     #[test]
@@ -97,8 +111,6 @@ mod tests {
         let (mut health, start, [a, b, c]) = (Health::default(), Instant::now(), servers());
         let later = start + BELIEVED;
         health.observe(a, 4000 * MS, start);
-        health.observe(b, 20 * MS, later);
-        health.observe(c, 30 * MS, later);
         let mut order = servers();
         health.order(&mut order, later);
         assert_eq!(order, [a, b, c], "the first query tries it");

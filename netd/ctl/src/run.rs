@@ -75,7 +75,9 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         name: Some(name),
         hostname: Some(hostname.clone()),
         // The host's namespace does not end with the command.
-        pid: (isolation == Isolation::Host).then(|| held.pid()),
+        // With it another network can be connected later, and the end of a process in the
+            // host's own namespace is noticed.
+            pid: Some(held.pid()),
     };
     let endpoints = held
         .netns()

@@ -1,5 +1,7 @@
 //! The driver against the kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
+
 use std::thread;
 
 use cnm::{Kind, driver::Driver};

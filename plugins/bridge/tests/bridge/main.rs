@@ -1,4 +1,7 @@
 //! The driver against the kernel, seen with iproute2, nft and real traffic.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
+
 mod lifecycle;
+mod traffic;
 mod world;

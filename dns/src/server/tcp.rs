@@ -1,0 +1,131 @@
+//! Connections of one listener: messages behind a length of two bytes, several on a connection
+//! (RFC 7766), answered in the order they came.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time;
+
+use super::{Alive, Serving};
+use crate::answer::{Asker, Outcome, Transport};
+use crate::names::NetworkKey;
+
+/// How long a connection may take to send a whole message, or to take one.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Connections at a time, of one listener and of one address. More are closed at once.
+const CONNECTIONS: usize = 256;
+const CONNECTIONS_PER_SOURCE: usize = 16;
+
+/// What to wait before another try when the process is out of descriptors.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Serves until it is dropped.
+pub(super) async fn serve(
+    serving: Arc<Serving>,
+    network: NetworkKey,
+    listener: TcpListener,
+    alive: Alive,
+) {
+    let guests = Arc::new(Guests::default());
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%network, %error, "a resolver's connection cannot be accepted");
+                time::sleep(BREATH).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let Some(pass) = Guests::admit(&guests, peer.ip()) else {
+            serving.dropped();
+            continue;
+        };
+        let serving = Arc::clone(&serving);
+        let asker = Asker { listener: Arc::clone(&network), source: peer.ip() };
+        let alive = alive.clone();
+        connections.spawn(async move {
+            let (_alive, _pass) = (alive, pass);
+            if let Err(error) = converse(&serving, &asker, stream).await {
+                tracing::trace!(%peer, %error, "a resolver's connection has ended");
+            }
+        });
+    }
+}
+
+/// Answers one message after the other, until the other end has none left, sends something that
+/// is no query, or takes too long.
+async fn converse(
+    serving: &Serving,
+    asker: &Asker,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> io::Result<()> {
+    loop {
+        let packet = time::timeout(IDLE, receive(&mut stream)).await??;
+        let reply = match serving.decide(asker, &packet, Transport::Tcp) {
+            Outcome::Drop => None,
+            Outcome::Reply(reply) => Some(reply),
+            Outcome::Forward { upstreams } => {
+                serving.forward(asker, &upstreams, &packet, Transport::Tcp).await
+            }
+        };
+        let Some(reply) = reply else { return Ok(()) };
+        let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
+        let message = [&length.to_be_bytes()[..], &reply].concat();
+        time::timeout(IDLE, stream.write_all(&message)).await??;
+    }
+}
+
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut packet = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut packet).await?;
+    Ok(packet)
+}
+
+/// Who is connected, and how often.
+#[derive(Debug, Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection's place among them.
+#[derive(Debug)]
+struct Pass(Arc<Guests>, IpAddr);
+
+impl Guests {
+    fn admit(guests: &Arc<Self>, source: IpAddr) -> Option<Pass> {
+        let mut counts = guests.counts();
+        let all: usize = counts.values().sum();
+        let own = counts.get(&source).copied().unwrap_or_default();
+        if all >= CONNECTIONS || own >= CONNECTIONS_PER_SOURCE {
+            return None;
+        }
+        counts.insert(source, own + 1);
+        Some(Pass(Arc::clone(guests), source))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts();
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What a network is to be: everything that was not said is chosen, and what was is checked.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use cnm::{
+    Error, IfName, Name, NetworkId, Result,
+    network::{CreateNetwork, Network, Subnet},
+};
+use ipam::{Pool, PoolConfig};
+use ipnetwork::IpNetwork;
+
+use crate::{
+    clock,
+    netd::{Netd, address_error},
+};
+
+/// Docker's option for the MTU, understood so that a moved command works.
+const MTU_OPTIONS: [&str; 2] = ["mtu", "com.docker.network.driver.mtu"];
+
+/// Docker's option for the bridge's name.
+const LINK_OPTIONS: [&str; 2] = ["link", "com.docker.network.bridge.name"];
+
+/// The smallest MTU an IPv4 link may have (RFC 791), and the largest a veth may.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+
+impl Netd {
+    /// Fills in what was not said and checks what was.
+    pub(crate) async fn plan_network(
+        self: &Rc<Self>,
+        id: NetworkId,
+        name: Name,
+        driver: &str,
+        params: CreateNetwork,
+        predefined: bool,
+        key: Option<String>,
+    ) -> Result<Network> {
+        let capabilities = self.driver(driver)?.capabilities().await?;
+        let mut subnets = params.subnets;
+        if capabilities.addresses {
+            self.choose_subnets(&mut subnets, params.ipv4, params.ipv6, capabilities.gateway)
+                .await?;
+        } else if !subnets.is_empty() {
+            return Err(Error::invalid(format_args!(
+                "driver {driver} gives its networks no addresses: leave the subnet out"
+            ))
+            .with("driver", driver));
+        }
+        let mtu = option(&params.options, &MTU_OPTIONS)
+            .map(|(key, value)| {
+                value.parse().ok().filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
+                    Error::invalid(format_args!(
+                        "invalid {key} {value:?}: it should be a number from {} to {}",
+                        MTUS.start(),
+                        MTUS.end()
+                    ))
+                })
+            })
+            .transpose()?;
+        let link = match option(&params.options, &LINK_OPTIONS) {
+            _ if !capabilities.gateway => None,
+            Some((_, value)) => Some(self.free_link(value)?),
+            None => Some(id.link_name()),
+        };
+        Ok(Network {
+            id,
+            name,
+            driver: driver.to_owned(),
+            created: clock::timestamp(),
+            subnets,
+            internal: params.internal,
+            predefined,
+            link,
+            mtu,
+            options: params.options,
+            labels: params.labels,
+            idempotency_key: key,
+        })
+    }
+
+    /// Checks the given subnets and chooses those that are wanted and not given.
+    async fn choose_subnets(
+        &self,
+        subnets: &mut Vec<Subnet>,
+        ipv4: Option<bool>,
+        ipv6: Option<bool>,
+        gateway: bool,
+    ) -> Result<()> {
+        let given = |v4: bool| subnets.iter().filter(|s| s.subnet.is_ipv4() == v4).count();
+        for (v4, wanted) in [(true, ipv4), (false, ipv6)] {
+            let family = if v4 { "IPv4" } else { "IPv6" };
+            match given(v4) {
+                0 | 1 => {}
+                n => {
+                    return Err(Error::invalid(format_args!(
+                        "a network has one {family} subnet, {n} are given"
+                    )));
+                }
+            }
+            if wanted == Some(false) && given(v4) > 0 {
+                return Err(Error::invalid(format_args!(
+                    "{family} is switched off and has a subnet: leave one of them out"
+                )));
+            }
+        }
+        let want_v4 = ipv4.unwrap_or(true) && given(true) == 0;
+        let want_v6 = ipv6.unwrap_or(false) && given(false) == 0;
+        if ipv4 == Some(false) && given(false) == 0 && !want_v6 {
+            return Err(Error::invalid("a network needs IPv4 or IPv6: both are switched off"));
+        }
+        for subnet in subnets.iter() {
+            self.check_overlap(subnet.subnet)?;
+        }
+        if want_v4 || want_v6 {
+            let mut taken = self.host.taken().await;
+            taken.extend(self.registry.borrow().networks().flat_map(|entry| {
+                entry.network.subnets.iter().map(|subnet| subnet.subnet).collect::<Vec<_>>()
+            }));
+            if want_v4 {
+                let chosen = ipam::choose_subnet(&self.config.default_pools, &taken);
+                subnets.insert(0, Subnet::new(chosen.map_err(|error| address_error(&error))?));
+            }
+            if want_v6 {
+                let chosen = ipam::choose_ula(self.host.id(), &taken);
+                subnets.push(Subnet::new(chosen.map_err(|error| address_error(&error))?));
+            }
+        }
+        if gateway {
+            for subnet in subnets {
+                choose_gateway(subnet)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_overlap(&self, subnet: IpNetwork) -> Result<()> {
+        let registry = self.registry.borrow();
+        for entry in registry.networks() {
+            for other in &entry.network.subnets {
+                if ipam::overlaps(other.subnet, subnet) {
+                    return Err(Error::exists(format_args!(
+                        "invalid pool request: Pool overlaps with other one on this address space: \
+                         {subnet} and {} of network {}",
+                        other.subnet, entry.network.name
+                    ))
+                    .with("subnet", subnet.to_string())
+                    .with("network", entry.network.id.as_str()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A link's name that no other network has.
+    fn free_link(&self, given: &str) -> Result<IfName> {
+        let link: IfName = given.parse().map_err(Error::invalid)?;
+        let registry = self.registry.borrow();
+        let other = registry.networks().find(|entry| entry.network.link.as_ref() == Some(&link));
+        match other {
+            Some(other) => Err(Error::exists(format_args!(
+                "the link {link} is network {}'s",
+                other.network.name
+            ))
+            .with("network", other.network.id.as_str())),
+            None => Ok(link),
+        }
+    }
+}
+
+/// The first address of the range, or of the subnet, that nothing else has.
+fn choose_gateway(subnet: &mut Subnet) -> Result<()> {
+    if subnet.gateway.is_some() {
+        return Ok(());
+    }
+    let config = PoolConfig {
+        aux: subnet.aux.clone(),
+        exclude: subnet.exclude.clone(),
+        ..PoolConfig::new(subnet.subnet)
+    };
+    let mut pool = Pool::new(config).map_err(|error| address_error(&error))?;
+    subnet.gateway = Some(pool.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))?);
+    Ok(())
+}
+
+fn option<'a>(
+    options: &'a BTreeMap<String, String>,
+    keys: &[&'a str],
+) -> Option<(&'a str, &'a str)> {
+    keys.iter().find_map(|key| Some((*key, options.get(*key)?.as_str())))
+}

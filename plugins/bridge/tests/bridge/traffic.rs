@@ -1,0 +1,1 @@
+//! The firewall, tried with traffic on the paths that users' traffic takes.
