@@ -22,9 +22,9 @@ done
 [[ ${1-} == -- && $# -ge 2 ]] || usage
 shift
 
-# One request, one answer: what the plugin prints; what went wrong is its exit code and "error".
+# One request on one line, one answer: what the plugin prints. Its exit code says what went wrong.
 call() { # METHOD PARAMS
-    printf '{"jsonrpc":"2.0","id":1,"method":"%s","params":%s}\n' "$1" "$2" | "$plugin"
+    printf '{"jsonrpc":"2.0","id":1,"method":"%s","params":%s}\n' "$1" "${2//$'\n'/ }" | "$plugin"
 }
 
 # The first thing of the container: it waits for its network, then becomes the command.
@@ -56,7 +56,7 @@ answer=$(call endpoint.attach "{
     \"container\": {\"id\": \"$container\", \"name\": \"$name\"},
     \"netns\": \"/proc/$pid/ns/net\",
     \"ports\": [$(IFS=,; echo "${ports[*]-}")]
-}" | tr '\n' ' ') || { kill "$pid"; echo "$answer" >&2; exit 1; }
+}") || { kill "$pid"; echo "$answer" >&2; exit 1; }
 
 # Where the container asks for names: the addresses in "dns".
 servers=$(sed -n 's/.*"dns":\[\([^]]*\)\].*/\1/p' <<<"$answer" | tr -d '"' | tr ',' '\n')

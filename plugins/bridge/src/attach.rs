@@ -111,7 +111,7 @@ impl Kernel {
             if port.ipv6() {
                 parameter("disable_ipv6", "0")?;
                 parameter("accept_ra", "0")?;
-            } else if std::env::var("NOV6").is_err() {
+            } else {
                 parameter("disable_ipv6", "1")?;
             }
             Ok((socket, cookie))

@@ -126,7 +126,7 @@ pub(crate) fn network(number: u8, subnets: &[&str]) -> Network {
 pub(crate) fn endpoint(network: &Network, number: u16) -> Endpoint {
     let mut id = [0; 32];
     id[..2].copy_from_slice(&number.to_be_bytes());
-    id[2] = network.id.as_str().as_bytes()[0];
+    id[2] = network.id.as_str().as_bytes()[1];
     Endpoint {
         id: EndpointId::from_bytes(id),
         network: network.id.clone(),
@@ -155,4 +155,80 @@ pub(crate) fn endpoint(network: &Network, number: u16) -> Endpoint {
         created: "2026-01-01T00:00:00.000000000Z".into(),
         idempotency_key: None,
     }
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it is ours");
+    }
+}
+
+impl Sandbox {
+    /// Connects the host to it, as to a machine of the LAN: `.1` is the host's address.
+    pub(crate) fn as_lan(name: &str, v4: &str, v6: &str) -> Self {
+        let lan = Self::new();
+        run(&format!("ip link add {name} type veth peer name eth0 netns {}", lan.path()));
+        run(&format!("ip link set {name} up"));
+        lan.run("ip link set eth0 up");
+        for (net, route, prefix) in [(v4, "default", 24), (v6, "::/0", 64)] {
+            run(&format!("ip addr add {net}1/{prefix} dev {name} {}", nodad(net)));
+            lan.run(&format!("ip addr add {net}2/{prefix} dev eth0 {}", nodad(net)));
+            lan.run(&format!("ip route add {route} via {net}1"));
+        }
+        lan
+    }
+
+    /// Answers whoever connects to a port with the address that it sees of them.
+    pub(crate) fn serve(&self, kind: &str, port: u16) -> Server {
+        let options = if kind.starts_with("TCP") { "reuseaddr,fork" } else { "fork" };
+        let mut command = self.command(&format!("socat {kind}:{port},{options}"));
+        let server = command.arg("SYSTEM:echo $SOCAT_PEERADDR").spawn().expect("socat");
+        eventually("the server listens", || self.run("ss -Hlntu").contains(&format!(":{port} ")));
+        Server(server)
+    }
+
+    /// What the server at `address` sees of this one, if it answers.
+    pub(crate) fn ask(&self, address: &str) -> Option<String> {
+        said(self.command(&client(address)))
+    }
+}
+
+fn nodad(net: &str) -> &'static str {
+    if net.contains(':') { "nodad" } else { "" }
+}
+
+fn client(address: &str) -> String {
+    match address.strip_prefix("UDP") {
+        Some(_) => format!("socat -t0.5 -T0.5 - {address}"),
+        None => format!("socat -T1 - {address},connect-timeout=0.5"),
+    }
+}
+
+fn said(mut command: Command) -> Option<String> {
+    use std::{io::Write, process::Stdio};
+    let mut client = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("socat");
+    // A client that was refused may have ended before it is spoken to.
+    drop(client.stdin.take().expect("piped").write_all(b"who am I\n"));
+    let output = client.wait_with_output().expect("socat");
+    let text = String::from_utf8(output.stdout).expect("an address");
+    let text = text.trim().trim_start_matches('[').trim_end_matches(']');
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// As [`Sandbox::ask`], from the host.
+pub(crate) fn ask(address: &str) -> Option<String> {
+    let client = client(address);
+    let mut words = client.split_whitespace();
+    let mut command = Command::new(words.next().expect("socat"));
+    command.args(words);
+    said(command)
 }
