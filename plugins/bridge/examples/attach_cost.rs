@@ -80,23 +80,19 @@ fn at(times: &mut [Duration], percent: usize) -> Duration {
     times[(times.len() - 1) * percent / 100]
 }
 
-struct Sandbox {
-    file: File,
-    socket: Socket,
-}
+struct Sandbox(File);
 
 impl Sandbox {
     fn new() -> Self {
         let open = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            let file = File::open("/proc/thread-self/ns/net").unwrap();
-            Self { file, socket: Socket::route_small().unwrap() }
+            Self(File::open("/proc/thread-self/ns/net").unwrap())
         };
         thread::spawn(open).join().unwrap()
     }
 
     fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 }
 
@@ -123,8 +119,8 @@ impl Bare {
         let netns = Netns::open(&sandbox.path()).unwrap();
         let name = format!("bare{n}");
         let [high, low] = (n + 2).to_be_bytes();
-        let mut inner = Socket::route_small().unwrap();
-        netns.inside(&Netns::own().unwrap(), || inner = Socket::route_small().unwrap()).unwrap();
+        let home = Netns::own().unwrap();
+        let mut inner = netns.inside(&home, Socket::route_small).unwrap().unwrap();
         let start = Instant::now();
         let mut batch = Batch::new();
         let pair = Pair {

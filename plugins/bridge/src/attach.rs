@@ -44,7 +44,7 @@ impl Kernel {
         fault::point("bridge.attach.before-veth");
         let (host, index, nsid) = match self.make_pair(port, bridge, netns) {
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
-                self.clear_the_way(port, netns, error)?;
+                self.clear_the_way(port, netns)?;
                 self.make_pair(port, bridge, netns)
             }
             outcome => outcome,
@@ -111,6 +111,7 @@ impl Kernel {
             if port.ipv6() {
                 parameter("disable_ipv6", "0")?;
                 parameter("accept_ra", "0")?;
+                parameter("accept_dad", "0")?;
             } else {
                 parameter("disable_ipv6", "1")?;
             }
@@ -168,7 +169,7 @@ impl Kernel {
 
     /// One of the pair's names is taken. Where by a condemned pair of our own, that pair goes at
     /// once: the one slow path.
-    fn clear_the_way(&mut self, port: &Port, netns: &Netns, refused: kernel::Error) -> Result<()> {
+    fn clear_the_way(&mut self, port: &Port, netns: &Netns) -> Result<()> {
         let inside = netns
             .inside(&self.home, || links::by_name(&mut Socket::route_small()?, &port.name))
             .and_then(|link| link)
@@ -194,10 +195,7 @@ impl Kernel {
                 Error::exists(format_args!("a link {} exists already on the host", port.host))
                     .with("interface", port.host.as_str())
             };
-            return Err(error
-                .with("netns", netns.path())
-                .with("errno", Errno::EEXIST as i32)
-                .with("kernel", refused.text().unwrap_or_default()));
+            return Err(error.with("netns", netns.path()).with("errno", Errno::EEXIST as i32));
         };
         let mut batch = Batch::new();
         links::delete(&mut batch, &host_end.name);

@@ -71,6 +71,9 @@ impl Segment {
             parameters.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
             parameters.push((format!("net/ipv6/conf/{bridge}/disable_ipv6"), "0"));
             parameters.push((format!("net/ipv6/conf/{bridge}/accept_ra"), "0"));
+            // Neighbours are asked for from the link-local address, so until that is through with
+            // duplicate address detection (1 s) nothing would be forwarded to a container.
+            parameters.push((format!("net/ipv6/conf/{bridge}/accept_dad"), "0"));
         } else {
             parameters.push((format!("net/ipv6/conf/{bridge}/disable_ipv6"), "1"));
         }

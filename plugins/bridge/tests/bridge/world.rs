@@ -172,6 +172,8 @@ impl Sandbox {
     pub(crate) fn as_lan(name: &str, v4: &str, v6: &str) -> Self {
         let lan = Self::new();
         run(&format!("ip link add {name} type veth peer name eth0 netns {}", lan.path()));
+        // A router's first packet to a neighbour would wait for its link-local address.
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").expect("IPv6");
         run(&format!("ip link set {name} up"));
         lan.run("ip link set eth0 up");
         for (net, route, prefix) in [(v4, "default", 24), (v6, "::/0", 64)] {
