@@ -6,6 +6,7 @@ use crate::NetworkKey;
 
 /// What can go wrong while serving names.
 #[derive(Debug, thiserror::Error)]
+#[expect(clippy::error_impl_error, reason = "it is said with its crate, dns::Error")]
 #[non_exhaustive]
 pub enum Error {
     /// The thread that serves, or the event loop on it, could not be started.

@@ -119,9 +119,8 @@ impl Forwarder {
     /// A place in the asker's queue, unless that is full.
     fn turn(&self, asker: &Asker) -> Option<Turn<'_>> {
         let mut askers = lock(&self.askers);
-        let queue = askers
-            .entry(asker.clone())
-            .or_insert_with(|| Arc::new(Semaphore::new(OUT_PER_ASKER)));
+        let queue =
+            askers.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(OUT_PER_ASKER)));
         // One count is the map's, the others are places.
         if Arc::strong_count(queue) > WAITING_PER_ASKER {
             return None;

@@ -73,7 +73,7 @@ pub(crate) fn read(packet: &[u8]) -> Result<Question<'_>, Unanswerable> {
     if word(packet, 4) != Some(1) {
         return Err(Unanswerable::Refuse(Code::FormatError));
     }
-    plain(packet).or_else(|| any(packet)).ok_or(Unanswerable::Refuse(Code::FormatError))
+    plain(packet).or_else(|| unusual(packet)).ok_or(Unanswerable::Refuse(Code::FormatError))
 }
 
 /// Reads what has one uncompressed question and nothing else but, perhaps, an OPT record.
@@ -134,7 +134,7 @@ fn opt(record: &[u8]) -> Option<Edns> {
 }
 
 /// Reads any query that is well-formed.
-fn any(packet: &[u8]) -> Option<Question<'static>> {
+fn unusual(packet: &[u8]) -> Option<Question<'static>> {
     let message = Message::from_vec(packet).ok()?;
     let query = message.queries.first()?;
     let mut name = Vec::with_capacity(query.name().len() + 1);

@@ -80,12 +80,17 @@ pub struct Server {
 struct Listener {
     addresses: [SocketAddr; 2],
     tasks: [AbortHandle; 2],
-    /// Disconnected when the last task is gone, and its sockets with it.
+    /// Disconnected when the last socket of these tasks is closed.
     gone: mpsc::Receiver<()>,
 }
 
-/// Held by every task of a listener.
-type Alive = mpsc::Sender<()>;
+/// A socket that a task of a listener holds, and the word that it does.
+#[derive(Debug)]
+struct Open<S> {
+    /// Before `alive`, as fields are dropped in this order: the socket is closed when the word is.
+    socket: S,
+    alive: mpsc::Sender<()>,
+}
 
 impl Server {
     /// Starts the thread. It has nothing to listen on yet.
@@ -151,15 +156,14 @@ impl Server {
         tcp.set_nonblocking(true)?;
         // Sockets join the event loop of the runtime that is entered.
         let _entered = self.runtime.enter();
-        let udp = tokio::net::UdpSocket::from_std(udp)?;
-        let tcp = tokio::net::TcpListener::from_std(tcp)?;
+        let (alive, gone) = mpsc::channel();
+        let udp = Open { socket: tokio::net::UdpSocket::from_std(udp)?, alive: alive.clone() };
+        let tcp = Open { socket: tokio::net::TcpListener::from_std(tcp)?, alive };
         for address in addresses {
             self.serving.forwarder.add_own(address);
         }
-        let (alive, gone) = mpsc::channel();
-        let datagrams =
-            udp::serve(Arc::clone(&self.serving), Arc::clone(network), udp, alive.clone());
-        let streams = tcp::serve(Arc::clone(&self.serving), Arc::clone(network), tcp, alive);
+        let datagrams = udp::serve(Arc::clone(&self.serving), Arc::clone(network), udp);
+        let streams = tcp::serve(Arc::clone(&self.serving), Arc::clone(network), tcp);
         let tasks = [
             self.runtime.spawn(datagrams).abort_handle(),
             self.runtime.spawn(streams).abort_handle(),

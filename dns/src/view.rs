@@ -47,8 +47,11 @@ impl<'a> View<'a> {
 
     /// The networks, the listener's first.
     fn networks(&self) -> impl Iterator<Item = &'a Network> {
-        let others = self.attachments.iter().map(|(key, _)| key).filter(|&key| key != self.listener);
-        std::iter::once(self.listener).chain(others).filter_map(|key| self.snapshot.networks.get(key))
+        let others =
+            self.attachments.iter().map(|(key, _)| key).filter(|&key| key != self.listener);
+        std::iter::once(self.listener)
+            .chain(others)
+            .filter_map(|key| self.snapshot.networks.get(key))
     }
 
     fn zones(&self) -> impl Iterator<Item = &'a Zone> {

@@ -1,1 +1,23 @@
-//! Being written.
+//! Hosts, containers and their neighbours as namespaces of one process, and what a test asks of
+//! them: commands, traffic, and the kernel's own account of what is there.
+//!
+//! A test begins with [`World::new`], which leaves the machine: what it mounts, starts and
+//! configures from then on is its own and ends with it.
+
+mod client;
+mod eventually;
+mod host;
+mod namespace;
+mod ping;
+mod snapshot;
+mod traffic;
+mod world;
+
+pub use client::{Asking, kind_of};
+pub use eventually::{eventually, within};
+pub use host::{Executed, Host, HostOptions};
+pub use namespace::{Container, Namespace, output, run};
+pub use ping::Ping;
+pub use snapshot::Snapshot;
+pub use traffic::{Heard, udp_send};
+pub use world::World;

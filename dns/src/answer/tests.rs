@@ -1,1 +1,471 @@
+use std::collections::BTreeSet;
 
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use proptest::prelude::*;
+
+use super::*;
+use crate::names::{Member, Names, Zone};
+use crate::reply::{NEGATIVE_TTL, OUR_PAYLOAD, TTL};
+
+const WEB: &str = "10.1.0.2";
+const DB: &str = "10.1.0.3";
+
+fn member(endpoint: &str, names: &[&str], addresses: &[&str]) -> Member {
+    Member {
+        endpoint: endpoint.to_owned(),
+        container: format!("container of {endpoint}"),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+    }
+}
+
+fn zone(name: &str, subnets: &[&str], gateway: &str, forward: bool) -> Zone {
+    Zone {
+        name: name.to_owned(),
+        forward,
+        upstreams: Vec::new(),
+        subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
+        gateways: vec![gateway.parse().unwrap()],
+    }
+}
+
+/// `app` forwards and has two members; `lab` is internal, has one of its own and `db` again.
+fn names() -> Names {
+    let names = Names::new();
+    names.network_up("n1", zone("App", &["10.1.0.0/23", "fd01::/64"], "10.1.0.1", true));
+    names.network_up("n2", zone("lab", &["10.2.0.0/24"], "10.2.0.1", false));
+    names.publish("n1", member("web", &["Web", "www", "0123456789ab"], &[WEB, "fd01::2"]));
+    names.publish("n1", member("db", &["db"], &[DB]));
+    names.publish("n2", member("probe", &["probe"], &["10.2.0.2"]));
+    names.publish(
+        "n2",
+        Member {
+            container: "container of db".to_owned(),
+            ..member("db2", &["db", "store"], &["10.2.0.3"])
+        },
+    );
+    names
+}
+
+fn packet(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.metadata.checking_disabled = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    message
+}
+
+/// Who asks from a listener.
+fn from(listener: &str, source: &str) -> Asker {
+    Asker { listener: listener.into(), source: source.parse().unwrap() }
+}
+
+fn put(names: &Names, asker: &Asker, message: &Message, transport: Transport) -> Outcome {
+    answer(&names.load(), asker, &message.to_vec().unwrap(), transport, 0)
+}
+
+/// What `web` is told.
+fn told(name: &str, kind: RecordType) -> Message {
+    told_to(&from("n1", WEB), name, kind)
+}
+
+fn told_to(asker: &Asker, name: &str, kind: RecordType) -> Message {
+    reply(put(&names(), asker, &packet(name, kind), Transport::Udp))
+}
+
+#[track_caller]
+fn reply(outcome: Outcome) -> Message {
+    let Outcome::Reply(bytes) = outcome else { panic!("{outcome:?}") };
+    Message::from_vec(&bytes).unwrap()
+}
+
+/// The data of a section's records, as text.
+fn data(message: &Message) -> Vec<String> {
+    message.answers.iter().map(|record| record.data.to_string()).collect()
+}
+
+fn is_forwarded(asker: &Asker, name: &str, kind: RecordType) -> bool {
+    matches!(put(&names(), asker, &packet(name, kind), Transport::Udp), Outcome::Forward { .. })
+}
+
+/// Checks for an empty authoritative answer whose SOA is that of `zone`.
+#[track_caller]
+fn assert_empty(message: &Message, code: ResponseCode, zone: &str) {
+    assert_eq!(message.metadata.response_code, code);
+    assert!(message.metadata.authoritative);
+    assert!(message.answers.is_empty());
+    let [soa] = &*message.authorities else { panic!("{message:?}") };
+    let RData::SOA(data) = &soa.data else { panic!("{soa:?}") };
+    assert_eq!(soa.name.to_string(), zone);
+    assert_eq!(data.mname.to_string(), "netd.");
+    assert_eq!(data.rname.to_string(), "hostmaster.netd.");
+    assert_eq!((soa.ttl, data.minimum), (NEGATIVE_TTL, NEGATIVE_TTL));
+}
+
+#[test]
+fn every_name_of_a_member_has_its_addresses() {
+    for name in ["web.", "WWW.", "0123456789ab.", "web.app.", "Web.APP.netd.", "www.app.netd."] {
+        let v4 = told(name, RecordType::A);
+        assert_eq!(data(&v4), [WEB], "{name}");
+        assert_eq!(v4.answers[0].name.to_string(), name, "case is kept");
+        assert_eq!(v4.answers[0].ttl, TTL);
+        assert_eq!(v4.answers[0].dns_class, DNSClass::IN);
+        assert_eq!(data(&told(name, RecordType::AAAA)), ["fd01::2"], "{name}");
+    }
+}
+
+#[test]
+fn the_header_says_whose_answer_it_is() {
+    let header = told("web.", RecordType::A).metadata;
+    assert_eq!(header.id, 0x1234);
+    assert_eq!(header.message_type, MessageType::Response);
+    assert!(header.authoritative && header.recursion_available);
+    assert!(header.recursion_desired && header.checking_disabled, "copied");
+    assert!(!header.truncation && !header.authentic_data);
+
+    let mut plain = packet("web.", RecordType::A);
+    plain.metadata.recursion_desired = false;
+    plain.metadata.checking_disabled = false;
+    let header = reply(put(&names(), &from("n1", WEB), &plain, Transport::Udp)).metadata;
+    assert!(!header.recursion_desired && !header.checking_disabled, "copied");
+}
+
+#[test]
+fn a_name_without_the_type_asked_for_is_there_but_empty_and_never_forwarded() {
+    use RecordType::{AAAA, HTTPS, MX, NS, PTR, SRV, TXT};
+    assert_empty(&told("db.", AAAA), ResponseCode::NoError, "db.");
+    assert_empty(&told("db.app.netd.", AAAA), ResponseCode::NoError, "netd.");
+    for kind in [TXT, MX, SRV, NS, HTTPS, PTR] {
+        assert_empty(&told("web.", kind), ResponseCode::NoError, "web.");
+        assert_empty(&told("web.app.", kind), ResponseCode::NoError, "web.app.");
+    }
+}
+
+#[test]
+fn the_domain_is_ours_whatever_is_asked_below_it() {
+    assert_empty(&told("nosuch.app.netd.", RecordType::A), ResponseCode::NXDomain, "netd.");
+    assert_empty(&told("web.netd.", RecordType::A), ResponseCode::NXDomain, "netd.");
+    assert_empty(&told("probe.lab.netd.", RecordType::A), ResponseCode::NXDomain, "netd.");
+    assert_empty(&told("a.b.c.NetD.", RecordType::TXT), ResponseCode::NXDomain, "NetD.");
+    assert_empty(&told("netd.", RecordType::A), ResponseCode::NoError, "netd.");
+    assert_empty(&told("app.netd.", RecordType::A), ResponseCode::NoError, "netd.");
+    assert_empty(&told("lab.netd.", RecordType::A), ResponseCode::NXDomain, "netd.");
+    assert!(is_forwarded(&from("n1", WEB), "xnetd.", RecordType::A), "no dot, not below");
+}
+
+#[test]
+fn a_zone_is_asked_for_itself() {
+    let message = told("netd.", RecordType::SOA);
+    assert_eq!(message.answers.len(), 1);
+    assert!(message.authorities.is_empty());
+    assert_empty(&told("web.app.netd.", RecordType::SOA), ResponseCode::NoError, "netd.");
+}
+
+#[test]
+fn the_domain_can_be_another() {
+    let names = names();
+    names.set_domain("Cluster.Local.");
+    let ask = |name| put(&names, &from("n1", WEB), &packet(name, RecordType::A), Transport::Udp);
+    assert_eq!(data(&reply(ask("web.app.cluster.local."))), [WEB]);
+    assert_eq!(reply(ask("nosuch.cluster.local.")).metadata.response_code, ResponseCode::NXDomain);
+    assert!(matches!(ask("web.app.netd."), Outcome::Forward { .. }));
+}
+
+#[test]
+fn addresses_have_names() {
+    let web = told("2.0.1.10.in-addr.arpa.", RecordType::PTR);
+    assert_eq!(data(&web), ["Web.App."]);
+    assert!(web.metadata.authoritative);
+    let v6 = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.D.F.IP6.ARPA.";
+    assert_eq!(data(&told(v6, RecordType::PTR)), ["Web.App."]);
+    assert_eq!(data(&told("1.0.1.10.in-addr.arpa.", RecordType::PTR)), ["gateway.App."]);
+    assert_eq!(data(&told("gateway.app.", RecordType::A)), ["10.1.0.1"]);
+    assert_eq!(data(&told("gateway.app.netd.", RecordType::A)), ["10.1.0.1"]);
+}
+
+#[test]
+fn reverse_zones_of_ones_networks_are_ours_and_others_are_not() {
+    use RecordType::{A, PTR};
+    let missing = told("9.1.1.10.in-addr.arpa.", PTR);
+    assert_empty(&missing, ResponseCode::NXDomain, "1.1.10.in-addr.arpa.");
+    assert_empty(&told("2.0.1.10.in-addr.arpa.", A), ResponseCode::NoError, "0.1.10.in-addr.arpa.");
+    assert_empty(
+        &told("1.1.10.in-addr.arpa.", RecordType::NS),
+        ResponseCode::NoError,
+        "1.1.10.in-addr.arpa.",
+    );
+    let web = from("n1", WEB);
+    assert!(is_forwarded(&web, "9.9.9.9.in-addr.arpa.", PTR));
+    assert!(is_forwarded(&web, "2.0.2.10.in-addr.arpa.", PTR), "not on that network");
+    assert!(is_forwarded(&web, "1.10.in-addr.arpa.", PTR), "wider than the subnet");
+}
+
+#[test]
+fn a_container_is_answered_from_all_its_networks_whichever_it_asks() {
+    for asker in [from("n1", DB), from("n2", "10.2.0.3")] {
+        assert_eq!(data(&told_to(&asker, "web.", RecordType::A)), [WEB]);
+        assert_eq!(data(&told_to(&asker, "probe.lab.", RecordType::A)), ["10.2.0.2"]);
+        assert_eq!(data(&told_to(&asker, "store.", RecordType::A)), ["10.2.0.3"]);
+        let both: BTreeSet<_> = data(&told_to(&asker, "db.", RecordType::A)).into_iter().collect();
+        assert_eq!(both, BTreeSet::from([DB.to_owned(), "10.2.0.3".to_owned()]));
+        assert_eq!(data(&told_to(&asker, "db.lab.", RecordType::A)), ["10.2.0.3"]);
+        assert_eq!(
+            data(&told_to(&asker, "2.0.2.10.in-addr.arpa.", RecordType::PTR)),
+            ["probe.lab."]
+        );
+        assert!(is_forwarded(&asker, "example.org.", RecordType::A));
+    }
+}
+
+#[test]
+fn a_stranger_is_answered_from_the_listeners_network_alone() {
+    let stranger = from("n1", "10.1.0.99");
+    assert_eq!(data(&told_to(&stranger, "web.", RecordType::A)), [WEB]);
+    assert_eq!(data(&told_to(&stranger, "db.", RecordType::A)), [DB]);
+    assert!(is_forwarded(&stranger, "probe.", RecordType::A));
+    // The address is db's on the other network, and nobody's on this one.
+    assert!(is_forwarded(&from("n1", "10.2.0.3"), "store.", RecordType::A));
+    assert_eq!(
+        data(&told_to(&from("n1", "::ffff:10.1.0.3"), "store.", RecordType::A)),
+        ["10.2.0.3"],
+        "an IPv4 address inside an IPv6 one is the same container"
+    );
+}
+
+#[test]
+fn an_internal_network_forwards_nothing() {
+    let probe = from("n2", "10.2.0.2");
+    for name in ["example.org.", "web.", "web.app."] {
+        let message = told_to(&probe, name, RecordType::A);
+        assert_eq!(message.metadata.response_code, ResponseCode::NXDomain, "{name}");
+        assert!(!message.metadata.authoritative);
+        assert!(message.authorities.is_empty(), "not to be cached");
+    }
+}
+
+#[test]
+fn a_network_that_is_gone_has_nothing() {
+    let names = names();
+    names.network_down("n1");
+    let ask = |name| put(&names, &from("n1", WEB), &packet(name, RecordType::A), Transport::Udp);
+    assert_eq!(reply(ask("web.")).metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn a_networks_own_servers_are_asked() {
+    let names = names();
+    let servers = vec!["192.0.2.53:53".parse().unwrap()];
+    names.network_up(
+        "n1",
+        Zone { upstreams: servers.clone(), ..zone("app", &[], "10.1.0.1", true) },
+    );
+    let foreign = packet("example.org.", RecordType::A);
+    for asker in [from("n1", WEB), from("n2", "10.2.0.3")] {
+        let outcome = put(&names, &asker, &foreign, Transport::Udp);
+        assert_eq!(outcome, Outcome::Forward { upstreams: servers.clone() });
+    }
+}
+
+#[test]
+fn unknown_single_labels_and_the_root_are_forwarded() {
+    let web = from("n1", WEB);
+    for name in ["nosuch.", "nosuch.app.", ".", "app.", "web.other.", "we\\.b.", "web\\.app."] {
+        assert!(is_forwarded(&web, name, RecordType::A), "{name}");
+    }
+}
+
+#[test]
+fn any_is_all_addresses() {
+    let all: BTreeSet<_> = data(&told("web.", RecordType::ANY)).into_iter().collect();
+    assert_eq!(all, BTreeSet::from([WEB.to_owned(), "fd01::2".to_owned()]));
+    assert_eq!(data(&told("2.0.1.10.in-addr.arpa.", RecordType::ANY)), ["Web.App."]);
+}
+
+#[test]
+fn what_is_not_served_is_refused() {
+    let code = |message: &Message| {
+        reply(put(&names(), &from("n1", WEB), message, Transport::Tcp)).metadata.response_code
+    };
+    for name in ["web.", "netd.", "example.org."] {
+        assert_eq!(code(&packet(name, RecordType::AXFR)), ResponseCode::Refused);
+        assert_eq!(code(&packet(name, RecordType::IXFR)), ResponseCode::Refused);
+        let mut chaos = packet(name, RecordType::TXT);
+        chaos.queries[0].set_query_class(DNSClass::CH);
+        assert_eq!(code(&chaos), ResponseCode::Refused);
+    }
+    let mut newer = packet("web.", RecordType::A);
+    newer.edns = Some(Edns::new());
+    newer.edns.as_mut().unwrap().set_version(1);
+    assert_eq!(u16::from(code(&newer)), 16, "BADVERS");
+    let mut update = packet("web.", RecordType::A);
+    update.metadata.op_code = OpCode::Update;
+    assert_eq!(code(&update), ResponseCode::NotImp);
+    let mut two = packet("web.", RecordType::A);
+    two.add_query(two.queries[0].clone());
+    assert_eq!(code(&two), ResponseCode::FormErr);
+    two.queries.clear();
+    assert_eq!(code(&two), ResponseCode::FormErr);
+}
+
+#[test]
+fn responses_and_scraps_are_dropped() {
+    let snapshot = names().load();
+    let asker = from("n1", WEB);
+    let mut response = packet("web.", RecordType::A);
+    response.metadata.message_type = MessageType::Response;
+    for packet in [&response.to_vec().unwrap()[..], b"", b"\0\x01\x01\0\0\x01\0\0\0\0\0"] {
+        assert_eq!(answer(&snapshot, &asker, packet, Transport::Udp, 0), Outcome::Drop);
+    }
+}
+
+#[test]
+fn who_speaks_edns_is_answered_in_it() {
+    let mut message = packet("web.", RecordType::A);
+    assert!(reply(put(&names(), &from("n1", WEB), &message, Transport::Udp)).edns.is_none());
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    edns.flags_mut().dnssec_ok = true;
+    message.edns = Some(edns);
+    let edns = reply(put(&names(), &from("n1", WEB), &message, Transport::Udp)).edns.unwrap();
+    assert_eq!(edns.max_payload(), OUR_PAYLOAD);
+    assert_eq!(edns.version(), 0);
+    assert!(edns.flags().dnssec_ok, "copied (RFC 3225)");
+}
+
+/// `count` containers called `many`.
+fn crowd(count: u8) -> Names {
+    let names = names();
+    for host in 0..count {
+        let endpoint = format!("e{host}");
+        names.publish("n1", member(&endpoint, &["many"], &[&format!("10.1.1.{host}")]));
+    }
+    names
+}
+
+#[test]
+fn answers_rotate_through_every_member() {
+    let names = crowd(3);
+    let query = packet("many.", RecordType::A).to_vec().unwrap();
+    let told =
+        |spin| data(&reply(answer(&names.load(), &from("n1", WEB), &query, Transport::Udp, spin)));
+    let firsts: Vec<_> = (0..3).map(|spin| told(spin).swap_remove(0)).collect();
+    let all: BTreeSet<_> = told(0).into_iter().collect();
+    assert_eq!(all.len(), 3);
+    assert_eq!(firsts.iter().cloned().collect::<BTreeSet<_>>(), all);
+    assert_eq!(told(3), told(0));
+    assert_eq!(told(u64::MAX).len(), 3);
+}
+
+#[test]
+fn a_reply_too_large_is_cut_between_records_and_says_so() {
+    let names = crowd(200);
+    let asker = from("n1", WEB);
+    let mut message = packet("many.", RecordType::A);
+    for (payload, limit) in [(None, 512), (Some(700), 700), (Some(65535), 4096)] {
+        message.edns = payload.map(|payload| {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload);
+            edns
+        });
+        let outcome = put(&names, &asker, &message, Transport::Udp);
+        let Outcome::Reply(bytes) = &outcome else { panic!("{outcome:?}") };
+        assert!(bytes.len() <= limit);
+        let fits = 12 + 10 + 200 * 16 + 11 <= limit;
+        let reply = reply(outcome);
+        assert_eq!(reply.metadata.truncation, !fits);
+        assert_eq!(reply.edns.is_some(), payload.is_some(), "OPT survives");
+        assert_eq!(reply.answers.len() == 200, fits);
+        assert!(reply.answers.len() >= 29);
+    }
+    let whole = reply(put(&names, &asker, &message, Transport::Tcp));
+    assert!(!whole.metadata.truncation);
+    assert_eq!(whole.answers.len(), 200);
+}
+
+#[test]
+fn a_name_that_cannot_be_said_has_no_pointer() {
+    let names = names();
+    names.publish("n1", member("long", &[&"x".repeat(64), "short"], &["10.1.0.9"]));
+    let query = packet("9.0.1.10.in-addr.arpa.", RecordType::PTR);
+    let message = reply(put(&names, &from("n1", WEB), &query, Transport::Udp));
+    assert_empty(&message, ResponseCode::NXDomain, "0.1.10.in-addr.arpa.");
+}
+
+/// Queries for names that exist, nearly exist, and do not, with any header bits and EDNS.
+fn queries() -> impl Strategy<Value = Message> {
+    let name = prop_oneof![
+        Just("web.".to_owned()),
+        Just("many.app.netd.".to_owned()),
+        Just("many.".to_owned()),
+        Just("7.1.1.10.in-addr.arpa.".to_owned()),
+        Just("250.1.1.10.in-addr.arpa.".to_owned()),
+        Just(".".to_owned()),
+        "([a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}\\.){1,3}(netd\\.)?",
+    ];
+    let edns = prop::option::of((any::<u16>(), 0..2u8, any::<bool>()));
+    let kind = prop_oneof![Just(1u16), Just(12), Just(28), Just(255), any::<u16>()];
+    (name, kind, any::<u16>(), any::<[bool; 2]>(), edns).prop_map(|(name, kind, id, bits, edns)| {
+        let mut message = packet(&name, RecordType::from(kind));
+        message.metadata.id = id;
+        [message.metadata.recursion_desired, message.metadata.checking_disabled] = bits;
+        message.edns = edns.map(|(payload, version, dnssec_ok)| {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload).set_version(version);
+            edns.flags_mut().dnssec_ok = dnssec_ok;
+            edns
+        });
+        message
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_reply_is_one_to_its_query(
+        query in queries(), tcp in any::<bool>(), internal in any::<bool>(), spin in any::<u64>(),
+    ) {
+        let asker = if internal { from("n2", "10.2.0.2") } else { from("n1", WEB) };
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        let packet = query.to_vec().unwrap();
+        let snapshot = crowd(60).load();
+        let replies = match answer(&snapshot, &asker, &packet, transport, spin) {
+            Outcome::Reply(reply) => vec![reply, failure(&packet, transport).unwrap()],
+            Outcome::Forward { .. } => vec![failure(&packet, transport).unwrap()],
+            Outcome::Drop => return Err(TestCaseError::fail("a query was dropped")),
+        };
+        for bytes in replies {
+            let limit = match (tcp, &query.edns) {
+                (true, _) => 65535,
+                (false, None) => 512,
+                (false, Some(edns)) => usize::from(edns.max_payload().max(512)),
+            };
+            prop_assert!(bytes.len() <= limit);
+            let reply = Message::from_vec(&bytes).unwrap();
+            prop_assert_eq!(reply.metadata.id, query.metadata.id);
+            prop_assert_eq!(reply.metadata.message_type, MessageType::Response);
+            prop_assert_eq!(reply.metadata.recursion_desired, query.metadata.recursion_desired);
+            prop_assert_eq!(reply.metadata.checking_disabled, query.metadata.checking_disabled);
+            prop_assert!(reply.queries[0].name().eq_case(query.queries[0].name()));
+            prop_assert_eq!(&reply.queries, &query.queries);
+            prop_assert_eq!(reply.edns.is_some(), query.edns.is_some());
+            // Written again by somebody else it holds the same: no byte of ours went astray.
+            let again = Message::from_vec(&reply.to_vec().unwrap()).unwrap();
+            prop_assert_eq!(again, reply);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        mut packet in prop::collection::vec(any::<u8>(), 0..300), like_a_query in any::<bool>(),
+    ) {
+        if like_a_query && packet.len() > 12 {
+            packet[2..12].copy_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        }
+        let snapshot = names().load();
+        let asker = from("n1", WEB);
+        if let Outcome::Reply(reply) = answer(&snapshot, &asker, &packet, Transport::Udp, 0) {
+            let reply = Message::from_vec(&reply).unwrap();
+            prop_assert_eq!(reply.metadata.id.to_be_bytes(), [packet[0], packet[1]]);
+        }
+    }
+}

@@ -1,1 +1,255 @@
+use std::future::Future;
 
+use super::*;
+
+const ASKED_FOR: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07Example\x03org\0\0\x01\0\x01";
+
+/// A server that answers, or does not, as told. It ends with the test's runtime.
+async fn server(mut answer: impl FnMut(Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            for reply in answer(buffer[..length].to_vec()) {
+                socket.send_to(&reply, from).await.unwrap();
+            }
+        }
+    });
+    address
+}
+
+/// The query as a response with a code, and a byte that tells who said it.
+fn said(query: &[u8], code: u8, who: u8) -> Vec<u8> {
+    let mut reply = query.to_vec();
+    reply[2] |= 0x80;
+    reply[3] = code;
+    reply.push(who);
+    reply
+}
+
+async fn saying(code: u8, who: u8) -> SocketAddr {
+    server(move |query| vec![said(&query, code, who)]).await
+}
+
+async fn silent() -> SocketAddr {
+    server(|_| Vec::new()).await
+}
+
+/// An address that nobody listens on: the kernel says so at once.
+fn closed() -> SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap()
+}
+
+fn asker() -> Asker {
+    Asker { listener: "n".into(), source: IpAddr::from([10, 0, 0, 2]) }
+}
+
+fn forwarder(timeout: Duration) -> Forwarder {
+    Forwarder::new(Upstreams::Fixed(Vec::new()), timeout)
+}
+
+fn patient() -> Forwarder {
+    forwarder(Duration::from_secs(10))
+}
+
+async fn ask(forwarder: &Forwarder, servers: &[SocketAddr]) -> Option<Vec<u8>> {
+    forwarder.ask(&asker(), servers, ASKED_FOR, Transport::Udp).await
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test);
+}
+
+#[test]
+fn an_answer_comes_back_under_the_askers_id() {
+    run(async {
+        let server = saying(3, 7).await;
+        assert_eq!(ask(&patient(), &[server]).await, Some(said(ASKED_FOR, 3, 7)));
+    });
+}
+
+#[test]
+fn the_query_is_relayed_but_for_its_id() {
+    run(async {
+        let (seen, mut queries) = tokio::sync::mpsc::channel(8);
+        let server = server(move |query| {
+            seen.try_send(query.clone()).unwrap();
+            vec![said(&query, 0, 0)]
+        })
+        .await;
+        let forwarder = patient();
+        let mut ids = Vec::new();
+        for _ in 0..8 {
+            ask(&forwarder, &[server]).await.unwrap();
+            let query = queries.recv().await.unwrap();
+            assert_eq!(query[2..], ASKED_FOR[2..]);
+            ids.push([query[0], query[1]]);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() > 4, "ids differ: {ids:?}");
+    });
+}
+
+#[test]
+fn what_is_no_answer_to_the_query_is_passed_over() {
+    run(async {
+        let server = server(|query| {
+            let good = said(&query, 0, 1);
+            let (mut id, mut name) = (good.clone(), good.clone());
+            id[1] ^= 1;
+            name[14] ^= 1;
+            vec![b"scrap".to_vec(), query, id, name, good]
+        })
+        .await;
+        assert_eq!(ask(&patient(), &[server]).await, Some(said(ASKED_FOR, 0, 1)));
+    });
+}
+
+#[test]
+fn a_question_that_comes_back_in_another_case_is_the_same() {
+    run(async {
+        let server = server(|query| vec![said(&query.to_ascii_lowercase(), 0, 1)]).await;
+        // An id of two letters would be changed too; none of these has any but by chance.
+        let reply = ask(&patient(), &[server, saying(0, 1).await]).await.unwrap();
+        assert_eq!(reply[..2], ASKED_FOR[..2]);
+    });
+}
+
+#[test]
+fn one_that_fails_gives_way_to_the_next() {
+    run(async {
+        for first in [closed(), saying(2, 1).await, saying(5, 1).await, silent().await] {
+            let next = saying(0, 2).await;
+            assert_eq!(ask(&patient(), &[first, next]).await, Some(said(ASKED_FOR, 0, 2)));
+        }
+    });
+}
+
+#[test]
+fn after_a_failure_the_one_that_works_is_asked_first() {
+    run(async {
+        let (asked, mut times) = tokio::sync::mpsc::channel(8);
+        let broken = server(move |query| {
+            asked.try_send(()).unwrap();
+            drop(query);
+            Vec::new()
+        })
+        .await;
+        let servers = [broken, saying(0, 2).await];
+        let forwarder = patient();
+        for _ in 0..4 {
+            assert_eq!(ask(&forwarder, &servers).await, Some(said(ASKED_FOR, 0, 2)));
+        }
+        times.recv().await.unwrap();
+        assert!(times.try_recv().is_err(), "it was asked once");
+    });
+}
+
+#[test]
+fn a_bad_answer_is_better_than_none() {
+    run(async {
+        let servers = [closed(), saying(2, 9).await];
+        assert_eq!(ask(&patient(), &servers).await, Some(said(ASKED_FOR, 2, 9)));
+    });
+}
+
+#[test]
+fn when_nobody_answers_it_ends_all_the_same() {
+    run(async {
+        let short = forwarder(Duration::from_millis(20));
+        assert_eq!(ask(&short, &[silent().await]).await, None);
+        assert_eq!(ask(&patient(), &[closed(), closed()]).await, None);
+        assert_eq!(ask(&patient(), &[]).await, None);
+    });
+}
+
+#[test]
+fn dead_servers_do_not_hide_a_live_fourth() {
+    run(async {
+        let servers = [silent().await, silent().await, silent().await, saying(0, 4).await];
+        let forwarder = forwarder(PATIENCE * 5);
+        let mut replies = Vec::new();
+        for _ in 0..2 {
+            replies.extend(ask(&forwarder, &servers).await);
+        }
+        assert_eq!(replies, [said(ASKED_FOR, 0, 4)]);
+    });
+}
+
+#[test]
+fn our_own_addresses_are_not_asked() {
+    run(async {
+        let server = saying(0, 1).await;
+        let forwarder = patient();
+        forwarder.add_own(server);
+        assert_eq!(ask(&forwarder, &[server]).await, None);
+        forwarder.remove_own(server);
+        assert!(ask(&forwarder, &[server]).await.is_some());
+    });
+}
+
+#[test]
+fn the_hosts_servers_are_asked_where_a_network_has_none() {
+    run(async {
+        let host = Upstreams::Fixed(vec![saying(0, 8).await]);
+        let forwarder = Forwarder::new(host, Duration::from_secs(10));
+        assert_eq!(ask(&forwarder, &[]).await, Some(said(ASKED_FOR, 0, 8)));
+        let own = saying(0, 9).await;
+        assert_eq!(ask(&forwarder, &[own]).await, Some(said(ASKED_FOR, 0, 9)));
+    });
+}
+
+#[test]
+fn a_datagram_larger_than_agreed_becomes_a_truncated_answer() {
+    run(async {
+        let server = server(|query| {
+            let mut reply = said(&query, 0, 0);
+            reply[7] = 1;
+            reply.resize(513, 0);
+            vec![reply]
+        })
+        .await;
+        let reply = ask(&patient(), &[server]).await.unwrap();
+        assert_eq!(reply.len(), ASKED_FOR.len());
+        assert_eq!(reply[2] & 2, 2, "TC");
+        assert_eq!(reply[6..12], [0; 6]);
+    });
+}
+
+#[test]
+fn a_stream_is_relayed_over_a_stream() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut query = vec![0; usize::from(stream.read_u16().await.unwrap())];
+            stream.read_exact(&mut query).await.unwrap();
+            let mut reply = said(&query, 0, 6);
+            reply.resize(3000, 6);
+            stream.write_u16(3000).await.unwrap();
+            stream.write_all(&reply).await.unwrap();
+        });
+        let reply = patient().ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await.unwrap();
+        assert_eq!(reply.len(), 3000);
+        assert_eq!(reply[..2], ASKED_FOR[..2]);
+    });
+}
+
+#[test]
+fn one_asker_has_so_many_places_and_the_next_one_its_own() {
+    run(async {
+        let forwarder = patient();
+        let turns: Vec<_> = (0..WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
+        assert!(turns.iter().all(Option::is_some));
+        assert!(forwarder.turn(&asker()).is_none());
+        let other = Asker { source: IpAddr::from([10, 0, 0, 3]), ..asker() };
+        assert!(forwarder.turn(&other).is_some());
+        drop(turns);
+        assert!(lock(&forwarder.askers).is_empty(), "nothing is kept of who has gone");
+    });
+}

@@ -53,7 +53,8 @@ fn an_address_that_was_taken_over_stays_with_who_took_it() {
     names.publish("n", member("e2", "c2", &["two"], &["10.0.0.2"]));
     names.retract("n", "e1");
     let now = names.load();
-    let holder = now.networks.get("n").unwrap().addresses.get(&"10.0.0.2".parse::<IpAddr>().unwrap());
+    let holder =
+        now.networks.get("n").unwrap().addresses.get(&"10.0.0.2".parse::<IpAddr>().unwrap());
     assert_eq!(holder.map(|member| &*member.endpoint), Some("e2"));
 }
 

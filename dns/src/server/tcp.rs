@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time;
 
-use super::{Alive, Serving};
+use super::{Open, Serving};
 use crate::answer::{Asker, Outcome, Transport};
 use crate::names::NetworkKey;
 
@@ -27,16 +27,11 @@ const CONNECTIONS_PER_SOURCE: usize = 16;
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves until it is dropped.
-pub(super) async fn serve(
-    serving: Arc<Serving>,
-    network: NetworkKey,
-    listener: TcpListener,
-    alive: Alive,
-) {
+pub(super) async fn serve(serving: Arc<Serving>, network: NetworkKey, open: Open<TcpListener>) {
     let guests = Arc::new(Guests::default());
     let mut connections = JoinSet::new();
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match open.socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%network, %error, "a resolver's connection cannot be accepted");
@@ -51,10 +46,10 @@ pub(super) async fn serve(
         };
         let serving = Arc::clone(&serving);
         let asker = Asker { listener: Arc::clone(&network), source: peer.ip() };
-        let alive = alive.clone();
+        let mut open = Open { socket: stream, alive: open.alive.clone() };
         connections.spawn(async move {
-            let (_alive, _pass) = (alive, pass);
-            if let Err(error) = converse(&serving, &asker, stream).await {
+            let _pass = pass;
+            if let Err(error) = converse(&serving, &asker, &mut open.socket).await {
                 tracing::trace!(%peer, %error, "a resolver's connection has ended");
             }
         });

@@ -1,1 +1,304 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
+use super::*;
+use crate::names::{Member, Zone};
+
+/// Long enough that only a fault runs into it.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A resolver that serves the network `n`, called `app`, on an address of its own.
+struct Fixture {
+    server: Server,
+    names: Names,
+    address: SocketAddr,
+}
+
+fn start(upstreams: Vec<SocketAddr>, timeout: Duration) -> Fixture {
+    let names = Names::new();
+    names.network_up("n", Zone { name: "app".into(), forward: true, ..Zone::default() });
+    let upstreams = Upstreams::Fixed(upstreams);
+    let options = Options { upstreams, timeout, ..Options::default() };
+    let server = Server::start(names.clone(), options).unwrap();
+    let (udp, tcp) = sockets();
+    let address = udp.local_addr().unwrap();
+    server.listen("n", udp, tcp).unwrap();
+    Fixture { server, names, address }
+}
+
+/// A pair of sockets on one free port. The address is this process's own, so that nobody else is
+/// given a port that a test has just left and wants back.
+fn sockets() -> (UdpSocket, TcpListener) {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = std::net::Ipv4Addr::new(127, 128 | high, middle, low);
+    loop {
+        let udp = UdpSocket::bind((address, 0)).unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
+            return (udp, tcp);
+        }
+    }
+}
+
+fn member(endpoint: &str, name: &str, address: &str) -> Member {
+    Member {
+        endpoint: endpoint.into(),
+        container: endpoint.into(),
+        names: vec![name.into()],
+        addresses: vec![address.parse().unwrap()],
+    }
+}
+
+/// An A query for a name of one label.
+fn query(id: u8, name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap();
+    let header = [0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, length];
+    [&header[..], name.as_bytes(), &[0, 0, 1, 0, 1]].concat()
+}
+
+fn client(address: SocketAddr) -> UdpSocket {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(address).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
+}
+
+fn receive(client: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 4096];
+    let length = client.recv(&mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+fn ask(fixture: &Fixture, name: &str) -> Vec<u8> {
+    let client = client(fixture.address);
+    client.send(&query(7, name)).unwrap();
+    let reply = receive(&client);
+    assert_eq!(reply[..2], [0, 7]);
+    reply
+}
+
+fn code(reply: &[u8]) -> u8 {
+    reply[3] & 15
+}
+
+/// A server elsewhere, on a thread that ends with the process.
+fn upstream(answer: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if let Some(reply) = answer(buffer[..length].to_vec()) {
+                socket.send_to(&reply, from).unwrap();
+            }
+        }
+    });
+    address
+}
+
+/// An answer that says 192.0.2.1.
+fn elsewhere(query: Vec<u8>) -> Option<Vec<u8>> {
+    let mut reply = query;
+    reply[2] |= 0x80;
+    reply[7] = 1;
+    reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+    Some(reply)
+}
+
+#[test]
+fn the_next_query_sees_what_was_published_and_retracted() {
+    let fixture = start(Vec::new(), DEADLINE);
+    for round in 0..20 {
+        assert_eq!(code(&ask(&fixture, "web")), 2, "nobody to ask: round {round}");
+        fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+        assert!(ask(&fixture, "web").ends_with(&[10, 0, 0, 2]));
+        fixture.names.retract("n", "e");
+    }
+    let counters = fixture.server.counters();
+    assert_eq!((counters.queries, counters.local), (40, 20));
+    assert_eq!((counters.forwarded, counters.servfail), (20, 20));
+}
+
+#[test]
+fn a_burst_is_answered_whole() {
+    let fixture = start(Vec::new(), DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    let client = client(fixture.address);
+    for id in 0..100 {
+        client.send(&query(id, "web")).unwrap();
+    }
+    let mut ids: Vec<u8> = (0..100).map(|_| receive(&client)[1]).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn both_families_rotate_for_who_asks_for_them_in_turn() {
+    let fixture = start(Vec::new(), DEADLINE);
+    fixture.names.publish("n", member("e1", "web", "10.0.0.2"));
+    fixture.names.publish("n", member("e2", "web", "10.0.0.3"));
+    let mut firsts = Vec::new();
+    for _ in 0..16 {
+        let reply = ask(&fixture, "web");
+        firsts.push(reply[reply.len() - 17]);
+        let client = client(fixture.address);
+        let mut aaaa = query(9, "web");
+        let kind = aaaa.len() - 3;
+        aaaa[kind] = 28;
+        client.send(&aaaa).unwrap();
+        receive(&client);
+    }
+    assert!(firsts.contains(&2) && firsts.contains(&3), "{firsts:?}");
+}
+
+#[test]
+fn a_connection_carries_several_queries() {
+    let fixture = start(vec![upstream(elsewhere)], DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    let mut client = TcpStream::connect(fixture.address).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    for id in [1, 2] {
+        let packet = query(id, "web");
+        let length = u16::try_from(packet.len()).unwrap();
+        client.write_all(&[&length.to_be_bytes()[..], &packet].concat()).unwrap();
+        let mut length = [0; 2];
+        client.read_exact(&mut length).unwrap();
+        let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply[..2], [0, id]);
+        assert!(reply.ends_with(&[10, 0, 0, 2]));
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_asked_elsewhere() {
+    let fixture = start(vec![upstream(elsewhere)], DEADLINE);
+    assert!(ask(&fixture, "example").ends_with(&[192, 0, 2, 1]));
+    let counters = fixture.server.counters();
+    assert_eq!((counters.forwarded, counters.servfail, counters.local), (1, 0, 0));
+}
+
+#[test]
+fn a_slow_server_elsewhere_holds_up_nobody() {
+    let (release, held) = mpsc::channel::<()>();
+    let slow = upstream(move |query| {
+        held.recv().ok()?;
+        elsewhere(query)
+    });
+    let fixture = start(vec![slow], DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    let client = client(fixture.address);
+    client.send(&query(1, "example")).unwrap();
+    client.send(&query(2, "web")).unwrap();
+    assert_eq!(receive(&client)[1], 2);
+    release.send(()).unwrap();
+    assert_eq!(receive(&client)[1], 1);
+}
+
+#[test]
+fn when_everybody_elsewhere_is_dead_the_answer_is_servfail() {
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(code(&ask(&start(vec![closed], DEADLINE), "example")), 2);
+    let silent = upstream(|_| None);
+    assert_eq!(code(&ask(&start(vec![silent], Duration::from_millis(20)), "example")), 2);
+    assert_eq!(code(&ask(&start(Vec::new(), DEADLINE), "example")), 2);
+}
+
+#[test]
+fn a_resolver_does_not_ask_itself() {
+    let fixture = start(Vec::new(), DEADLINE);
+    let upstreams = vec![fixture.address];
+    fixture.names.network_up("n", Zone { forward: true, upstreams, ..Zone::default() });
+    assert_eq!(code(&ask(&fixture, "example")), 2);
+    assert_eq!(fixture.server.counters().queries, 1);
+}
+
+#[test]
+fn a_network_that_is_no_longer_served_leaves_its_addresses_free() {
+    let (release, held) = mpsc::channel::<()>();
+    let (arrived, waiting) = mpsc::channel();
+    let stuck = upstream(move |_| {
+        arrived.send(()).ok()?;
+        held.recv().ok()?;
+        None
+    });
+    let fixture = start(vec![stuck], DEADLINE);
+    let (other_udp, other_tcp) = sockets();
+    let other = other_udp.local_addr().unwrap();
+    fixture.server.listen("m", other_udp, other_tcp).unwrap();
+    fixture.names.network_up("m", Zone { name: "lab".into(), ..Zone::default() });
+    fixture.names.publish("m", member("e", "web", "10.0.0.2"));
+
+    // A forwarded query is out and a connection is open, and neither keeps the sockets.
+    let asking = client(fixture.address);
+    asking.send(&query(1, "example")).unwrap();
+    waiting.recv_timeout(DEADLINE).unwrap();
+    let mut open = TcpStream::connect(fixture.address).unwrap();
+    open.set_read_timeout(Some(DEADLINE)).unwrap();
+
+    fixture.server.stop_listening("n");
+    fixture.server.stop_listening("n");
+    let udp = UdpSocket::bind(fixture.address).unwrap();
+    let tcp = TcpListener::bind(fixture.address).unwrap();
+    assert!(matches!(open.read(&mut [0]), Ok(0) | Err(_)), "the connection is closed");
+
+    let still = client(other);
+    still.send(&query(2, "web")).unwrap();
+    assert!(receive(&still).ends_with(&[10, 0, 0, 2]), "the other network is served on");
+
+    fixture.server.listen("n", udp, tcp).unwrap();
+    fixture.names.publish("n", member("e", "web", "10.0.0.3"));
+    assert!(ask(&fixture, "web").ends_with(&[10, 0, 0, 3]));
+    drop(release);
+}
+
+#[test]
+fn one_network_may_be_served_on_several_addresses() {
+    let fixture = start(Vec::new(), DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    let (udp, tcp) = sockets();
+    let second = udp.local_addr().unwrap();
+    fixture.server.listen("n", udp, tcp).unwrap();
+    for address in [fixture.address, second] {
+        let client = client(address);
+        client.send(&query(1, "web")).unwrap();
+        assert!(receive(&client).ends_with(&[10, 0, 0, 2]));
+    }
+    fixture.server.stop_listening("n");
+    for address in [fixture.address, second] {
+        UdpSocket::bind(address).unwrap();
+        TcpListener::bind(address).unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_server_closes_everything() {
+    let fixture = start(Vec::new(), DEADLINE);
+    drop(fixture.server);
+    UdpSocket::bind(fixture.address).unwrap();
+    TcpListener::bind(fixture.address).unwrap();
+}
+
+#[test]
+fn the_handle_minds_no_event_loop_around_it() {
+    let runtime = runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let fixture = start(Vec::new(), DEADLINE);
+        fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+        assert!(ask(&fixture, "web").ends_with(&[10, 0, 0, 2]));
+        fixture.server.stop_listening("n");
+    });
+}
+
+#[test]
+fn scraps_and_refusals_are_counted() {
+    let fixture = start(Vec::new(), DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    let client = client(fixture.address);
+    client.send(b"scrap").unwrap();
+    let mut chaos = query(1, "web");
+    *chaos.last_mut().unwrap() = 3;
+    client.send(&chaos).unwrap();
+    assert_eq!(code(&receive(&client)), 5);
+    let counters = fixture.server.counters();
+    assert_eq!((counters.queries, counters.dropped, counters.refused), (2, 1, 1));
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tokio::task::{self, JoinSet};
 
-use super::{Alive, Serving};
+use super::{Open, Serving};
 use crate::answer::{Asker, Outcome, Transport};
 use crate::names::NetworkKey;
 
@@ -22,17 +22,12 @@ const FORWARDED: usize = 4096;
 const LARGEST: usize = 4096;
 
 /// Serves until it is dropped.
-pub(super) async fn serve(
-    serving: Arc<Serving>,
-    network: NetworkKey,
-    socket: UdpSocket,
-    alive: Alive,
-) {
-    let socket = Arc::new(socket);
+pub(super) async fn serve(serving: Arc<Serving>, network: NetworkKey, open: Open<UdpSocket>) {
+    let open = Arc::new(open);
     let mut forwarded = JoinSet::new();
     let mut buffer = vec![0; LARGEST];
     loop {
-        if let Err(error) = socket.readable().await {
+        if let Err(error) = open.socket.readable().await {
             tracing::error!(%network, %error, "a resolver's socket has failed");
             return;
         }
@@ -42,26 +37,25 @@ pub(super) async fn serve(
                 break;
             }
             // An error is that nothing is left, or an ICMP message about an earlier reply.
-            let Ok((length, source)) = socket.try_recv_from(&mut buffer) else { break };
+            let Ok((length, source)) = open.socket.try_recv_from(&mut buffer) else { break };
             let packet = &buffer[..length];
             let asker = Asker { listener: Arc::clone(&network), source: source.ip() };
             match serving.decide(&asker, packet, Transport::Udp) {
                 Outcome::Drop => {}
-                Outcome::Reply(reply) => send(&serving, &socket, &reply, source).await,
+                Outcome::Reply(reply) => send(&serving, &open.socket, &reply, source).await,
                 Outcome::Forward { upstreams } => {
                     while forwarded.try_join_next().is_some() {}
                     if forwarded.len() >= FORWARDED {
                         serving.dropped();
                         continue;
                     }
-                    let (serving, socket) = (Arc::clone(&serving), Arc::clone(&socket));
-                    let (packet, alive) = (packet.to_vec(), alive.clone());
+                    let (serving, open) = (Arc::clone(&serving), Arc::clone(&open));
+                    let packet = packet.to_vec();
                     forwarded.spawn(async move {
-                        let _alive = alive;
                         let reply =
                             serving.forward(&asker, &upstreams, &packet, Transport::Udp).await;
                         if let Some(reply) = reply {
-                            send(&serving, &socket, &reply, source).await;
+                            send(&serving, &open.socket, &reply, source).await;
                         }
                     });
                 }

@@ -76,8 +76,8 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         hostname: Some(hostname.clone()),
         // The host's namespace does not end with the command.
         // With it another network can be connected later, and the end of a process in the
-            // host's own namespace is noticed.
-            pid: Some(held.pid()),
+        // host's own namespace is noticed.
+        pid: Some(held.pid()),
     };
     let endpoints = held
         .netns()

@@ -79,3 +79,67 @@ fn one_of(key: &str, values: &[String], known: &[&str]) -> Result<()> {
 fn unknown(key: &str) -> Error {
     Error::invalid(format_args!("invalid filter '{key}'")).with("filter", key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(name: &str, predefined: bool) -> Network {
+        Network {
+            id: cnm::NetworkId::from_bytes([0xab; 32]),
+            name: name.parse().expect("a name"),
+            driver: "bridge".into(),
+            created: "2026-01-02T03:04:05.000000006Z".into(),
+            subnets: vec![],
+            internal: false,
+            predefined,
+            link: None,
+            mtu: None,
+            options: BTreeMap::new(),
+            labels: BTreeMap::from([("tier".into(), "web".into())]),
+            idempotency_key: None,
+        }
+    }
+
+    fn filters(pairs: &[(&str, &str)]) -> Filters {
+        let mut filters = Filters::new();
+        for (key, value) in pairs {
+            filters.entry((*key).into()).or_default().push((*value).into());
+        }
+        filters
+    }
+
+    #[test]
+    fn keys_are_all_met_and_values_by_one() {
+        let app = network("app", false);
+        let met = |pairs: &[(&str, &str)]| matches(&filters(pairs), &app, false).expect("known");
+        assert!(met(&[]));
+        assert!(met(&[("name", "pp"), ("driver", "bridge"), ("id", "abab")]));
+        assert!(met(&[("name", "x"), ("name", "app")]));
+        assert!(!met(&[("name", "app"), ("driver", "brid")]));
+        assert!(met(&[("label", "tier"), ("label", "tier=web")]));
+        assert!(!met(&[("label", "tier"), ("label", "tier=db")]));
+        assert!(met(&[("type", "custom")]) && !met(&[("type", "builtin")]));
+        assert!(met(&[("dangling", "true")]) && !met(&[("dangling", "false")]));
+    }
+
+    #[test]
+    fn unknown_filters_are_refused_by_name() {
+        let app = network("app", false);
+        for pairs in [[("colour", "red")], [("type", "odd")], [("dangling", "perhaps")]] {
+            let error = matches(&filters(&pairs), &app, false).expect_err("unknown");
+            assert!(error.message.contains(pairs[0].0), "{error}");
+        }
+        assert!(prunes(&filters(&[("name", "app")]), &app).is_err());
+    }
+
+    #[test]
+    fn a_prune_goes_by_labels_and_age() {
+        let app = network("app", false);
+        let pruned = |pairs: &[(&str, &str)]| prunes(&filters(pairs), &app).expect("known");
+        assert!(pruned(&[("label", "tier=web")]) && !pruned(&[("label!", "tier")]));
+        assert!(pruned(&[("until", "2026-01-03T00:00:00Z")]));
+        assert!(!pruned(&[("until", "2026-01-02T00:00:00Z")]));
+        assert!(prunes(&filters(&[("until", "soon")]), &app).is_err());
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use kernel::{
     Errno, Result,
+    conntrack::Destination,
     firewall::{Fact, Firewall},
     links::{self, Bridge, Change, Link},
     netlink::{Batch, Socket},
@@ -149,7 +150,21 @@ impl Kernel {
 
         let (forget, learn) = facts_of(steps);
         note(self.firewall.change(&forget, &learn));
+        self.redirected(forget.iter().chain(&learn));
         first
+    }
+}
+
+impl Kernel {
+    /// Has flows of datagrams forgotten that these facts redirect. (A stream notices by itself.)
+    pub(crate) fn redirected<'a>(&self, facts: impl IntoIterator<Item = &'a Fact>) {
+        const UDP: u8 = 17;
+        self.reaper.redirected(facts.into_iter().filter_map(|fact| match fact {
+            Fact::Publish { protocol: UDP, address, port, .. } => {
+                Some(Destination { protocol: UDP, address: *address, port: *port })
+            }
+            _ => None,
+        }));
     }
 }
 

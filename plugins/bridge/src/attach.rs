@@ -54,6 +54,7 @@ impl Kernel {
         let finished = self.set_up(port, index, netns).and_then(|cookie| {
             fault::point("bridge.attach.after-config");
             self.publish(&port.facts)?;
+            self.redirected(&port.facts);
             fault::point("bridge.attach.after-elements");
             Ok(cookie)
         });

@@ -149,6 +149,7 @@ impl Driver for Bridge {
         // An endpoint whose ports could not be published has none to take back.
         let facts = Port::of(network, endpoint).map(|port| port.facts).unwrap_or_default();
         let forgotten = kernel.firewall.forget(&facts);
+        kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
         let mut batch = Batch::new();
         condemn(&mut batch, endpoint.id.link_name().as_str());

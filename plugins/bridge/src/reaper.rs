@@ -1,5 +1,7 @@
-//! Takes condemned links away, many at a time: a pair deleted by itself costs an RCU grace period
-//! (16 to 27 ms) during which no attach gets on; a group of them costs one together.
+//! What can wait until after the answer, many at a time. Condemned links: a pair deleted by itself
+//! costs an RCU grace period (16 to 27 ms) during which no attach gets on; a group of them costs
+//! one together. And flows of datagrams to ports whose owner changed: one walk over the table of
+//! connections takes milliseconds.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -10,6 +12,7 @@ use std::{
 use cnm::fault;
 use kernel::{
     Errno,
+    conntrack::{Conntrack, Destination},
     links::{self, Change},
     netlink::{Batch, Socket},
 };
@@ -66,7 +69,15 @@ struct State {
     first: Option<Instant>,
     attaching: bool,
     last_attach: Option<Instant>,
+    flows: Vec<Destination>,
     closed: bool,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default)]
+struct Due {
+    links: bool,
+    flows: Vec<Destination>,
 }
 
 impl Shared {
@@ -91,6 +102,9 @@ impl Drop for Attaching {
         let mut state = self.0.state();
         state.attaching = false;
         state.last_attach = Some(Instant::now());
+        if !state.flows.is_empty() {
+            self.0.changed.notify_one();
+        }
     }
 }
 
@@ -98,12 +112,12 @@ impl Reaper {
     /// Starts it, in the calling thread's network namespace.
     pub(crate) fn start() -> kernel::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let mut socket = Socket::route()?;
+        let (mut socket, mut conntrack) = (Socket::route()?, Conntrack::open()?);
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("reaper".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || work(&for_thread, &mut socket))
+            .spawn(move || work(&for_thread, &mut socket, &mut conntrack))
             .map_err(|error| kernel::Error::io("start", "the reaper", &error))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -112,6 +126,15 @@ impl Reaper {
     pub(crate) fn attaching(&self) -> Attaching {
         self.shared.state().attaching = true;
         Attaching(Arc::clone(&self.shared))
+    }
+
+    /// Tells it that flows to these go elsewhere from now on.
+    pub(crate) fn redirected(&self, flows: impl Iterator<Item = Destination>) {
+        let mut state = self.shared.state();
+        state.flows.extend(flows);
+        if !state.flows.is_empty() {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Tells it that so many more links are condemned.
@@ -143,34 +166,45 @@ impl Drop for Reaper {
     }
 }
 
-fn work(shared: &Shared, socket: &mut Socket) {
-    while wait(shared) {
-        if let Err(error) = reap(socket) {
+fn work(shared: &Shared, socket: &mut Socket, conntrack: &mut Conntrack) {
+    while let Some(due) = wait(shared) {
+        if !due.flows.is_empty()
+            && let Err(error) = conntrack.forget(&due.flows)
+        {
+            eprintln!("cannot forget connections to ports that changed: {error}");
+        }
+        if due.links
+            && let Err(error) = reap(socket)
+        {
             eprintln!("cannot take condemned links away: {error}");
         }
     }
 }
 
-/// Waits until it is time to reap; whether there is anything left to do.
-fn wait(shared: &Shared) -> bool {
+/// Waits until there is something to do; nothing when there will be nothing more.
+fn wait(shared: &Shared) -> Option<Due> {
     let mut state = shared.state();
     loop {
         let now = Instant::now();
-        let due = state.first.map(|first| {
+        let time = state.first.map(|first| {
             let attach = if state.attaching { Some(now) } else { state.last_attach };
             Pace::USUAL.wait(now, state.waiting, first, attach)
         });
-        state = match due {
-            Some(time) if time.is_zero() || state.closed => {
+        let links = time.is_some_and(|time| time.is_zero() || state.closed);
+        // An attach that is under way may add more of them.
+        if links || (!state.flows.is_empty() && !state.attaching) {
+            if links {
                 state.first = None;
                 state.waiting = 0;
-                return true;
             }
+            return Some(Due { links, flows: std::mem::take(&mut state.flows) });
+        }
+        state = match time {
             Some(time) => {
                 let waited = shared.changed.wait_timeout(state, time);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
-            None if state.closed => return false,
+            None if state.closed => return None,
             None => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
     }

@@ -2,6 +2,7 @@
 //! elements and the firewall that they make up. It knows no protocol and no daemon, blocks, keeps
 //! its sockets, and holds the project's only `unsafe`.
 
+pub mod conntrack;
 mod error;
 pub mod firewall;
 pub mod links;

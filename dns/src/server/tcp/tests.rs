@@ -1,1 +1,120 @@
+use tokio::io::duplex;
 
+use super::*;
+use crate::forward::Forwarder;
+use crate::names::{Member, Names, Zone};
+use crate::server::Counts;
+use crate::upstreams::Upstreams;
+
+/// A resolver with one name, and a client's end of a connection to it.
+fn connected() -> (Arc<Serving>, Asker) {
+    let names = Names::new();
+    names.network_up("n", Zone { name: "app".into(), ..Zone::default() });
+    names.publish(
+        "n",
+        Member {
+            endpoint: "e".into(),
+            container: "c".into(),
+            names: vec!["web".into()],
+            addresses: vec!["10.0.0.2".parse().unwrap()],
+        },
+    );
+    let forwarder = Forwarder::new(Upstreams::Fixed(Vec::new()), Duration::from_secs(4));
+    let serving = Arc::new(Serving { names, forwarder, counts: Counts::default() });
+    (serving, Asker { listener: "n".into(), source: "10.0.0.2".parse().unwrap() })
+}
+
+/// Runs with a clock that jumps to the next timer when there is nothing to do.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap().block_on(test)
+}
+
+#[test]
+fn a_message_may_come_in_pieces_and_several_at_once() {
+    run(async {
+        let (serving, asker) = connected();
+        let (mut client, stream) = duplex(4096);
+        let talk = tokio::spawn(async move { converse(&serving, &asker, stream).await });
+        let query = b"\0\x15\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
+        for byte in query {
+            client.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        client.write_all(&[&query[..], query].concat()).await.unwrap();
+        for _ in 0..3 {
+            let reply = receive(&mut client).await.unwrap();
+            assert!(reply.starts_with(&[0, 7]) && reply.ends_with(&[10, 0, 0, 2]));
+        }
+        drop(client);
+        let error = talk.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    });
+}
+
+#[test]
+fn who_says_nothing_or_half_a_message_is_let_go() {
+    for start in [&b""[..], b"\0", b"\0\x15\0\x07\x01"] {
+        run(async {
+            let (serving, asker) = connected();
+            let (mut client, stream) = duplex(4096);
+            client.write_all(start).await.unwrap();
+            let error = converse(&serving, &asker, stream).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+    }
+}
+
+#[test]
+fn who_does_not_read_is_let_go() {
+    run(async {
+        let (serving, asker) = connected();
+        let (mut client, stream) = duplex(64);
+        let query = b"\0\x15\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
+        let talk = tokio::spawn(async move { converse(&serving, &asker, stream).await });
+        for _ in 0..3 {
+            client.write_all(query).await.unwrap();
+        }
+        let error = talk.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn what_is_no_query_ends_the_connection() {
+    run(async {
+        let (serving, asker) = connected();
+        let (mut client, stream) = duplex(4096);
+        client.write_all(b"\0\x0cGET / HTTP/1").await.unwrap();
+        client.write_all(b"\0\x03abc").await.unwrap();
+        let (mut seen, mut all) = (serving.counts.read(), Vec::new());
+        converse(&serving, &asker, stream).await.unwrap();
+        client.read_to_end(&mut all).await.unwrap();
+        seen.queries = serving.counts.read().queries;
+        assert!(seen.queries >= 1);
+        assert_eq!(serving.counts.read().dropped, 1);
+    });
+}
+
+#[test]
+fn connections_are_counted_by_source_and_in_all() {
+    let guests = Arc::new(Guests::default());
+    let source = |host: u8| IpAddr::from([10, 0, 0, host]);
+    let mut passes: Vec<_> =
+        (0..CONNECTIONS_PER_SOURCE).map(|_| Guests::admit(&guests, source(0)).unwrap()).collect();
+    assert!(Guests::admit(&guests, source(0)).is_none());
+    passes.pop();
+    passes.push(Guests::admit(&guests, source(0)).unwrap());
+
+    for host in 1..=u8::MAX {
+        let rest = CONNECTIONS - passes.len();
+        passes.extend(
+            (0..rest.min(CONNECTIONS_PER_SOURCE))
+                .map_while(|_| Guests::admit(&guests, source(host))),
+        );
+    }
+    assert_eq!(passes.len(), CONNECTIONS);
+    assert!(Guests::admit(&guests, IpAddr::from([10, 0, 1, 0])).is_none());
+    passes.clear();
+    assert!(guests.counts().is_empty());
+}

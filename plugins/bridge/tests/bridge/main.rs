@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
 mod lifecycle;
+mod scale;
 mod traffic;
 mod world;

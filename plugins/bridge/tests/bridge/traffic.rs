@@ -3,7 +3,7 @@
 use cnm::{driver::Driver, endpoint::Endpoint, network::Network};
 use netd_bridge::Bridge;
 
-use crate::world::{Sandbox, Server, ask, endpoint, leave_home, network, ruleset, run};
+use crate::world::{Sandbox, Server, ask, endpoint, eventually, leave_home, network, ruleset, run};
 
 /// A host with two networks, three containers and a LAN; `web` publishes.
 struct World {
@@ -174,11 +174,11 @@ fn an_internal_network_has_no_way_in_or_out() {
 
 #[test]
 fn what_touches_no_bridge_of_ours_falls_through() {
-    let world = World::new(true, false);
+    let _world = World::new(true, false);
     let other = Sandbox::as_lan("up1", "198.51.100.", "2001:db8:1::");
     sees(other.ask("TCP4:192.0.2.2:80"), "198.51.100.2");
     sees(other.ask("TCP6:[2001:db8::2]:80"), "2001:db8:1::2");
-    assert_eq!(world.lan.ask("UDP4:192.0.2.2:53").as_deref(), Some("192.0.2.2"));
+    assert_eq!(other.ask("UDP4:192.0.2.2:53").as_deref(), Some("198.51.100.2"));
 }
 
 #[test]
@@ -188,4 +188,24 @@ fn a_port_stops_answering_when_it_is_taken_back() {
     world.driver.detach(&world.one, &world.web_endpoint).unwrap();
     assert_eq!(world.lan.ask("TCP4:192.0.2.1:8080"), None);
     assert!(!ruleset().contains("10.1.0.3"));
+}
+
+#[test]
+fn a_flow_of_datagrams_follows_the_port_to_its_new_owner() {
+    let mut world = World::new(true, false);
+    // One flow, which goes on without a pause: the kernel would never ask the rules again.
+    let flow = "UDP4:192.0.2.1:6053,sourceport=4000";
+    assert_eq!(world.lan.ask(flow), None);
+    let _server = world.sibling.serve("UDP4-RECVFROM", 53);
+    let mut sibling = endpoint(&world.one, 2);
+    sibling.ports = vec!["6053:53/udp".parse().unwrap()];
+    world.driver.detach(&world.one, &endpoint(&world.one, 2)).unwrap();
+    world.driver.attach(&world.one, &sibling, &world.sibling.path()).unwrap();
+    eventually("the flow reaches the port's owner", || world.lan.ask(flow).is_some());
+    world.driver.detach(&world.one, &sibling).unwrap();
+    let mut web = world.web_endpoint.clone();
+    world.driver.detach(&world.one, &web).unwrap();
+    web.ports = sibling.ports;
+    world.driver.attach(&world.one, &web, &world.web.path()).unwrap();
+    eventually("the flow reaches the next owner", || world.lan.ask(flow).is_some());
 }

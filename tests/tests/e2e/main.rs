@@ -1,0 +1,3 @@
+//! netd as its users meet it: the built executables, real namespaces, real traffic.
+
+mod bridge;
