@@ -1,7 +1,7 @@
 //! Deciding about one packet: a reply of ours, somebody else to ask, or nothing.
 //!
 //! Pure: no socket, no clock, no state but the snapshot. What a name is to the asker is
-//! [`view`](crate::view)'s business, how a reply looks in bytes [`reply`](crate::reply)'s.
+//! `view`'s business, how a reply looks in bytes `reply`'s.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -30,7 +30,10 @@ pub(crate) enum Finding {
 /// A snapshot, seen by one asker.
 pub(crate) struct View<'a> {
     snapshot: &'a Snapshot,
-    listener: &'a NetworkKey,
+    key: &'a NetworkKey,
+    /// The network whose listener was asked.
+    asked: Option<&'a Network>,
+    /// What the asker's container is on, that network among them.
     attachments: &'a [(NetworkKey, usize)],
 }
 
@@ -38,20 +41,17 @@ impl<'a> View<'a> {
     /// The networks of the container whose address asks, or the listener's alone when it is
     /// nobody's address.
     pub(crate) fn of(snapshot: &'a Snapshot, asker: &'a Asker) -> Self {
-        let source = asker.source.to_canonical();
-        let member =
-            snapshot.networks.get(&asker.listener).and_then(|it| it.addresses.get(&source));
+        let key = &asker.listener;
+        let asked = snapshot.networks.get(key);
+        let member = asked.and_then(|it| it.addresses.get(&asker.source.to_canonical()));
         let attachments = member.map_or(&[][..], |it| snapshot.attachments(&it.container));
-        Self { snapshot, listener: &asker.listener, attachments }
+        Self { snapshot, key, asked, attachments }
     }
 
-    /// The networks, the listener's first.
+    /// The networks, the one asked first.
     fn networks(&self) -> impl Iterator<Item = &'a Network> {
-        let others =
-            self.attachments.iter().map(|(key, _)| key).filter(|&key| key != self.listener);
-        std::iter::once(self.listener)
-            .chain(others)
-            .filter_map(|key| self.snapshot.networks.get(key))
+        let others = self.attachments.iter().map(|(key, _)| key).filter(|&key| key != self.key);
+        self.asked.into_iter().chain(others.filter_map(|key| self.snapshot.networks.get(key)))
     }
 
     fn zones(&self) -> impl Iterator<Item = &'a Zone> {

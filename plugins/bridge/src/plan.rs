@@ -300,6 +300,10 @@ pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> 
         };
         ends.insert(port.host.as_str());
         wanted.extend(port.facts.iter());
+        // Of a network whose bridge is another's nothing can be put right.
+        if segments.iter().all(|segment| segment.bridge != port.bridge) {
+            continue;
+        }
         let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
         if !link.up || link.group != OWNED || bridge.is_none() || link.master != bridge {
             steps.push(Step::Join { host: port.host.clone(), bridge: port.bridge.clone() });

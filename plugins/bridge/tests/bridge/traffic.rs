@@ -109,7 +109,8 @@ fn a_port_of_an_address_answers_on_no_other() {
     let world = World::new(true, false);
     // 127.0.0.1 from the LAN, which needs a LAN machine without a loopback of its own.
     world.lan.run("ip route add 127.0.0.1 via 192.0.2.1");
-    std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+    world.lan.run("sysctl -q net.ipv4.conf.all.route_localnet=1");
+    run("sysctl -q net.ipv4.conf.all.route_localnet=1");
     assert_eq!(world.lan.ask("TCP4:127.0.0.1:9090"), None);
     assert_eq!(world.lan.ask("TCP4:192.0.2.1:9090"), None);
     assert_eq!(ask("TCP4:127.0.0.1:7070"), None);
@@ -117,8 +118,16 @@ fn a_port_of_an_address_answers_on_no_other() {
     let stranger = &world.stranger;
     run("ip addr add 127.0.0.5/32 dev lo");
     stranger.run("ip link set lo down");
+    stranger.run("sysctl -q net.ipv4.conf.all.route_localnet=1");
     stranger.run("ip route add 127.0.0.5 via 10.2.0.1");
     assert!(!stranger.output("ping -c1 -W1 127.0.0.5").status.success());
+}
+
+/// How many datagrams came to a port that somebody reads.
+fn received(sandbox: &Sandbox) -> u32 {
+    let text = sandbox.run("cat /proc/net/snmp");
+    let line = text.lines().rfind(|line| line.starts_with("Udp:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn isolated(bridged_frames_filtered: bool) {
@@ -130,19 +139,14 @@ fn isolated(bridged_frames_filtered: bool) {
     // The host reaches its containers.
     sees(ask("TCP4:10.1.0.3:80"), "10.1.0.1");
     // The LAN by a static route, and another network, do not; nor one way.
-    let received = || {
-        let text = world.web.run("cat /proc/net/snmp");
-        let line = text.lines().rfind(|line| line.starts_with("Udp:")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
-    };
-    let before = received();
+    let before = received(&world.web);
     for outside in [&world.lan, &world.stranger] {
         assert_eq!(outside.ask("TCP4:10.1.0.3:80"), None);
         assert_eq!(outside.ask("TCP6:[fd00:1::3]:80"), None);
         assert_eq!(outside.ask("UDP4:10.1.0.3:53"), None);
         assert!(!outside.output("ping -c1 -W1 10.1.0.3").status.success());
     }
-    assert_eq!(received(), before, "a datagram came in");
+    assert_eq!(received(&world.web), before, "a datagram came in");
     // Out they go, as the host.
     sees(world.web.ask("TCP4:192.0.2.2:80"), "192.0.2.1");
     sees(world.web.ask("TCP6:[2001:db8::2]:80"), "2001:db8::1");
@@ -163,9 +167,11 @@ fn nothing_comes_in_unasked_where_bridged_frames_are_filtered() {
 fn an_internal_network_has_no_way_in_or_out() {
     let world = World::new(true, true);
     sees(world.sibling.ask("TCP4:10.1.0.3:80"), "10.1.0.4");
+    let before = received(&world.lan);
     for address in ["TCP4:192.0.2.2:80", "TCP6:[2001:db8::2]:80", "UDP4:192.0.2.2:53"] {
         assert_eq!(world.web.ask(address), None, "{address}");
     }
+    assert_eq!(received(&world.lan), before, "a datagram went out");
     for address in ["TCP4:192.0.2.1:8080", "TCP6:[2001:db8::1]:8080", "TCP4:10.1.0.3:80"] {
         assert_eq!(world.lan.ask(address), None, "{address}");
         assert_eq!(world.stranger.ask(address), None, "{address}");

@@ -1,0 +1,155 @@
+//! netd, started for a measurement, and the connection to it.
+
+use std::{
+    fs,
+    os::fd::AsFd,
+    path::PathBuf,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use cnm::{
+    EndpointId,
+    client::{Client, With},
+    endpoint::{Attach, Container, Detach, Netns, Port},
+    network::{CreateNetwork, Subnet},
+    system::{GetStatus, GetVersion, Status},
+};
+
+use crate::{
+    place::{binary, wait_until},
+    sandbox::Sandbox,
+};
+
+/// A running netd. It ends with this; what it stored and made stays.
+pub(crate) struct Daemon {
+    child: Child,
+    dir: PathBuf,
+    /// A connection that is kept.
+    pub(crate) client: Client,
+}
+
+impl Daemon {
+    /// Starts one with directories of its own and waits until it answers.
+    pub(crate) fn start(name: &str) -> Result<Self> {
+        let dir = PathBuf::from("/run/bench").join(name);
+        fs::create_dir_all(&dir)?;
+        let child = spawn(&dir)?;
+        let client = connect(&dir)?;
+        Ok(Self { child, dir, client })
+    }
+
+    /// Another connection.
+    pub(crate) fn connect(&self) -> Result<Client> {
+        connect(&self.dir)
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("run/netd.sock")
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it is.
+    pub(crate) fn status(&mut self) -> Result<Status> {
+        Ok(self.client.call(&GetStatus {})?)
+    }
+
+    /// Makes the network of a name, `10.SUBNET.0.0/16`.
+    pub(crate) fn create(&mut self, name: &str, subnet: u8) -> Result<()> {
+        let mut create = CreateNetwork::named(name);
+        create.subnets = vec![Subnet::new(format!("10.{subnet}.0.0/16").parse()?)];
+        self.client.call(&create)?;
+        Ok(())
+    }
+
+    /// Ends it as nothing else would and starts it again; how long until it answers and says that
+    /// all is well.
+    pub(crate) fn crash(&mut self) -> Result<Duration> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = spawn(&self.dir)?;
+        self.client = connect(&self.dir)?;
+        let mut status = self.status()?;
+        wait_until("netd in sync", || {
+            status = self.status()?;
+            Ok(status.drivers.iter().all(|driver| driver.pid.is_some()))
+        })?;
+        anyhow::ensure!(status.problems.is_empty(), "after the restart: {:?}", status.problems);
+        Ok(start.elapsed())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It keeps nothing that an orderly end would save.
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("netd does not end: {error}");
+        }
+    }
+}
+
+fn spawn(dir: &std::path::Path) -> Result<Child> {
+    Command::new(binary("netd")?)
+        .args(["--log-level", "warn", "--config"])
+        .arg("/dev/null")
+        .arg("--run-dir")
+        .arg(dir.join("run"))
+        .arg("--state-dir")
+        .arg(dir.join("state"))
+        .spawn()
+        .context("cannot start netd")
+}
+
+fn connect(dir: &std::path::Path) -> Result<Client> {
+    let path = dir.join("run/netd.sock");
+    let mut client = None;
+    wait_until("netd listens", || {
+        client = Client::connect(&path).ok();
+        Ok(client.is_some())
+    })?;
+    let mut client = client.context("netd does not listen")?;
+    client.call(&GetVersion {})?;
+    Ok(client)
+}
+
+/// The request to attach container number `n`.
+pub(crate) fn request(network: &str, n: usize, netns: Netns, ports: Vec<Port>) -> Result<Attach> {
+    let mut container = Container::new(format!("container-{n}").parse()?);
+    container.name = Some(format!("web-{n}").parse()?);
+    let mut attach = Attach::new(network, container, Some(netns));
+    attach.ports = ports;
+    Ok(attach)
+}
+
+/// Attaches container number `n`, and says how long it took.
+pub(crate) fn attach(
+    client: &mut Client,
+    network: &str,
+    n: usize,
+    sandbox: &Sandbox,
+    ports: Vec<Port>,
+) -> Result<(Duration, EndpointId)> {
+    let attach = request(network, n, Netns::Fd, ports)?;
+    let with = With { fds: &[sandbox.as_fd()], ..With::default() };
+    let start = Instant::now();
+    let endpoint = client.call_with(&attach, with)?;
+    Ok((start.elapsed(), endpoint.id))
+}
+
+/// Detaches container number `n`, and says how long until the answer.
+pub(crate) fn detach(client: &mut Client, network: &str, n: usize) -> Result<Duration> {
+    let container = format!("container-{n}");
+    let detach = Detach { network: Some(network.to_owned()), container, ifname: None };
+    let start = Instant::now();
+    let detached = client.call(&detach)?;
+    let took = start.elapsed();
+    anyhow::ensure!(detached.endpoints.len() == 1, "container {n} was not attached");
+    Ok(took)
+}

@@ -1,0 +1,89 @@
+//! What netd costs beside the bare kernel, and beside others who do the same. A table on the
+//! terminal and `bench.json` in cargo's target directory; a budget that is missed is said and is no
+//! failure.
+//!
+//! `cargo bench -p netd-tests -- [--rounds N] [SECTION]...`, as root. `NETD_BIN` is the directory of
+//! the binaries. Everything happens in namespaces of its own.
+
+mod attach;
+mod churn;
+mod daemon;
+mod docker;
+mod floor;
+mod growth;
+mod names;
+mod place;
+mod plugin;
+mod report;
+mod sandbox;
+mod thousand;
+mod world;
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Context, Result};
+
+use report::Report;
+
+/// What is measured, by the name that asks for it alone.
+type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
+
+const SECTIONS: [Section; 8] = [
+    ("attach", attach::measure),
+    ("churn", churn::measure),
+    ("plugin", plugin::measure),
+    ("endpoints", growth::endpoints),
+    ("ports", growth::ports),
+    ("memory", thousand::memory),
+    ("restart", thousand::restart),
+    ("names", names::measure),
+];
+
+/// What the caller wants.
+struct Options {
+    /// How often the quick things are done; others are done a part of that.
+    rounds: usize,
+    /// The sections to run; all when empty.
+    only: Vec<String>,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self { rounds: 300, only: Vec::new() };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                // Cargo's own.
+                "--bench" => {}
+                "--rounds" => {
+                    let number = words.next().context("--rounds wants a number")?;
+                    options.rounds = number.parse().context("--rounds wants a number")?;
+                }
+                _ => options.only.push(word),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, section: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| section.contains(word.as_str()))
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    if let Some(outcome) = place::leave_home()? {
+        return Ok(outcome);
+    }
+    place::prepare()?;
+    let options = Options::parse(env::args().skip(1))?;
+    let mut report = Report::default();
+    for (name, measure) in SECTIONS.iter().filter(|(name, _)| options.wants(name)) {
+        eprintln!("==> {name}");
+        let measured = place::on_own_host(|| measure(&options, &mut report));
+        if let Err(error) = measured {
+            report.note(format!("{name}: not measured: {error:#}"));
+        }
+    }
+    report.print();
+    report.write()?;
+    Ok(ExitCode::SUCCESS)
+}
