@@ -37,7 +37,6 @@ impl Resolver {
             upstreams,
             timeout: FORWARD_DEADLINE,
             domain: config.dns_domain.clone(),
-            ..dns::Options::default()
         };
         let names = dns::Names::new();
         let server = dns::Server::start(names.clone(), options)?;

@@ -53,11 +53,7 @@ impl Asking for Client {
 
     #[track_caller]
     fn detach(&mut self, container: &str) -> Detached {
-        granted(self.call(&Detach {
-            network: None,
-            container: container.to_owned(),
-            ifname: None,
-        }))
+        granted(self.call(&Detach { network: None, container: container.to_owned(), ifname: None }))
     }
 
     #[track_caller]

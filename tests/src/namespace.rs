@@ -196,10 +196,6 @@ impl Container {
 
     /// A request that puts it on a network.
     pub fn to(&self, network: &str) -> endpoint::Attach {
-        endpoint::Attach::new(
-            network,
-            self.known(),
-            Some(endpoint::Netns::Path(self.netns.path())),
-        )
+        endpoint::Attach::new(network, self.known(), Some(endpoint::Netns::Path(self.netns.path())))
     }
 }

@@ -63,15 +63,36 @@ impl Namespace {
     /// # Panics
     /// When the port is taken.
     pub fn serve_udp(&self, port: u16) -> Heard {
+        self.serve_datagrams(port, |peer, _| peer.ip().to_canonical().to_string().into_bytes())
+    }
+
+    /// As [`Namespace::serve_udp`], with an answer that follows from what was said.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn serve_udp_with(
+        &self,
+        port: u16,
+        answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+    ) -> Heard {
+        self.serve_datagrams(port, move |_, said| answer(said))
+    }
+
+    fn serve_datagrams(
+        &self,
+        port: u16,
+        answer: impl Fn(SocketAddr, &[u8]) -> Vec<u8> + Send + 'static,
+    ) -> Heard {
         let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let socket = self.inside(|| UdpSocket::bind(at)).expect("the port is free");
         let heard = Heard::default();
         let hears = heard.clone();
         self.meanwhile(move || {
-            while let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
+            let mut bytes = [0; 1500];
+            while let Ok((length, peer)) = socket.recv_from(&mut bytes) {
                 hears.hear(peer);
                 // Who does not wait for it does not get it.
-                drop(socket.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer));
+                drop(socket.send_to(&answer(peer, &bytes[..length]), peer));
             }
         });
         heard

@@ -39,9 +39,11 @@ pub(crate) fn open(netns: &Netns, descriptors: &Descriptors) -> Result<File> {
         }
     };
     let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let is_netns = link.is_ok_and(|link| {
+    let is_netns = link.is_ok_and(|link| match link.to_str() {
+        Some(text) if text.starts_with("net:[") => true,
         // A bind mount of a namespace shows its path, so the file system tells then.
-        link.to_str().is_some_and(|text| text.starts_with("net:[")) || on_nsfs(&file)
+        Some(text) => text.starts_with('/') && on_nsfs(&file),
+        None => on_nsfs(&file),
     });
     if is_netns {
         Ok(file)

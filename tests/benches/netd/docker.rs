@@ -21,9 +21,10 @@ static DIRECTORY: OnceLock<(File, PathBuf)> = OnceLock::new();
 
 /// Opens the directory of dockerd's socket, where there is one.
 pub(crate) fn keep_socket() -> Result<()> {
-    let Some(path) = env::var("DOCKER_HOST").ok().and_then(|host| {
-        host.strip_prefix("unix://").map(PathBuf::from)
-    }) else {
+    let Some(path) = env::var("DOCKER_HOST")
+        .ok()
+        .and_then(|host| host.strip_prefix("unix://").map(PathBuf::from))
+    else {
         return Ok(());
     };
     let directory = path.parent().context("DOCKER_HOST names no socket")?;

@@ -56,8 +56,7 @@ pub(crate) fn memory(_: &Options, report: &mut Report) -> Result<()> {
 /// The most memory that a plugin has had by the time of its answer.
 fn executed(daemon: &daemon::Daemon) -> Result<f64> {
     let sandbox = Sandbox::make(1)?;
-    let attach =
-        daemon::request(NETWORK, ENDPOINTS, Netns::Path(sandbox[0].path()), Vec::new())?;
+    let attach = daemon::request(NETWORK, ENDPOINTS, Netns::Path(sandbox[0].path()), Vec::new())?;
     let mut child = Command::new(binary("netd-bridge")?)
         .env("NETD_SOCKET", daemon.socket())
         .stdin(Stdio::piped())

@@ -117,9 +117,9 @@ impl World {
         let (socket, present) = (&mut self.floor.socket, self.present);
         wait_until("the links of detached endpoints are gone", || {
             let links = links::all(socket)?;
-            let ours = links.iter().filter(|link| {
-                link.kind.as_deref() == Some("veth") && link.name.starts_with("nd")
-            });
+            let ours = links
+                .iter()
+                .filter(|link| link.kind.as_deref() == Some("veth") && link.name.starts_with("nd"));
             Ok(ours.count() == present)
         })
     }

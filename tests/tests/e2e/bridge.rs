@@ -1,8 +1,9 @@
-//! Containers on a bridge network: they reach each other, by address and by name.
+//! Containers on a bridge network reach each other, and the outside.
 
 use std::net::SocketAddr;
 
-use netd_tests::{Asking as _, Host, World};
+use cnm::{endpoint::Endpoint, network::RemoveNetwork};
+use netd_tests::{Asking as _, World, eventually};
 
 #[test]
 fn two_containers_reach_each_other() {
@@ -22,4 +23,111 @@ fn two_containers_reach_each_other() {
     assert_eq!(db.netns.ask_tcp(server).unwrap(), db_ip);
     assert_eq!(db.netns.ask_udp(server).unwrap(), db_ip);
     assert_eq!(web.netns.ask_tcp(server).unwrap(), web_ip, "itself");
+}
+
+#[test]
+fn two_containers_reach_each_other_over_ipv6() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create_on("app", "fd00:77::/64");
+    let (web, db) = (world.container("web"), world.container("db"));
+    let v6 = |endpoint: &Endpoint| endpoint.addresses.iter().find(|a| a.is_ipv6()).unwrap().ip();
+    let web_ip = v6(&netd.attach(&web.to("app")));
+    let db_ip = v6(&netd.attach(&db.to("app")));
+    assert!(web.netns.pings(db_ip));
+    web.netns.serve_tcp(80);
+    assert_eq!(db.netns.ask_tcp(SocketAddr::new(web_ip, 80)).unwrap(), db_ip);
+    let flags = web.netns.run("ip -6 address show dev eth0");
+    assert!(!flags.contains("tentative") && !flags.contains("dadfailed"), "{flags}");
+}
+
+#[test]
+fn the_endpoint_is_what_the_container_has() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let endpoint = netd.attach(&web.to("app"));
+    let links = web.netns.json("ip -j address");
+    let links = links.as_array().unwrap();
+    assert_eq!(links.len(), 2, "lo and one more: {links:?}");
+    let eth = links.iter().find(|link| link["ifname"] == "eth0").unwrap();
+    assert_eq!(eth["operstate"], "UP");
+    assert_eq!(eth["address"], endpoint.mac.unwrap().to_string().as_str());
+    assert_eq!(eth["mtu"], endpoint.mtu.unwrap());
+    let addresses = eth["addr_info"].as_array().unwrap();
+    assert_eq!(addresses.len(), 1, "{addresses:?}");
+    assert_eq!(addresses[0]["local"], endpoint.addresses[0].ip().to_string().as_str());
+    assert_eq!(addresses[0]["prefixlen"], endpoint.addresses[0].prefix());
+    let routes = web.netns.json("ip -j route show default");
+    assert_eq!(routes[0]["gateway"], endpoint.gateways[0].to_string().as_str());
+    assert!(web.netns.pings(endpoint.gateways[0]));
+}
+
+#[test]
+fn the_outside_sees_the_hosts_address() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    netd.attach(&web.to("app"));
+    lan.serve_tcp(80);
+    lan.serve_udp(80);
+    // The neighbour has no route back but to the host.
+    let server = "192.0.2.2:80".parse().unwrap();
+    let own = "192.0.2.1".parse::<std::net::IpAddr>().unwrap();
+    assert_eq!(web.netns.ask_tcp(server).unwrap(), own);
+    assert_eq!(web.netns.ask_udp(server).unwrap(), own);
+    assert!(web.netns.pings("192.0.2.2".parse().unwrap()));
+}
+
+#[test]
+fn a_container_on_two_networks_reaches_both() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("front");
+    netd.create("back");
+    let (proxy, web, db) =
+        (world.container("proxy"), world.container("web"), world.container("db"));
+    let first = netd.attach(&proxy.to("front"));
+    let second = netd.attach(&proxy.to("back"));
+    assert_eq!((first.ifname.as_str(), second.ifname.as_str()), ("eth0", "eth1"));
+    let web_ip = netd.attach(&web.to("front")).addresses[0].ip();
+    let db_ip = netd.attach(&db.to("back")).addresses[0].ip();
+    assert!(proxy.netns.pings(web_ip));
+    assert!(proxy.netns.pings(db_ip));
+    assert!(web.netns.pings_in_vain(db_ip));
+}
+
+#[test]
+fn a_detach_leaves_nothing() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    let untouched = host.snapshot();
+    netd.create("app");
+    let before = host.snapshot();
+    let web = world.container("web");
+    let empty = netd_tests::Snapshot::of(&web.netns);
+    let mut attach = web.to("app");
+    attach.ports = vec!["8080:80".parse().unwrap(), "8053:53/udp".parse().unwrap()];
+    netd.attach(&attach);
+    assert!(host.snapshot().same_as(&before).is_err());
+    assert_eq!(netd.detach("web").endpoints.len(), 1);
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+    eventually("the container has nothing", || {
+        let links = web.netns.json("ip -j link");
+        if links.as_array().unwrap().len() == 1 { Ok(()) } else { Err(links) }
+    });
+    assert_eq!(empty.lines("address").count(), 0);
+    assert!(netd.endpoints().is_empty());
+    assert!(netd.pools().iter().all(|pool| pool.leased == 0));
+    assert_eq!(netd.detach("web").endpoints.len(), 0, "again, and still a success");
+    netd.call(&RemoveNetwork { network: "app".into() }).unwrap();
+    eventually("the network is gone", || host.snapshot().same_as(&untouched));
 }

@@ -1,3 +1,18 @@
 //! netd as its users meet it: the built executables, real namespaces, real traffic.
+//!
+//! Each test has a machine of its own (`netd_tests::World`) and is named after what it proves.
 
 mod bridge;
+mod crashes;
+mod crowd;
+mod isolation;
+mod names;
+mod neighbours;
+mod plugin;
+mod predefined;
+mod publish;
+mod refusals;
+mod requests;
+mod restarts;
+mod running;
+mod vanishing;

@@ -188,7 +188,7 @@ impl Sandbox {
     pub(crate) fn serve(&self, kind: &str, port: u16) -> Server {
         let options = if kind.starts_with("TCP") { "reuseaddr,fork" } else { "fork" };
         let mut command = self.command(&format!("socat {kind}:{port},{options}"));
-        let server = command.arg("SYSTEM:echo $SOCAT_PEERADDR").spawn().expect("socat");
+        let server = command.arg("SYSTEM:read line; echo $SOCAT_PEERADDR").spawn().expect("socat");
         eventually("the server listens", || self.run("ss -Hlntu").contains(&format!(":{port} ")));
         Server(server)
     }
@@ -206,7 +206,7 @@ fn nodad(net: &str) -> &'static str {
 fn client(address: &str) -> String {
     match address.strip_prefix("UDP") {
         Some(_) => format!("socat -t0.5 -T0.5 - {address}"),
-        None => format!("socat -T1 - {address},connect-timeout=0.5"),
+        None => format!("socat -t2 -T2 - {address},connect-timeout=0.5"),
     }
 }
 

@@ -1,0 +1,195 @@
+//! netd and its drivers end, one way or another, while containers work.
+
+use cnm::{Kind, endpoint::CheckEndpoint, system::Reconcile};
+use netd_tests::{Asking as _, Host, Ping, World, eventually};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Kills a host's driver, and gives how often it had been started again before.
+fn kill_driver(host: &Host, name: &str) -> u64 {
+    let status = host.client().status();
+    let driver = status.drivers.iter().find(|driver| driver.name == name).unwrap();
+    let pid = i32::try_from(driver.pid.expect("it runs")).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    driver.restarts
+}
+
+fn wait_for_driver(host: &Host, name: &str, restarts: u64) {
+    eventually("the driver is started again", || {
+        let status = host.client().status();
+        let driver = status.drivers.iter().find(|driver| driver.name == name).unwrap();
+        if driver.restarts > restarts && driver.pid.is_some() { Ok(()) } else { Err(status) }
+    });
+}
+
+#[test]
+fn a_restart_with_100_endpoints_loses_no_packet_and_repairs_nothing() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let containers: Vec<_> = (0..100).map(|n| world.container(&format!("c{n}"))).collect();
+    let mut endpoints = Vec::new();
+    for (n, container) in containers.iter().enumerate() {
+        let mut attach = container.to("app");
+        attach.ports = vec![format!("{}:80", 9000 + n).parse().unwrap()];
+        endpoints.push(netd.attach(&attach));
+    }
+    endpoints.sort_by(|a, b| a.container.label().cmp(b.container.label()));
+    let before = host.snapshot();
+    let ping = Ping::start(&containers[0].netns, endpoints[99].addresses[0].ip());
+    let through = Ping::start(&containers[1].netns, endpoints[0].gateways[0]);
+
+    host.kill();
+    ping.goes_on();
+    host.start();
+    ping.goes_on();
+    let mut netd = host.client();
+    assert_eq!(netd.endpoints(), endpoints);
+    host.snapshot().same_as(&before).unwrap();
+    let repaired: Vec<_> =
+        host.log().lines().filter(|l| l.contains("put right")).map(str::to_owned).collect();
+    assert!(repaired.is_empty(), "{repaired:?}");
+    assert_eq!(netd.call(&Reconcile {}).unwrap().repaired, Vec::<String>::new());
+
+    let restarts = kill_driver(&host, "bridge");
+    wait_for_driver(&host, "bridge", restarts);
+    ping.goes_on();
+    assert_eq!(netd.call(&Reconcile {}).unwrap().repaired, Vec::<String>::new());
+    host.snapshot().same_as(&before).unwrap();
+
+    host.stop();
+    host.start();
+    ping.goes_on();
+    host.snapshot().same_as(&before).unwrap();
+    ping.lost_none();
+    through.lost_none();
+    let mut netd = host.client();
+    for endpoint in &endpoints {
+        let checked = netd.call(&CheckEndpoint { endpoint: endpoint.id.to_string() }).unwrap();
+        assert_eq!(checked.differences, Vec::<String>::new());
+    }
+    assert_eq!(netd.status().problems, Vec::<String>::new());
+}
+
+#[test]
+fn the_driver_is_started_again_and_attaches_go_on() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let first = world.container("first");
+    netd.attach(&first.to("app"));
+    for n in 0..3 {
+        kill_driver(&host, "bridge");
+        let next = world.container(&format!("next{n}"));
+        let ip = netd.attach(&next.to("app")).addresses[0].ip();
+        assert!(first.netns.pings(ip));
+    }
+}
+
+#[test]
+fn what_others_took_away_is_put_back() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let lan = host.lan();
+    let mut netd = host.client();
+    netd.create("app");
+    let (web, db) = (world.container("web"), world.container("db"));
+    let mut attach = web.to("app");
+    attach.ports = vec!["8080:80".parse().unwrap()];
+    let endpoint = netd.attach(&attach);
+    let db_ip = netd.attach(&db.to("app")).addresses[0].ip();
+    web.netns.serve_tcp(80);
+    let server = "192.0.2.1:8080".parse().unwrap();
+    let before = host.snapshot();
+    let vandalise = |host: &Host| {
+        host.netns.run("nft flush ruleset");
+        let link = endpoint.id.link_name();
+        host.netns.run(&format!("ip link set {link} nomaster"));
+        host.netns.run(&format!("ip address flush dev {}", bridge_of(host, &endpoint)));
+    };
+    vandalise(&host);
+    let repaired = netd.call(&Reconcile {}).unwrap().repaired;
+    assert!(!repaired.is_empty());
+    host.snapshot().same_as(&before).unwrap();
+    lan.ask_tcp(server).unwrap();
+    assert!(web.netns.pings(db_ip));
+
+    host.kill();
+    vandalise(&host);
+    host.start();
+    host.snapshot().same_as(&before).unwrap();
+    lan.ask_tcp(server).unwrap();
+    assert!(web.netns.pings(db_ip));
+}
+
+fn bridge_of(host: &Host, endpoint: &cnm::endpoint::Endpoint) -> String {
+    let networks = host.client().call(&cnm::network::ListNetworks::default()).unwrap().networks;
+    let network = networks.into_iter().find(|n| n.id == endpoint.network).unwrap();
+    network.link.unwrap().to_string()
+}
+
+#[test]
+fn a_detach_while_netd_is_down_is_done_at_its_start() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let before = host.snapshot();
+    let web = world.container("web");
+    let mut attach = web.to("app");
+    attach.ports = vec!["8080:80".parse().unwrap()];
+    netd.attach(&attach);
+    host.kill();
+    let request =
+        r#"{"jsonrpc":"2.0","id":1,"method":"endpoint.detach","params":{"container":"web"}}"#;
+    let executed = host.plugin("bridge", &format!("{request}\n"));
+    executed.success();
+    assert_eq!(executed.replies()[0]["result"]["endpoints"], serde_json::json!([]));
+    host.start();
+    assert!(host.client().endpoints().is_empty());
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+    let spool: Vec<_> = std::fs::read_dir(host.run_dir().join("spool")).unwrap().collect();
+    assert!(spool.is_empty(), "{spool:?}");
+    assert_eq!(host.client().status().problems, Vec::<String>::new());
+}
+
+#[test]
+fn an_attach_while_netd_is_down_says_so() {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.kill();
+    let web = world.container("web");
+    let attach = web.to("bridge");
+    let request = cnm::Request::new(1, &attach).to_line();
+    let executed = host.plugin("bridge", &request);
+    assert_eq!(executed.code, i32::from(Kind::Unavailable.exit_code()), "{executed:?}");
+    assert_eq!(executed.replies()[0]["error"]["data"]["kind"], "unavailable");
+    let executed = host.netctl(&["network", "ls"]);
+    assert_eq!(executed.code, i32::from(Kind::Unavailable.exit_code()));
+    assert!(executed.stderr.contains("cannot reach netd"), "{executed:?}");
+}
+
+#[test]
+fn a_foreign_store_is_refused_by_name_and_not_emptied() {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.client().create("app");
+    host.stop();
+    let files: Vec<_> = std::fs::read_dir(host.state_dir())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    std::fs::write(&files[0], "something else").unwrap();
+    host.start_unready();
+    host.wait_for_death();
+    let log = host.log();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains(files[0].to_str().unwrap()), "{last}");
+    assert_eq!(std::fs::read_to_string(&files[0]).unwrap(), "something else");
+}
