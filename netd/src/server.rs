@@ -74,17 +74,21 @@ impl Netd {
         descriptors: &Descriptors,
         peer: &Peer,
     ) -> Result<Box<RawValue>> {
+        let late = || {
+            Error::unavailable(format_args!(
+                "{} was not done within {} ms: what was begun is undone",
+                request.method,
+                request.deadline_ms.unwrap_or_default()
+            ))
+            .with("deadline_ms", request.deadline_ms)
+        };
         let outcome = match request.deadline_ms.map(Duration::from_millis) {
             None => self.dispatch(request, descriptors, peer).await,
+            // A timer has a grain of a millisecond, in which much can be done.
+            Some(Duration::ZERO) => Err(late()),
             Some(deadline) => {
                 let dispatched = self.dispatch(request, descriptors, peer);
-                tokio::time::timeout(deadline, dispatched).await.unwrap_or_else(|_| {
-                    Err(Error::unavailable(format_args!(
-                        "{} was not done within {deadline:?}: what was begun is undone",
-                        request.method
-                    ))
-                    .with("deadline_ms", request.deadline_ms))
-                })
+                tokio::time::timeout(deadline, dispatched).await.unwrap_or_else(|_| Err(late()))
             }
         };
         if let Err(error) = &outcome {

@@ -130,7 +130,15 @@ impl Host {
         let log = log.expect("/run is the test's own");
         // What /sys shows of the network is what was there for whoever mounted it.
         let script = r#"mount -t sysfs sysfs /sys && exec "$@""#;
-        let mut netd = self.netns.command(["unshare", "--mount", "sh", "-c", script, "sh"]);
+        let mut netd = self.netns.command([
+            "unshare",
+            "--mount",
+            "--propagation=slave",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
         netd.arg(self.programs.join("netd"));
         netd.arg("--run-dir").arg(self.directory.join("run"));
         netd.arg("--state-dir").arg(self.directory.join("state"));

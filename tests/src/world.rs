@@ -36,6 +36,8 @@ impl World {
             .expect("a mount namespace can be made private");
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
             .expect("a tmpfs can be mounted");
+        // As systemd has it: who has a mount namespace of his own sees what is mounted there.
+        mount(none, "/run", none, MsFlags::MS_SHARED, none).expect("it is a mount point");
         namespace::run("ip link set lo up");
         Self { programs: programs() }
     }

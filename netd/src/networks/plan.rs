@@ -1,6 +1,6 @@
 //! What a network is to be: everything that was not said is chosen, and what was is checked.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
 
 use cnm::{
     Error, IfName, Name, NetworkId, Result,
@@ -108,6 +108,7 @@ impl Netd {
             return Err(Error::invalid("a network needs IPv4 or IPv6: both are switched off"));
         }
         for subnet in subnets.iter() {
+            check_unicast(subnet.subnet)?;
             self.check_overlap(subnet.subnet)?;
         }
         if want_v4 || want_v6 {
@@ -164,6 +165,21 @@ impl Netd {
             None => Ok(link),
         }
     }
+}
+
+/// Refuses what no interface can have an address of (RFC 6890): its first address tells.
+fn check_unicast(subnet: IpNetwork) -> Result<()> {
+    let first = subnet.network();
+    let what = match first {
+        _ if first.is_multicast() => "multicast addresses",
+        _ if first.is_loopback() => "every host's own addresses",
+        _ if first.is_unspecified() && subnet.prefix() > 0 => "addresses of nobody",
+        IpAddr::V4(ip) if ip.octets()[0] >= 240 => "reserved addresses",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => "addresses that every link has",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format_args!("invalid subnet {subnet}: these are {what}"))
+        .with("subnet", subnet.to_string()))
 }
 
 /// The first address of the range, or of the subnet, that nothing else has.

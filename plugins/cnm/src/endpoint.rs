@@ -177,7 +177,14 @@ pub struct Port {
     #[serde(default)]
     pub host_port: u16,
     /// The container's port.
+    #[serde(deserialize_with = "port_of_somebody")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub container_port: u16,
+}
+
+/// Nobody can listen on port 0.
+fn port_of_somebody<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    std::num::NonZero::<u16>::deserialize(deserializer).map(std::num::NonZero::get)
 }
 
 impl fmt::Display for Port {

@@ -133,6 +133,12 @@ impl<'a> Incoming<'a> {
     /// The parameters of method `P`; missing ones are `{}`.
     pub fn params<P: Call>(&self) -> Result<P> {
         let text = self.params.map_or("{}", RawValue::get);
+        if !text.starts_with('{') {
+            return Err(Error::invalid(format_args!(
+                "{}: the parameters should be an object",
+                self.method
+            )));
+        }
         serde_json::from_str(text)
             .map_err(|error| Error::invalid(format_args!("{}: {error}", self.method)))
     }

@@ -69,12 +69,22 @@ impl Options {
     }
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("the benchmarks cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let options = Options::parse(env::args().skip(1))?;
     if let Some(outcome) = place::leave_home()? {
         return Ok(outcome);
     }
     place::prepare()?;
-    let options = Options::parse(env::args().skip(1))?;
     let mut report = Report::default();
     for (name, measure) in SECTIONS.iter().filter(|(name, _)| options.wants(name)) {
         eprintln!("==> {name}");

@@ -17,7 +17,7 @@ use nix::{
     mount::{MsFlags, mount},
     poll::{PollTimeout, poll},
     sched::{CloneFlags, unshare},
-    sys::resource::{Resource, setrlimit},
+    sys::resource::{Resource, getrlimit, setrlimit},
 };
 
 /// Set where the run has left the machine's namespaces.
@@ -37,15 +37,14 @@ pub(crate) fn leave_home() -> Result<Option<ExitCode>> {
         .env(INSIDE, "1")
         .status()
         .context("cannot start unshare, of util-linux")?;
-    if status.code() == Some(0) {
-        return Ok(Some(ExitCode::SUCCESS));
-    }
-    bail!("it did not come to its end ({status}); it needs root")
+    Ok(Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
 /// Puts empty directories where programs keep their state.
 pub(crate) fn prepare() -> Result<()> {
-    setrlimit(Resource::RLIMIT_NOFILE, 1 << 16, 1 << 16).context("cannot raise RLIMIT_NOFILE")?;
+    // Two descriptors for each namespace.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     // What is given from outside is looked for in /run first.
     crate::docker::keep_socket()?;
     for path in ["/run", "/var/lib"] {

@@ -26,7 +26,7 @@ fn a_container_is_found_by_each_of_its_names() {
     assert!(ask("web AAAA").is_empty(), "it has no such address");
     let pointer = ask(&format!("-x {ip}"));
     assert!(pointer.len() == 1 && pointer[0].starts_with("web."), "{pointer:?}");
-    let answer = client.netns.run(&format!("dig +tries=2 @{} nobody.app A", asker.dns[0]));
+    let answer = client.netns.run(&format!("dig +tries=2 @{} nobody.app.netd A", asker.dns[0]));
     assert!(answer.contains("NXDOMAIN"), "{answer}");
 }
 

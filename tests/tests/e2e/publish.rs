@@ -89,7 +89,7 @@ fn a_port_is_published_over_ipv6() {
 fn a_port_on_one_address_is_not_on_others() {
     let world = World::new();
     let host = world.host("a");
-    host.netns.run("ip address add 192.0.2.9/24 dev lo");
+    host.netns.run("ip address add 192.0.2.9/32 dev lo");
     let lan = host.lan();
     let mut netd = host.client();
     netd.create("app");

@@ -269,7 +269,7 @@ fn bad_attaches_are_refused_and_leave_nothing() {
             Kind::Invalid,
             "10.31.0.6",
         ),
-        ("full network", case(&|a| a.network = "tiny".into()), Kind::Exhausted, "tiny"),
+        ("full network", case(&|a| a.network = "tiny".into()), Kind::Exhausted, "10.32.0.0/30"),
         ("no namespace there", netns("/run/netns/nothing"), Kind::NotFound, "/run/netns/nothing"),
         ("no namespace", netns("/run/file"), Kind::Invalid, "/run/file"),
         (

@@ -85,7 +85,12 @@ fn the_driver_is_started_again_and_attaches_go_on() {
     for n in 0..3 {
         kill_driver(&host, "bridge");
         let next = world.container(&format!("next{n}"));
-        let ip = netd.attach(&next.to("app")).addresses[0].ip();
+        let ip = eventually("it is attached", || match netd.call(&next.to("app")) {
+            Ok(endpoint) => Ok(endpoint.addresses[0].ip()),
+            // The driver died with the call in its hands.
+            Err(error) if error.kind == Kind::Unavailable => Err(error),
+            Err(error) => panic!("{error}"),
+        });
         assert!(first.netns.pings(ip));
     }
 }
@@ -105,11 +110,12 @@ fn what_others_took_away_is_put_back() {
     web.netns.serve_tcp(80);
     let server = "192.0.2.1:8080".parse().unwrap();
     let before = host.snapshot();
+    let bridge = bridge_of(&host, &endpoint);
     let vandalise = |host: &Host| {
         host.netns.run("nft flush ruleset");
         let link = endpoint.id.link_name();
         host.netns.run(&format!("ip link set {link} nomaster"));
-        host.netns.run(&format!("ip address flush dev {}", bridge_of(host, &endpoint)));
+        host.netns.run(&format!("ip address flush dev {bridge}"));
     };
     vandalise(&host);
     let repaired = netd.call(&Reconcile {}).unwrap().repaired;
