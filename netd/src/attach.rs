@@ -9,11 +9,10 @@ use cnm::{
     endpoint::{Attach, Endpoint, Netns, State},
     fault,
     network::Network,
-    sandbox::Sandbox,
 };
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{drivers::Session, netd::Netd, registry::SandboxRecord};
+use crate::{drivers::Session, netd::Netd, processes, registry::SandboxRecord, server::Line};
 
 mod place;
 mod reserve;
@@ -25,13 +24,13 @@ impl Netd {
     pub(crate) async fn attach(
         self: &Rc<Self>,
         params: Attach,
-        descriptors: &Descriptors,
+        line: &Line,
         key: Option<String>,
     ) -> Result<Endpoint> {
         let began = Instant::now();
         fault::point("netd.attach.before-intent");
         let given = match &params.netns {
-            Some(netns) => Some(open(netns, descriptors)?),
+            Some(netns) => Some(open(netns, &line.descriptors)?),
             None => None,
         };
         let turn = self.turn(&params.container.id).await;
@@ -69,6 +68,7 @@ impl Netd {
             "attached"
         );
         self.tell_endpoint("attach", &endpoint);
+        line.attached.borrow_mut().push(endpoint.clone());
         Ok(endpoint)
     }
 
@@ -82,12 +82,15 @@ impl Netd {
         path: Option<String>,
     ) -> Result<Endpoint> {
         let mut endpoint = undo.endpoint.clone();
-        let fresh = self.sandbox_for(&endpoint, path);
-        if let Some(record) = &fresh {
-            self.registry.borrow_mut().put_sandbox(record.clone());
+        let record = self.sandbox_for(&endpoint, path);
+        {
+            let mut registry = self.registry.borrow_mut();
+            if registry.sandbox(&endpoint.container.id).is_none() {
+                registry.put_sandbox(record.clone());
+            }
+            registry.put_endpoint(endpoint.clone());
         }
-        self.registry.borrow_mut().put_endpoint(endpoint.clone());
-        self.stores.put_endpoint(&endpoint, fresh.as_ref())?;
+        self.stores.put_endpoint(&endpoint, &record)?;
         fault::point("netd.attach.after-intent");
         let call = AttachEndpoint {
             network: network.clone(),
@@ -151,7 +154,10 @@ impl Netd {
         endpoint.state = State::Attached;
         let fresh = record.sandbox.netns != Some(attached.netns);
         record.sandbox.netns = Some(attached.netns);
-        self.stores.put_endpoint(endpoint, fresh.then_some(&record))?;
+        self.stores.put_endpoint(endpoint, &record)?;
+        if fresh && record.sandbox.kept {
+            self.stores.put_sandbox(&record)?;
+        }
         let mut registry = self.registry.borrow_mut();
         if fresh {
             registry.put_sandbox(record);
@@ -160,21 +166,15 @@ impl Netd {
         Ok(())
     }
 
-    /// The sandbox's record, where it has none yet.
-    fn sandbox_for(&self, endpoint: &Endpoint, path: Option<String>) -> Option<SandboxRecord> {
-        let registry = self.registry.borrow();
-        if registry.sandbox(&endpoint.container.id).is_some() {
-            return None;
+    /// The sandbox's record; a new one where it has none yet.
+    fn sandbox_for(&self, endpoint: &Endpoint, path: Option<String>) -> SandboxRecord {
+        match self.registry.borrow().sandbox(&endpoint.container.id) {
+            Some(entry) => entry.record.clone(),
+            None => {
+                let start = endpoint.container.pid.and_then(processes::started);
+                SandboxRecord::of(endpoint, path, start)
+            }
         }
-        let sandbox = Sandbox {
-            container: endpoint.container.clone(),
-            path,
-            netns: None,
-            kept: false,
-            created: endpoint.created.clone(),
-        };
-        let process_start = endpoint.container.pid.and_then(crate::processes::started);
-        Some(SandboxRecord { sandbox, process_start })
     }
 
     /// The namespace of a sandbox that is known, for a request that names none.

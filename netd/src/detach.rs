@@ -56,8 +56,7 @@ impl Netd {
         let began = Instant::now();
         fault::point("netd.detach.before-record");
         self.resolver.retract(endpoint);
-        let last = self.last_of_sandbox(endpoint);
-        self.stores.remove_endpoint(&endpoint.id, last.as_ref())?;
+        self.stores.remove_endpoint(&endpoint.id)?;
         fault::point("netd.detach.after-record");
         let network =
             self.registry.borrow().network(&endpoint.network).map(|entry| entry.network.clone());
@@ -95,8 +94,7 @@ impl Netd {
     /// Takes an endpoint off every record, without its driver.
     pub(crate) fn forget(&self, endpoint: &Endpoint) {
         self.resolver.retract(endpoint);
-        let last = self.last_of_sandbox(endpoint);
-        if let Err(error) = self.stores.remove_endpoint(&endpoint.id, last.as_ref()) {
+        if let Err(error) = self.stores.remove_endpoint(&endpoint.id) {
             tracing::error!(endpoint = endpoint.id.short(), %error, "endpoint left on record");
         }
         self.release(&endpoint.id);
@@ -115,14 +113,6 @@ impl Netd {
         if empty {
             registry.drop_sandbox(&container);
         }
-    }
-
-    /// The container, when this is the last endpoint of a sandbox that goes with it.
-    fn last_of_sandbox(&self, endpoint: &Endpoint) -> Option<ContainerId> {
-        let registry = self.registry.borrow();
-        let entry = registry.sandbox(&endpoint.container.id)?;
-        let only = entry.endpoints.iter().all(|id| *id == endpoint.id);
-        (only && !entry.record.sandbox.kept).then(|| endpoint.container.id.clone())
     }
 
     /// The container that a user means; none when it is not known.

@@ -11,7 +11,7 @@ use cnm::{Error, Kind, Result};
 use futures_util::{StreamExt, TryStreamExt};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -97,13 +97,18 @@ impl Host {
         taken
     }
 
-    /// The ids of all namespaces that netd's own knows.
-    pub(crate) async fn nsids(&self) -> Result<Vec<i32>> {
-        let message = RouteNetlinkMessage::GetNsId(NsidMessage::default());
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let replies = self.request(request, "list the ids of network namespaces").await?;
-        Ok(replies.iter().filter_map(nsid_of).filter(|nsid| *nsid >= 0).collect())
+    /// Whether the namespace of this id is still there. Each is asked for by itself: the kernel's
+    /// list of all ids ends after its first 4 KiB, 134 of them, without saying so (Linux 6.18).
+    pub(crate) async fn has(&self, nsid: i32) -> Result<bool> {
+        let mut message = NsidMessage::default();
+        message.attributes = vec![NsidAttribute::Id(nsid)];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
+        request.header.flags = NLM_F_REQUEST;
+        match self.request(request, "look for a network namespace").await {
+            Ok(replies) => Ok(replies.iter().any(|reply| nsid_of(reply) == Some(nsid))),
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The id of a namespace, given to it when it has none.
@@ -133,9 +138,12 @@ impl Host {
         what: &str,
     ) -> Result<Vec<NsidMessage>> {
         let refused =
-            |text: String| Error::new(Kind::Kernel, format_args!("cannot {what}: {text}"));
-        let mut replies =
-            self.handle.clone().request(request).map_err(|error| refused(error.to_string()))?;
+            |kind, text: String| Error::new(kind, format_args!("cannot {what}: {text}"));
+        let mut replies = self
+            .handle
+            .clone()
+            .request(request)
+            .map_err(|error| refused(Kind::Kernel, error.to_string()))?;
         let mut found = Vec::new();
         while let Some(reply) = replies.next().await {
             match reply.payload {
@@ -144,7 +152,11 @@ impl Host {
                 }
                 NetlinkPayload::Error(error) if error.code.is_some() => {
                     let io = error.to_io();
-                    return Err(refused(io.to_string())
+                    let kind = match io.kind() {
+                        std::io::ErrorKind::NotFound => Kind::NotFound,
+                        _ => Kind::Kernel,
+                    };
+                    return Err(refused(kind, io.to_string())
                         .with("errno", io.raw_os_error().unwrap_or_default()));
                 }
                 _ => {}

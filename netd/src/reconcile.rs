@@ -1,16 +1,16 @@
 //! From what is stored to what is: at the start, when a driver comes back, and on request.
 
-use std::{collections::BTreeSet, fs, path::Path, rc::Rc};
+use std::{fs, path::Path, rc::Rc};
 
 use cnm::{
-    ContainerId, EndpointId, Error, Result,
+    EndpointId, Error, Result,
     driver::Synced,
     endpoint::{Detach, Detached, State},
     network::CreateNetwork,
     system::{DriverStatus, Reconciled, Status, Version},
 };
 
-use crate::{clock, netd::Netd, networks::pools, store::Stored};
+use crate::{clock, netd::Netd, networks::pools, registry::SandboxRecord, store::Stored};
 
 /// The networks that always exist, and their drivers.
 const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "none")];
@@ -40,43 +40,26 @@ impl Netd {
                 }
             }
         }
-        let mut used: BTreeSet<ContainerId> = BTreeSet::new();
         for record in stored.sandboxes {
-            if record.sandbox.kept {
-                used.insert(record.sandbox.container.id.clone());
-            }
             registry.put_sandbox(record);
         }
-        for endpoint in stored.endpoints {
+        for row in stored.endpoints {
+            let endpoint = row.endpoint;
             let orphan = registry.network(&endpoint.network).is_none();
             if endpoint.state == State::Attaching || orphan {
                 tracing::info!(endpoint = endpoint.id.short(), "unfinished attach undone");
-                self.stores.remove_endpoint(&endpoint.id, None)?;
+                self.stores.remove_endpoint(&endpoint.id)?;
                 continue;
             }
             if let Some(entry) = registry.network_mut(&endpoint.network) {
-                for (pool, address) in entry.pools.iter_mut().flat_map(|pool| {
-                    let subnet = pool.config().subnet;
-                    let own = endpoint.addresses.iter().find(|a| subnet.contains(a.ip()));
-                    own.map(|address| (pool, address))
-                }) {
-                    if let Err(error) = pool.restore(address.ip()) {
-                        tracing::error!(endpoint = endpoint.id.short(), %address, %error, "lease");
-                    }
-                }
+                entry.restore(&endpoint);
             }
             registry.ports.restore(&endpoint.id, &endpoint.ports);
-            used.insert(endpoint.container.id.clone());
+            if registry.sandbox(&endpoint.container.id).is_none() {
+                let start = row.process_start;
+                registry.put_sandbox(SandboxRecord::of(&endpoint, row.path, start));
+            }
             registry.put_endpoint(endpoint);
-        }
-        let unused: Vec<ContainerId> = registry
-            .sandboxes()
-            .map(|entry| entry.record.sandbox.container.id.clone())
-            .filter(|id| !used.contains(id))
-            .collect();
-        for id in unused {
-            self.stores.remove_sandbox(&id)?;
-            registry.drop_sandbox(&id);
         }
         Ok(())
     }
@@ -151,9 +134,9 @@ impl Netd {
     async fn lost(self: &Rc<Self>, id: &EndpointId) {
         let Some(endpoint) = self.registry.borrow().endpoint(id).cloned() else { return };
         let nsid = endpoint.netns.and_then(|netns| netns.nsid);
-        let alive = match (nsid, self.host.nsids().await) {
-            (Some(nsid), Ok(nsids)) => nsids.contains(&nsid),
-            _ => true,
+        let alive = match nsid {
+            Some(nsid) => self.host.has(nsid).await.unwrap_or(true),
+            None => true,
         };
         if alive {
             let error = Error::not_found(format_args!(
@@ -174,17 +157,22 @@ impl Netd {
 
     /// `system.gc`: releases what was in namespaces that are gone.
     pub(crate) async fn collect_garbage(self: &Rc<Self>) -> Result<Detached> {
-        let alive: BTreeSet<i32> = self.host.nsids().await?.into_iter().collect();
-        let mut dead = Vec::new();
-        for entry in self.registry.borrow().sandboxes() {
-            let sandbox = &entry.record.sandbox;
-            let nsid = sandbox.netns.and_then(|netns| netns.nsid);
-            if nsid.is_some_and(|nsid| !alive.contains(&nsid)) {
-                dead.push((sandbox.container.id.clone(), entry.endpoints.clone()));
-            }
-        }
+        let known: Vec<_> = self
+            .registry
+            .borrow()
+            .sandboxes()
+            .filter_map(|entry| {
+                let sandbox = &entry.record.sandbox;
+                let nsid = sandbox.netns?.nsid?;
+                Some((nsid, sandbox.container.id.clone(), entry.endpoints.clone()))
+            })
+            .collect();
         let mut detached = Detached::default();
-        for (container, endpoints) in dead {
+        for (nsid, container, endpoints) in known {
+            let living = self.host.has(nsid).await?;
+            if living || self.registry.borrow().nsid_of(&container) != Some(nsid) {
+                continue;
+            }
             tracing::info!(container = container.short(), "network namespace is gone");
             self.drop_sandbox(&container, "vanish").await?;
             detached.endpoints.extend(endpoints);

@@ -47,6 +47,24 @@ pub(crate) struct SandboxRecord {
     pub(crate) process_start: Option<u64>,
 }
 
+impl SandboxRecord {
+    /// The sandbox that comes and goes with its endpoints, of which `endpoint` is the first.
+    pub(crate) fn of(
+        endpoint: &Endpoint,
+        path: Option<String>,
+        process_start: Option<u64>,
+    ) -> Self {
+        let sandbox = Sandbox {
+            container: endpoint.container.clone(),
+            path,
+            netns: endpoint.netns,
+            kept: false,
+            created: endpoint.created.clone(),
+        };
+        Self { sandbox, process_start }
+    }
+}
+
 /// A sandbox and its endpoints.
 #[derive(Debug)]
 pub(crate) struct SandboxEntry {
@@ -360,6 +378,18 @@ impl NetworkEntry {
             }
         }
         Ok(leased)
+    }
+
+    /// Takes an endpoint's addresses as they were stored.
+    pub(crate) fn restore(&mut self, endpoint: &Endpoint) {
+        for pool in &mut self.pools {
+            let subnet = pool.config().subnet;
+            for address in endpoint.addresses.iter().filter(|a| subnet.contains(a.ip())) {
+                if let Err(error) = pool.restore(address.ip()) {
+                    tracing::error!(endpoint = endpoint.id.short(), %address, %error, "no lease");
+                }
+            }
+        }
     }
 
     /// Gives an address back to its pool.

@@ -12,21 +12,16 @@ use cnm::{
     sandbox::{CreateSandbox, RemoveSandbox, Sandbox, Sandboxes},
 };
 
-use crate::{
-    attach::{Descriptors, open},
-    clock,
-    netd::Netd,
-    registry::SandboxRecord,
-};
+use crate::{attach::open, clock, netd::Netd, registry::SandboxRecord, server::Line};
 
 impl Netd {
     /// `sandbox.create`.
     pub(crate) async fn create_sandbox(
         self: &Rc<Self>,
         params: CreateSandbox,
-        descriptors: &Descriptors,
+        line: &Line,
     ) -> Result<Sandbox> {
-        let netns = open(&params.netns, descriptors)?;
+        let netns = open(&params.netns, &line.descriptors)?;
         let _turn = self.turn(&params.container.id).await;
         let taken = {
             let registry = self.registry.borrow();

@@ -1,6 +1,7 @@
 //! The CNM socket: who may connect, what they may ask, and who answers.
 
 use std::{
+    cell::RefCell,
     fs,
     os::unix::{fs::PermissionsExt, net::UnixListener as StdListener},
     path::Path,
@@ -10,7 +11,7 @@ use std::{
 
 use cnm::{
     Call, Error, Incoming, Kind, Result,
-    endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
+    endpoint::{Attach, CheckEndpoint, Detach, Endpoint, InspectEndpoint, ListEndpoints},
     ipam::ListPools,
     network::{CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork},
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox},
@@ -26,6 +27,15 @@ mod connection;
 mod peer;
 
 pub(crate) use peer::Peer;
+
+/// What belongs to one line of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// The descriptors that came with it and are not used yet.
+    pub(crate) descriptors: Descriptors,
+    /// What it attached; undone when its caller goes away before it is answered.
+    pub(crate) attached: RefCell<Vec<Endpoint>>,
+}
 
 /// The group whose members may do everything here.
 const GROUP: &str = "netd";
@@ -71,7 +81,7 @@ impl Netd {
     pub(crate) async fn answer(
         self: &Rc<Self>,
         request: &Incoming<'_>,
-        descriptors: &Descriptors,
+        line: &Line,
         peer: &Peer,
     ) -> Result<Box<RawValue>> {
         let late = || {
@@ -83,11 +93,11 @@ impl Netd {
             .with("deadline_ms", request.deadline_ms)
         };
         let outcome = match request.deadline_ms.map(Duration::from_millis) {
-            None => self.dispatch(request, descriptors, peer).await,
+            None => self.dispatch(request, line, peer).await,
             // A timer has a grain of a millisecond, in which much can be done.
             Some(Duration::ZERO) => Err(late()),
             Some(deadline) => {
-                let dispatched = self.dispatch(request, descriptors, peer);
+                let dispatched = self.dispatch(request, line, peer);
                 tokio::time::timeout(deadline, dispatched).await.unwrap_or_else(|_| Err(late()))
             }
         };
@@ -102,7 +112,7 @@ impl Netd {
     async fn dispatch(
         self: &Rc<Self>,
         request: &Incoming<'_>,
-        descriptors: &Descriptors,
+        line: &Line,
         peer: &Peer,
     ) -> Result<Box<RawValue>> {
         let key = request.idempotency_key.clone();
@@ -125,14 +135,12 @@ impl Netd {
         // What follows changes something.
         peer.allow(method)?;
         match method {
-            Attach::METHOD => raw(&self.attach(request.params()?, descriptors, key).await?),
+            Attach::METHOD => raw(&self.attach(request.params()?, line, key).await?),
             Detach::METHOD => raw(&self.detach(&request.params()?).await?),
             CreateNetwork::METHOD => raw(&self.create_network(request.params()?, key).await?),
             RemoveNetwork::METHOD => raw(&self.remove_network(&request.params()?).await?),
             PruneNetworks::METHOD => raw(&self.prune_networks(&request.params()?).await?),
-            CreateSandbox::METHOD => {
-                raw(&self.create_sandbox(request.params()?, descriptors).await?)
-            }
+            CreateSandbox::METHOD => raw(&self.create_sandbox(request.params()?, line).await?),
             RemoveSandbox::METHOD => raw(&self.remove_sandbox(&request.params()?).await?),
             Reconcile::METHOD => raw(&self.reconcile().await?),
             CollectGarbage::METHOD => raw(&self.collect_garbage().await?),

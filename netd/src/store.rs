@@ -9,7 +9,7 @@ use std::{
 
 use cnm::{ContainerId, EndpointId, NetworkId, endpoint::Endpoint, network::Network};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::registry::SandboxRecord;
 
@@ -190,10 +190,22 @@ pub(crate) struct Stored {
     pub(crate) networks: Vec<Network>,
     /// Which name is to have which address again: network, name, address.
     pub(crate) sticky: Vec<(NetworkId, String, IpAddr)>,
-    /// Every sandbox.
+    /// Every sandbox that was made on its own.
     pub(crate) sandboxes: Vec<SandboxRecord>,
-    /// Every endpoint.
-    pub(crate) endpoints: Vec<Endpoint>,
+    /// Every endpoint, and what is known of its sandbox.
+    pub(crate) endpoints: Vec<EndpointRow>,
+}
+
+/// An endpoint as it is stored: with what its sandbox, which comes and goes with its endpoints,
+/// is made of again. One row, since a second one would cost every attach and detach a tree more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndpointRow<E = Endpoint> {
+    /// The endpoint.
+    pub(crate) endpoint: E,
+    /// The sandbox's path, where it has one.
+    pub(crate) path: Option<String>,
+    /// When the sandbox's process started, where its process is watched.
+    pub(crate) process_start: Option<u64>,
 }
 
 impl Stores {
@@ -266,32 +278,26 @@ impl Stores {
         self.durable.change(&[(STICKY, &sticky_key(network, owner, address), Some(text(&address)))])
     }
 
-    /// Writes an endpoint and, where it changed, its sandbox.
+    /// Writes an endpoint.
     pub(crate) fn put_endpoint(
         &self,
         endpoint: &Endpoint,
-        sandbox: Option<&SandboxRecord>,
+        sandbox: &SandboxRecord,
     ) -> Result<(), Error> {
-        let mut changes: Vec<Change<'_>> =
-            vec![(ENDPOINTS, endpoint.id.as_str(), Some(text(endpoint)))];
-        if let Some(record) = sandbox {
-            changes.push((SANDBOXES, record.sandbox.container.id.as_str(), Some(text(record))));
-        }
-        self.boot.change(&changes)
+        let row = EndpointRow {
+            endpoint,
+            path: sandbox.sandbox.path.clone(),
+            process_start: sandbox.process_start,
+        };
+        self.boot.change(&[(ENDPOINTS, endpoint.id.as_str(), Some(text(&row)))])
     }
 
-    /// Takes endpoints away and, with its last one, a sandbox.
-    pub(crate) fn remove_endpoint(
-        &self,
-        endpoint: &EndpointId,
-        sandbox: Option<&ContainerId>,
-    ) -> Result<(), Error> {
-        let mut changes: Vec<Change<'_>> = vec![(ENDPOINTS, endpoint.as_str(), None)];
-        changes.extend(sandbox.map(|id| (SANDBOXES, id.as_str(), None)));
-        self.boot.change(&changes)
+    /// Takes an endpoint away.
+    pub(crate) fn remove_endpoint(&self, id: &EndpointId) -> Result<(), Error> {
+        self.boot.change(&[(ENDPOINTS, id.as_str(), None)])
     }
 
-    /// Writes a sandbox.
+    /// Writes a sandbox that was made on its own.
     pub(crate) fn put_sandbox(&self, record: &SandboxRecord) -> Result<(), Error> {
         let key = record.sandbox.container.id.as_str();
         self.boot.change(&[(SANDBOXES, key, Some(text(record)))])

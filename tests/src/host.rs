@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{client::Client, system::GetVersion};
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{self, Signal},
     unistd::Pid,
 };
 use serde_json::Value;
@@ -168,8 +168,7 @@ impl Host {
     #[track_caller]
     pub fn stop(&mut self) {
         let mut netd = self.netd.take().expect("netd runs");
-        let pid = i32::try_from(netd.id()).expect("a pid");
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is this test's process");
+        signal(netd.id(), Signal::SIGTERM);
         let status = netd.wait().expect("it is this test's process");
         assert!(status.success(), "netd ended: {status}");
     }
@@ -323,6 +322,21 @@ impl Host {
         }
         report
     }
+}
+
+/// Kills a process with `SIGKILL`, such as a driver that [`cnm::system::Status`] shows.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn kill(pid: u32) {
+    signal(pid, Signal::SIGKILL);
+}
+
+#[track_caller]
+fn signal(pid: u32, signal: Signal) {
+    let raw = i32::try_from(pid).expect("a pid");
+    signal::kill(Pid::from_raw(raw), signal).expect("it is there");
 }
 
 impl Drop for Host {

@@ -15,7 +15,7 @@ mod world;
 
 pub use client::{Asking, kind_of};
 pub use eventually::{eventually, within};
-pub use host::{Executed, Host, HostOptions};
+pub use host::{Executed, Host, HostOptions, kill};
 pub use namespace::{Container, Namespace, output, run};
 pub use ping::Ping;
 pub use snapshot::Snapshot;

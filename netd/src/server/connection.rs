@@ -1,18 +1,15 @@
 //! One connection: lines in, with the descriptors that come along, and answers out, in order.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
 };
 
 use cnm::{
-    Call, Empty, Error, Incoming, Reply, Result,
-    endpoint::{Attach, Detach, Endpoint},
+    Batch, Call, Empty, Error, Incoming, Reply, Result,
+    endpoint::{Detach, Endpoint},
     events::Subscribe,
     frame::{self, MAX_LINE},
 };
@@ -24,8 +21,8 @@ use tokio::{
     sync::broadcast::{self, error::RecvError},
 };
 
-use super::Peer;
-use crate::netd::Netd;
+use super::{Line, Peer};
+use crate::{attach::Descriptors, netd::Netd};
 
 /// How many descriptors one read takes; more than anybody sends with one line.
 const DESCRIPTORS: usize = 64;
@@ -46,90 +43,70 @@ pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
             }
         };
         let Ok(Some(line)) = line else { return };
-        let mut answered = match &line {
-            Ok(line) => answer_line(&netd, line, &lines.descriptors, &peer, &mut events).await,
-            Err(error) => Answer::failure(error.clone()),
+        let context = Line { descriptors: lines.descriptors.take().into(), ..Line::default() };
+        let answer = match &line {
+            Ok(line) => answer_line(&netd, line, &context, &peer, &mut events).await,
+            Err(error) => Some(failure(error.clone())),
         };
-        // Descriptors belong to their own line.
-        lines.descriptors.borrow_mut().clear();
-        if let Some(mut text) = answered.text.take() {
+        if let Some(mut text) = answer {
             text.push('\n');
             if write(&stream, text.as_bytes()).await.is_err() {
                 // Nobody will ever know of what was attached just now.
-                answered.undo(&netd).await;
+                undo(&netd, context.attached.into_inner()).await;
                 return;
             }
         }
     }
 }
 
-/// The answer to a line, and what was attached by it.
-struct Answer {
-    text: Option<String>,
-    attached: Vec<Endpoint>,
+fn failure(error: Error) -> String {
+    Reply::<Empty>::new(None, Err(error)).to_text()
 }
 
-impl Answer {
-    fn failure(error: Error) -> Self {
-        let text = Reply::<Empty>::new(None, Err(error)).to_text();
-        Self { text: Some(text), attached: Vec::new() }
-    }
-
-    async fn undo(self, netd: &Rc<Netd>) {
-        for endpoint in self.attached {
-            let detach = Detach {
-                network: Some(endpoint.network.to_string()),
-                container: endpoint.container.id.to_string(),
-                ifname: Some(endpoint.ifname),
-            };
-            tracing::info!(endpoint = endpoint.id.short(), "caller went away, attach undone");
-            if let Err(error) = netd.detach(&detach).await {
-                tracing::error!(endpoint = endpoint.id.short(), %error, "not undone");
-            }
+async fn undo(netd: &Rc<Netd>, attached: Vec<Endpoint>) {
+    for endpoint in attached {
+        let detach = Detach {
+            network: Some(endpoint.network.to_string()),
+            container: endpoint.container.id.to_string(),
+            ifname: Some(endpoint.ifname),
+        };
+        tracing::info!(endpoint = endpoint.id.short(), "caller went away, attach undone");
+        if let Err(error) = netd.detach(&detach).await {
+            tracing::error!(endpoint = endpoint.id.short(), %error, "not undone");
         }
     }
 }
 
+/// The answer to a line, unless it asks for none.
 async fn answer_line(
     netd: &Rc<Netd>,
-    line: &str,
-    descriptors: &RefCell<VecDeque<OwnedFd>>,
+    text: &str,
+    line: &Line,
     peer: &Peer,
     events: &mut Option<broadcast::Receiver<Arc<str>>>,
-) -> Answer {
-    use cnm::Batch;
-    match Incoming::split(line) {
-        Err(error) => Answer::failure(error),
-        Ok(Batch::One(text)) => {
-            let (text, attached) = answer_one(netd, text, descriptors, peer, Some(events)).await;
-            Answer { text, attached: attached.into_iter().collect() }
-        }
+) -> Option<String> {
+    match Incoming::split(text) {
+        Err(error) => Some(failure(error)),
+        Ok(Batch::One(text)) => answer_one(netd, text, line, peer, Some(events)).await,
         Ok(Batch::Many(texts)) => {
-            let answers = join_all(
-                texts.into_iter().map(|text| answer_one(netd, text, descriptors, peer, None)),
-            )
-            .await;
-            let (texts, attached): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-            let texts: Vec<String> = texts.into_iter().flatten().collect();
-            Answer {
-                text: (!texts.is_empty()).then(|| format!("[{}]", texts.join(","))),
-                attached: attached.into_iter().flatten().collect(),
-            }
+            let answers = texts.into_iter().map(|text| answer_one(netd, text, line, peer, None));
+            let answers: Vec<String> = join_all(answers).await.into_iter().flatten().collect();
+            (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
         }
     }
 }
 
-/// The answer to one document, unless it is a notification, and what it attached.
+/// The answer to one document, unless it is a notification.
 async fn answer_one(
     netd: &Rc<Netd>,
     text: &str,
-    descriptors: &RefCell<VecDeque<OwnedFd>>,
+    line: &Line,
     peer: &Peer,
     events: Option<&mut Option<broadcast::Receiver<Arc<str>>>>,
-) -> (Option<String>, Option<Endpoint>) {
+) -> Option<String> {
     let request = match Incoming::parse(text) {
         Ok(request) => request,
-        Err(error) => return (Some(Reply::<Empty>::new(None, Err(error)).to_text()), None),
+        Err(error) => return Some(failure(error)),
     };
     let id = request.id.clone();
     if request.method == Subscribe::METHOD {
@@ -140,14 +117,10 @@ async fn answer_one(
             }
             None => Err(Error::invalid("events.subscribe cannot be part of a batch")),
         };
-        return (id.map(|id| Reply::new(Some(id), outcome).to_text()), None);
+        return id.map(|id| Reply::new(Some(id), outcome).to_text());
     }
-    let outcome = netd.answer(&request, descriptors, peer).await;
-    let attached = match &outcome {
-        Ok(reply) if request.method == Attach::METHOD => serde_json::from_str(reply.get()).ok(),
-        _ => None,
-    };
-    (id.map(|id| Reply::new(Some(id), outcome).to_text()), attached)
+    let outcome = netd.answer(&request, line, peer).await;
+    id.map(|id| Reply::new(Some(id), outcome).to_text())
 }
 
 async fn next_event(
@@ -178,7 +151,7 @@ struct Lines<'a> {
     searched: usize,
     /// The line is too long and passed over to its end.
     dropping: bool,
-    descriptors: RefCell<VecDeque<OwnedFd>>,
+    descriptors: Descriptors,
 }
 
 impl<'a> Lines<'a> {
@@ -188,7 +161,7 @@ impl<'a> Lines<'a> {
             buffer: Vec::new(),
             searched: 0,
             dropping: false,
-            descriptors: RefCell::default(),
+            descriptors: Descriptors::default(),
         }
     }
 

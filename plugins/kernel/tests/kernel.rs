@@ -73,7 +73,9 @@ fn the_echo_of_a_pair_tells_its_peer_and_whose_it_is() {
     socket.run_with(batch, |message| echo = Link::parse(message).unwrap()).unwrap();
     assert_eq!((echo.name.as_str(), echo.group, echo.mtu), ("host0", 9, 1300));
     assert_eq!(echo.peer_nsid, netns.nsid(&mut socket).unwrap());
-    assert_eq!(netns::known_nsids(&mut socket).unwrap(), [echo.peer_nsid.unwrap()]);
+    let nsid = echo.peer_nsid.unwrap();
+    let asked = [nsid, nsid + 1].into();
+    assert_eq!(netns::living(&mut socket, &asked).unwrap(), [nsid].into());
     assert_eq!(netns.assign_nsid(&mut socket).unwrap(), echo.peer_nsid.unwrap());
     let home = Netns::own().unwrap();
     let mut inside = netns.inside(&home, Socket::route_small).unwrap().unwrap();

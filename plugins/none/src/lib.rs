@@ -35,8 +35,13 @@ impl Loopback {
         Ok(self.kernel.as_mut().expect("it was just opened"))
     }
 
-    fn known_nsids(&mut self) -> Result<Vec<i32>> {
-        netns::known_nsids(&mut self.kernel()?.socket).map_err(refusal)
+    /// Those of the endpoints whose namespace is gone.
+    fn missing<'a>(&mut self, endpoints: &'a [Endpoint]) -> Result<Vec<&'a Endpoint>> {
+        let nsid = |endpoint: &Endpoint| endpoint.netns.and_then(|netns| netns.nsid);
+        let asked = endpoints.iter().filter_map(nsid).collect();
+        let living = netns::living(&mut self.kernel()?.socket, &asked).map_err(refusal)?;
+        let gone = |endpoint: &&Endpoint| nsid(endpoint).is_some_and(|id| !living.contains(&id));
+        Ok(endpoints.iter().filter(gone).collect())
     }
 }
 
@@ -52,10 +57,6 @@ fn refusal(error: kernel::Error) -> Error {
         Some(errno) => answer.with("errno", errno as i32),
         None => answer,
     }
-}
-
-fn is_known(endpoint: &Endpoint, known: &[i32]) -> bool {
-    endpoint.netns.and_then(|netns| netns.nsid).is_none_or(|nsid| known.contains(&nsid))
 }
 
 impl Driver for Loopback {
@@ -108,10 +109,9 @@ impl Driver for Loopback {
     }
 
     fn check(&mut self, _: &Network, endpoint: &Endpoint) -> Result<Checked> {
-        let known = self.known_nsids()?;
-        let gone = "the network namespace is gone".to_owned();
-        let gone = (!is_known(endpoint, &known)).then_some(gone);
-        Ok(Checked { differences: gone.into_iter().collect() })
+        let missing = self.missing(std::slice::from_ref(endpoint))?;
+        let gone = missing.iter().map(|_| "the network namespace is gone".to_owned());
+        Ok(Checked { differences: gone.collect() })
     }
 
     fn plan(&mut self, _: &Network, _: &Endpoint) -> Result<Plan> {
@@ -119,8 +119,8 @@ impl Driver for Loopback {
     }
 
     fn sync(&mut self, desired: &Sync) -> Result<Synced> {
-        let known = self.known_nsids()?;
-        let missing = desired.endpoints.iter().filter(|endpoint| !is_known(endpoint, &known));
-        Ok(Synced { repaired: Vec::new(), missing: missing.map(|e| e.id.clone()).collect() })
+        let missing = self.missing(&desired.endpoints)?;
+        let missing = missing.iter().map(|endpoint| endpoint.id.clone()).collect();
+        Ok(Synced { repaired: Vec::new(), missing })
     }
 }

@@ -90,7 +90,8 @@ fn ours_under_churn(world: &mut World, round: usize, samples: &mut Samples) -> R
 }
 
 fn bare_under_churn(floor: &mut Floor, away: &mut Floor, samples: &mut Samples) -> Result<()> {
-    for sandbox in &mut Sandbox::make(OTHERS)? {
+    let mut others = Sandbox::make(OTHERS)?;
+    for sandbox in &mut others {
         away.attach(sandbox)?;
     }
     let names = away.give_up(0);

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, io::Write as _, thread};
 
-use cnm::{Request, endpoint::Endpoint};
+use cnm::{
+    Kind, Request,
+    endpoint::{Detach, Endpoint},
+    network::{CreateNetwork, RemoveNetwork},
+};
 use netd_tests::{Asking as _, Container, Host, World, eventually};
 
 const CROWD: usize = 40;
@@ -96,4 +100,111 @@ fn forty_plugins_are_executed_at_once() {
     }
     let endpoints = host.client().endpoints();
     all_are_there(&host, &containers, &endpoints);
+}
+
+#[test]
+fn networks_made_at_once_have_different_subnets() {
+    let world = World::new();
+    let host = world.host("a");
+    let before = host.snapshot();
+    let create = |n| host.client().create(&format!("n{n}"));
+    let networks: Vec<_> = thread::scope(|scope| {
+        let making: Vec<_> = (0..20).map(|n| scope.spawn(move || create(n))).collect();
+        making.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let subnets: BTreeSet<_> = networks.iter().map(|n| n.subnets[0].subnet.to_string()).collect();
+    assert_eq!(subnets.len(), networks.len(), "{subnets:?}");
+    thread::scope(|scope| {
+        for network in &networks {
+            let remove = RemoveNetwork { network: network.id.to_string() };
+            let host = &host;
+            scope.spawn(move || host.client().call(&remove).unwrap());
+        }
+    });
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+}
+
+#[test]
+fn one_name_is_made_once() {
+    let world = World::new();
+    let host = world.host("a");
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let making: Vec<_> = (0..10)
+            .map(|_| scope.spawn(|| host.client().call(&CreateNetwork::named("app"))))
+            .collect();
+        making.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(made, 1, "{outcomes:?}");
+    for refused in outcomes.into_iter().filter_map(Result::err) {
+        assert_eq!(refused.kind, Kind::Exists);
+    }
+    assert_eq!(host.snapshot().lines("link br-").count(), 1);
+}
+
+/// What may come of an attach or a removal in the middle of everything else.
+fn is_expected(kind: Kind) -> bool {
+    matches!(kind, Kind::Unavailable | Kind::NotFound | Kind::Busy)
+}
+
+#[test]
+fn a_storm_leaves_nothing() {
+    let world = World::new();
+    let host = world.host("a");
+    let before = host.snapshot();
+    let containers: Vec<_> = (0..8).map(|n| world.container(&format!("c{n}"))).collect();
+    thread::scope(|scope| {
+        for (container, n) in containers.iter().zip(9000..) {
+            let host = &host;
+            scope.spawn(move || {
+                let mut netd = host.client();
+                for _ in 0..25 {
+                    let mut attach = container.to("app");
+                    attach.ports = vec![format!("{n}:80").parse().unwrap()];
+                    match netd.call(&attach) {
+                        Ok(_) => {}
+                        Err(error) => assert!(is_expected(error.kind), "{error}"),
+                    }
+                    let detach =
+                        Detach { network: None, container: container.id.clone(), ifname: None };
+                    netd.call(&detach).unwrap();
+                }
+            });
+        }
+        // Meanwhile the network comes and goes, and so does the driver.
+        scope.spawn(|| {
+            let mut netd = host.client();
+            for _ in 0..40 {
+                for outcome in [
+                    netd.call(&CreateNetwork::named("app")).map(drop),
+                    netd.call(&RemoveNetwork { network: "app".into() }).map(drop),
+                ] {
+                    let expected = |e: &cnm::Error| is_expected(e.kind) || e.kind == Kind::Exists;
+                    assert!(outcome.as_ref().err().is_none_or(expected), "{outcome:?}");
+                }
+            }
+        });
+        scope.spawn(|| {
+            for _ in 0..4 {
+                let drivers = host.client().status().drivers;
+                let bridge = drivers.into_iter().find(|d| d.name == "bridge").unwrap();
+                if let Some(pid) = bridge.pid {
+                    netd_tests::kill(pid);
+                }
+                eventually("it is started again", || {
+                    let drivers = host.client().status().drivers;
+                    let now = drivers.into_iter().find(|d| d.name == "bridge").unwrap();
+                    let again = now.pid.is_some() && now.pid != bridge.pid;
+                    if again { Ok(()) } else { Err(now) }
+                });
+            }
+        });
+    });
+    let mut netd = host.client();
+    assert!(netd.endpoints().is_empty());
+    drop(netd.call(&RemoveNetwork { network: "app".into() }));
+    eventually("nothing is left", || host.snapshot().same_as(&before));
+    assert!(netd.pools().iter().all(|pool| pool.leased == 0));
+    let status = netd.status();
+    assert_eq!((status.sandboxes, status.problems), (0, Vec::new()));
 }

@@ -2,6 +2,8 @@
 //!
 //! Each test has a machine of its own (`netd_tests::World`) and is named after what it proves.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
+
 mod bridge;
 mod crashes;
 mod crowd;

@@ -189,7 +189,7 @@ fn bad_networks_are_refused() {
         ("multicast", with(vec![subnet("224.0.0.0/24")]), Kind::Invalid),
         ("loopback", with(vec![subnet("127.0.5.0/24")]), Kind::Invalid),
         ("unknown driver", driver("carrier-pigeon"), Kind::NotFound),
-        ("driver as a path", driver("../netd"), Kind::Invalid),
+        ("driver as a path", driver("../netd"), Kind::NotFound),
         ("second host", driver("host"), Kind::Denied),
     ];
     for (what, create, expected) in cases {

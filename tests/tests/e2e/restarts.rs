@@ -1,18 +1,13 @@
 //! netd and its drivers end, one way or another, while containers work.
 
 use cnm::{Kind, endpoint::CheckEndpoint, system::Reconcile};
-use netd_tests::{Asking as _, Host, Ping, World, eventually};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use netd_tests::{Asking as _, Host, Ping, World, eventually, kill};
 
 /// Kills a host's driver, and gives how often it had been started again before.
 fn kill_driver(host: &Host, name: &str) -> u64 {
     let status = host.client().status();
     let driver = status.drivers.iter().find(|driver| driver.name == name).unwrap();
-    let pid = i32::try_from(driver.pid.expect("it runs")).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    kill(driver.pid.expect("it runs"));
     driver.restarts
 }
 
@@ -20,7 +15,11 @@ fn wait_for_driver(host: &Host, name: &str, restarts: u64) {
     eventually("the driver is started again", || {
         let status = host.client().status();
         let driver = status.drivers.iter().find(|driver| driver.name == name).unwrap();
-        if driver.restarts > restarts && driver.pid.is_some() { Ok(()) } else { Err(status) }
+        if driver.restarts > restarts && driver.pid.is_some() {
+            Ok(())
+        } else {
+            Err(status.drivers)
+        }
     });
 }
 

@@ -80,7 +80,7 @@ fn a_kept_sandbox_that_ends_is_released_within_a_second() {
     web.netns.kill();
     within(SECOND, "the sandbox is released", || {
         let status = netd.status();
-        if status.sandboxes == 0 { Ok(()) } else { Err(status) }
+        if status.sandboxes == 0 { Ok(()) } else { Err(status.sandboxes) }
     });
 }
 
