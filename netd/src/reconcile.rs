@@ -157,25 +157,20 @@ impl Netd {
 
     /// `system.gc`: releases what was in namespaces that are gone.
     pub(crate) async fn collect_garbage(self: &Rc<Self>) -> Result<Detached> {
-        let known: Vec<_> = self
-            .registry
-            .borrow()
-            .sandboxes()
-            .filter_map(|entry| {
-                let sandbox = &entry.record.sandbox;
-                let nsid = sandbox.netns?.nsid?;
-                Some((nsid, sandbox.container.id.clone(), entry.endpoints.clone()))
-            })
-            .collect();
+        let nsids: Vec<i32> = self.registry.borrow().nsids().collect();
         let mut detached = Detached::default();
-        for (nsid, container, endpoints) in known {
-            let living = self.host.has(nsid).await?;
-            if living || self.registry.borrow().nsid_of(&container) != Some(nsid) {
+        for nsid in nsids {
+            if self.host.has(nsid).await? {
                 continue;
             }
-            tracing::info!(container = container.short(), "network namespace is gone");
-            self.drop_sandbox(&container, "vanish").await?;
-            detached.endpoints.extend(endpoints);
+            let containers = self.registry.borrow().containers_in(nsid);
+            for container in containers {
+                tracing::info!(container = container.short(), nsid, "network namespace is gone");
+                let endpoints =
+                    self.registry.borrow().sandbox(&container).map(|entry| entry.endpoints.clone());
+                self.drop_sandbox(&container, "vanish").await?;
+                detached.endpoints.extend(endpoints.into_iter().flatten());
+            }
         }
         Ok(detached)
     }

@@ -249,6 +249,11 @@ impl Registry {
         }
     }
 
+    /// The ids of all namespaces that a container is in.
+    pub(crate) fn nsids(&self) -> impl Iterator<Item = i32> {
+        self.by_nsid.keys().copied()
+    }
+
     /// The containers in the namespace that netd's own knows by this id.
     pub(crate) fn containers_in(&self, nsid: i32) -> Vec<ContainerId> {
         self.by_nsid.get(&nsid).into_iter().flatten().cloned().collect()

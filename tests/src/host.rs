@@ -316,7 +316,7 @@ impl Host {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         report += "log:\n";
-        for line in lines.iter().skip(lines.len().saturating_sub(60)) {
+        for line in lines.iter().skip(lines.len().saturating_sub(1000)) {
             report += line;
             report.push('\n');
         }

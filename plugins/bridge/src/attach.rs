@@ -171,10 +171,7 @@ impl Kernel {
     /// One of the pair's names is taken. Where by a condemned pair of our own, that pair goes at
     /// once: the one slow path.
     fn clear_the_way(&mut self, port: &Port, netns: &Netns) -> Result<()> {
-        let inside = netns
-            .inside(&self.home, || links::by_name(&mut Socket::route_small()?, &port.name))
-            .and_then(|link| link)
-            .map_err(refusal)?;
+        let inside = self.look_inside(port, netns)?;
         let host_end = match &inside {
             Some(link) => match link.peer {
                 Some(peer) => links::by_index(&mut self.socket, peer).map_err(refusal)?,
@@ -183,20 +180,25 @@ impl Kernel {
             .filter(|host| host.peer == Some(link.index)),
             None => links::by_name(&mut self.socket, &port.host).map_err(refusal)?,
         };
-        let Some(host_end) =
-            host_end.filter(|host| host.group == CONDEMNED && plan::is_own_end(host))
-        else {
-            let error = if inside.is_some() {
-                Error::exists(format_args!(
-                    "an interface {} exists already in the container",
-                    port.name
-                ))
-                .with("interface", port.name.as_str())
-            } else {
-                Error::exists(format_args!("a link {} exists already on the host", port.host))
-                    .with("interface", port.host.as_str())
+        let in_the_way = host_end.is_some();
+        let condemned = |host: &Link| host.group == CONDEMNED && plan::is_own_end(host);
+        let Some(host_end) = host_end.filter(condemned) else {
+            // The reaper may have been faster.
+            let (place, name) = match &inside {
+                Some(link) => {
+                    let now = self.look_inside(port, netns)?;
+                    if now.is_none_or(|now| now.index != link.index) {
+                        return Ok(());
+                    }
+                    ("the container", &port.name)
+                }
+                None if !in_the_way => return Ok(()),
+                None => ("the host", &port.host),
             };
-            return Err(error.with("netns", netns.path()).with("errno", Errno::EEXIST as i32));
+            return Err(Error::exists(format_args!("a link {name} exists already in {place}"))
+                .with("interface", name.as_str())
+                .with("netns", netns.path())
+                .with("errno", Errno::EEXIST as i32));
         };
         let mut batch = Batch::new();
         links::delete(&mut batch, &host_end.name);
@@ -204,6 +206,14 @@ impl Kernel {
             Err(error) if error.errno() != Some(Errno::ENODEV) => Err(refusal(error)),
             _ => Ok(()),
         }
+    }
+
+    /// What has the name of the container's end in the container.
+    fn look_inside(&self, port: &Port, netns: &Netns) -> Result<Option<Link>> {
+        netns
+            .inside(&self.home, || links::by_name(&mut Socket::route_small()?, &port.name))
+            .and_then(|link| link)
+            .map_err(refusal)
     }
 
     /// Why a pair could not be made, where the kernel's word alone would not tell.

@@ -2,7 +2,7 @@
 //! `cnm::fault` knows of, and afterwards the kernel is as the record says, with nothing lost and
 //! nothing left.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread};
 
 use cnm::{
     Request,
@@ -114,6 +114,56 @@ fn dies_at(point: &str) {
     assert!(netd.pools().iter().all(|pool| pool.leased == 0), "{:?}", netd.pools());
     assert_eq!(netd.status().sandboxes, 0);
     assert_eq!(netd.status().problems, Vec::<String>::new());
+}
+
+/// The driver dies, and netd before it can put it right.
+fn both_die_at(point: &str) {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.client().create("app");
+    let before = host.snapshot();
+    let web = world.container("web");
+    if !point.contains(".attach.") {
+        attach(&host, &web).success();
+    }
+    let died = host.arm(point);
+    thread::scope(|scope| {
+        let calling = scope.spawn(|| {
+            if point.contains(".attach.") { attach(&host, &web) } else { detach(&host, &web) }
+        });
+        eventually("the driver dies", || if died() { Ok(()) } else { Err(point) });
+        netd_tests::kill(host.pid());
+        calling.join().unwrap()
+    });
+    host.wait_for_death();
+    host.start();
+    eventually("the kernel is as recorded", || kernel_is_as_recorded(&host));
+    detach(&host, &web).success();
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+    attach(&host, &web).success();
+    kernel_is_as_recorded(&host).unwrap();
+    detach(&host, &web).success();
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+}
+
+#[test]
+fn driver_and_netd_die_in_an_attach() {
+    both_die_at("bridge.attach.after-veth");
+}
+
+#[test]
+fn driver_and_netd_die_at_the_end_of_an_attach() {
+    both_die_at("bridge.attach.after-elements");
+}
+
+#[test]
+fn driver_and_netd_die_in_a_detach() {
+    both_die_at("bridge.detach.after-elements");
+}
+
+#[test]
+fn driver_and_netd_die_with_a_condemned_link() {
+    both_die_at("bridge.reap.before-delete");
 }
 
 /// A test for each point, and one that no point is missing.

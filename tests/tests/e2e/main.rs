@@ -17,4 +17,5 @@ mod refusals;
 mod requests;
 mod restarts;
 mod running;
+mod showing;
 mod vanishing;

@@ -198,3 +198,40 @@ fn a_foreign_store_is_refused_by_name_and_not_emptied() {
     assert!(last.contains(files[0].to_str().unwrap()), "{last}");
     assert_eq!(std::fs::read_to_string(&files[0]).unwrap(), "something else");
 }
+
+#[test]
+fn a_reboot_keeps_networks_and_forgets_endpoints() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let mut netd = host.client();
+    let app = netd.create("app");
+    let before = host.snapshot();
+    let mut web = world.container("web");
+    let mut attach = web.to("app");
+    attach.sticky = true;
+    attach.ports = vec!["8080:80".parse().unwrap()];
+    let endpoint = netd.attach(&attach);
+    // What a reboot takes: the processes, the kernel's state and what is on a tmpfs.
+    host.kill();
+    web.netns.kill();
+    for link in before.lines("link ").filter_map(|line| line.split(' ').nth(1)) {
+        if link != "lo" {
+            host.netns.run(&format!("ip link delete {link}"));
+        }
+    }
+    host.netns.run("nft flush ruleset");
+    std::fs::remove_dir_all(host.run_dir()).unwrap();
+    host.start();
+    let mut netd = host.client();
+    assert!(netd.endpoints().is_empty());
+    eventually("networks are there again", || host.snapshot().same_as(&before));
+    let networks = netd.call(&cnm::network::ListNetworks::default()).unwrap().networks;
+    assert!(networks.contains(&app), "{networks:?}");
+    let web = world.container("web");
+    let mut attach = web.to("app");
+    attach.sticky = true;
+    attach.ports = vec!["8080:80".parse().unwrap()];
+    let again = netd.attach(&attach);
+    assert_eq!(again.addresses, endpoint.addresses, "it is known by its name");
+    assert!(web.netns.pings(again.gateways[0]));
+}
