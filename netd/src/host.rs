@@ -19,7 +19,11 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteMessage},
     rule::{RuleAttribute, RuleMessage},
 };
-use rtnetlink::{Handle, IpVersion, MulticastGroup, new_multicast_connection};
+use rtnetlink::{
+    Handle, IpVersion, MulticastGroup, new_multicast_connection,
+    sys::{AsyncSocket, Socket},
+};
+use socket2::{SockFilter, SockRef};
 use tokio::sync::mpsc;
 
 use crate::netd::Netd;
@@ -43,7 +47,9 @@ pub(crate) struct Host {
 impl Host {
     /// Opens the socket; deaths of namespaces come over the channel from now on.
     pub(crate) fn open() -> std::io::Result<(Self, mpsc::Receiver<Death>)> {
-        let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Nsid])?;
+        let (mut connection, handle, mut messages) =
+            new_multicast_connection(&[MulticastGroup::Nsid])?;
+        only_deaths(connection.socket_mut().socket_ref())?;
         tokio::task::spawn_local(connection);
         let (deaths, receiver) = mpsc::channel(1024);
         tokio::task::spawn_local(async move {
@@ -137,8 +143,7 @@ impl Host {
         request: NetlinkMessage<RouteNetlinkMessage>,
         what: &str,
     ) -> Result<Vec<NsidMessage>> {
-        let refused =
-            |kind, text: String| Error::new(kind, format_args!("cannot {what}: {text}"));
+        let refused = |kind, text: String| Error::new(kind, format_args!("cannot {what}: {text}"));
         let mut replies = self
             .handle
             .clone()
@@ -191,6 +196,31 @@ impl Netd {
             });
         }
     }
+}
+
+/// Has the kernel keep back what it announces of new namespaces: each attach gives one an id, and
+/// netd would be woken up for it in the middle. Announcements have no sequence number; answers do.
+fn only_deaths(socket: &Socket) -> std::io::Result<()> {
+    /// `BPF_LD | BPF_ABS` of two and of four bytes, `BPF_JMP | BPF_JEQ`, `BPF_RET`
+    /// (linux/filter.h). Loads are in network order, headers in the host's.
+    const LOAD_HALF: u16 = 0x28;
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    /// Where `struct nlmsghdr` has its type and its sequence number (linux/netlink.h).
+    const TYPE: u32 = 4;
+    const SEQUENCE: u32 = 8;
+    const RTM_NEWNSID: u16 = 88;
+    let new = u32::from(RTM_NEWNSID.to_be());
+    let filter = [
+        SockFilter::new(LOAD_HALF, 0, 0, TYPE),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 2, new),
+        SockFilter::new(LOAD_WORD, 0, 0, SEQUENCE),
+        SockFilter::new(JUMP_IF_EQUAL, 1, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ];
+    SockRef::from(socket).attach_filter(&filter)
 }
 
 fn nsid_of(message: &NsidMessage) -> Option<i32> {

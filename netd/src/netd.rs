@@ -25,7 +25,7 @@ use crate::{
     host::Host,
     metrics::Metrics,
     names::Resolver,
-    registry::Registry,
+    registry::{Registry, Stage},
     store::Stores,
 };
 
@@ -127,7 +127,7 @@ impl Netd {
         let registry = self.registry.borrow();
         let networks: Vec<_> = registry
             .networks()
-            .filter(|entry| entry.network.driver == driver && !entry.leaving)
+            .filter(|entry| entry.network.driver == driver && entry.stage != Stage::Leaving)
             .map(|entry| entry.network.clone())
             .collect();
         let endpoints = networks

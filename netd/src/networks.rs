@@ -15,6 +15,7 @@ use ipam::{Pool, PoolConfig};
 use crate::{
     clock,
     netd::{Netd, address_error},
+    registry::Stage,
 };
 
 mod filter;
@@ -63,7 +64,7 @@ impl Netd {
     pub(crate) async fn make_network(self: &Rc<Self>, network: Network) -> Result<Network> {
         let pools = pools(&network, self.config.reuse_delay)?;
         self.stores.put_network(&network)?;
-        self.registry.borrow_mut().add_network(network.clone(), pools);
+        self.registry.borrow_mut().add_network(network.clone(), pools, Stage::Making);
         let up = match self.driver(&network.driver) {
             Ok(driver) => driver.call(&NetworkUp { network: network.clone() }).await,
             Err(error) => Err(error),
@@ -75,6 +76,9 @@ impl Netd {
             return Err(error);
         }
         self.resolve_on(&network);
+        if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
+            entry.stage = Stage::Open;
+        }
         tracing::info!(network = %network.name, driver = network.driver, "network created");
         self.tell(
             "network",
@@ -145,7 +149,7 @@ impl Netd {
         let sticky = {
             let mut registry = self.registry.borrow_mut();
             let Some(entry) = registry.network_mut(&network.id) else { return Ok(()) };
-            entry.leaving = true;
+            entry.stage = Stage::Leaving;
             let sticky: Vec<(String, IpAddr)> = entry
                 .pools
                 .iter()

@@ -10,7 +10,13 @@ use cnm::{
     system::{DriverStatus, Reconciled, Status, Version},
 };
 
-use crate::{clock, netd::Netd, networks::pools, registry::SandboxRecord, store::Stored};
+use crate::{
+    clock,
+    netd::Netd,
+    networks::pools,
+    registry::{SandboxRecord, Stage},
+    store::Stored,
+};
 
 /// The networks that always exist, and their drivers.
 const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "none")];
@@ -28,7 +34,7 @@ impl Netd {
         let mut registry = self.registry.borrow_mut();
         for network in stored.networks {
             let pools = pools(&network, self.config.reuse_delay)?;
-            registry.add_network(network, pools);
+            registry.add_network(network, pools, Stage::Open);
         }
         for (network, owner, address) in stored.sticky {
             let Some(entry) = registry.network_mut(&network) else { continue };

@@ -33,8 +33,19 @@ pub(crate) struct NetworkEntry {
     pub(crate) endpoints: BTreeSet<EndpointId>,
     /// Where its members can ask for names; empty until the resolver listens.
     pub(crate) dns: Vec<IpAddr>,
-    /// Being taken away: takes no endpoints any more.
-    pub(crate) leaving: bool,
+    /// Whether it takes endpoints.
+    pub(crate) stage: Stage,
+}
+
+/// How far a network has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its driver is making it and may fail: it takes no endpoints yet.
+    Making,
+    /// It is there.
+    Open,
+    /// It is being taken away: it takes no endpoints any more.
+    Leaving,
 }
 
 /// A sandbox as it is stored.
@@ -134,16 +145,11 @@ impl Registry {
     }
 
     /// Adds a network.
-    pub(crate) fn add_network(&mut self, network: Network, pools: Vec<Pool>) {
+    pub(crate) fn add_network(&mut self, network: Network, pools: Vec<Pool>, stage: Stage) {
         let id = network.id.clone();
         self.network_names.insert(network.name.clone(), id.clone());
-        let entry = NetworkEntry {
-            network,
-            pools,
-            endpoints: BTreeSet::new(),
-            dns: Vec::new(),
-            leaving: false,
-        };
+        let entry =
+            NetworkEntry { network, pools, endpoints: BTreeSet::new(), dns: Vec::new(), stage };
         self.networks.insert(id, entry);
     }
 

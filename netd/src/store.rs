@@ -13,13 +13,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::registry::SandboxRecord;
 
+mod files;
+
+use files::Files;
+
 type Rows = TableDefinition<'static, &'static str, &'static str>;
 
 const META: Rows = TableDefinition::new("meta");
 const NETWORKS: Rows = TableDefinition::new("networks");
 const STICKY: Rows = TableDefinition::new("sticky");
-const SANDBOXES: Rows = TableDefinition::new("sandboxes");
-const ENDPOINTS: Rows = TableDefinition::new("endpoints");
+const SANDBOXES: &str = "sandboxes";
+const ENDPOINTS: &str = "endpoints";
 
 /// The form of the rows. A store of another form is refused, never guessed at.
 const SCHEMA: &str = "1";
@@ -67,6 +71,14 @@ pub(crate) enum Error {
         key: String,
         /// What is wrong.
         source: serde_json::Error,
+    },
+    /// A file of its own.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// A read or a write.
     #[error("the store {path} failed: {source}")]
@@ -180,7 +192,7 @@ fn text(value: &impl Serialize) -> String {
 #[derive(Debug)]
 pub(crate) struct Stores {
     durable: Store,
-    boot: Store,
+    boot: Files,
 }
 
 /// What the stores hold when netd starts.
@@ -217,7 +229,7 @@ impl Stores {
         }
         Ok(Self {
             durable: Store::open(state_dir.join("netd.redb"), &[NETWORKS, STICKY])?,
-            boot: Store::open(run_dir.join("boot.redb"), &[SANDBOXES, ENDPOINTS])?,
+            boot: Files::open(run_dir.join("boot"), &[SANDBOXES, ENDPOINTS])?,
         })
     }
 
@@ -235,18 +247,8 @@ impl Stores {
                     Some((network.parse().ok()?, owner.to_owned(), address))
                 })
                 .collect(),
-            sandboxes: self
-                .boot
-                .rows(SANDBOXES, "sandboxes")?
-                .into_iter()
-                .map(|row| row.1)
-                .collect(),
-            endpoints: self
-                .boot
-                .rows(ENDPOINTS, "endpoints")?
-                .into_iter()
-                .map(|row| row.1)
-                .collect(),
+            sandboxes: self.boot.rows(SANDBOXES)?,
+            endpoints: self.boot.rows(ENDPOINTS)?,
         })
     }
 
@@ -289,23 +291,22 @@ impl Stores {
             path: sandbox.sandbox.path.clone(),
             process_start: sandbox.process_start,
         };
-        self.boot.change(&[(ENDPOINTS, endpoint.id.as_str(), Some(text(&row)))])
+        self.boot.put(ENDPOINTS, endpoint.id.as_str(), &text(&row))
     }
 
     /// Takes an endpoint away.
     pub(crate) fn remove_endpoint(&self, id: &EndpointId) -> Result<(), Error> {
-        self.boot.change(&[(ENDPOINTS, id.as_str(), None)])
+        self.boot.remove(ENDPOINTS, id.as_str())
     }
 
     /// Writes a sandbox that was made on its own.
     pub(crate) fn put_sandbox(&self, record: &SandboxRecord) -> Result<(), Error> {
-        let key = record.sandbox.container.id.as_str();
-        self.boot.change(&[(SANDBOXES, key, Some(text(record)))])
+        self.boot.put(SANDBOXES, record.sandbox.container.id.as_str(), &text(record))
     }
 
     /// Takes a sandbox away.
     pub(crate) fn remove_sandbox(&self, id: &ContainerId) -> Result<(), Error> {
-        self.boot.change(&[(SANDBOXES, id.as_str(), None)])
+        self.boot.remove(SANDBOXES, id.as_str())
     }
 }
 

@@ -1,13 +1,17 @@
 //! What an attach is to have: everything that was not said is chosen, and all of it is held.
 
 use cnm::{
-    Error, IfName, Result,
+    Error, IfName, Kind, Result,
     driver::Capabilities,
     endpoint::{Attach, Endpoint, State},
     network::Network,
 };
 
-use crate::{clock, netd::Netd, registry::Registry};
+use crate::{
+    clock,
+    netd::Netd,
+    registry::{Registry, Stage},
+};
 
 impl Netd {
     /// The endpoint as it is to be; its addresses and ports are nobody else's from now on.
@@ -39,10 +43,17 @@ impl Netd {
                 ))
                 .with("endpoint", other.id.as_str()));
             }
-            let entry = registry.network_mut(&network.id).filter(|entry| !entry.leaving);
-            let entry = entry.ok_or_else(|| {
+            let entry = registry.network_mut(&network.id);
+            let entry = entry.filter(|entry| entry.stage != Stage::Leaving).ok_or_else(|| {
                 Error::not_found(format_args!("network {} not found", network.name))
             })?;
+            if entry.stage == Stage::Making {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format_args!("network {} is still being made", network.name),
+                )
+                .with("network", network.id.as_str()));
+            }
             let owner = owner.map(cnm::Name::as_str);
             let addresses = entry.lease(&params.addresses, owner, now)?;
             let dns = entry.dns.clone();

@@ -1,10 +1,10 @@
-//! One life of a driver's executable: a socket that is its standard input and output, and the
-//! calls that wait for its answers.
+//! One life of a driver's executable: the pipes that are its standard input and output, and the
+//! calls that wait for its answers. Pipes, not a socket: whoever reads from a socket wakes the
+//! other end up each time, to say that there is room again.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     path::Path,
     process::{ExitStatus, Stdio},
     rc::Rc,
@@ -14,8 +14,8 @@ use std::{
 use cnm::{Call, Error, Reply, Request, RequestId, Result, frame};
 use serde::Deserialize;
 use tokio::{
-    net::UnixStream,
-    process::{Child, Command},
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStdin, ChildStdout, Command},
     sync::{Mutex, oneshot},
 };
 
@@ -23,8 +23,7 @@ use tokio::{
 pub(super) struct Process {
     name: String,
     pid: u32,
-    stream: UnixStream,
-    writing: Mutex<()>,
+    input: Mutex<ChildStdin>,
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, oneshot::Sender<String>>>,
     ended: Cell<bool>,
@@ -33,24 +32,22 @@ pub(super) struct Process {
 impl Process {
     /// Starts the executable. The child is for the caller to wait for.
     pub(super) fn spawn(name: &str, path: &Path) -> std::io::Result<(Rc<Self>, Child)> {
-        let (ours, theirs) = StdStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let output = OwnedFd::from(theirs.try_clone()?);
-        let child = Command::new(path)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(output))
+        let mut child = Command::new(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        let input = child.stdin.take().expect("it is piped");
+        let output = child.stdout.take().expect("it is piped");
         let process = Rc::new(Self {
             name: name.to_owned(),
             pid: child.id().unwrap_or_default(),
-            stream: UnixStream::from_std(ours)?,
-            writing: Mutex::new(()),
+            input: Mutex::new(input),
             next: Cell::new(1),
             waiting: RefCell::default(),
             ended: Cell::new(false),
         });
-        tokio::task::spawn_local(process.clone().read());
+        tokio::task::spawn_local(process.clone().read(output));
         Ok((process, child))
     }
 
@@ -70,7 +67,12 @@ impl Process {
         }
         self.waiting.borrow_mut().insert(id, sender);
         let exchange = async {
-            self.write(line.as_bytes()).await.map_err(|_| self.lost(P::METHOD))?;
+            self.input
+                .lock()
+                .await
+                .write_all(line.as_bytes())
+                .await
+                .map_err(|_| self.lost(P::METHOD))?;
             receiver.await.map_err(|_| self.lost(P::METHOD))
         };
         let answer = tokio::time::timeout(deadline, exchange).await;
@@ -98,30 +100,14 @@ impl Process {
             .with("driver", self.name.as_str())
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> std::io::Result<()> {
-        let _turn = self.writing.lock().await;
-        while !bytes.is_empty() {
-            match self.stream.try_write(bytes) {
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    self.stream.writable().await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     /// Hands each answer to who waits for it, until there are no more.
-    async fn read(self: Rc<Self>) {
+    async fn read(self: Rc<Self>, mut output: ChildStdout) {
         let mut buffer = Vec::with_capacity(16 << 10);
-        while self.stream.readable().await.is_ok() {
+        loop {
             let searched = buffer.len();
-            match self.stream.try_read_buf(&mut buffer) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-                Err(_) => break,
+            buffer.reserve(16 << 10);
+            if !matches!(output.read_buf(&mut buffer).await, Ok(1..)) {
+                break;
             }
             let mut start = 0;
             let mut from = searched;

@@ -24,7 +24,7 @@ fn registry() -> Registry {
     for (byte, name) in [(0xaa, "app"), (0xab, "aaaa"), (0xcc, "ab")] {
         let network = network(byte, name);
         let pool = Pool::new(PoolConfig::new(network.subnets[0].subnet)).expect("a pool");
-        registry.add_network(network, vec![pool]);
+        registry.add_network(network, vec![pool], Stage::Open);
     }
     registry
 }

@@ -1,8 +1,9 @@
 //! What netd tells of itself, and what the flags of `network create` come to.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, thread};
 
-use netd_tests::{Asking as _, Executed, Host, HostOptions, World};
+use cnm::{Kind, network::CreateNetwork};
+use netd_tests::{Asking as _, Executed, Host, HostOptions, World, eventually, kind_of};
 use serde_json::Value;
 
 #[test]
@@ -84,8 +85,8 @@ fn a_networks_range_gateway_and_reservations_hold() {
         assert!(container.netns.pings(endpoint.gateways[0]));
     }
     let next = world.container("next");
-    let (kind, error) = netd_tests::kind_of(netd.call(&next.to("app")));
-    assert_eq!(kind, cnm::Kind::Exhausted, "{error}");
+    let (kind, error) = kind_of(netd.call(&next.to("app")));
+    assert_eq!(kind, Kind::Exhausted, "{error}");
     // Outside the range there are others, for those who ask.
     let mut attach = next.to("app");
     attach.addresses = vec!["10.51.0.7".parse().unwrap()];
@@ -129,28 +130,76 @@ fn prune_takes_what_nobody_is_on() {
     let left = host.netctl(&["network", "ls", "--format", "{{.Name}}"]);
     assert_eq!(left.success(), "bridge\nhost\nnone\nused\n");
     let busy = host.netctl(&["network", "rm", "used"]);
-    assert_eq!(busy.code, i32::from(cnm::Kind::Busy.exit_code()), "{busy:?}");
+    assert_eq!(busy.code, i32::from(Kind::Busy.exit_code()), "{busy:?}");
     assert!(busy.stderr.contains("web"), "{busy:?}");
 }
 
 #[test]
 fn a_driver_that_does_not_start_is_a_problem_and_the_others_work() {
     let world = World::new();
-    std::fs::create_dir("/run/plugins").unwrap();
+    fs::create_dir("/run/plugins").unwrap();
     std::os::unix::fs::symlink("/bin/false", "/run/plugins/netd-broken").unwrap();
     let plugin_dirs = vec!["/run/plugins".into()];
     let host = world.host_with("a", HostOptions { plugin_dirs, ..HostOptions::default() });
     let before = host.snapshot();
     let mut netd = host.client();
-    let create = cnm::network::CreateNetwork {
-        driver: Some("broken".into()),
-        ..cnm::network::CreateNetwork::named("app")
-    };
-    let (kind, error) = netd_tests::kind_of(netd.call(&create));
-    assert_eq!(kind, cnm::Kind::Unavailable, "{error}");
+    let create = CreateNetwork { driver: Some("broken".into()), ..CreateNetwork::named("app") };
+    let (kind, error) = kind_of(netd.call(&create));
+    assert_eq!(kind, Kind::Unavailable, "{error}");
     assert!(error.message.contains("broken"), "{error}");
     assert_eq!(netd.status().networks, 3);
     host.snapshot().same_as(&before).unwrap();
     let web = world.container("web");
     netd.attach(&web.to("bridge"));
+}
+
+/// A driver that waits with making a network until it is told that it cannot.
+const HESITANT: &str = r#"#!/usr/bin/python3
+import json, sys
+
+for line in sys.stdin:
+    request = json.loads(line)
+    answer = {"jsonrpc": "2.0", "id": request["id"]}
+    method = request["method"]
+    if method == "driver.network_up":
+        open("/run/asked", "w").close()
+        open("/run/told").read()
+        answer["error"] = {"code": -32004, "message": "it cannot be", "data": {"kind": "busy"}}
+    elif method == "driver.info":
+        answer["result"] = {"name": "hesitant", "version": "1", "protocols": [1],
+                            "capabilities": {"addresses": True}}
+    elif method == "driver.sync":
+        answer["result"] = {"repaired": [], "missing": []}
+    else:
+        answer["result"] = {}
+    print(json.dumps(answer), flush=True)
+"#;
+
+#[test]
+fn nobody_gets_on_a_network_that_is_not_made_in_the_end() {
+    let world = World::new();
+    fs::create_dir("/run/plugins").unwrap();
+    fs::write("/run/plugins/netd-hesitant", HESITANT).unwrap();
+    fs::set_permissions("/run/plugins/netd-hesitant", fs::Permissions::from_mode(0o755)).unwrap();
+    netd_tests::run("mkfifo /run/told");
+    let plugin_dirs = vec!["/run/plugins".into()];
+    let host = world.host_with("a", HostOptions { plugin_dirs, ..HostOptions::default() });
+    let mut netd = host.client();
+    let web = world.container("web");
+    thread::scope(|scope| {
+        let creating = scope.spawn(|| {
+            let driver = Some("hesitant".into());
+            host.client().call(&CreateNetwork { driver, ..CreateNetwork::named("app") })
+        });
+        eventually("the driver is asked", || fs::metadata("/run/asked"));
+        let (kind, error) = kind_of(netd.call(&web.to("app")));
+        assert_eq!(kind, Kind::Busy, "{error}");
+        fs::write("/run/told", "").unwrap();
+        let (kind, error) = kind_of(creating.join().unwrap());
+        assert_eq!((kind, error.message.as_str()), (Kind::Busy, "it cannot be"));
+    });
+    let (kind, _) = kind_of(netd.call(&web.to("app")));
+    assert_eq!(kind, Kind::NotFound);
+    let status = netd.status();
+    assert_eq!((status.networks, status.endpoints, status.sandboxes), (3, 0, 0));
 }
