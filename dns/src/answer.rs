@@ -74,6 +74,9 @@ pub fn answer(
         return Outcome::Reply(reply.finish(Code::Refused, false));
     }
     let view = View::of(snapshot, asker);
+    if !view.is_member(asker.source) {
+        return Outcome::Reply(reply.finish(Code::Refused, false));
+    }
     let finding = view.find(&question.text());
     if finding == Finding::Foreign {
         return match view.forwards() {

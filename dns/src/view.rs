@@ -48,6 +48,16 @@ impl<'a> View<'a> {
         Self { snapshot, key, asked, attachments }
     }
 
+    /// Whether the asker is on the network whose listener it asks. Somebody else's container, or a
+    /// neighbour of the host with a route to it, is told nothing.
+    pub(crate) fn is_member(&self, source: IpAddr) -> bool {
+        let zone = self.asked.and_then(|network| network.zone.as_deref());
+        let source = source.to_canonical();
+        zone.is_none_or(|zone| {
+            zone.subnets.is_empty() || zone.subnets.iter().any(|subnet| subnet.contains(source))
+        })
+    }
+
     /// The networks, the one asked first.
     fn networks(&self) -> impl Iterator<Item = &'a Network> {
         let others = self.attachments.iter().map(|(key, _)| key).filter(|&key| key != self.key);

@@ -100,7 +100,9 @@ impl Netd {
         undo.made = Some((driver.clone(), network.clone()));
         let attached = match driver.call(&call).await {
             Ok(attached) => attached,
-            Err(error) => {
+            Err(mut error) => {
+                // The path by which the driver was told means nothing to anybody else.
+                error.operands.remove("netns");
                 // A driver that answers has undone its part; whether one that does not has made
                 // anything is not known, so it is taken away.
                 if error.kind != Kind::Unavailable {

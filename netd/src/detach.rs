@@ -56,7 +56,8 @@ impl Netd {
         let began = Instant::now();
         fault::point("netd.detach.before-record");
         self.resolver.retract(endpoint);
-        self.stores.remove_endpoint(&endpoint.id)?;
+        self.registry.borrow_mut().leave(&endpoint.id);
+        self.unrecord(endpoint);
         fault::point("netd.detach.after-record");
         let network =
             self.registry.borrow().network(&endpoint.network).map(|entry| entry.network.clone());
@@ -68,6 +69,7 @@ impl Netd {
                 Err(error) => Err(error),
             };
             if let Err(error) = outcome {
+                self.driver(&call.network.driver)?.settled().await;
                 tracing::warn!(
                     network = %endpoint.network_name,
                     endpoint = endpoint.id.short(),
@@ -94,10 +96,24 @@ impl Netd {
     /// Takes an endpoint off every record, without its driver.
     pub(crate) fn forget(&self, endpoint: &Endpoint) {
         self.resolver.retract(endpoint);
-        if let Err(error) = self.stores.remove_endpoint(&endpoint.id) {
-            tracing::error!(endpoint = endpoint.id.short(), %error, "endpoint left on record");
-        }
+        self.unrecord(endpoint);
         self.release(&endpoint.id);
+    }
+
+    /// Takes an endpoint's record away. One that cannot be taken away is a problem of the next
+    /// start, which finds its namespace gone, and none of the caller's.
+    fn unrecord(&self, endpoint: &Endpoint) {
+        let about = format!("endpoint {}", endpoint.id);
+        match self.stores.remove_endpoint(&endpoint.id) {
+            Ok(()) => drop(self.problems.borrow_mut().remove(&about)),
+            Err(error) => {
+                tracing::error!(endpoint = endpoint.id.short(), %error, "endpoint left on record");
+                self.problems.borrow_mut().insert(
+                    about,
+                    format!("endpoint {} stays on record: {error}", endpoint.id.short()),
+                );
+            }
+        }
     }
 
     /// Gives addresses and ports to others, and lets the sandbox go with its last endpoint.

@@ -63,6 +63,9 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    if !processes::may_administer_the_network() {
+        return Err("netd makes links and rules: run it as root, or with CAP_NET_ADMIN".into());
+    }
     let stores = store::Stores::open(&config.state_dir, &config.run_dir)?;
     let listener = match notify::listener()? {
         Some(listener) => listener,

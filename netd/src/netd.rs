@@ -12,7 +12,6 @@ use std::{
 use cnm::{
     ContainerId, Error, Result,
     driver::{Sync, Synced},
-    endpoint::State,
     events::Event,
 };
 use ipam::Moment;
@@ -133,7 +132,7 @@ impl Netd {
         let endpoints = networks
             .iter()
             .flat_map(|network| registry.endpoints_on(&network.id))
-            .filter(|endpoint| endpoint.state == State::Attached)
+            .filter(|endpoint| registry.is_wanted(endpoint))
             .cloned()
             .collect();
         Sync { networks, endpoints }

@@ -65,16 +65,19 @@ impl Netd {
         let pools = pools(&network, self.config.reuse_delay)?;
         self.stores.put_network(&network)?;
         self.registry.borrow_mut().add_network(network.clone(), pools, Stage::Making);
+        let mut unfinished = Unfinished { netd: self.clone(), network: Some(network.clone()) };
         let up = match self.driver(&network.driver) {
             Ok(driver) => driver.call(&NetworkUp { network: network.clone() }).await,
             Err(error) => Err(error),
         };
         if let Err(error) = up {
+            unfinished.network = None;
             self.take_network_down(&network).await;
             self.stores.remove_network(&network.id, &[])?;
             self.registry.borrow_mut().drop_network(&network.id);
             return Err(error);
         }
+        unfinished.network = None;
         self.resolve_on(&network);
         if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
             entry.stage = Stage::Open;
@@ -213,6 +216,25 @@ impl Netd {
         }
         removed.sort();
         Ok(Pruned { removed })
+    }
+}
+
+/// A network that is being made, and is unmade when its caller's deadline passes meanwhile.
+struct Unfinished {
+    netd: Rc<Netd>,
+    network: Option<Network>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(network) = self.network.take() else { return };
+        let netd = self.netd.clone();
+        tokio::task::spawn_local(async move {
+            let _turn = netd.network_turn.lock().await;
+            if let Err(error) = netd.unmake_network(&network).await {
+                tracing::error!(network = %network.name, %error, "network not unmade");
+            }
+        });
     }
 }
 

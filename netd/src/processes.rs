@@ -16,6 +16,14 @@ pub(crate) fn started(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether this process has `CAP_NET_ADMIN` (capabilities(7): bit 12 of `CapEff` in proc(5)).
+pub(crate) fn may_administer_the_network() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|capabilities| capabilities & (1 << 12) != 0)
+}
+
 /// Waits for the end of a process; at once when it is another or none.
 pub(crate) async fn ended(pid: u32, start: Option<u64>) -> std::io::Result<()> {
     let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };

@@ -51,15 +51,23 @@ impl Netd {
         }
         for row in stored.endpoints {
             let endpoint = row.endpoint;
-            let orphan = registry.network(&endpoint.network).is_none();
-            if endpoint.state == State::Attaching || orphan {
+            if endpoint.state == State::Attaching {
                 tracing::info!(endpoint = endpoint.id.short(), "unfinished attach undone");
                 self.stores.remove_endpoint(&endpoint.id)?;
                 continue;
             }
-            if let Some(entry) = registry.network_mut(&endpoint.network) {
-                entry.restore(&endpoint);
-            }
+            // Absence is not a delete: a first sync without it would take its container off.
+            let entry = registry.network_mut(&endpoint.network).ok_or_else(|| {
+                Error::not_found(format_args!(
+                    "network {} is missing in {}, and container {} is on it: put the store back, \
+                     or remove {} to let go of all containers",
+                    endpoint.network_name,
+                    self.config.state_dir.join("netd.redb").display(),
+                    endpoint.container.label(),
+                    self.config.run_dir.join("boot").display()
+                ))
+            })?;
+            entry.restore(&endpoint);
             registry.ports.restore(&endpoint.id, &endpoint.ports);
             if registry.sandbox(&endpoint.container.id).is_none() {
                 let start = row.process_start;
@@ -202,7 +210,13 @@ impl Netd {
             }
             let read = fs::read_to_string(&path)
                 .map_err(Error::internal)
-                .and_then(|text| serde_json::from_str::<Detach>(&text).map_err(Error::invalid));
+                .and_then(|text| serde_json::from_str::<Detach>(&text).map_err(Error::invalid))
+                .map_err(|error| {
+                    Error::invalid(format_args!(
+                        "the spooled detach {} cannot be read: {error}; remove it to forget it",
+                        path.display()
+                    ))
+                });
             let outcome = match read {
                 Ok(detach) => self.detach(&detach).await.map(drop),
                 Err(error) => Err(error),

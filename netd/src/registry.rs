@@ -8,7 +8,7 @@ use std::{
 
 use cnm::{
     ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
-    endpoint::{Container, Endpoint},
+    endpoint::{Container, Endpoint, State},
     network::Network,
     sandbox::Sandbox,
 };
@@ -93,6 +93,7 @@ pub(crate) struct Registry {
     sandboxes: BTreeMap<ContainerId, SandboxEntry>,
     sandbox_names: HashMap<Name, BTreeSet<ContainerId>>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
+    leaving: BTreeSet<EndpointId>,
     by_nsid: HashMap<i32, BTreeSet<ContainerId>>,
     /// Who answers for which port of the host.
     pub(crate) ports: Ports,
@@ -329,9 +330,20 @@ impl Registry {
         self.endpoints.insert(endpoint.id.clone(), endpoint);
     }
 
+    /// An endpoint is being taken away: it still holds what it holds, and is wanted no more.
+    pub(crate) fn leave(&mut self, id: &EndpointId) {
+        self.leaving.insert(id.clone());
+    }
+
+    /// Whether a driver should have this endpoint.
+    pub(crate) fn is_wanted(&self, endpoint: &Endpoint) -> bool {
+        endpoint.state == State::Attached && !self.leaving.contains(&endpoint.id)
+    }
+
     /// Forgets an endpoint and gives its addresses and ports back.
     pub(crate) fn drop_endpoint(&mut self, id: &EndpointId, now: Moment) {
         let Some(endpoint) = self.endpoints.remove(id) else { return };
+        self.leaving.remove(id);
         self.ports.release(id, &endpoint.ports);
         if let Some(entry) = self.networks.get_mut(&endpoint.network) {
             entry.endpoints.remove(id);

@@ -86,7 +86,8 @@ impl Netd {
     ) -> Result<Box<RawValue>> {
         let late = || {
             Error::unavailable(format_args!(
-                "{} was not done within {} ms: what was begun is undone",
+                "{} was not done within {} ms: an attach or a new network is undone, anything else \
+                 that was begun goes on to its end",
                 request.method,
                 request.deadline_ms.unwrap_or_default()
             ))
@@ -107,6 +108,19 @@ impl Netd {
             tracing::info!(method, kind = ?error.kind, %error, "request failed");
         }
         outcome
+    }
+
+    /// Does what is not to stop halfway, whatever becomes of who waits for it.
+    async fn to_the_end<T, F>(
+        self: &Rc<Self>,
+        work: impl FnOnce(Rc<Self>) -> F,
+    ) -> Result<Box<RawValue>>
+    where
+        T: Serialize + 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
+        let done = tokio::task::spawn_local(work(self.clone())).await;
+        raw(&done.map_err(Error::internal)??)
     }
 
     async fn dispatch(
@@ -135,15 +149,33 @@ impl Netd {
         // What follows changes something.
         peer.allow(method)?;
         match method {
+            // A deadline that passes undoes these.
             Attach::METHOD => raw(&self.attach(request.params()?, line, key).await?),
-            Detach::METHOD => raw(&self.detach(&request.params()?).await?),
             CreateNetwork::METHOD => raw(&self.create_network(request.params()?, key).await?),
-            RemoveNetwork::METHOD => raw(&self.remove_network(&request.params()?).await?),
-            PruneNetworks::METHOD => raw(&self.prune_networks(&request.params()?).await?),
             CreateSandbox::METHOD => raw(&self.create_sandbox(request.params()?, line).await?),
-            RemoveSandbox::METHOD => raw(&self.remove_sandbox(&request.params()?).await?),
-            Reconcile::METHOD => raw(&self.reconcile().await?),
-            CollectGarbage::METHOD => raw(&self.collect_garbage().await?),
+            // These go on when it passes: half of them would be worse than either.
+            Detach::METHOD => {
+                let params = request.params::<Detach>()?;
+                self.to_the_end(|netd| async move { netd.detach(&params).await }).await
+            }
+            RemoveNetwork::METHOD => {
+                let params = request.params::<RemoveNetwork>()?;
+                self.to_the_end(|netd| async move { netd.remove_network(&params).await }).await
+            }
+            PruneNetworks::METHOD => {
+                let params = request.params::<PruneNetworks>()?;
+                self.to_the_end(|netd| async move { netd.prune_networks(&params).await }).await
+            }
+            RemoveSandbox::METHOD => {
+                let params = request.params::<RemoveSandbox>()?;
+                self.to_the_end(|netd| async move { netd.remove_sandbox(&params).await }).await
+            }
+            Reconcile::METHOD => {
+                self.to_the_end(|netd| async move { netd.reconcile().await }).await
+            }
+            CollectGarbage::METHOD => {
+                self.to_the_end(|netd| async move { netd.collect_garbage().await }).await
+            }
             _ => Err(Error::unsupported(format_args!("netd has no method {method}"))
                 .with("method", method)),
         }

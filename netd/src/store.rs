@@ -2,8 +2,11 @@
 //! the host restarts. One row for each, as JSON; a change is one commit.
 
 use std::{
+    cell::RefCell,
     fs,
     net::IpAddr,
+    os::unix::fs::PermissionsExt,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
 };
 
@@ -42,10 +45,20 @@ pub(crate) enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// Another process has it.
+    #[error("the store {path} is in use: another netd runs with this --state-dir")]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What it holds makes no sense.
+    #[error("the store {path} is damaged; put back a copy, or move it aside to lose its networks")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+    },
     /// The file.
-    #[error(
-        "cannot open the store {path}: {source}; move the file aside if what it holds can be lost"
-    )]
+    #[error("cannot open the store {path}: {source}")]
     Open {
         /// Which.
         path: PathBuf,
@@ -61,7 +74,10 @@ pub(crate) enum Error {
         found: String,
     },
     /// A row that cannot be read.
-    #[error("the store {path} is damaged: {table} {key}: {source}; move the file aside to go on")]
+    #[error(
+        "the store {path} is damaged: {table} {key}: {source}; put back a copy, or move it aside \
+         to lose what it holds"
+    )]
     Row {
         /// The file.
         path: PathBuf,
@@ -96,11 +112,12 @@ impl From<Error> for cnm::Error {
     }
 }
 
-/// One file.
+/// One file. A database that failed once refuses everything after, so it is closed then and
+/// opened again for the next change.
 #[derive(Debug)]
 struct Store {
     path: PathBuf,
-    database: Database,
+    database: RefCell<Option<Database>>,
 }
 
 /// One change to a row: the text it is to have, or nothing to take it away.
@@ -108,42 +125,33 @@ type Change<'a> = (Rows, &'a str, Option<String>);
 
 impl Store {
     fn open(path: PathBuf, tables: &[Rows]) -> Result<Self, Error> {
-        let failed =
-            |source: redb::Error| Error::Open { path: path.clone(), source: source.into() };
-        let database = Database::builder()
-            .set_cache_size(CACHE)
-            .create(&path)
-            .map_err(|error| failed(error.into()))?;
-        let store = Self { path: path.clone(), database };
-        let found = store.with_tables(tables).map_err(|error| failed(*error))?;
+        let made = !path.exists();
+        // The database trusts its file in places and panics where it should not have.
+        let opened = panic::catch_unwind(|| {
+            let database = database(&path)?;
+            let found = with_tables(&database, tables);
+            let found = found.map_err(|source| open_error(&path, *source))?;
+            Ok((database, found))
+        });
+        let (database, found) = opened.map_err(|_| Error::Damaged { path: path.clone() })??;
+        if made {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .map_err(|source| Error::File { path: path.clone(), source })?;
+        }
         match found {
             Some(found) if found != SCHEMA => Err(Error::Schema { path, found }),
-            _ => Ok(store),
+            _ => Ok(Self { path, database: RefCell::new(Some(database)) }),
         }
     }
 
-    /// Makes the tables and gives the schema that was there before.
-    fn with_tables(&self, tables: &[Rows]) -> Result<Option<String>, Box<redb::Error>> {
-        let write = self.database.begin_write().map_err(redb::Error::from)?;
-        let found = {
-            let mut meta = write.open_table(META).map_err(redb::Error::from)?;
-            let found =
-                meta.get("schema").map_err(redb::Error::from)?.map(|v| v.value().to_owned());
-            if found.is_none() {
-                meta.insert("schema", SCHEMA).map_err(redb::Error::from)?;
-            }
-            for table in tables {
-                write.open_table(*table).map_err(redb::Error::from)?;
-            }
-            found
-        };
-        write.commit().map_err(redb::Error::from)?;
-        Ok(found)
-    }
-
     fn change(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+        let mut slot = self.database.borrow_mut();
+        let database = match slot.take() {
+            Some(database) => database,
+            None => database(&self.path)?,
+        };
         let apply = || -> Result<(), redb::Error> {
-            let write = self.database.begin_write()?;
+            let write = database.begin_write()?;
             for (table, key, value) in changes {
                 let mut rows = write.open_table(*table)?;
                 match value {
@@ -154,7 +162,9 @@ impl Store {
             write.commit()?;
             Ok(())
         };
-        apply().map_err(|source| Error::Io { path: self.path.clone(), source: source.into() })
+        apply().map_err(|source| Error::Io { path: self.path.clone(), source: source.into() })?;
+        *slot = Some(database);
+        Ok(())
     }
 
     fn rows<T: DeserializeOwned>(
@@ -162,8 +172,10 @@ impl Store {
         table: Rows,
         name: &'static str,
     ) -> Result<Vec<(String, T)>, Error> {
+        let slot = self.database.borrow();
+        let database = slot.as_ref().expect("rows are read before anything is changed");
         let read = || -> Result<Vec<(String, String)>, redb::Error> {
-            let rows = self.database.begin_read()?.open_table(table)?;
+            let rows = database.begin_read()?.open_table(table)?;
             rows.iter()?
                 .map(|row| {
                     let (key, value) = row?;
@@ -171,7 +183,8 @@ impl Store {
                 })
                 .collect()
         };
-        read()
+        panic::catch_unwind(AssertUnwindSafe(read))
+            .map_err(|_| Error::Damaged { path: self.path.clone() })?
             .map_err(|source| Error::Io { path: self.path.clone(), source: source.into() })?
             .into_iter()
             .map(|(key, value)| match serde_json::from_str(&value) {
@@ -182,6 +195,38 @@ impl Store {
             })
             .collect()
     }
+}
+
+fn database(path: &Path) -> Result<Database, Error> {
+    let builder = Database::builder().set_cache_size(CACHE).create(path);
+    builder.map_err(|error| open_error(path, error.into()))
+}
+
+fn open_error(path: &Path, source: redb::Error) -> Error {
+    let path = path.to_owned();
+    match source {
+        redb::Error::DatabaseAlreadyOpen => Error::InUse { path },
+        redb::Error::Corrupted(_) => Error::Damaged { path },
+        source => Error::Open { path, source: source.into() },
+    }
+}
+
+/// Makes the tables and gives the schema that was there before.
+fn with_tables(database: &Database, tables: &[Rows]) -> Result<Option<String>, Box<redb::Error>> {
+    let write = database.begin_write().map_err(redb::Error::from)?;
+    let found = {
+        let mut meta = write.open_table(META).map_err(redb::Error::from)?;
+        let found = meta.get("schema").map_err(redb::Error::from)?.map(|v| v.value().to_owned());
+        if found.is_none() {
+            meta.insert("schema", SCHEMA).map_err(redb::Error::from)?;
+        }
+        for table in tables {
+            write.open_table(*table).map_err(redb::Error::from)?;
+        }
+        found
+    };
+    write.commit().map_err(redb::Error::from)?;
+    Ok(found)
 }
 
 fn text(value: &impl Serialize) -> String {

@@ -224,13 +224,23 @@ fn a_stranger_is_answered_from_the_listeners_network_alone() {
     assert_eq!(data(&told_to(&stranger, "web.", RecordType::A)), [WEB]);
     assert_eq!(data(&told_to(&stranger, "db.", RecordType::A)), [DB]);
     assert!(is_forwarded(&stranger, "probe.", RecordType::A));
-    // The address is db's on the other network, and nobody's on this one.
-    assert!(is_forwarded(&from("n1", "10.2.0.3"), "store.", RecordType::A));
     assert_eq!(
         data(&told_to(&from("n1", "::ffff:10.1.0.3"), "store.", RecordType::A)),
         ["10.2.0.3"],
         "an IPv4 address inside an IPv6 one is the same container"
     );
+}
+
+#[test]
+fn who_is_not_on_the_network_is_told_nothing() {
+    // A neighbour of the host, and a container of another network, db's address there or not.
+    for source in ["192.0.2.9", "10.2.0.2", "10.2.0.3", "fd99::1"] {
+        for name in ["web.", "db.", "example.org."] {
+            let message = told_to(&from("n1", source), name, RecordType::A);
+            assert_eq!(message.metadata.response_code, ResponseCode::Refused, "{source} {name}");
+            assert!(message.answers.is_empty());
+        }
+    }
 }
 
 #[test]

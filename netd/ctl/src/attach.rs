@@ -5,7 +5,7 @@ use std::{fs::File, os::fd::AsFd as _, path::Path, process::ExitCode};
 use cnm::{
     ContainerId, EndpointId,
     client::{Client, With},
-    endpoint::{self, Container, Endpoint, Netns},
+    endpoint::{self, Container, Endpoint, Netns, open_netns},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 
 /// Puts a namespace on a network.
 pub(crate) fn attach(socket: &Path, args: Attach) -> Outcome {
-    let netns = open(&args.netns)?;
+    let netns = open_netns(&args.netns)?;
     // Known by its name, the container is the same one at its second network.
     let id = match args.id {
         Some(id) => id,
@@ -31,14 +31,6 @@ pub(crate) fn attach(socket: &Path, args: Attach) -> Outcome {
         out::print(&table(&[endpoint]))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Opens a network namespace.
-pub(crate) fn open(path: &Path) -> cnm::Result<File> {
-    File::open(path).map_err(|error| {
-        out::system(format_args!("cannot open the network namespace {}", path.display()), &error)
-            .with("netns", path.display().to_string())
-    })
 }
 
 /// Asks for an attach and hands the namespace over as a descriptor: a path may mean nothing where

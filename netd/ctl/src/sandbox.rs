@@ -23,7 +23,6 @@ use nix::{
 
 use crate::{
     args::{Format, SandboxCommand},
-    attach,
     out::{self, Outcome, Tally},
     run::{
         files, hostname,
@@ -207,7 +206,7 @@ fn exec(socket: &Path, wanted: &str, command: &[OsString]) -> Outcome {
     let request = ListEndpoints { container: Some(container.id.to_string()), network: None };
     let endpoints = client.call(&request)?.endpoints;
     drop(client);
-    let netns = attach::open(path.as_ref())?;
+    let netns = cnm::endpoint::open_netns(path.as_ref())?;
     enter(&netns)?;
     let hostname = hostname(&container);
     place::settle(&Setting {

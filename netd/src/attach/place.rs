@@ -8,9 +8,15 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
+    path::Path,
 };
 
-use cnm::{Error, Result, driver::Capabilities, endpoint::Netns, network::Network};
+use cnm::{
+    Error, Result,
+    driver::Capabilities,
+    endpoint::{Netns, open_netns},
+    network::Network,
+};
 
 /// The descriptors that came with a line, in their order.
 pub(crate) type Descriptors = RefCell<VecDeque<OwnedFd>>;
@@ -24,13 +30,7 @@ pub(crate) fn open(netns: &Netns, descriptors: &Descriptors) -> Result<File> {
             })?;
             (File::from(fd), "the descriptor".to_owned())
         }
-        Netns::Path(path) if path.starts_with('/') => {
-            let file = File::open(path).map_err(|error| {
-                Error::not_found(format_args!("cannot open network namespace {path}: {error}"))
-                    .with("netns", path.as_str())
-            })?;
-            (file, path.clone())
-        }
+        Netns::Path(path) if path.starts_with('/') => (open_netns(Path::new(path))?, path.clone()),
         Netns::Path(path) => {
             return Err(Error::invalid(format_args!(
                 "invalid netns {path:?}: it should be \"fd\" or an absolute path"

@@ -157,9 +157,10 @@ fn name_holder(registry: &Registry, mut error: Error) -> Error {
 
 /// Refuses what the network cannot give.
 fn check_request(network: &Network, params: &Attach, capabilities: Capabilities) -> Result<()> {
-    if !params.ports.is_empty() && !capabilities.ports {
+    if !params.ports.is_empty() && (!capabilities.ports || network.internal) {
+        let why = if network.internal { "is internal and" } else { "has no ports of its own and" };
         return Err(Error::invalid(format_args!(
-            "network {} publishes no ports: leave them out, or use a bridge network",
+            "network {} {why} publishes none: leave them out, or use another bridge network",
             network.name
         ))
         .with("network", network.id.as_str()));

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::{Mutex, oneshot},
+    sync::{Mutex, Notify, oneshot},
 };
 
 /// A running driver.
@@ -27,6 +27,7 @@ pub(super) struct Process {
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, oneshot::Sender<String>>>,
     ended: Cell<bool>,
+    stuck: Notify,
 }
 
 impl Process {
@@ -46,6 +47,7 @@ impl Process {
             next: Cell::new(1),
             waiting: RefCell::default(),
             ended: Cell::new(false),
+            stuck: Notify::new(),
         });
         tokio::task::spawn_local(process.clone().read(output));
         Ok((process, child))
@@ -54,6 +56,16 @@ impl Process {
     /// Its process id.
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether it answers no more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Comes when a call was given up.
+    pub(super) async fn stuck(&self) {
+        self.stuck.notified().await;
     }
 
     /// Calls a method; gives up after `deadline`, or when the process ends.
@@ -78,6 +90,9 @@ impl Process {
         let answer = tokio::time::timeout(deadline, exchange).await;
         self.waiting.borrow_mut().remove(&id);
         let text = answer.map_err(|_| {
+            // It hangs, or will answer what nobody waits for: its successor is told everything.
+            self.ended.set(true);
+            self.stuck.notify_one();
             Error::unavailable(format_args!(
                 "driver {} did not answer {} within {deadline:?}",
                 self.name,

@@ -123,16 +123,25 @@ impl Session {
         }
     }
 
+    /// Waits until what a failed call may have left is put right: the driver is there again and has
+    /// been told everything, or does not come up.
+    pub(crate) async fn settled(&self) {
+        drop(self.ready().await);
+    }
+
     async fn ready(&self) -> Result<(Rc<Process>, Capabilities)> {
-        if let Phase::Ready(process, capabilities) = &*self.phase.borrow() {
+        if let Phase::Ready(process, capabilities) = &*self.phase.borrow()
+            && !process.has_ended()
+        {
             return Ok((process.clone(), *capabilities));
         }
         let mut phase = self.phase.subscribe();
-        let settled = tokio::time::timeout(
-            self.deadline,
-            phase.wait_for(|phase| !matches!(phase, Phase::Starting)),
-        );
-        match settled.await {
+        let settled = phase.wait_for(|phase| match phase {
+            Phase::Starting => false,
+            Phase::Ready(process, _) => !process.has_ended(),
+            Phase::Failing(_) => true,
+        });
+        match tokio::time::timeout(self.deadline, settled).await {
             Ok(Ok(phase)) => match &*phase {
                 Phase::Ready(process, capabilities) => Ok((process.clone(), *capabilities)),
                 Phase::Failing(why) => Err(self.unavailable(why)),
@@ -167,9 +176,15 @@ impl Session {
                     };
                     let why = match introduced {
                         Ok(capabilities) => {
-                            self.phase.send_replace(Phase::Ready(process, capabilities));
+                            self.phase.send_replace(Phase::Ready(process.clone(), capabilities));
                             desired.changed(&self.name, "start", "");
-                            how(child.wait().await)
+                            tokio::select! {
+                                status = child.wait() => how(status),
+                                () = process.stuck() => {
+                                    drop(child.kill().await);
+                                    "it did not answer in time and was ended".to_owned()
+                                }
+                            }
                         }
                         Err(error) => {
                             // Whatever it is doing, the next one is told everything again.

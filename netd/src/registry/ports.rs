@@ -18,6 +18,9 @@ const FREE: std::ops::RangeInclusive<u16> = 32768..=60999;
 /// Who holds a port, and on which of the host's addresses; all of them when it is none.
 type Holder = (Option<IpAddr>, EndpointId);
 
+/// The port that netd's own resolver listens on.
+const DNS: u16 = 53;
+
 /// The ports that endpoints hold.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
@@ -43,9 +46,9 @@ impl Ports {
 
     fn take_one(&mut self, endpoint: &EndpointId, port: &mut Port) -> Result<()> {
         if port.host_port == 0 {
-            port.host_port = self.choose(port)?;
+            port.host_port = self.choose(endpoint, port)?;
         } else {
-            self.check(port)?;
+            self.check(endpoint, port)?;
         }
         self.put(endpoint, port);
         Ok(())
@@ -83,7 +86,7 @@ impl Ports {
         holders.iter().find(|(ip, _)| meets(ip)).map(|(_, holder)| holder)
     }
 
-    fn check(&self, port: &Port) -> Result<()> {
+    fn check(&self, endpoint: &EndpointId, port: &Port) -> Result<()> {
         let number = port.host_port;
         let taken = |whose: String| {
             Error::exists(format_args!(
@@ -94,6 +97,9 @@ impl Ports {
             .with("protocol", port.protocol.to_string())
         };
         if let Some(holder) = self.holder(port) {
+            if holder == endpoint {
+                return Err(taken("the same request, which asks for it twice".into()));
+            }
             return Err(
                 taken(format!("endpoint {}", holder.short())).with("endpoint", holder.as_str())
             );
@@ -101,7 +107,12 @@ impl Ports {
         match bind(port) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                Err(taken("a process of the host".into()))
+                Err(taken(match (number, port.host_ip) {
+                    (DNS, None) => "netd's own resolver on the networks' gateway addresses: \
+                                    publish it on one address of the host"
+                        .into(),
+                    _ => "a process of the host".into(),
+                }))
             }
             Err(error) => Err(Error::invalid(format_args!(
                 "port {port} cannot be published on this host: {error}"
@@ -110,14 +121,14 @@ impl Ports {
         }
     }
 
-    fn choose(&mut self, port: &Port) -> Result<u16> {
+    fn choose(&mut self, endpoint: &EndpointId, port: &Port) -> Result<u16> {
         for _ in FREE {
             self.next = if FREE.contains(&self.next) && self.next != *FREE.end() {
                 self.next + 1
             } else {
                 *FREE.start()
             };
-            if self.check(&Port { host_port: self.next, ..*port }).is_ok() {
+            if self.check(endpoint, &Port { host_port: self.next, ..*port }).is_ok() {
                 return Ok(self.next);
             }
         }

@@ -1,5 +1,5 @@
 use super::*;
-use cnm::endpoint::{NetnsId, State};
+use cnm::endpoint::NetnsId;
 use ipam::PoolConfig;
 
 fn network(byte: u8, name: &str) -> Network {

@@ -27,6 +27,9 @@ use crate::{attach::Descriptors, netd::Netd};
 /// How many descriptors one read takes; more than anybody sends with one line.
 const DESCRIPTORS: usize = 64;
 
+/// How many descriptors may wait for their line to end; who sends more is let go.
+const WAITING_DESCRIPTORS: usize = 1024;
+
 /// Serves a connection until it ends.
 pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
     let mut lines = Lines::new(&stream);
@@ -218,6 +221,9 @@ impl<'a> Lines<'a> {
                     if let RecvAncillaryMessage::ScmRights(fds) = message {
                         descriptors.borrow_mut().extend(fds);
                     }
+                }
+                if descriptors.borrow().len() > WAITING_DESCRIPTORS {
+                    return Err(io::Error::other("more descriptors than any line can use"));
                 }
                 buffer.extend_from_slice(bytes.get(..received.bytes).unwrap_or_default());
                 Ok(received.bytes)

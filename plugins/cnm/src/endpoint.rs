@@ -1,6 +1,14 @@
 //! Endpoints: one sandbox on one network, under one interface name.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{File, OpenOptions},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    str::FromStr,
+};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -258,6 +266,20 @@ impl From<Netns> for String {
             Netns::Path(path) => path,
         }
     }
+}
+
+/// Opens what should be a network namespace. It waits for nobody: a FIFO in its place would
+/// otherwise hold whoever opens it until somebody writes.
+///
+/// # Errors
+/// `not_found` with the path under `netns`.
+pub fn open_netns(path: &Path) -> Result<File, Error> {
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
+        let path = path.display();
+        Error::not_found(format_args!("cannot open the network namespace {path}: {error}"))
+            .with("netns", path.to_string())
+    })
 }
 
 /// Puts a sandbox on a network.

@@ -4,6 +4,7 @@
 //! runtime and is handed to netd, so that whoever executes a plugin speaks to the one daemon.
 
 use std::{
+    env,
     io::{self, Read, Write},
     process::ExitCode,
 };
@@ -14,7 +15,7 @@ use serde_json::value::RawValue;
 mod front;
 
 use crate::{
-    Call, Empty, Error, Incoming, Reply, Result,
+    Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result,
     driver::{
         AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, NetworkDown, NetworkUp,
         PlanEndpoint, Sync,
@@ -27,6 +28,15 @@ use front::Front;
 /// Answers the requests on standard input until it ends. The exit code is that of the last
 /// request's error kind (`docs/protocol.md`), 0 when it succeeded.
 pub fn main(driver: impl Driver) -> ExitCode {
+    if env::args_os().len() > 1 {
+        let name = driver.info().name;
+        eprintln!(
+            "netd-{name} takes no arguments: it reads requests on standard input, one JSON-RPC \
+             document per line, and answers on standard output. Those of a runtime it hands to \
+             netd at NETD_SOCKET, or {DEFAULT_SOCKET}."
+        );
+        return ExitCode::from(Kind::Invalid.exit_code());
+    }
     match serve(driver, io::stdin().lock(), io::stdout().lock()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -18,7 +18,7 @@ use super::{
     init::{self, Isolation},
     place::Setting,
 };
-use crate::{attach, out};
+use crate::out;
 
 /// The process. Once this is dropped it waits for nothing any more and ends.
 #[derive(Debug)]
@@ -71,8 +71,10 @@ impl Held {
     /// The network namespace it is in.
     pub(crate) fn netns(&self) -> Result<File> {
         match self.isolation {
-            Isolation::Own => attach::open(format!("/proc/{}/ns/net", self.pid()).as_ref()),
-            Isolation::Host => attach::open("/proc/self/ns/net".as_ref()),
+            Isolation::Own => {
+                cnm::endpoint::open_netns(format!("/proc/{}/ns/net", self.pid()).as_ref())
+            }
+            Isolation::Host => cnm::endpoint::open_netns("/proc/self/ns/net".as_ref()),
         }
     }
 

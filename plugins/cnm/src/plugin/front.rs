@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Request, RequestId, Result,
     client::Client,
-    endpoint::{Attach, Detach, Detached, Netns},
+    endpoint::{Attach, Detach, Detached, Netns, open_netns},
     events::Subscribe,
     fault,
 };
@@ -51,10 +51,7 @@ impl Front {
         let mut params: Attach = request.params()?;
         let netns = match &params.netns {
             Some(Netns::Path(path)) => {
-                let file = File::open(path).map_err(|error| {
-                    Error::not_found(format_args!("cannot open network namespace {path}: {error}"))
-                        .with("netns", path.as_str())
-                })?;
+                let file = open_netns(Path::new(path))?;
                 params.netns = Some(Netns::Fd);
                 Some(file)
             }

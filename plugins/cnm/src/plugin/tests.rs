@@ -72,7 +72,7 @@ fn what_cannot_be_read_is_answered_with_a_null_id() {
     assert!(lines[0].starts_with(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700"#));
     assert!(lines[1].starts_with(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600"#));
     assert!(lines[2].starts_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601"#));
-    assert_eq!(code, crate::Kind::Unsupported.exit_code());
+    assert_eq!(code, Kind::Unsupported.exit_code());
 }
 
 #[test]
