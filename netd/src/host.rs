@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     os::fd::AsRawFd,
     rc::{Rc, Weak},
+    time::Duration,
 };
 
 use cnm::{Error, Kind, Result};
@@ -177,26 +178,50 @@ impl Netd {
         while let Some(death) = deaths.recv().await {
             let Some(netd) = netd.upgrade() else { return };
             match death {
-                Death::Of(nsid) => netd.bury(nsid),
+                Death::Of(nsid) => netd.bury(nsid).await,
                 Death::Unknown => drop(netd.collect_garbage().await),
             }
         }
     }
 
-    /// Releases what was in one namespace.
-    fn bury(self: &Rc<Self>, nsid: i32) {
-        let containers = self.registry.borrow().containers_in(nsid);
-        for container in containers {
-            tracing::info!(container = container.short(), nsid, "network namespace is gone");
+    /// Releases what was in the namespace of this id. The kernel gives an id to the next namespace
+    /// at once, so the notice may be of an earlier one: a container that has just come under an id
+    /// that is in use is looked at a little later, when the links of the dead are gone.
+    async fn bury(self: &Rc<Self>, nsid: i32) {
+        let in_use = self.host.has(nsid).await.unwrap_or(false);
+        let mut doubtful = false;
+        for container in self.registry.borrow().containers_in(nsid) {
+            let since = self.registry.borrow().sandbox(&container).map(|entry| entry.since);
+            if in_use && since.is_some_and(|since| since.elapsed() < FRESH) {
+                doubtful = true;
+                continue;
+            }
+            tracing::info!(container = %container, nsid, "network namespace is gone");
             let netd = self.clone();
             tokio::task::spawn_local(async move {
                 if let Err(error) = netd.drop_sandbox(&container, "vanish").await {
-                    tracing::error!(container = container.short(), %error, "not released");
+                    tracing::error!(container = %container, %error, "not released");
+                }
+            });
+        }
+        if doubtful && !self.doubts.replace(true) {
+            let netd = self.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(SETTLED).await;
+                netd.doubts.set(false);
+                if let Err(error) = netd.reconcile().await {
+                    tracing::error!(%error, "doubtful containers not looked at");
                 }
             });
         }
     }
 }
+
+/// How long a notice of a death may be under way; who came earlier than that is whom it is of.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// How long the kernel takes, at most, from the notice to the end of a namespace's links.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// Has the kernel keep back what it announces of new namespaces: each attach gives one an id, and
 /// netd would be woken up for it in the middle. Announcements have no sequence number; answers do.

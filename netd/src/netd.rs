@@ -1,7 +1,7 @@
 //! The daemon's parts in one place, and the small things that all of its calls use.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
     rc::{Rc, Weak},
@@ -48,6 +48,8 @@ pub(crate) struct Netd {
     pub(crate) network_turn: Mutex<()>,
     /// Containers whose process is watched.
     pub(crate) watched: RefCell<HashSet<ContainerId>>,
+    /// A look at containers that may or may not have died is due.
+    pub(crate) doubts: Cell<bool>,
     turns: RefCell<HashMap<ContainerId, Arc<Mutex<()>>>>,
     started: Instant,
 }
@@ -72,6 +74,7 @@ impl Netd {
             problems: RefCell::default(),
             network_turn: Mutex::new(()),
             watched: RefCell::default(),
+            doubts: Cell::new(false),
             turns: RefCell::default(),
             started: Instant::now(),
         })

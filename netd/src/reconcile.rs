@@ -148,8 +148,9 @@ impl Netd {
     async fn lost(self: &Rc<Self>, id: &EndpointId) {
         let Some(endpoint) = self.registry.borrow().endpoint(id).cloned() else { return };
         let nsid = endpoint.netns.and_then(|netns| netns.nsid);
+        let outlived = self.registry.borrow().is_outlived(&endpoint.container.id);
         let alive = match nsid {
-            Some(nsid) => self.host.has(nsid).await.unwrap_or(true),
+            Some(nsid) => !outlived && self.host.has(nsid).await.unwrap_or(true),
             None => true,
         };
         if alive {

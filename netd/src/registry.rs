@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    time::Instant,
 };
 
 use cnm::{
@@ -83,6 +84,8 @@ pub(crate) struct SandboxEntry {
     pub(crate) record: SandboxRecord,
     /// Its endpoints, in the order in which they came.
     pub(crate) endpoints: Vec<EndpointId>,
+    /// When its namespace became known.
+    pub(crate) since: Instant,
 }
 
 /// Everything.
@@ -213,9 +216,13 @@ impl Registry {
     /// Adds a sandbox, or brings it up to date.
     pub(crate) fn put_sandbox(&mut self, record: SandboxRecord) {
         let container = record.sandbox.container.clone();
+        let mut since = Instant::now();
         let endpoints = match self.sandboxes.remove(&container.id) {
             Some(old) => {
                 self.unindex(&old.record.sandbox);
+                if old.record.sandbox.netns == record.sandbox.netns {
+                    since = old.since;
+                }
                 old.endpoints
             }
             None => Vec::new(),
@@ -226,7 +233,7 @@ impl Registry {
         if let Some(nsid) = record.sandbox.netns.and_then(|netns| netns.nsid) {
             self.by_nsid.entry(nsid).or_default().insert(container.id.clone());
         }
-        self.sandboxes.insert(container.id, SandboxEntry { record, endpoints });
+        self.sandboxes.insert(container.id, SandboxEntry { record, endpoints, since });
     }
 
     /// Forgets a sandbox.
@@ -259,6 +266,20 @@ impl Registry {
     /// The ids of all namespaces that a container is in.
     pub(crate) fn nsids(&self) -> impl Iterator<Item = i32> {
         self.by_nsid.keys().copied()
+    }
+
+    /// Whether the id of a container's namespace has become another's, which came later: its own
+    /// is gone then.
+    pub(crate) fn is_outlived(&self, container: &ContainerId) -> bool {
+        let Some(entry) = self.sandboxes.get(container) else { return false };
+        let Some(netns) = entry.record.sandbox.netns else { return false };
+        let Some(nsid) = netns.nsid else { return false };
+        self.by_nsid.get(&nsid).into_iter().flatten().filter_map(|id| self.sandboxes.get(id)).any(
+            |other| {
+                let cookie = other.record.sandbox.netns.map(|netns| netns.cookie);
+                cookie.is_some_and(|cookie| cookie != netns.cookie) && other.since > entry.since
+            },
+        )
     }
 
     /// The containers in the namespace that netd's own knows by this id.

@@ -151,3 +151,19 @@ fn a_full_network_leases_all_or_nothing() {
     assert_eq!(error.kind, cnm::Kind::Exhausted);
     assert_eq!(entry.pools[0].utilisation(Moment(0)).leased, 6, "the IPv6 address is given back");
 }
+
+#[test]
+fn an_id_that_became_anothers_outlives_its_first_owner() {
+    let mut registry = registry();
+    let id = |text: &str| text.parse::<ContainerId>().expect("an id");
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    assert!(!registry.is_outlived(&id("c1")));
+    let mut second = sandbox("c2", "db", 3);
+    second.sandbox.netns = Some(NetnsId { cookie: 8, nsid: Some(3) });
+    registry.put_sandbox(second);
+    assert!(registry.is_outlived(&id("c1")) && !registry.is_outlived(&id("c2")));
+    // Two containers of one namespace live and die together.
+    registry.put_sandbox(sandbox("c3", "pod", 4));
+    registry.put_sandbox(sandbox("c4", "pod2", 4));
+    assert!(!registry.is_outlived(&id("c3")) && !registry.is_outlived(&id("c4")));
+}

@@ -22,7 +22,8 @@ macro_rules! id {
         impl $name {
             /// The identifier that 32 random bytes make.
             pub fn from_bytes(bytes: [u8; 32]) -> Self {
-                Self(bytes.iter().map(|b| format!("{b:02x}")).collect())
+                let digit = |b: u8| char::from(if b < 10 { b'0' + b } else { b'a' + b - 10 });
+                Self(bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect())
             }
 
             /// All 64 digits.
