@@ -293,7 +293,7 @@ pub struct Attach {
     /// The namespace; not needed when the sandbox is known already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<Netns>,
-    /// The interface's name; the first free `ethN` unless told.
+    /// The interface's name; the first `ethN` that it does not have from netd unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<IfName>,
     /// Addresses it must have, at most one of each family.
