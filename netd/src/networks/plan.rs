@@ -20,6 +20,9 @@ const MTU_OPTIONS: [&str; 2] = ["mtu", "com.docker.network.driver.mtu"];
 /// Docker's option for the bridge's name.
 const LINK_OPTIONS: [&str; 2] = ["link", "com.docker.network.bridge.name"];
 
+/// The smallest MTU of a link that has IPv6 (RFC 8200, section 5).
+const IPV6_MTU: u32 = 1280;
+
 /// The smallest MTU an IPv4 link may have (RFC 791), and the largest a veth may.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
 
@@ -56,6 +59,14 @@ impl Netd {
                 })
             })
             .transpose()?;
+        if mtu.is_some_and(|mtu| mtu < IPV6_MTU)
+            && let Some(six) = subnets.iter().find(|subnet| subnet.subnet.is_ipv6())
+        {
+            return Err(Error::invalid(format_args!(
+                "IPv6 needs an MTU of at least {IPV6_MTU}: raise it, or leave {} out",
+                six.subnet
+            )));
+        }
         let link = match option(&params.options, &LINK_OPTIONS) {
             _ if !capabilities.gateway => None,
             Some((_, value)) => Some(self.free_link(value)?),

@@ -1,7 +1,8 @@
 //! What an attach and a detach cost beside the kernel's own part of them: both in one process, one
 //! after the other in turn, each with a fresh namespace made beforehand.
 //!
-//! `attach_cost [ROUNDS]`, as root; everything happens in a network namespace of its own.
+//! `attach_cost [ROUNDS [STANDING]]`, as root; everything happens in a network namespace of its
+//! own, with STANDING other endpoints there all the while.
 
 #![allow(clippy::unwrap_used, reason = "a measurement has nobody to tell")]
 
@@ -30,10 +31,15 @@ use netd_bridge::Bridge;
 use nix::sched::{CloneFlags, unshare};
 
 fn main() {
-    let rounds: u16 = env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(300);
+    let argument = |at| env::args().nth(at).and_then(|n| n.parse::<u16>().ok());
+    let (rounds, standing) = (argument(1).unwrap_or(300), argument(2).unwrap_or(0));
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("root");
     let (network, mut driver) = (network(), Bridge::default());
     driver.network_up(&network).unwrap();
+    let others: Vec<_> = (0..standing).map(|_| Sandbox::new()).collect();
+    for (n, sandbox) in (2 * rounds..).zip(&others) {
+        driver.attach(&network, &endpoint(&network, n), &sandbox.path()).unwrap();
+    }
     let mut bare = Bare::new();
     let rows = [
         "bare kernel: 2 sends, 6 messages",
@@ -133,7 +139,7 @@ impl Bare {
             mtu: 1500,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &name, false);
+        links::tune_port(&mut batch, &name, 1500, false);
         let mut index = 0;
         self.socket
             .run_with(batch, |message| {

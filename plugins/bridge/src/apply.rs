@@ -13,7 +13,7 @@ use kernel::{
 };
 
 use crate::{
-    CONDEMNED, OWNED, Segment,
+    CONDEMNED, OWNED, OWNED_WITHOUT_IPV6, Segment,
     plan::{self, Observed, Step},
     reaper::Reaper,
 };
@@ -127,9 +127,10 @@ impl Kernel {
                         routes::delete_address(&mut batch, *link, *address);
                     }
                 }
-                Step::Join { host, bridge } => {
+                Step::Join { host, bridge, ipv6 } => {
                     if let Some(bridge) = index.get(bridge) {
-                        let (up, master, group) = (Some(true), Some(*bridge), Some(OWNED));
+                        let group = if *ipv6 { OWNED } else { OWNED_WITHOUT_IPV6 };
+                        let (up, master, group) = (Some(true), Some(*bridge), Some(group));
                         links::change(
                             &mut batch,
                             host,

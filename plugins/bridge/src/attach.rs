@@ -13,7 +13,7 @@ use kernel::{
     routes, sysctl,
 };
 
-use crate::{CONDEMNED, OWNED, Port, apply::Kernel, plan, refusal::refusal};
+use crate::{CONDEMNED, Port, apply::Kernel, plan, refusal::refusal};
 
 /// A bridge, as an attach needs to know it.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Kernel {
         }
         .map_err(|error| self.explain(error, port, bridge))?;
         fault::point("bridge.attach.after-veth");
-        let finished = self.set_up(port, index, netns).and_then(|cookie| {
+        let finished = self.set_up(port, index, bridge.mtu, netns).and_then(|cookie| {
             fault::point("bridge.attach.after-config");
             self.publish(&port.facts)?;
             self.redirected(&port.facts);
@@ -77,14 +77,14 @@ impl Kernel {
         let pair = Pair {
             host: &port.host,
             bridge: bridge.index,
-            group: OWNED,
+            group: port.group(),
             netns: netns.as_fd(),
             name: &port.name,
             mac: port.mac,
             mtu: bridge.mtu,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &port.host, !port.facts.is_empty());
+        links::tune_port(&mut batch, &port.host, bridge.mtu, !port.facts.is_empty());
         let mut made = Link::default();
         let outcome = self.socket.run_with(batch, |message| {
             if let Some(link) = Link::parse(message).filter(|link| link.peer.is_some()) {
@@ -102,25 +102,27 @@ impl Kernel {
     }
 
     /// Sets the container's end up; gives the namespace's cookie.
-    fn set_up(&self, port: &Port, index: u32, netns: &Netns) -> kernel::Result<u64> {
+    fn set_up(&self, port: &Port, index: u32, mtu: u32, netns: &Netns) -> kernel::Result<u64> {
         let (mut socket, cookie) = netns.inside(&self.home, || {
             let socket = Socket::route_small()?;
             let cookie = socket.cookie()?;
-            let parameter = |name: &str, value: &str| {
-                sysctl::write(&format!("net/ipv6/conf/{}/{name}", port.name), value)
-            };
+            // Reaching for /proc/sys takes longer the more namespaces there are, and writing there
+            // waits for whoever changes links; so not for a container that has no IPv6.
             if port.ipv6() {
-                parameter("disable_ipv6", "0")?;
-                parameter("accept_ra", "0")?;
-                parameter("accept_dad", "0")?;
-            } else {
-                parameter("disable_ipv6", "1")?;
+                for (name, value) in
+                    [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")]
+                {
+                    sysctl::write(&format!("net/ipv6/conf/{}/{name}", port.name), value)?;
+                }
             }
             Ok((socket, cookie))
         })??;
         let mut batch = Batch::new();
         let up = links::Change { up: Some(true), ..links::Change::default() };
         links::change_index(&mut batch, links::LOOPBACK, &up);
+        if !port.ipv6() {
+            links::without_link_local(&mut batch, index, mtu);
+        }
         for address in &port.addresses {
             routes::add_address(&mut batch, index, *address);
         }

@@ -11,6 +11,8 @@ use cnm::{
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
+use crate::{OWNED, OWNED_WITHOUT_IPV6};
+
 /// A network on this host: a bridge, its addresses, and what the firewall knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -150,6 +152,11 @@ impl Port {
     /// Whether it has an address of IPv6.
     pub fn ipv6(&self) -> bool {
         self.addresses.iter().any(IpNetwork::is_ipv6)
+    }
+
+    /// The link group of its host end.
+    pub fn group(&self) -> u32 {
+        if self.ipv6() { OWNED } else { OWNED_WITHOUT_IPV6 }
     }
 }
 

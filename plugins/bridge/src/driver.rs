@@ -13,7 +13,7 @@ use kernel::{Errno, links, netlink::Batch, netns::Netns};
 use serde_json::json;
 
 use crate::{
-    CONDEMNED, OWNED, Port, Segment,
+    CONDEMNED, Port, Segment,
     apply::{Kernel, condemn},
     attach::Joined,
     plan::{self, Observed, Step},
@@ -250,8 +250,10 @@ fn differences(segment: &Segment, port: &Port, observed: &Observed) -> Vec<Strin
     match observed.link(&port.host).filter(|link| plan::is_own_end(link)) {
         None => differences.push(format!("the link {} is missing", port.host)),
         Some(link) => {
-            if link.group != OWNED {
+            if link.group == CONDEMNED {
                 differences.push(format!("the link {} is about to be taken away", port.host));
+            } else if link.group != port.group() {
+                differences.push(format!("the link {} is in the wrong link group", port.host));
             }
             if !link.up {
                 differences.push(format!("the link {} is down", port.host));

@@ -19,6 +19,10 @@ pub use reaper::Pace;
 /// netd's own after any crash (`IFLA_GROUP`; "netd" in ASCII).
 pub const OWNED: u32 = 0x6e65_7464;
 
+/// The link group, in place of [`OWNED`], of host ends whose container has no IPv6: the firewall
+/// lets none through to it.
+pub const OWNED_WITHOUT_IPV6: u32 = kernel::firewall::WITHOUT_IPV6;
+
 /// The link group of host ends that wait for the reaper.
 pub const CONDEMNED: u32 = OWNED + 1;
 

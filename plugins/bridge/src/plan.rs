@@ -14,7 +14,7 @@ use kernel::{
 };
 use serde::Serialize;
 
-use crate::{CONDEMNED, OWNED, PREFIX, Port, Segment};
+use crate::{CONDEMNED, OWNED, OWNED_WITHOUT_IPV6, PREFIX, Port, Segment};
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,7 @@ pub fn is_own_bridge(link: &Link) -> bool {
 
 /// Whether a link is the host end of a pair of netd's own, condemned or not.
 pub fn is_own_end(link: &Link) -> bool {
-    matches!(link.group, OWNED | CONDEMNED)
+    matches!(link.group, OWNED | OWNED_WITHOUT_IPV6 | CONDEMNED)
         && link.kind.as_deref() == Some("veth")
         && link.name.starts_with(PREFIX)
 }
@@ -114,6 +114,8 @@ pub enum Step {
         mtu: Option<u32>,
         /// Whether frames may leave the bridge by the port they came from.
         hairpin: bool,
+        /// Whether IPv6 goes through it.
+        ipv6: bool,
     },
     /// Set up the container's end.
     Configure {
@@ -132,6 +134,8 @@ pub enum Step {
         host: String,
         /// The bridge.
         bridge: String,
+        /// Whether IPv6 goes through it.
+        ipv6: bool,
     },
     /// Take a host end off its bridge and leave it to the reaper.
     Condemn {
@@ -166,13 +170,16 @@ impl fmt::Display for Step {
             Self::SetParameter { path, value } => {
                 write!(f, "set {} to {value}", path.replace('/', "."))
             }
-            Self::MakePair { host, bridge, name, mac, mtu, hairpin } => {
+            Self::MakePair { host, bridge, name, mac, mtu, hairpin, ipv6 } => {
                 write!(f, "make {name} with address {}", Hex(mac))?;
                 if let Some(mtu) = mtu {
                     write!(f, " and mtu {mtu}")?;
                 }
                 write!(f, " in the container, its other end {host} on {bridge}")?;
-                if *hairpin { f.write_str(", hairpin on") } else { Ok(()) }
+                if *hairpin {
+                    f.write_str(", hairpin on")?;
+                }
+                f.write_str(through(*ipv6))
             }
             Self::Configure { name, addresses, gateways, metric } => {
                 write!(f, "set {name} up in the container")?;
@@ -187,12 +194,18 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Join { host, bridge } => write!(f, "put {host} on {bridge}, up"),
+            Self::Join { host, bridge, ipv6 } => {
+                write!(f, "put {host} on {bridge}, up{}", through(*ipv6))
+            }
             Self::Condemn { host } => write!(f, "take {host} away"),
             Self::Learn(fact) => write!(f, "add the {fact} to the firewall"),
             Self::Forget(fact) => write!(f, "delete the {fact} from the firewall"),
         }
     }
+}
+
+fn through(ipv6: bool) -> &'static str {
+    if ipv6 { "" } else { ", without IPv6" }
 }
 
 struct Hex<'a>(&'a Mac);
@@ -269,6 +282,7 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
             mac: port.mac,
             mtu,
             hairpin: !port.facts.is_empty(),
+            ipv6: port.ipv6(),
         },
         Step::Configure {
             name: port.name.clone(),
@@ -305,12 +319,16 @@ pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> 
             continue;
         }
         let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
-        if !link.up || link.group != OWNED || bridge.is_none() || link.master != bridge {
-            steps.push(Step::Join { host: port.host.clone(), bridge: port.bridge.clone() });
+        if !link.up || link.group != port.group() || bridge.is_none() || link.master != bridge {
+            steps.push(Step::Join {
+                host: port.host.clone(),
+                bridge: port.bridge.clone(),
+                ipv6: port.ipv6(),
+            });
         }
     }
     let undesired = |link: &&Link| {
-        is_own_end(link) && link.group == OWNED && !ends.contains(link.name.as_str())
+        is_own_end(link) && link.group != CONDEMNED && !ends.contains(link.name.as_str())
     };
     steps.extend(
         observed.links.iter().filter(undesired).map(|l| Step::Condemn { host: l.name.clone() }),

@@ -22,8 +22,11 @@ use crate::{
 
 /// The rules, with empty sets, as `nft -f` takes them.
 pub const BASE: &str = include_str!("firewall/base.nft");
-/// The table of the family `inet` that they are in.
+/// The name of their tables, of the families `inet` (with all sets) and `bridge`.
 pub const TABLE: &str = "netd";
+/// The link group of bridge ports that get no frame of IPv6: a port says so by its group, which it
+/// is born with, rather than by an element ("netd" in ASCII, plus 2).
+pub const WITHOUT_IPV6: u32 = 0x6e65_7466;
 /// How many changes go into one transaction at most, so that it fits a socket's buffer.
 const CHUNK: usize = 4096;
 
@@ -253,7 +256,10 @@ impl Firewall {
         if before.is_some() && before == Some(self.nft.rules(TABLE)?) {
             return Ok(false);
         }
-        run_nft(&format!("add table inet {TABLE}\nflush table inet {TABLE}\n{BASE}"))?;
+        let emptied = ["inet", "bridge"]
+            .map(|family| format!("add table {family} {TABLE}\nflush table {family} {TABLE}\n"))
+            .concat();
+        run_nft(&format!("{emptied}{BASE}"))?;
         self.rules = Some(self.nft.rules(TABLE)?);
         Ok(before.is_some())
     }
@@ -378,6 +384,11 @@ mod tests {
         assert_eq!(element.set, "publish4_at");
         assert_eq!(element.key, [192, 0, 2, 1, 17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         assert_eq!(element.data.as_deref(), Some(&[10, 1, 0, 2, 0, 80, 0, 0][..]));
+    }
+
+    #[test]
+    fn the_rules_know_the_group_without_ipv6() {
+        assert!(BASE.contains(&format!("oifgroup {WITHOUT_IPV6:#x} ")));
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
 /// What the kernel refuses in the message that makes a bridge port: no link-local address of its
 /// own, and whether frames may go back out of it (needed by a container that reaches its own
 /// published port where br_netfilter rewrites bridged frames).
-pub fn tune_port(batch: &mut Batch, name: &str, hairpin: bool) {
+pub fn tune_port(batch: &mut Batch, name: &str, mtu: u32, hairpin: bool) {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
     if hairpin {
@@ -122,14 +122,33 @@ pub fn tune_port(batch: &mut Batch, name: &str, hairpin: bool) {
             LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
         ]));
     }
-    // Without IPv6 in the kernel there is nothing to switch off, and the attribute is refused.
-    if sysctl::has_ipv6() {
-        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]));
-    }
+    message.attributes.extend(no_link_local(mtu));
     if message.attributes.len() > 1 {
         batch.push(&RouteNetlinkMessage::NewLink(message), 0, "set the port flags of", name);
     }
+}
+
+/// Has a link that is down make up no link-local address of IPv6 when it comes up, and so ask for
+/// no router either.
+pub fn without_link_local(batch: &mut Batch, index: u32, mtu: u32) {
+    if let Some(attribute) = no_link_local(mtu) {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(attribute);
+        let (doing, what) = ("switch off the link-local address of", format!("number {index}"));
+        batch.push(&RouteNetlinkMessage::NewLink(message), 0, doing, what);
+    }
+}
+
+/// The smallest MTU of a link that has IPv6 (RFC 8200, section 5).
+const IPV6_MTU: u32 = 1280;
+
+/// None without IPv6 in the kernel or on so small a link: there is nothing to switch off, and it
+/// would be refused.
+fn no_link_local(mtu: u32) -> Option<LinkAttribute> {
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    (mtu >= IPV6_MTU && sysctl::has_ipv6())
+        .then(|| LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]))
 }
 
 /// What is to change of a link that is there.

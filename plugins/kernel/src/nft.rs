@@ -36,6 +36,8 @@ const ELEMENT_DATA: u16 = 2;
 const ELEMENT_KEY_END: u16 = 10;
 const DATA_VALUE: u16 = 1;
 const RULE_TABLE: u16 = 1;
+/// `struct nfgenmsg` of `NFPROTO_UNSPEC`: a dump is of every family.
+const ALL_FAMILIES: [u8; 4] = [0; 4];
 
 /// An element of a set or a map. Of a concatenation each field is padded to 4 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,14 +192,14 @@ impl Nft {
         }
     }
 
-    /// How many rules a table has; 0 when there is no such table.
+    /// How many rules the tables of a name have, of all families together; 0 when there is none.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn rules(&mut self, table: &str) -> Result<usize> {
         let mut batch = Batch::new();
         batch.frame(GETRULE, NLM_F_DUMP, "list the rules of", table.to_owned(), |bytes| {
-            header(bytes);
+            bytes.extend_from_slice(&ALL_FAMILIES);
             text(bytes, RULE_TABLE, table);
         });
         let rule = |message: Received<'_>| (message.kind == NEWRULE).then_some(());

@@ -68,7 +68,7 @@ fn the_echo_of_a_pair_tells_its_peer_and_whose_it_is() {
         mtu: 1300,
     };
     links::make_pair(&mut batch, &pair);
-    links::tune_port(&mut batch, "host0", true);
+    links::tune_port(&mut batch, "host0", 1500, true);
     let mut echo = Link::default();
     socket.run_with(batch, |message| echo = Link::parse(message).unwrap()).unwrap();
     assert_eq!((echo.name.as_str(), echo.group, echo.mtu), ("host0", 9, 1300));

@@ -7,6 +7,7 @@
 mod bridge;
 mod crashes;
 mod crowd;
+mod hardship;
 mod isolation;
 mod names;
 mod neighbours;

@@ -52,7 +52,7 @@ fn settled(ports: &[Port]) -> Observed {
         name: port.host.clone(),
         kind: Some("veth".into()),
         up: true,
-        group: OWNED,
+        group: port.group(),
         master: Some(5),
         ..Link::default()
     };
@@ -102,7 +102,7 @@ fn an_endpoint_out_of_nothing() {
         lines(&attach(&port(2), Some(1450))),
         [
             "make eth0 with address 02:00:00:00:01:02 and mtu 1450 in the container, its other \
-             end nd2 on br-a, hairpin on",
+             end nd2 on br-a, hairpin on, without IPv6",
             "set eth0 up in the container, address 10.1.0.2/24, default route via 10.1.0.1",
             "add the port 8002 to 10.1.0.2:80 tcp to the firewall",
         ]
@@ -130,7 +130,7 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
         lines(&everything(&[segment], &[port(2), port(4)], &observed)),
         [
             "change the bridge br-a: mtu 1450 up",
-            "put nd2 on br-a, up",
+            "put nd2 on br-a, up, without IPv6",
             "take nd3 away",
             "delete the port 8003 to 10.1.0.3:80 tcp from the firewall",
             "delete the port 8004 to 10.1.0.4:80 tcp from the firewall",
@@ -139,6 +139,21 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
     let all = everything(&[], &[], &observed);
     assert!(lines(&all).contains(&"remove the bridge br-a".to_owned()));
     assert!(!lines(&all).iter().any(|line| line.contains("eth7")), "not netd's");
+}
+
+#[test]
+fn a_port_without_ipv6_is_of_another_group() {
+    let mut dual = port(2);
+    dual.addresses.push("fd00:1::2/64".parse().unwrap());
+    assert_eq!((dual.group(), port(2).group()), (OWNED, OWNED_WITHOUT_IPV6));
+    let [pair, ..] = &lines(&attach(&dual, None))[..] else { panic!("no steps") };
+    assert!(!pair.contains("IPv6"), "{pair}");
+    let mut observed = settled(&[port(2), dual]);
+    observed.links[1].group = OWNED;
+    assert_eq!(
+        lines(&everything(&[segment()], &[port(2)], &observed)),
+        ["put nd2 on br-a, up, without IPv6"]
+    );
 }
 
 #[test]

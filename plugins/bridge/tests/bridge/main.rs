@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
+mod ipv6;
 mod lifecycle;
 mod scale;
 mod traffic;

@@ -1,0 +1,104 @@
+//! What IPv6 does where a network has it, and that none arrives where it has not.
+
+use std::{io::Write, net::Ipv6Addr, process::Stdio};
+
+use cnm::driver::Driver;
+use netd_bridge::Bridge;
+
+use crate::world::{Sandbox, endpoint, eventually, leave_home, network, run};
+
+const ICMP: u8 = 58;
+/// A tag of 802.1Q, or 802.1p: of VLAN 0, which every interface takes off.
+const TAG: [u8; 4] = [0x81, 0, 0, 0];
+
+/// A frame with a router advertisement (RFC 4861, section 4.2) of the prefix fd00:66::/64.
+fn advertisement(tags: usize) -> Vec<u8> {
+    let from: Ipv6Addr = "fe80::1".parse().unwrap();
+    let to: Ipv6Addr = "ff02::1".parse().unwrap();
+    let prefix: Ipv6Addr = "fd00:66::".parse().unwrap();
+    let mut body = vec![134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    body.extend_from_slice(&[3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 0, 0x38, 0x40, 0, 0, 0, 0]);
+    body.extend_from_slice(&prefix.octets());
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    let addresses = [from.octets(), to.octets()].concat();
+    let summed = [&addresses[..], &[0, 0], &length, &[0, 0, 0, ICMP], &body].concat();
+    let sum: u32 = summed.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    body[2..4].copy_from_slice(&(!folded).to_be_bytes());
+    let header = [&[0x60, 0, 0, 0][..], &length, &[ICMP, 255]].concat();
+    let mut frame = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0x66];
+    frame.extend(TAG.repeat(tags));
+    frame.extend([&[0x86, 0xdd][..], &header, &addresses, &body].concat());
+    frame
+}
+
+impl Sandbox {
+    fn send(&self, frame: &[u8]) {
+        let mut sender =
+            self.command("socat -u - INTERFACE:eth0").stdin(Stdio::piped()).spawn().expect("socat");
+        sender.stdin.take().expect("piped").write_all(frame).unwrap();
+        assert!(sender.wait().unwrap().success());
+    }
+
+    /// How many packets of IPv6 came in.
+    fn received6(&self) -> u32 {
+        let text = self.run("cat /proc/net/snmp6");
+        let line = text.lines().find(|line| line.starts_with("Ip6InReceives")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn has_ipv6(&self) -> bool {
+        let global = self.run("ip -6 addr show dev eth0") + &self.run("ip -6 route show default");
+        !global.is_empty()
+    }
+}
+
+#[test]
+fn no_neighbour_gives_ipv6_to_a_container_without() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24"]);
+    let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
+    driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
+    driver.attach(&network, &endpoint(&network, 2), &victim.path()).unwrap();
+    for tags in 0..3 {
+        neighbour.send(&advertisement(tags));
+    }
+    neighbour.run("ip addr add fe80::2/64 dev eth0 nodad");
+    assert!(!neighbour.output("ping -L -c1 -W1 ff02::1%eth0").status.success());
+    // Frames stay in order: what was sent before has been there.
+    neighbour.run("ping -c1 -W2 10.1.0.4");
+    assert_eq!(victim.received6(), 0);
+    assert!(!victim.has_ipv6());
+    // It is the rules that keep them out: without those, each kind arrives.
+    run("nft delete table bridge netd");
+    for tags in 0..3 {
+        let before = victim.received6();
+        neighbour.send(&advertisement(tags));
+        eventually("the advertisement arrives", || victim.received6() > before);
+    }
+    eventually("it configures the container", || victim.has_ipv6());
+    // A driver that starts notices.
+    let mut driver = Bridge::default();
+    driver.network_up(&network).unwrap();
+    let before = victim.received6();
+    neighbour.send(&advertisement(0));
+    neighbour.run("ping -c1 -W2 10.1.0.4");
+    assert_eq!(victim.received6(), before);
+}
+
+#[test]
+fn ipv6_passes_on_a_network_that_has_it() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24", "fd00:1::/64"]);
+    let (one, two) = (Sandbox::new(), Sandbox::new());
+    driver.attach(&network, &endpoint(&network, 1), &one.path()).unwrap();
+    driver.attach(&network, &endpoint(&network, 2), &two.path()).unwrap();
+    one.run("ping -c1 -W2 fd00:1::4");
+    one.run("ping -L -c1 -W2 ff02::1%eth0");
+    let before = two.received6();
+    one.send(&advertisement(0));
+    eventually("the advertisement arrives", || two.received6() > before);
+    assert!(!two.run("ip -6 addr").contains("fd00:66:"), "it is not believed");
+}
