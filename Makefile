@@ -26,10 +26,10 @@ build: ## Build everything into target/dist
 	@$(CARGO) build --release -p netd -p netctl
 	@echo "==> the plugins, statically linked: $(PLUGINS)"
 	@RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --release --target $(HOST) $(PLUGINS:%=-p %)
+		$(CARGO) build --profile plugin --target $(HOST) $(PLUGINS:%=-p %)
 	@mkdir -p $(DIST)
 	@install -C -m 0755 target/release/netd target/release/netctl $(DIST)/
-	@install -C -m 0755 $(PLUGINS:%=target/$(HOST)/release/%) $(DIST)/
+	@install -C -m 0755 $(PLUGINS:%=target/$(HOST)/plugin/%) $(DIST)/
 	@echo "==> built into target/dist:"
 	@cd $(DIST) && du -h --apparent-size netd netctl $(PLUGINS)
 
