@@ -145,7 +145,7 @@ fn a_network_whose_deadline_passes_is_unmade() {
     eventually("the network is unmade", || {
         match netd.call(&InspectNetwork { network: "late".into() }) {
             Err(error) if error.kind == Kind::NotFound => Ok(()),
-            found => Err(found),
+            found => Err(format!("{found:?}")),
         }
     });
     eventually("nothing of it is left", || host.snapshot().same_as(&before));
