@@ -65,11 +65,16 @@ impl Netd {
             let driver = self.driver(&network.driver);
             let call = DetachEndpoint { network, endpoint: endpoint.clone() };
             let outcome = match driver {
-                Ok(driver) => driver.call(&call).await.map(drop),
+                Ok(driver) => {
+                    let outcome = driver.call(&call).await;
+                    if outcome.is_err() {
+                        driver.settled().await;
+                    }
+                    outcome.map(drop)
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = outcome {
-                self.driver(&call.network.driver)?.settled().await;
                 tracing::warn!(
                     network = %endpoint.network_name,
                     endpoint = endpoint.id.short(),

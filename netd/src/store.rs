@@ -1,5 +1,6 @@
 //! What is written down: networks and sticky addresses for good, sandboxes and endpoints until
-//! the host restarts. One row for each, as JSON; a change is one commit.
+//! the host restarts. One row for each, as JSON: in a database, where a change is one commit on the
+//! disk, and in files in memory, where it is one rename.
 
 use std::{
     cell::RefCell,
@@ -254,7 +255,7 @@ pub(crate) struct Stored {
 }
 
 /// An endpoint as it is stored: with what its sandbox, which comes and goes with its endpoints,
-/// is made of again. One row, since a second one would cost every attach and detach a tree more.
+/// is made of again. One row, since a second one would cost every attach and detach a write more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointRow<E = Endpoint> {
     /// The endpoint.
