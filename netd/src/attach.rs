@@ -1,7 +1,13 @@
 //! The life of an attach: names, addresses and ports first, then the intent on record, then the
 //! driver, then the record and the names. What fails undoes what came before it, in reverse.
 
-use std::{fs::File, os::fd::AsRawFd, process, rc::Rc, time::Instant};
+use std::{
+    fs::File,
+    os::fd::AsRawFd,
+    process,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use cnm::{
     Error, Kind, Result,
@@ -17,7 +23,16 @@ use crate::{drivers::Session, netd::Netd, processes, registry::SandboxRecord, se
 mod place;
 mod reserve;
 
-pub(crate) use place::{Descriptors, open};
+pub(crate) use place::{Descriptors, check_kind, open};
+
+/// An attach that succeeded.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// What was made.
+    pub(crate) endpoint: Endpoint,
+    driver: String,
+    took: Duration,
+}
 
 impl Netd {
     /// `endpoint.attach`.
@@ -41,35 +56,39 @@ impl Netd {
             Some(netns) => netns,
             None => self.known_netns(&params)?,
         };
-        place::check(&netns, &network, capabilities)?;
+        place::check(self.host.is_own(&netns), &network, capabilities)?;
         let ifname = self.choose_ifname(&network, &params, capabilities);
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
             return Ok(existing);
         }
-        let path = match &params.netns {
-            Some(Netns::Path(path)) => Some(path.clone()),
-            _ => None,
-        };
+        let path = params.netns.as_ref().and_then(Netns::path).map(str::to_owned);
         let sticky = params.sticky;
         let endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
         let undo = Undo::new(self.clone(), endpoint, turn);
         if sticky {
             self.remember_sticky(&undo.endpoint)?;
         }
-        let endpoint = self.record_and_make(&network, undo, &driver, &netns, path).await?;
-        let elapsed = began.elapsed();
-        self.metrics.attached(&network.driver, elapsed);
+        let made = self.record_and_make(&network, undo, &driver, &netns, path.clone()).await;
+        let endpoint = made.map_err(|error| place::explain(error, &netns, path.as_deref()))?;
+        self.tell_endpoint("attach", &endpoint);
+        let driver = network.driver.clone();
+        let done = Done { endpoint: endpoint.clone(), driver, took: began.elapsed() };
+        line.attached.borrow_mut().push(done);
+        Ok(endpoint)
+    }
+
+    /// Counts and logs an attach: once it is answered, since nobody waits for that.
+    pub(crate) fn attached(&self, done: &Done) {
+        let Done { endpoint, driver, took } = done;
+        self.metrics.attached(driver, *took);
         tracing::info!(
-            network = %network.name,
+            network = %endpoint.network_name,
             endpoint = endpoint.id.short(),
             container = endpoint.container.label(),
             ifname = %endpoint.ifname,
-            micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "attached"
         );
-        self.tell_endpoint("attach", &endpoint);
-        line.attached.borrow_mut().push(endpoint.clone());
-        Ok(endpoint)
     }
 
     /// From the intent on record to the endpoint in place.

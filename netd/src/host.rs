@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     net::IpAddr,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub(crate) enum Death {
 pub(crate) struct Host {
     handle: Handle,
     id: u128,
+    /// Where its network namespace is found: device and inode.
+    netns: (u64, u64),
 }
 
 impl Host {
@@ -50,6 +52,7 @@ impl Host {
     pub(crate) fn open() -> std::io::Result<(Self, mpsc::Receiver<Death>)> {
         let (mut connection, handle, mut messages) =
             new_multicast_connection(&[MulticastGroup::Nsid])?;
+        let netns = place(&fs::metadata("/proc/self/ns/net")?);
         only_deaths(connection.socket_mut().socket_ref())?;
         tokio::task::spawn_local(connection);
         let (deaths, receiver) = mpsc::channel(1024);
@@ -70,12 +73,17 @@ impl Host {
                 }
             }
         });
-        Ok((Self { handle, id: host_id() }, receiver))
+        Ok((Self { handle, id: host_id(), netns }, receiver))
     }
 
     /// What is the same for this host for good (machine-id(5)).
     pub(crate) fn id(&self) -> u128 {
         self.id
+    }
+
+    /// Whether this is the host's own namespace, which stays the same as long as netd lives.
+    pub(crate) fn is_own(&self, netns: &File) -> bool {
+        netns.metadata().is_ok_and(|meta| place(&meta) == self.netns)
     }
 
     /// Every network that the host has a route, a rule or a resolver for.
@@ -288,6 +296,10 @@ fn resolvers() -> Vec<IpAddr> {
         .filter_map(|line| line.trim().strip_prefix("nameserver"))
         .filter_map(|rest| rest.trim().split('%').next()?.parse().ok())
         .collect()
+}
+
+fn place(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 fn host_id() -> u128 {

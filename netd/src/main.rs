@@ -1,6 +1,7 @@
 //! The container networking daemon. See `ARCHITECTURE.md` for how its parts meet.
 
 mod attach;
+mod awake;
 mod clock;
 mod config;
 mod detach;
@@ -23,13 +24,15 @@ use std::{process::ExitCode, rc::Rc};
 
 use clap::Parser;
 use tokio::{
-    runtime,
+    runtime::{self, LocalOptions},
     signal::unix::{SignalKind, signal},
-    task::LocalSet,
 };
 
 use config::{Arguments, Config};
 use netd::Netd;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let config = match Config::load(Arguments::parse()) {
@@ -44,11 +47,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_max_level(filter)
         .init();
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match LocalSet::new().block_on(&runtime, run(config)) {
+    match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.as_ref()),
     }

@@ -18,6 +18,7 @@ use ipam::Moment;
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use crate::{
+    awake::Awake,
     clock,
     config::Config,
     drivers::{Desired, Drivers, Session},
@@ -41,6 +42,7 @@ pub(crate) struct Netd {
     pub(crate) resolver: Resolver,
     pub(crate) host: Host,
     pub(crate) metrics: Metrics,
+    pub(crate) awake: Rc<Awake>,
     pub(crate) events: broadcast::Sender<Arc<str>>,
     /// Found while running and not yet gone, by what it is about.
     pub(crate) problems: RefCell<BTreeMap<String, String>>,
@@ -70,6 +72,7 @@ impl Netd {
             resolver,
             host,
             metrics: Metrics::new(),
+            awake: Awake::open(),
             events: broadcast::Sender::new(EVENTS),
             problems: RefCell::default(),
             network_turn: Mutex::new(()),

@@ -15,7 +15,7 @@ use crate::{
     netd::Netd,
     networks::pools,
     registry::{SandboxRecord, Stage},
-    store::Stored,
+    store::{BOOT, Stored},
 };
 
 /// The networks that always exist, and their drivers.
@@ -64,7 +64,7 @@ impl Netd {
                     endpoint.network_name,
                     self.config.state_dir.join("netd.redb").display(),
                     endpoint.container.label(),
-                    self.config.run_dir.join("boot").display()
+                    self.config.run_dir.join(BOOT).display()
                 ))
             })?;
             entry.restore(&endpoint);

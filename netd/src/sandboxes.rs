@@ -7,12 +7,18 @@ use cnm::{
     driver::{CheckAttached, PlanEndpoint},
     endpoint::{
         CheckEndpoint, Checked, Endpoint, EndpointDetail, Endpoints, InspectEndpoint,
-        ListEndpoints, Netns, NetnsId,
+        ListEndpoints, NetnsId,
     },
     sandbox::{CreateSandbox, RemoveSandbox, Sandbox, Sandboxes},
 };
 
-use crate::{attach::open, clock, netd::Netd, registry::SandboxRecord, server::Line};
+use crate::{
+    attach::{check_kind, open},
+    clock,
+    netd::Netd,
+    registry::SandboxRecord,
+    server::Line,
+};
 
 impl Netd {
     /// `sandbox.create`.
@@ -22,6 +28,7 @@ impl Netd {
         line: &Line,
     ) -> Result<Sandbox> {
         let netns = open(&params.netns, &line.descriptors)?;
+        check_kind(&netns, params.netns.path())?;
         let _turn = self.turn(&params.container.id).await;
         let taken = {
             let registry = self.registry.borrow();
@@ -38,10 +45,7 @@ impl Netd {
         }
         let nsid = self.host.nsid(&netns).await?;
         let sandbox = Sandbox {
-            path: match &params.netns {
-                Netns::Path(path) => Some(path.clone()),
-                Netns::Fd => None,
-            },
+            path: params.netns.path().map(str::to_owned),
             // Which cookie it has the first driver will say.
             netns: Some(NetnsId { cookie: 0, nsid: Some(nsid) }),
             container: params.container,

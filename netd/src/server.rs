@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{
     Call, Error, Incoming, Kind, Result,
-    endpoint::{Attach, CheckEndpoint, Detach, Endpoint, InspectEndpoint, ListEndpoints},
+    endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
     ipam::ListPools,
     network::{CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork},
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox},
@@ -21,7 +21,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::net::UnixListener;
 
-use crate::{attach::Descriptors, netd::Netd, reconcile::version};
+use crate::{
+    attach::{Descriptors, Done},
+    awake::Held,
+    netd::Netd,
+    reconcile::version,
+};
 
 mod connection;
 mod peer;
@@ -34,7 +39,9 @@ pub(crate) struct Line {
     /// The descriptors that came with it and are not used yet.
     pub(crate) descriptors: Descriptors,
     /// What it attached; undone when its caller goes away before it is answered.
-    pub(crate) attached: RefCell<Vec<Endpoint>>,
+    pub(crate) attached: RefCell<Vec<Done>>,
+    /// Until it is answered, where somebody waits for a driver.
+    pub(crate) awake: RefCell<Option<Held>>,
 }
 
 /// The group whose members may do everything here.
@@ -148,6 +155,9 @@ impl Netd {
         }
         // What follows changes something.
         peer.allow(method)?;
+        if matches!(method, Attach::METHOD | Detach::METHOD) {
+            line.awake.borrow_mut().get_or_insert_with(|| self.awake.hold());
+        }
         match method {
             // A deadline that passes undoes these.
             Attach::METHOD => raw(&self.attach(request.params()?, line, key).await?),

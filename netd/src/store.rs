@@ -1,6 +1,6 @@
 //! What is written down: networks and sticky addresses for good, sandboxes and endpoints until
 //! the host restarts. One row for each, as JSON: in a database, where a change is one commit on the
-//! disk, and in files in memory, where it is one rename.
+//! disk, and in a journal in memory, where it is one write.
 
 use std::{
     cell::RefCell,
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::registry::SandboxRecord;
 
-mod files;
+mod journal;
 
-use files::Files;
+use journal::Journal;
 
 type Rows = TableDefinition<'static, &'static str, &'static str>;
 
@@ -28,6 +28,9 @@ const NETWORKS: Rows = TableDefinition::new("networks");
 const STICKY: Rows = TableDefinition::new("sticky");
 const SANDBOXES: &str = "sandboxes";
 const ENDPOINTS: &str = "endpoints";
+
+/// What the journal of this boot is called in the run directory.
+pub(crate) const BOOT: &str = "boot.journal";
 
 /// The form of the rows. A store of another form is refused, never guessed at.
 const SCHEMA: &str = "1";
@@ -238,7 +241,7 @@ fn text(value: &impl Serialize) -> String {
 #[derive(Debug)]
 pub(crate) struct Stores {
     durable: Store,
-    boot: Files,
+    boot: Journal,
 }
 
 /// What the stores hold when netd starts.
@@ -275,7 +278,7 @@ impl Stores {
         }
         Ok(Self {
             durable: Store::open(state_dir.join("netd.redb"), &[NETWORKS, STICKY])?,
-            boot: Files::open(run_dir.join("boot"), &[SANDBOXES, ENDPOINTS])?,
+            boot: Journal::open(run_dir.join(BOOT))?,
         })
     }
 

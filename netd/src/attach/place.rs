@@ -4,10 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     fs::{self, File},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsRawFd, OwnedFd},
     path::Path,
 };
 
@@ -21,7 +18,8 @@ use cnm::{
 /// The descriptors that came with a line, in their order.
 pub(crate) type Descriptors = RefCell<VecDeque<OwnedFd>>;
 
-/// Opens the namespace of a request, and makes sure that it is one.
+/// Opens the namespace of a request, and makes sure that it is one. Of which kind it is takes longer
+/// to find out, and a driver does anyway: see [`explain`].
 pub(crate) fn open(netns: &Netns, descriptors: &Descriptors) -> Result<File> {
     let (file, what) = match netns {
         Netns::Fd => {
@@ -38,33 +36,41 @@ pub(crate) fn open(netns: &Netns, descriptors: &Descriptors) -> Result<File> {
             .with("netns", path.as_str()));
         }
     };
-    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let is_netns = link.is_ok_and(|link| match link.to_str() {
-        Some(text) if text.starts_with("net:[") => true,
-        // A bind mount of a namespace shows its path, so the file system tells then.
-        Some(text) => text.starts_with('/') && on_nsfs(&file),
-        None => on_nsfs(&file),
-    });
-    if is_netns {
-        Ok(file)
-    } else {
-        Err(Error::invalid(format_args!("{what} is no network namespace")).with("netns", what))
-    }
+    if on_nsfs(&file) { Ok(file) } else { Err(no_network(&what)) }
+}
+
+fn no_network(what: &str) -> Error {
+    Error::invalid(format_args!("{what} is no network namespace")).with("netns", what)
+}
+
+/// Makes sure that an open namespace is one of the network.
+pub(crate) fn check_kind(netns: &File, path: Option<&str>) -> Result<()> {
+    if is_called_net(netns) { Ok(()) } else { Err(no_network(path.unwrap_or("the descriptor"))) }
+}
+
+/// What to say when a driver failed, which knows the namespace by a path that nobody else does.
+pub(super) fn explain(error: Error, netns: &File, path: Option<&str>) -> Error {
+    check_kind(netns, path).err().unwrap_or(error)
 }
 
 /// `NSFS_MAGIC` (linux/magic.h).
 const NSFS: i64 = 0x6e73_6673;
+
+/// Whether the namespace is one of the network, as far as its name says: a bind mount of one shows
+/// its own path.
+fn is_called_net(file: &File) -> bool {
+    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    link.is_ok_and(|link| {
+        link.to_str().is_none_or(|text| !text.contains(":[") || text.starts_with("net:["))
+    })
+}
 
 fn on_nsfs(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == NSFS)
 }
 
 /// The host's own namespace is for drivers of the host alone, and only that is for them.
-pub(super) fn check(netns: &File, network: &Network, capabilities: Capabilities) -> Result<()> {
-    let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    let own = fs::metadata("/proc/self/ns/net").map(place);
-    let theirs = netns.metadata().map(place);
-    let is_own = matches!((own, theirs), (Ok(own), Ok(theirs)) if own == theirs);
+pub(super) fn check(is_own: bool, network: &Network, capabilities: Capabilities) -> Result<()> {
     match (is_own, capabilities.host_netns) {
         (true, false) => Err(Error::invalid(format_args!(
             "the network namespace is the host's own, which cannot be put on network {}",

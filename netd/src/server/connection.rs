@@ -9,7 +9,7 @@ use std::{
 
 use cnm::{
     Batch, Call, Empty, Error, Incoming, Reply, Result,
-    endpoint::{Detach, Endpoint},
+    endpoint::Detach,
     events::Subscribe,
     frame::{self, MAX_LINE},
 };
@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::{Line, Peer};
-use crate::{attach::Descriptors, netd::Netd};
+use crate::{
+    attach::{Descriptors, Done},
+    netd::Netd,
+};
 
 /// How many descriptors one read takes; more than anybody sends with one line.
 const DESCRIPTORS: usize = 64;
@@ -59,6 +62,8 @@ pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
                 return;
             }
         }
+        drop(context.awake);
+        context.attached.into_inner().iter().for_each(|done| netd.attached(done));
     }
 }
 
@@ -66,8 +71,8 @@ fn failure(error: Error) -> String {
     Reply::<Empty>::new(None, Err(error)).to_text()
 }
 
-async fn undo(netd: &Rc<Netd>, attached: Vec<Endpoint>) {
-    for endpoint in attached {
+async fn undo(netd: &Rc<Netd>, attached: Vec<Done>) {
+    for Done { endpoint, .. } in attached {
         let detach = Detach {
             network: Some(endpoint.network.to_string()),
             container: endpoint.container.id.to_string(),

@@ -3,14 +3,18 @@
 use std::{
     io::{self, IoSlice, Write},
     os::{
-        fd::{AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+};
 
 use crate::{
     Call, Error, Kind, Reply, Request, Result,
@@ -92,7 +96,13 @@ impl Client {
     /// Sends a line as it is and gives the line that answers it.
     pub fn exchange(&mut self, line: &str, fds: &[BorrowedFd<'_>]) -> Result<String> {
         self.send(line, fds).map_err(|error| lost(&self.path, &error))?;
-        self.next_line()
+        // Who waits in a read is woken once more when netd takes the request in, and in its way.
+        let answered =
+            poll(&mut [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        match answered {
+            Ok(_) | Err(Errno::EINTR) => self.next_line(),
+            Err(errno) => Err(lost(&self.path, &errno.into())),
+        }
     }
 
     /// Sends a line that nobody answers.

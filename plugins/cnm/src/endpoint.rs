@@ -253,6 +253,16 @@ pub enum Netns {
     Path(String),
 }
 
+impl Netns {
+    /// Its path, unless it is a descriptor.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Fd => None,
+            Self::Path(path) => Some(path),
+        }
+    }
+}
+
 impl From<String> for Netns {
     fn from(text: String) -> Self {
         if text == "fd" { Self::Fd } else { Self::Path(text) }

@@ -1,7 +1,7 @@
 //! netd, started for a measurement, and the connection to it.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::fd::AsFd,
     path::PathBuf,
     process::{Child, Command},
@@ -96,8 +96,11 @@ impl Drop for Daemon {
 }
 
 fn spawn(dir: &std::path::Path) -> Result<Child> {
+    // It logs as it does for its users, to a file, as under a service manager.
+    let log = File::create(dir.join("log"))?;
     Command::new(binary("netd")?)
-        .args(["--log-level", "warn", "--config"])
+        .stderr(log)
+        .arg("--config")
         .arg("/dev/null")
         .arg("--run-dir")
         .arg(dir.join("run"))
