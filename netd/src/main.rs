@@ -31,6 +31,8 @@ use tokio::{
 use config::{Arguments, Config};
 use netd::Netd;
 
+// With musl it is the plugins' that `cnm` has.
+#[cfg(not(target_env = "musl"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -25,6 +25,11 @@ use crate::{
 };
 use front::Front;
 
+// The allocator of musl is slow where a session's requests are answered.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// Answers the requests on standard input until it ends. The exit code is that of the last
 /// request's error kind (`docs/protocol.md`), 0 when it succeeded.
 pub fn main(driver: impl Driver) -> ExitCode {
