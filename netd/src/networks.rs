@@ -15,7 +15,7 @@ use ipam::{Pool, PoolConfig};
 use crate::{
     clock,
     netd::{Netd, address_error},
-    registry::Stage,
+    registry::{Stage, from_outside},
 };
 
 mod filter;
@@ -61,7 +61,7 @@ impl Netd {
     }
 
     /// Writes a planned network down, has its driver make it, and makes its names resolve.
-    pub(crate) async fn make_network(self: &Rc<Self>, network: Network) -> Result<Network> {
+    pub(crate) async fn make_network(self: &Rc<Self>, mut network: Network) -> Result<Network> {
         let pools = pools(&network, self.config.reuse_delay)?;
         self.stores.put_network(&network)?;
         self.registry.borrow_mut().add_network(network.clone(), pools, Stage::Making);
@@ -70,6 +70,14 @@ impl Netd {
             Ok(driver) => driver.call(&NetworkUp { network: network.clone() }).await,
             Err(error) => Err(error),
         };
+        let up = up.and_then(|state| {
+            if state.options.is_empty() {
+                return Ok(());
+            }
+            // What was chosen once holds, whatever there is to choose from later.
+            network.options.extend(state.options);
+            Ok(self.stores.put_network(&network)?)
+        });
         if let Err(error) = up {
             unfinished.network = None;
             self.take_network_down(&network).await;
@@ -80,6 +88,7 @@ impl Netd {
         unfinished.network = None;
         self.resolve_on(&network);
         if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
+            entry.network = network.clone();
             entry.stage = Stage::Open;
         }
         tracing::info!(network = %network.name, driver = network.driver, "network created");
@@ -246,8 +255,11 @@ pub(crate) fn parse_name(given: &str) -> Result<Name> {
     given.parse().map_err(|error| Error::invalid(error).with("name", given))
 }
 
-/// The pools of a network, empty.
+/// The pools of a network, empty; none where its addresses come from outside.
 pub(crate) fn pools(network: &Network, reuse_delay: Duration) -> Result<Vec<Pool>> {
+    if from_outside(network) {
+        return Ok(Vec::new());
+    }
     let pool = |subnet: &Subnet| {
         Pool::new(PoolConfig {
             range: subnet.range,

@@ -68,6 +68,7 @@ impl Netd {
                 ))
             })?;
             entry.restore(&endpoint);
+            registry.share(&endpoint.network, &endpoint.addresses);
             registry.ports.restore(&endpoint.id, &endpoint.ports);
             if registry.sandbox(&endpoint.container.id).is_none() {
                 let start = row.process_start;

@@ -10,7 +10,7 @@ use std::{
 use cnm::{
     ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
     endpoint::{Container, Endpoint, State},
-    network::Network,
+    network::{Network, Subnet},
     sandbox::Sandbox,
 };
 use ipam::{Moment, Pool};
@@ -36,6 +36,9 @@ pub(crate) struct NetworkEntry {
     pub(crate) dns: Vec<IpAddr>,
     /// Whether it takes endpoints.
     pub(crate) stage: Stage,
+    /// The networks whose subnets have addresses in common with its own: none of them gives out
+    /// what another has.
+    shares: BTreeSet<NetworkId>,
 }
 
 /// How far a network has come.
@@ -152,8 +155,17 @@ impl Registry {
     pub(crate) fn add_network(&mut self, network: Network, pools: Vec<Pool>, stage: Stage) {
         let id = network.id.clone();
         self.network_names.insert(network.name.clone(), id.clone());
-        let entry =
-            NetworkEntry { network, pools, endpoints: BTreeSet::new(), dns: Vec::new(), stage };
+        let shares = self.sharing(&network).map(|entry| entry.network.id.clone()).collect();
+        let (endpoints, dns) = (BTreeSet::new(), Vec::new());
+        let mut entry = NetworkEntry { network, pools, endpoints, dns, stage, shares };
+        for other in &entry.shares {
+            let taken = self.addresses_of(other).collect::<Vec<_>>();
+            taken.into_iter().for_each(|address| hold(&mut entry.pools, address));
+            if let Some(other) = self.networks.get_mut(other) {
+                reserved(&entry.network).for_each(|address| hold(&mut other.pools, address));
+                other.shares.insert(id.clone());
+            }
+        }
         self.networks.insert(id, entry);
     }
 
@@ -161,7 +173,89 @@ impl Registry {
     pub(crate) fn drop_network(&mut self, id: &NetworkId) {
         if let Some(entry) = self.networks.remove(id) {
             self.network_names.remove(&entry.network.name);
+            for other in &entry.shares {
+                if let Some(other) = self.networks.get_mut(other) {
+                    other.shares.remove(id);
+                }
+                self.give_back(other, reserved(&entry.network), Moment(0));
+            }
         }
+    }
+
+    /// The networks with which a network has addresses in common. That there are any was decided
+    /// when the later of them was made.
+    fn sharing<'a>(&'a self, network: &'a Network) -> impl Iterator<Item = &'a NetworkEntry> {
+        let overlap = |a: &Subnet, b: &Subnet| ipam::overlaps(a.subnet, b.subnet);
+        self.networks.values().filter(move |entry| {
+            entry.network.id != network.id
+                && network
+                    .subnets
+                    .iter()
+                    .any(|a| entry.network.subnets.iter().any(|b| overlap(a, b)))
+        })
+    }
+
+    /// What a network and its endpoints have of addresses.
+    fn addresses_of(&self, network: &NetworkId) -> impl Iterator<Item = IpAddr> {
+        let own = self.networks.get(network).into_iter().flat_map(|e| reserved(&e.network));
+        let leased = self.endpoints_on(network).flat_map(|endpoint| &endpoint.addresses);
+        own.chain(leased.map(IpNetwork::ip))
+    }
+
+    /// What the networks that share a subnet with a new one have of it.
+    pub(crate) fn shared_addresses(&self, network: &Network) -> Vec<IpAddr> {
+        self.sharing(network).flat_map(|entry| self.addresses_of(&entry.network.id)).collect()
+    }
+
+    /// Refuses addresses from outside that somebody has already.
+    ///
+    /// # Errors
+    /// `exists`.
+    pub(crate) fn not_anybodys(&self, network: &Network, addresses: &[IpAddr]) -> Result<()> {
+        let taken: Vec<_> =
+            self.addresses_of(&network.id).chain(self.shared_addresses(network)).collect();
+        match addresses.iter().find(|address| taken.contains(address)) {
+            Some(address) => Err(Error::exists(format_args!(
+                "address {address} of network {} is in use already",
+                network.name
+            ))
+            .with("address", address.to_string())
+            .with("network", network.id.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the networks that share a network's subnets from giving out what it has leased.
+    pub(crate) fn share(&mut self, network: &NetworkId, addresses: &[IpNetwork]) {
+        let Some(entry) = self.networks.get(network) else { return };
+        for other in entry.shares.clone() {
+            if let Some(other) = self.networks.get_mut(&other) {
+                addresses.iter().for_each(|address| hold(&mut other.pools, address.ip()));
+            }
+        }
+    }
+
+    /// Gives addresses of a network's endpoint back, to it and to those that share its subnets.
+    pub(crate) fn release(&mut self, network: &NetworkId, addresses: &[IpNetwork], now: Moment) {
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        addresses.iter().for_each(|address| entry.release(address.ip(), now));
+        for other in entry.shares.clone() {
+            self.give_back(&other, addresses.iter().map(IpNetwork::ip), now);
+        }
+    }
+
+    /// Gives addresses back to a network that nobody who shares its subnets has any more.
+    fn give_back(
+        &mut self,
+        network: &NetworkId,
+        addresses: impl Iterator<Item = IpAddr>,
+        now: Moment,
+    ) {
+        let Some(entry) = self.networks.get(network) else { return };
+        let all = entry.shares.iter().chain([network]);
+        let taken: BTreeSet<IpAddr> = all.flat_map(|id| self.addresses_of(id)).collect();
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        addresses.filter(|ip| !taken.contains(ip)).for_each(|ip| entry.release(ip, now));
     }
 
     /// Whether the name is another network's.
@@ -368,10 +462,8 @@ impl Registry {
         self.ports.release(id, &endpoint.ports);
         if let Some(entry) = self.networks.get_mut(&endpoint.network) {
             entry.endpoints.remove(id);
-            for address in &endpoint.addresses {
-                entry.release(address.ip(), now);
-            }
         }
+        self.release(&endpoint.network, &endpoint.addresses, now);
         if let Some(entry) = self.sandboxes.get_mut(&endpoint.container.id) {
             entry.endpoints.retain(|other| other != id);
         }
@@ -396,6 +488,28 @@ impl Registry {
     }
 }
 
+/// Addresses of a network that none of its endpoints may have.
+fn reserved(network: &Network) -> impl Iterator<Item = IpAddr> {
+    network.subnets.iter().flat_map(|s| s.gateway.into_iter().chain(s.aux.values().copied()))
+}
+
+/// Whether a network's addresses are not netd's to give out: its endpoints have those that whoever
+/// attaches them says, or none.
+pub(crate) fn from_outside(network: &Network) -> bool {
+    network.options.get("ipam").is_some_and(|service| service == "none")
+}
+
+fn on_its_subnet(network: &Network, address: IpAddr) -> Option<IpNetwork> {
+    IpNetwork::new(address, network.subnet_of(address)?.subnet.prefix()).ok()
+}
+
+/// Keeps pools from giving out an address. One that has it reserved does not do so anyway.
+fn hold(pools: &mut [Pool], address: IpAddr) {
+    for pool in pools.iter_mut().filter(|pool| pool.config().subnet.contains(address)) {
+        pool.restore(address).ok();
+    }
+}
+
 impl NetworkEntry {
     /// An address of each family: the one that is wanted, the one `owner` had, or any. All or none.
     pub(crate) fn lease(
@@ -404,6 +518,9 @@ impl NetworkEntry {
         owner: Option<&str>,
         now: Moment,
     ) -> Result<Vec<IpNetwork>> {
+        if from_outside(&self.network) {
+            return Ok(wanted.iter().filter_map(|ip| on_its_subnet(&self.network, *ip)).collect());
+        }
         let mut leased = Vec::new();
         for pool in &mut self.pools {
             let subnet = pool.config().subnet;

@@ -1,5 +1,6 @@
 //! The command line's definition: help, manual pages and completions are all made of it.
 
+mod driver;
 mod endpoint;
 mod network;
 pub(crate) mod values;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cnm::Name;
 
+pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
 pub(crate) use network::{
     Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove,
@@ -81,6 +83,12 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: IpamCommand,
+    },
+    /// Prove that an executable is a driver
+    Driver {
+        /// What to do.
+        #[command(subcommand)]
+        command: DriverCommand,
     },
     /// Print what happens, as it happens
     #[command(after_help = "\

@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod driver;
 mod endpoint;
 mod events;
 mod ipam;
@@ -43,6 +44,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Sandbox { command } => sandbox::sandbox(&socket, command),
         Command::Endpoint { command } => endpoint::endpoint(&socket, command),
         Command::Ipam { command } => ipam::ipam(&socket, &command),
+        Command::Driver { command } => driver::driver(&command),
         Command::Events(format) => events::events(&socket, format),
         Command::Status(format) => status::status(&socket, format),
         Command::Reconcile(format) => status::reconcile(&socket, format),

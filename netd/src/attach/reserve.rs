@@ -10,7 +10,7 @@ use cnm::{
 use crate::{
     clock,
     netd::Netd,
-    registry::{Registry, Stage},
+    registry::{Registry, Stage, from_outside},
 };
 
 impl Netd {
@@ -43,6 +43,9 @@ impl Netd {
                 ))
                 .with("endpoint", other.id.as_str()));
             }
+            if from_outside(network) {
+                registry.not_anybodys(network, &params.addresses)?;
+            }
             let entry = registry.network_mut(&network.id);
             let entry = entry.filter(|entry| entry.stage != Stage::Leaving).ok_or_else(|| {
                 Error::not_found(format_args!("network {} not found", network.name))
@@ -57,10 +60,9 @@ impl Netd {
             let owner = owner.map(cnm::Name::as_str);
             let addresses = entry.lease(&params.addresses, owner, now)?;
             let dns = entry.dns.clone();
+            registry.share(&network.id, &addresses);
             if let Err(error) = registry.ports.take(&id, &mut ports) {
-                if let Some(entry) = registry.network_mut(&network.id) {
-                    addresses.iter().for_each(|address| entry.release(address.ip(), now));
-                }
+                registry.release(&network.id, &addresses, now);
                 return Err(name_holder(&registry, error));
             }
             (addresses, dns, registry.next_metric(&params.container.id))
@@ -68,7 +70,9 @@ impl Netd {
         let gateways = if network.internal {
             Vec::new()
         } else {
-            network.subnets.iter().filter_map(|subnet| subnet.gateway).collect()
+            let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
+            let has = |v4: bool| addresses.iter().any(|address| address.is_ipv4() == v4);
+            gateways.filter(|gateway| has(gateway.is_ipv4())).collect()
         };
         Ok(Endpoint {
             id,

@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 use crate::{
     clock,
     netd::{Netd, address_error},
+    registry::from_outside,
 };
 
 /// Docker's option for the MTU, understood so that a moved command works.
@@ -19,6 +20,9 @@ const MTU_OPTIONS: [&str; 2] = ["mtu", "com.docker.network.driver.mtu"];
 
 /// Docker's option for the bridge's name.
 const LINK_OPTIONS: [&str; 2] = ["link", "com.docker.network.bridge.name"];
+
+/// The name of the address that the host has on a network with host access.
+const HOST_ADDRESS: &str = "host";
 
 /// The smallest MTU of a link that has IPv6 (RFC 8200, section 5).
 const IPV6_MTU: u32 = 1280;
@@ -40,8 +44,23 @@ impl Netd {
         let capabilities = self.driver(driver)?.capabilities().await?;
         let mut subnets = params.subnets;
         if capabilities.addresses {
-            self.choose_subnets(&mut subnets, params.ipv4, params.ipv6, capabilities.gateway)
-                .await?;
+            for subnet in &subnets {
+                self.check_overlap(subnet.subnet, driver, capabilities.shared_subnets)?;
+            }
+            match option(&params.options, &["ipam"]) {
+                None => {
+                    let (ipv4, ipv6) = (params.ipv4, params.ipv6);
+                    self.choose_subnets(&mut subnets, ipv4, ipv6, capabilities.gateway).await?;
+                }
+                Some((_, "none")) => {}
+                Some((_, other)) => {
+                    return Err(Error::invalid(format_args!(
+                        "invalid ipam {other:?}: it should be none, where addresses come from \
+                         outside, or be left out"
+                    ))
+                    .with("ipam", other));
+                }
+            }
         } else if !subnets.is_empty() {
             return Err(Error::invalid(format_args!(
                 "driver {driver} gives its networks no addresses: leave the subnet out"
@@ -72,7 +91,7 @@ impl Netd {
             Some((_, value)) => Some(self.free_link(value)?),
             None => Some(id.link_name()),
         };
-        Ok(Network {
+        let mut network = Network {
             id,
             name,
             driver: driver.to_owned(),
@@ -85,7 +104,38 @@ impl Netd {
             options: params.options,
             labels: params.labels,
             idempotency_key: key,
-        })
+        };
+        if !capabilities.gateway
+            && matches!(option(&network.options, &["host-access"]), Some((_, "" | "true")))
+        {
+            self.choose_host_addresses(&mut network)?;
+        }
+        Ok(network)
+    }
+
+    /// Gives the host an address of its own on a network where it has no gateway's.
+    fn choose_host_addresses(&self, network: &mut Network) -> Result<()> {
+        if from_outside(network) {
+            return Ok(());
+        }
+        let taken = self.registry.borrow().shared_addresses(network);
+        for subnet in network.subnets.iter_mut().filter(|s| !s.aux.contains_key(HOST_ADDRESS)) {
+            let config = PoolConfig {
+                range: subnet.range,
+                gateway: subnet.gateway,
+                aux: subnet.aux.clone(),
+                exclude: subnet.exclude.clone(),
+                ..PoolConfig::new(subnet.subnet)
+            };
+            let mut pool = Pool::new(config).map_err(|error| address_error(&error))?;
+            for address in taken.iter().filter(|address| subnet.subnet.contains(**address)) {
+                // One that is reserved is not chosen anyway.
+                pool.restore(*address).ok();
+            }
+            let own = pool.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))?;
+            subnet.aux.insert(HOST_ADDRESS.to_owned(), own);
+        }
+        Ok(())
     }
 
     /// Checks the given subnets and chooses those that are wanted and not given.
@@ -120,7 +170,6 @@ impl Netd {
         }
         for subnet in subnets.iter() {
             check_unicast(subnet.subnet)?;
-            self.check_overlap(subnet.subnet)?;
         }
         if want_v4 || want_v6 {
             let mut taken = self.host.taken().await;
@@ -144,9 +193,13 @@ impl Netd {
         Ok(())
     }
 
-    fn check_overlap(&self, subnet: IpNetwork) -> Result<()> {
+    /// Refuses a subnet that another network has, unless their driver lets them share it.
+    fn check_overlap(&self, subnet: IpNetwork, driver: &str, shared: bool) -> Result<()> {
         let registry = self.registry.borrow();
         for entry in registry.networks() {
+            if shared && entry.network.driver == driver {
+                continue;
+            }
             for other in &entry.network.subnets {
                 if ipam::overlaps(other.subnet, subnet) {
                     return Err(Error::exists(format_args!(

@@ -8,7 +8,7 @@ fn network(byte: u8, name: &str) -> Network {
         name: name.parse().expect("a name"),
         driver: "bridge".into(),
         created: String::new(),
-        subnets: vec![cnm::network::Subnet::new("10.9.0.0/29".parse().expect("a subnet"))],
+        subnets: vec![Subnet::new("10.9.0.0/29".parse().expect("a subnet"))],
         internal: false,
         predefined: false,
         link: None,
@@ -166,4 +166,47 @@ fn an_id_that_became_anothers_outlives_its_first_owner() {
     registry.put_sandbox(sandbox("c3", "pod", 4));
     registry.put_sandbox(sandbox("c4", "pod2", 4));
     assert!(!registry.is_outlived(&id("c3")) && !registry.is_outlived(&id("c4")));
+}
+
+#[test]
+fn networks_with_addresses_in_common_share_them() {
+    let mut registry = Registry::default();
+    let with = |byte: u8, name: &str, subnet: &str, gateway: Option<&str>| {
+        let mut network = network(byte, name);
+        network.subnets = vec![Subnet::new(subnet.parse().expect("a subnet"))];
+        network.subnets[0].gateway = gateway.map(|ip| ip.parse().expect("an address"));
+        network
+    };
+    let networks = [
+        with(10, "a", "10.9.0.0/29", None),
+        with(11, "b", "10.9.0.0/29", Some("10.9.0.1")),
+        with(12, "c", "10.9.0.0/28", None),
+        with(13, "d", "10.10.0.0/29", None),
+    ];
+    for network in &networks {
+        let pools = crate::networks::pools(network, std::time::Duration::ZERO).expect("pools");
+        registry.add_network(network.clone(), pools, Stage::Open);
+    }
+    let now = Moment(1);
+    let lease = |registry: &mut Registry, n: usize| {
+        let id = &networks[n].id;
+        let entry = registry.network_mut(id).expect("it is there");
+        let addresses = entry.lease(&[], None, now).expect("there is one");
+        registry.share(id, &addresses);
+        addresses[0]
+    };
+    let given: Vec<_> = [0, 1, 2].iter().map(|n| lease(&mut registry, *n).to_string()).collect();
+    assert_eq!(given, ["10.9.0.2/29", "10.9.0.3/29", "10.9.0.4/28"]);
+    assert_eq!(lease(&mut registry, 3).to_string(), "10.10.0.1/29", "they are strangers");
+    let leased = |registry: &Registry, n: usize| {
+        registry.network(&networks[n].id).expect("it is there").pools[0].leases().count()
+    };
+    assert_eq!([0, 1, 2, 3].map(|n| leased(&registry, n)), [4, 3, 4, 1], "and the gateway");
+    registry.release(&networks[0].id, &["10.9.0.2/29".parse().expect("an address")], now);
+    assert_eq!([0, 1, 2, 3].map(|n| leased(&registry, n)), [3, 2, 3, 1]);
+    registry.drop_network(&networks[1].id);
+    assert!([0, 2].iter().all(|n| {
+        !registry.network(&networks[*n].id).expect("it is there").pools[0]
+            .is_leased("10.9.0.1".parse().expect("an address"))
+    }));
 }

@@ -86,13 +86,14 @@ impl Driver for Bridge {
                 addresses: true,
                 gateway: true,
                 ports: true,
-                host_netns: false,
+                ..Capabilities::default()
             },
         }
     }
 
     fn network_up(&mut self, network: &Network) -> Result<NetworkState> {
-        self.bring_up(network).map(|joined| NetworkState { mtu: Some(joined.mtu) })
+        self.bring_up(network)
+            .map(|joined| NetworkState { mtu: Some(joined.mtu), ..NetworkState::default() })
     }
 
     fn network_down(&mut self, network: &Network) -> Result<()> {

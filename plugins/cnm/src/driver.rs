@@ -1,5 +1,7 @@
 //! What netd asks of a driver: the calls, and the trait that a driver in Rust fills.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,6 +52,9 @@ pub struct Capabilities {
     /// Its sandboxes are the host's own namespace, and only that.
     #[serde(default)]
     pub host_netns: bool,
+    /// Several of its networks may have the same subnet, as they share what they lead to.
+    #[serde(default)]
+    pub shared_subnets: bool,
 }
 
 /// Makes a network's part of the host: its link, its address, its place in the firewall.
@@ -67,12 +72,15 @@ impl Call for NetworkUp {
 }
 
 /// What a network looks like in the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NetworkState {
     /// The MTU that its endpoints get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Options that the driver chose where none were given: the network has them from now on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 /// Takes a network's part of the host away. One that is not there is a success.

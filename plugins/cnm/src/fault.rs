@@ -31,6 +31,13 @@ pub const POINTS: &[&str] = &[
     "front.detach.before-answer",
     "bridge.reap.before-delete",
     "bridge.reap.after-delete",
+    "macvlan.attach.before-link",
+    "macvlan.attach.after-link",
+    "macvlan.attach.after-config",
+    "macvlan.attach.after-routes",
+    "macvlan.detach.before-routes",
+    "macvlan.detach.after-routes",
+    "macvlan.detach.after-link",
 ];
 
 /// Dies here if a test asked for it.

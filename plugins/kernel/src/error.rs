@@ -70,6 +70,11 @@ impl Error {
         }
     }
 
+    /// Whether something was to be taken away.
+    pub fn is_deletion(&self) -> bool {
+        matches!(self, Self::Refused { doing, .. } if doing.starts_with("delete"))
+    }
+
     /// What the kernel said in its extended acknowledgement.
     pub fn text(&self) -> Option<&str> {
         match self {

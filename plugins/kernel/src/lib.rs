@@ -2,10 +2,13 @@
 //! elements and the firewall that they make up. It knows no protocol and no daemon, blocks, keeps
 //! its sockets, and holds the project's only `unsafe`.
 
+pub mod announce;
 pub mod conntrack;
 mod error;
 pub mod firewall;
+pub mod host_routes;
 pub mod links;
+pub mod macvlan;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -182,6 +182,24 @@ pub fn living(socket: &mut Socket, nsids: &BTreeSet<i32>) -> Result<BTreeSet<i32
     Ok(found)
 }
 
+/// All ids that the namespace of `socket` knows others by. The kernel gives out the lowest that is
+/// free, so that behind a long run of unused ones there are no more.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn ids(socket: &mut Socket) -> Result<BTreeSet<i32>> {
+    const RUN: i32 = 512;
+    let mut found = BTreeSet::new();
+    for first in (0..i32::MAX).step_by(RUN.unsigned_abs() as usize) {
+        let living = living(socket, &(first..first.saturating_add(RUN)).collect())?;
+        if living.is_empty() {
+            break;
+        }
+        found.extend(living);
+    }
+    Ok(found)
+}
+
 /// `NETNSA_NSID` of a `struct rtgenmsg` with attributes; none when it is -1, not assigned.
 fn nsid_of(message: Received<'_>) -> Option<i32> {
     const NETNSA_NSID: u16 = 1;

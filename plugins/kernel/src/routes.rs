@@ -71,7 +71,7 @@ pub struct Address {
 
 impl Address {
     /// What a message of the kernel says of an address (linux/if_addr.h).
-    fn parse(message: Received<'_>) -> Option<Self> {
+    pub(crate) fn parse(message: Received<'_>) -> Option<Self> {
         const RTM_NEWADDR: u16 = 20;
         const RT_SCOPE_LINK: u8 = 253;
         const IFA_ADDRESS: u16 = 1;

@@ -178,7 +178,10 @@ macro_rules! points {
 
         #[test]
         fn every_point_is_visited() {
-            assert_eq!(cnm::fault::POINTS, [$($point),*]);
+            // Those of other drivers are visited where those are tested.
+            let others = |point: &&&str| !point.starts_with("macvlan.");
+            let points: Vec<_> = cnm::fault::POINTS.iter().filter(others).copied().collect();
+            assert_eq!(points, [$($point),*]);
         }
     };
 }

@@ -7,8 +7,10 @@
 mod bridge;
 mod crashes;
 mod crowd;
+mod drivers;
 mod hardship;
 mod isolation;
+mod macvlan;
 mod names;
 mod neighbours;
 mod plugin;

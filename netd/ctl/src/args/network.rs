@@ -21,7 +21,8 @@ Examples:
   netctl network create app
   netctl network create --subnet 10.5.0.0/16 --ip-range 10.5.1.0/24 --gateway 10.5.0.1 app
   netctl network create --ipv6 --internal vault
-  netctl network create -o com.docker.network.driver.mtu=9000 storage")]
+  netctl network create -o com.docker.network.driver.mtu=9000 storage
+  netctl network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 lan")]
     Create(Create),
     /// Show the networks
     #[command(

@@ -316,11 +316,16 @@ sample!(
             addresses: true,
             gateway: true,
             ports: true,
-            host_netns: true
+            host_netns: true,
+            shared_subnets: true,
         },
     }
 );
-sample!(NetworkUp, NetworkUp { network: network() }, NetworkState { mtu: Some(1450) });
+sample!(
+    NetworkUp,
+    NetworkUp { network: network() },
+    NetworkState { mtu: Some(1450), options: [("parent".into(), "eth0".into())].into() }
+);
 sample!(NetworkDown, NetworkDown { network: network() }, Empty {});
 sample!(
     AttachEndpoint,

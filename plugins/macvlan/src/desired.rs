@@ -1,0 +1,200 @@
+//! What networks and endpoints should look like in the kernel, as far as it follows from what netd
+//! says of them.
+
+use std::net::IpAddr;
+
+use cnm::{Error, Result, endpoint::Endpoint, network::Network};
+use ipnetwork::IpNetwork;
+use kernel::{links::Mac, macvlan::Mode};
+
+use crate::{HOST_PREFIX, NOWHERE_PREFIX};
+
+/// Docker's option for the parent, and its long form.
+const PARENT: [&str; 2] = ["parent", "com.docker.network.parent"];
+/// Docker's option for the mode, ours, and the long form.
+const MODE: [&str; 3] = ["macvlan_mode", "mode", "com.docker.network.macvlan_mode"];
+/// How many broadcasts may wait to be copied.
+const QUEUE: [&str; 2] = ["bcqueuelen", "bc_queue_len"];
+/// Whether host and containers are to reach each other.
+const HOST_ACCESS: [&str; 1] = ["host-access"];
+/// Under what name a subnet has the address that the host has for them.
+const HOST_ADDRESS: &str = "host";
+
+/// What a network's macvlans hang on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// A link of the host's, or a sub-interface for a VLAN of one.
+    Named(String),
+    /// The link of the default route; where there is none, as [`Parent::Nowhere`].
+    Uplink {
+        /// The name of a link that leads nowhere.
+        otherwise: String,
+    },
+    /// A link of its own of this name, which leads nowhere.
+    Nowhere(String),
+}
+
+/// A network on this host: what its macvlans hang on and how they are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// What people call the network.
+    pub network: String,
+    /// What its macvlans hang on.
+    pub parent: Parent,
+    /// How they see each other.
+    pub mode: Mode,
+    /// How many broadcasts may wait to be copied to one.
+    pub queue: Option<u32>,
+    /// The MTU that it was given.
+    pub mtu: Option<u32>,
+    /// The host's own macvlan, where it has one.
+    pub host: Option<HostEnd>,
+}
+
+/// The host's own macvlan on a network, past the rule that a parent and its macvlans never meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEnd {
+    /// Its name.
+    pub name: String,
+    /// Its address, which follows from the network's id.
+    pub mac: Mac,
+    /// Its network addresses, each by itself: the way to the others is theirs.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it has IPv6.
+    pub ipv6: bool,
+}
+
+impl Segment {
+    /// What a network should look like.
+    ///
+    /// # Errors
+    /// `invalid` for options that mean nothing.
+    pub fn of(network: &Network) -> Result<Self> {
+        let mode = match option(network, &MODE) {
+            None | Some((_, "" | "bridge")) => Mode::Bridge,
+            Some((_, "private")) => Mode::Private,
+            Some((_, "vepa")) => Mode::Vepa,
+            Some((_, "passthru")) => Mode::Passthru,
+            Some((key, value)) => {
+                return Err(wrong(network, key, value, "bridge, private, vepa or passthru"));
+            }
+        };
+        let queue = match option(network, &QUEUE) {
+            None => None,
+            Some((key, value)) => {
+                let right = "a number of broadcasts";
+                Some(value.parse().map_err(|_| wrong(network, key, value, right))?)
+            }
+        };
+        let nowhere = format!("{NOWHERE_PREFIX}{}", network.id.short());
+        let parent = match option(network, &PARENT) {
+            // As Docker has it: an internal network leads nowhere, whatever parent it is given.
+            _ if network.internal => Parent::Nowhere(nowhere),
+            Some((_, "")) => Parent::Nowhere(nowhere),
+            Some((_, "lo")) => {
+                return Err(Error::invalid(format_args!(
+                    "the parent of network {} is lo, which has no macvlans: name another link",
+                    network.name
+                ))
+                .with("parent", "lo"));
+            }
+            Some((_, name)) => Parent::Named(name.to_owned()),
+            None => Parent::Uplink { otherwise: nowhere },
+        };
+        let host = Self::host_end(network, mode)?;
+        let (name, mtu) = (network.name.to_string(), network.mtu);
+        Ok(Self { network: name, parent, mode, queue, mtu, host })
+    }
+
+    fn host_end(network: &Network, mode: Mode) -> Result<Option<HostEnd>> {
+        match option(network, &HOST_ACCESS) {
+            None | Some((_, "false")) => return Ok(None),
+            Some((_, "true" | "")) => {}
+            Some((key, value)) => return Err(wrong(network, key, value, "true or false")),
+        }
+        if network.internal || mode != Mode::Bridge {
+            return Err(Error::invalid(format_args!(
+                "network {} has host-access, which only one of mode bridge can have that is not \
+                 internal",
+                network.name
+            ))
+            .with("network", network.name.as_str()));
+        }
+        let own = network.subnets.iter().filter_map(|subnet| subnet.aux.get(HOST_ADDRESS));
+        Ok(Some(HostEnd {
+            name: format!("{HOST_PREFIX}{}", network.id.short()),
+            mac: local_mac(network.id.as_str()),
+            addresses: own.copied().collect(),
+            ipv6: network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6()),
+        }))
+    }
+
+    /// The address that the host speaks from to an endpoint.
+    pub(crate) fn speaks_from(&self, to: IpAddr) -> Option<IpAddr> {
+        let own = self.host.iter().flat_map(|host| &host.addresses);
+        own.copied().find(|own| own.is_ipv4() == to.is_ipv4())
+    }
+}
+
+fn option<'a>(network: &'a Network, keys: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    keys.iter().find_map(|key| Some((*key, network.options.get(*key)?.as_str())))
+}
+
+fn wrong(network: &Network, key: &str, value: &str, right: &str) -> Error {
+    Error::invalid(format_args!(
+        "invalid {key} {value:?} of network {}: it should be {right}",
+        network.name
+    ))
+    .with(key, value)
+}
+
+/// A unicast, locally administered address (IEEE 802, section 8.4) out of an id's first digits.
+fn local_mac(id: &str) -> Mac {
+    let byte = |at: usize| {
+        id.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
+    };
+    [0x02, byte(0), byte(2), byte(4), byte(6), byte(8)]
+}
+
+/// An endpoint: a macvlan in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The interface in the container.
+    pub name: String,
+    /// Its address; the parent's in mode passthru, whatever it was to be.
+    pub mac: Mac,
+    /// Its network addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// Its default routes.
+    pub gateways: Vec<IpAddr>,
+    /// What those cost.
+    pub metric: u32,
+}
+
+impl Port {
+    /// What an endpoint should look like.
+    ///
+    /// # Errors
+    /// `invalid` when it has ports to publish: the host is not on the way to it.
+    pub fn of(network: &Network, endpoint: &Endpoint) -> Result<Self> {
+        if !endpoint.ports.is_empty() {
+            return Err(Error::invalid(format_args!(
+                "network {} publishes no ports: its containers are on the LAN themselves",
+                network.name
+            ))
+            .with("network", network.name.as_str()));
+        }
+        Ok(Self {
+            name: endpoint.ifname.as_str().to_owned(),
+            mac: endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0),
+            addresses: endpoint.addresses.clone(),
+            gateways: endpoint.gateways.clone(),
+            metric: endpoint.metric,
+        })
+    }
+
+    /// Whether it has an address of IPv6.
+    pub fn ipv6(&self) -> bool {
+        self.addresses.iter().any(IpNetwork::is_ipv6)
+    }
+}

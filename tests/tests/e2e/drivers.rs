@@ -1,0 +1,165 @@
+//! Every driver keeps to the protocol's rules, ours and the sample of another's, and one that does
+//! not is found out.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use cnm::network::CreateNetwork;
+use netd_tests::{Asking as _, Executed, HostOptions, World};
+use serde_json::Value;
+
+/// The sample of a driver that is not ours.
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples").join("driver.py")
+}
+
+fn try_driver(world: &World, executable: &Path, words: &[&str]) -> Executed {
+    let netctl = world.programs().join("netctl");
+    let all = [netctl.to_str().unwrap(), "driver", "test", executable.to_str().unwrap(), "--json"];
+    let all = all.iter().chain(words);
+    world.namespace().command(all).output().unwrap().into()
+}
+
+/// The rules of this outcome, with the reasons.
+fn rules(executed: &Executed, outcome: &str) -> Vec<(String, String)> {
+    let report: Value = serde_json::from_str(&executed.stdout).unwrap();
+    let text = |rule: &Value, key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+    let rules = report["rules"].as_array().unwrap().iter();
+    let chosen = rules.filter(|rule| rule["outcome"] == outcome);
+    chosen.map(|rule| (text(rule, "rule"), text(rule, "reason"))).collect()
+}
+
+/// Whether a driver keeps to the rules, of which `others` are not for it.
+fn keeps_to_the_rules(executable: &Path, world: &World, others: usize) {
+    let executed = try_driver(world, executable, &[]);
+    assert_eq!(rules(&executed, "failed"), [], "{}", executed.stderr);
+    assert_eq!(executed.code, 0);
+    let skipped = rules(&executed, "skipped");
+    assert_eq!(skipped.len(), others, "{skipped:?}");
+    assert!(rules(&executed, "passed").len() >= 30);
+}
+
+fn ours(name: &str, others: usize) {
+    let world = World::new();
+    let executable = world.programs().join(name);
+    keeps_to_the_rules(&executable, &world, others);
+}
+
+#[test]
+fn bridge_keeps_to_the_rules() {
+    ours("netd-bridge", 0);
+}
+
+#[test]
+fn macvlan_keeps_to_the_rules() {
+    ours("netd-macvlan", 5);
+}
+
+#[test]
+fn none_keeps_to_the_rules() {
+    ours("netd-none", 9);
+}
+
+#[test]
+fn host_keeps_to_the_rules() {
+    ours("netd-host", 12);
+}
+
+#[test]
+fn the_sample_keeps_to_the_rules() {
+    let world = World::new();
+    keeps_to_the_rules(&sample(), &world, 1);
+}
+
+/// The sample with one thing changed.
+fn broken(directory: &str, what: &str, by: &str) -> PathBuf {
+    let text = fs::read_to_string(sample()).unwrap();
+    assert_eq!(text.matches(what).count(), 1, "{what}");
+    fs::create_dir_all(directory).unwrap();
+    let path = Path::new(directory).join("netd-pybridge");
+    fs::write(&path, text.replace(what, by)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_driver_that_breaks_a_rule_is_found_out() {
+    let world = World::new();
+    let changes = [
+        ("unknown-method", "if not method:", "if method == 7:"),
+        ("notification", "return None if known is None else", "return"),
+        ("not-json", "\"code\": -32700,", "\"code\": -32600,"),
+        ("ids", "\"id\": known,", "\"id\": 7,"),
+        ("attach", "ip(\"link\", \"set\", name, \"up\")", "pass"),
+        ("attach", "\"address\", mac, \"mtu\", mtu)", "\"mtu\", mtu)"),
+        ("attach", "            ip(\"link\", \"set\", \"lo\", \"up\")\n", ""),
+        ("attach-tells-where", "{\"cookie\": known,", "{\"cookie\": 1,"),
+        ("default-route", "for gateway in endpoint.get(\"gateways\", []):", "for gateway in []:"),
+        ("netns-missing", "Refusal(\"not_found\",", "Refusal(\"invalid\","),
+        ("name-taken", "\"exists\" if \"File exists\"", "\"kernel\" if \"File exists\""),
+        ("detach", "remove(host_end(endpoint)) or {},", "{},"),
+        ("network-gateway", "if address not in has:", "if not address:"),
+        ("check", "if not link:", "if not link and False:"),
+        ("sync-takes-away", "for name in own.keys() - wanted:", "for name in []:"),
+        ("sync-misses", "missing.append(endpoint[\"id\"])", "pass"),
+        ("sync-finds-all", "if address not in has:", "if True:"),
+        ("sync-repairs", "ip(\"link\", \"set\", end, \"master\", bridge, \"up\")", "pass"),
+    ];
+    std::thread::scope(|scope| {
+        for (number, (rule, what, by)) in changes.into_iter().enumerate() {
+            let world = &world;
+            scope.spawn(move || {
+                let executable = broken(&format!("/run/broken/{number}"), what, by);
+                let executed = try_driver(world, &executable, &["--rule", rule]);
+                let failed = rules(&executed, "failed");
+                let instead = format!("{rule} holds with {by:?} in place of {what:?}");
+                assert_eq!(failed.len(), 1, "{instead}: {executed:?}");
+                assert_eq!(failed[0].0, rule);
+                assert!(!failed[0].1.is_empty());
+                assert_eq!(executed.code, 1);
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_no_driver_is_found_out_at_once() {
+    let world = World::new();
+    let executed = try_driver(&world, Path::new("/bin/true"), &["--rule", "info"]);
+    assert_eq!(rules(&executed, "failed").len(), 1, "{executed:?}");
+    let executed = try_driver(&world, Path::new("/run/nothing"), &[]);
+    assert_eq!(executed.code, i32::from(cnm::Kind::NotFound.exit_code()), "{executed:?}");
+    let executed = try_driver(&world, &sample(), &["--rule", "juggling"]);
+    assert_eq!(executed.code, i32::from(cnm::Kind::NotFound.exit_code()), "{executed:?}");
+    assert!(executed.stderr.contains("sync-takes-away"), "{executed:?}");
+}
+
+#[test]
+fn the_sample_serves_netd() {
+    let world = World::new();
+    let directory = "/run/drivers";
+    fs::create_dir_all(directory).unwrap();
+    fs::copy(sample(), "/run/drivers/netd-pybridge").unwrap();
+    let plugin_dirs = vec![directory.into()];
+    let mut host = world.host_with("a", HostOptions { plugin_dirs, ..HostOptions::default() });
+    let before = host.snapshot();
+    let network =
+        CreateNetwork { driver: Some("pybridge".into()), ..CreateNetwork::named("theirs") };
+    host.client().call(&network).unwrap();
+    let (web, db) = (world.container("web"), world.container("db"));
+    let endpoint = host.client().attach(&web.to("theirs"));
+    host.client().attach(&db.to("theirs"));
+    assert!(db.netns.pings(endpoint.addresses[0].ip()));
+    let names = netd_tests::Host::ask_name(&db.netns, endpoint.gateways[0], "web");
+    assert_eq!(names, [endpoint.addresses[0].ip().to_string()]);
+    host.kill();
+    host.start();
+    assert!(db.netns.pings(endpoint.addresses[0].ip()));
+    host.client().detach("web");
+    host.client().detach("db");
+    host.netctl(&["network", "rm", "theirs"]).success();
+    host.snapshot().same_as(&before).unwrap();
+}
