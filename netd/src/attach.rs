@@ -113,7 +113,7 @@ impl Netd {
         fault::point("netd.attach.after-intent");
         let call = AttachEndpoint {
             network: network.clone(),
-            endpoint: endpoint.clone(),
+            endpoint: self.registry.borrow().published(&endpoint),
             netns: format!("/proc/{}/fd/{}", process::id(), netns.as_raw_fd()),
         };
         undo.made = Some((driver.clone(), network.clone()));
@@ -247,7 +247,8 @@ impl Drop for Undo {
         };
         // Nobody else gets its addresses, or this container's turn, before it is gone.
         tokio::task::spawn_local(async move {
-            let call = DetachEndpoint { network, endpoint };
+            let published = netd.registry.borrow().published(&endpoint);
+            let call = DetachEndpoint { network, endpoint: published };
             if let Err(error) = driver.call(&call).await {
                 tracing::warn!(endpoint = call.endpoint.id.short(), %error, "undo left to a sync");
             }

@@ -2,7 +2,7 @@
 //! others. It always succeeds: what is not there is already gone, and what the driver cannot do
 //! now it is told at its next start.
 
-use std::{rc::Rc, time::Instant};
+use std::{collections::BTreeSet, rc::Rc, time::Instant};
 
 use cnm::{
     ContainerId, EndpointId, Result,
@@ -63,7 +63,8 @@ impl Netd {
             self.registry.borrow().network(&endpoint.network).map(|entry| entry.network.clone());
         if let Some(network) = network {
             let driver = self.driver(&network.driver);
-            let call = DetachEndpoint { network, endpoint: endpoint.clone() };
+            let published = self.registry.borrow().published(endpoint);
+            let call = DetachEndpoint { network, endpoint: published };
             let outcome = match driver {
                 Ok(driver) => {
                     let outcome = driver.call(&call).await;
@@ -86,6 +87,7 @@ impl Netd {
         }
         fault::point("netd.detach.after-driver");
         self.release(&endpoint.id);
+        self.pass_on(endpoint).await;
         tracing::info!(
             network = %endpoint.network_name,
             endpoint = endpoint.id.short(),
@@ -96,6 +98,32 @@ impl Netd {
         );
         self.tell_endpoint(action, endpoint);
         Ok(())
+    }
+
+    /// Has ports that led to a container through an endpoint lead through another one of it.
+    async fn pass_on(self: &Rc<Self>, gone: &Endpoint) {
+        let heirs: BTreeSet<String> = {
+            let registry = self.registry.borrow();
+            let inherits = |heir: &&Endpoint| {
+                registry.is_wanted(heir)
+                    && gone.ports.iter().any(|port| registry.ports.leads_through(&heir.id, port))
+            };
+            let networks = registry.endpoints_of(&gone.container.id).filter(inherits);
+            let networks = networks.filter_map(|heir| registry.network(&heir.network));
+            networks.map(|entry| entry.network.driver.clone()).collect()
+        };
+        for name in heirs {
+            let synced = match self.driver(&name) {
+                Ok(driver) => driver.sync(&self.desired(&name)).await,
+                Err(error) => Err(error),
+            };
+            match synced {
+                Ok(synced) => self.after_sync(&name, synced),
+                Err(error) => {
+                    tracing::warn!(driver = name, %error, "ports are passed on at its next sync");
+                }
+            }
+        }
     }
 
     /// Takes an endpoint off every record, without its driver.

@@ -139,7 +139,7 @@ impl Netd {
             .iter()
             .flat_map(|network| registry.endpoints_on(&network.id))
             .filter(|endpoint| registry.is_wanted(endpoint))
-            .cloned()
+            .map(|endpoint| registry.published(endpoint))
             .collect();
         Sync { networks, endpoints }
     }

@@ -22,6 +22,7 @@ impl Netd {
                     leased: count(used.leased),
                     quarantined: count(used.quarantined),
                     reserved: count(used.reserved),
+                    available: count(used.available),
                 });
             }
         }

@@ -21,7 +21,7 @@ use crate::netd::address_error;
 
 mod ports;
 
-pub(crate) use ports::Ports;
+pub(crate) use ports::{Ports, Taker};
 
 /// A network and its addresses.
 #[derive(Debug)]
@@ -123,8 +123,10 @@ impl Registry {
         self.networks.get_mut(id)
     }
 
-    /// The network that a user means: by its whole id, its name, or the beginning of its id.
+    /// The network that a user means: by its whole id, its name, or the beginning of its id. A
+    /// leading `=` is for those who never mean a beginning.
     pub(crate) fn resolve_network(&self, given: &str) -> Result<&NetworkEntry> {
+        let (whole, given) = whole(given);
         let id = given.parse::<NetworkId>().ok();
         if let Some(entry) = id.and_then(|id| self.networks.get(&id)) {
             return Ok(entry);
@@ -136,7 +138,8 @@ impl Registry {
         let mut matches = self
             .networks
             .values()
-            .filter(|entry| !given.is_empty() && entry.network.id.as_str().starts_with(given));
+            .filter(|_| !whole && !given.is_empty())
+            .filter(|entry| entry.network.id.as_str().starts_with(given));
         match (matches.next(), matches.count()) {
             (Some(entry), 0) => Ok(entry),
             (Some(_), more) => Err(Error::invalid(format_args!(
@@ -275,8 +278,10 @@ impl Registry {
         self.sandboxes.get(id)
     }
 
-    /// The sandbox that a user means: by its whole id, its name, or the beginning of its id.
+    /// The sandbox that a user means: by its whole id, its name, or the beginning of its id. With a
+    /// leading `=` by its id alone.
     pub(crate) fn resolve_sandbox(&self, given: &str) -> Result<&SandboxEntry> {
+        let (whole, given) = whole(given);
         let ambiguous = |n: usize| {
             Error::invalid(format_args!(
                 "container {given} is ambiguous ({n} sandboxes match): name it by its id"
@@ -287,7 +292,7 @@ impl Registry {
         if let Some(entry) = id.and_then(|id| self.sandboxes.get(&id)) {
             return Ok(entry);
         }
-        let name = given.parse::<Name>().ok();
+        let name = given.parse::<Name>().ok().filter(|_| !whole);
         if let Some(ids) = name.and_then(|name| self.sandbox_names.get(&name)) {
             return match ids.first() {
                 Some(id) if ids.len() == 1 => Ok(&self.sandboxes[id]),
@@ -295,7 +300,9 @@ impl Registry {
             };
         }
         let mut matches = self.sandboxes.values().filter(|entry| {
-            given.len() >= 4 && entry.record.sandbox.container.id.as_str().starts_with(given)
+            !whole
+                && given.len() >= 4
+                && entry.record.sandbox.container.id.as_str().starts_with(given)
         });
         match (matches.next(), matches.count()) {
             (Some(entry), 0) => Ok(entry),
@@ -455,6 +462,14 @@ impl Registry {
         endpoint.state == State::Attached && !self.leaving.contains(&endpoint.id)
     }
 
+    /// An endpoint as its driver is to make it: without the ports that lead to its container through
+    /// another one.
+    pub(crate) fn published(&self, endpoint: &Endpoint) -> Endpoint {
+        let mut endpoint = endpoint.clone();
+        endpoint.ports.retain(|port| self.ports.leads_through(&endpoint.id, port));
+        endpoint
+    }
+
     /// Forgets an endpoint and gives its addresses and ports back.
     pub(crate) fn drop_endpoint(&mut self, id: &EndpointId, now: Moment) {
         let Some(endpoint) = self.endpoints.remove(id) else { return };
@@ -510,7 +525,28 @@ fn hold(pools: &mut [Pool], address: IpAddr) {
     }
 }
 
+/// What is named, and whether by all of its name.
+fn whole(given: &str) -> (bool, &str) {
+    given.strip_prefix('=').map_or((false, given), |name| (true, name))
+}
+
 impl NetworkEntry {
+    /// Sees to it that nobody else gets addresses that came from outside. All or none.
+    pub(crate) fn keep(&mut self, addresses: &[IpNetwork], now: Moment) -> Result<()> {
+        let mut kept = Vec::new();
+        for address in addresses {
+            let own =
+                self.pools.iter_mut().find(|pool| pool.config().subnet.contains(address.ip()));
+            let Some(pool) = own else { continue };
+            if let Err(error) = pool.allocate_static(address.ip(), now) {
+                kept.iter().for_each(|ip| self.release(*ip, now));
+                return Err(address_error(&error).with("network", self.network.id.as_str()));
+            }
+            kept.push(address.ip());
+        }
+        Ok(())
+    }
+
     /// An address of each family: the one that is wanted, the one `owner` had, or any. All or none.
     pub(crate) fn lease(
         &mut self,

@@ -1,6 +1,6 @@
 //! Sandboxes and endpoints as they are shown, and sandboxes that are made on their own.
 
-use std::rc::Rc;
+use std::{os::fd::AsRawFd, process, rc::Rc};
 
 use cnm::{
     Empty, Error, Result,
@@ -139,11 +139,24 @@ impl Netd {
     }
 
     /// `endpoint.check`.
-    pub(crate) async fn check_endpoint(self: &Rc<Self>, params: &CheckEndpoint) -> Result<Checked> {
-        let endpoint = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
+    pub(crate) async fn check_endpoint(
+        self: &Rc<Self>,
+        params: &CheckEndpoint,
+        line: &Line,
+    ) -> Result<Checked> {
+        let inside = match &params.netns {
+            Some(netns) => Some(open(netns, &line.descriptors)?),
+            None => None,
+        };
+        let mut endpoint = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
+        endpoint.mac = params.mac.or(endpoint.mac);
+        endpoint = self.registry.borrow().published(&endpoint);
         let network = self.network_of(&endpoint)?;
         let driver = self.driver(&network.driver)?;
-        driver.call(&CheckAttached { network, endpoint }).await
+        // Good until the driver has answered.
+        let netns =
+            inside.as_ref().map(|file| format!("/proc/{}/fd/{}", process::id(), file.as_raw_fd()));
+        driver.call(&CheckAttached { network, endpoint, netns }).await
     }
 
     fn network_of(&self, endpoint: &Endpoint) -> Result<cnm::network::Network> {

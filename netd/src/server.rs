@@ -148,7 +148,9 @@ impl Netd {
             InspectEndpoint::METHOD => {
                 return raw(&self.inspect_endpoint(&request.params()?).await?);
             }
-            CheckEndpoint::METHOD => return raw(&self.check_endpoint(&request.params()?).await?),
+            CheckEndpoint::METHOD => {
+                return raw(&self.check_endpoint(&request.params()?, line).await?);
+            }
             ListSandboxes::METHOD => return raw(&self.list_sandboxes()),
             ListPools::METHOD => return raw(&self.list_pools()),
             _ => {}

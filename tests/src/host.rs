@@ -275,16 +275,7 @@ impl Host {
     /// A neighbour on a network of its own with this host: `192.0.2.1` here, `.2` there, and
     /// `2001:db8::1` and `::2`.
     pub fn lan(&self) -> Namespace {
-        let lan = Namespace::new();
-        lan.run("ip link set lo up");
-        let there = lan.path();
-        self.netns.run(&format!("ip link add lan0 type veth peer name eth0 netns {there}"));
-        for (netns, name, last) in [(&self.netns, "lan0", 1), (&lan, "eth0", 2)] {
-            netns.run(&format!("ip link set {name} up"));
-            netns.run(&format!("ip address add 192.0.2.{last}/24 dev {name}"));
-            netns.run(&format!("ip address add 2001:db8::{last}/64 dev {name} nodad"));
-        }
-        lan
+        self.netns.lan()
     }
 
     /// What the resolver at `server` answers to somebody in `netns`, one line each.

@@ -5,19 +5,25 @@
 //! configures from then on is its own and ends with it.
 
 mod client;
+mod containerd;
 mod eventually;
 mod host;
+mod machine;
 mod namespace;
 mod ping;
+mod podman;
 mod snapshot;
 mod traffic;
 mod world;
 
 pub use client::{Asking, kind_of};
+pub use containerd::Containerd;
 pub use eventually::{eventually, within};
 pub use host::{Executed, Host, HostOptions, kill};
+pub use machine::Machine;
 pub use namespace::{Container, Namespace, output, run};
 pub use ping::Ping;
+pub use podman::Podman;
 pub use snapshot::Snapshot;
 pub use traffic::{Heard, udp_send};
 pub use world::World;

@@ -11,7 +11,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use crate::{Container, Host, HostOptions, Namespace, namespace};
+use crate::{Container, Host, HostOptions, Machine, Namespace, namespace};
 
 /// A machine of the test's own: no links but `lo`, and nothing in `/run`.
 #[derive(Debug)]
@@ -55,6 +55,15 @@ impl World {
     /// A network namespace with nothing in it.
     pub fn namespace(&self) -> Namespace {
         Namespace::new()
+    }
+
+    /// A machine of this name on which runtimes work, in a network namespace.
+    ///
+    /// # Panics
+    /// When one of the programs that it is made with is missing.
+    #[track_caller]
+    pub fn machine(&self, name: &str, netns: &Namespace) -> Machine {
+        Machine::new(name, netns, &self.programs)
     }
 
     /// A container of this name, on no network.

@@ -1,5 +1,6 @@
 //! The command line's definition: help, manual pages and completions are all made of it.
 
+pub(crate) mod cni;
 mod driver;
 mod endpoint;
 mod network;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cnm::Name;
 
+pub(crate) use cni::CniCommand;
 pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
 pub(crate) use network::{
@@ -89,6 +91,12 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: DriverCommand,
+    },
+    /// What has to do with the Container Network Interface
+    Cni {
+        /// What to do.
+        #[command(subcommand)]
+        command: CniCommand,
     },
     /// Print what happens, as it happens
     #[command(after_help = "\

@@ -29,7 +29,7 @@ pub(crate) fn endpoint(socket: &Path, command: EndpointCommand) -> Outcome {
             out::json(&client.call(&InspectEndpoint { endpoint, plan })?)?;
         }
         EndpointCommand::Check { output, endpoint } => {
-            let checked = client.call(&CheckEndpoint { endpoint: endpoint.clone() })?;
+            let checked = client.call(&CheckEndpoint::new(endpoint.clone()))?;
             if output.json {
                 out::json(&checked)?;
             } else if checked.differences.is_empty() {

@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod cni;
 mod driver;
 mod endpoint;
 mod events;
@@ -45,6 +46,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Endpoint { command } => endpoint::endpoint(&socket, command),
         Command::Ipam { command } => ipam::ipam(&socket, &command),
         Command::Driver { command } => driver::driver(&command),
+        Command::Cni { command } => cni::cni(command),
         Command::Events(format) => events::events(&socket, format),
         Command::Status(format) => status::status(&socket, format),
         Command::Reconcile(format) => status::reconcile(&socket, format),

@@ -23,6 +23,7 @@ use cnm::{
 
 use crate::{
     args::{Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, values},
+    cni,
     out::{self, Outcome, Tally},
     sandbox,
 };
@@ -59,6 +60,9 @@ fn create(socket: &Path, args: Create) -> Outcome {
         labels: args.labels.into_iter().collect(),
     })?;
     out::print(&format!("{}\n", made.id))?;
+    if args.cni {
+        cni::list::write(&args.cni_dir, &made)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

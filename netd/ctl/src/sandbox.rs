@@ -110,7 +110,7 @@ fn create(socket: &Path, name: Name) -> Outcome {
 }
 
 /// Makes a network namespace and holds it at `path`.
-fn hold(path: &Path) -> Result<()> {
+pub(crate) fn hold(path: &Path) -> Result<()> {
     let path = path.to_owned();
     // A namespace is a thread's: this one goes with it, and the mount keeps what it was in.
     let thread = thread::spawn(move || {
@@ -123,7 +123,7 @@ fn hold(path: &Path) -> Result<()> {
 }
 
 /// Ends what [`hold`] began, as far as it came.
-fn let_go(path: &Path) -> Result<()> {
+pub(crate) fn let_go(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::MNT_DETACH) {
         // Not a mount, or not there.
         Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}

@@ -1,16 +1,19 @@
 //! What an attach is to have: everything that was not said is chosen, and all of it is held.
 
+use std::net::IpAddr;
+
 use cnm::{
     Error, IfName, Kind, Result,
     driver::Capabilities,
-    endpoint::{Attach, Endpoint, State},
+    endpoint::{Attach, Endpoint, Route, State},
     network::Network,
 };
+use ipnetwork::IpNetwork;
 
 use crate::{
     clock,
     netd::Netd,
-    registry::{Registry, Stage, from_outside},
+    registry::{Registry, Stage, Taker, from_outside},
 };
 
 impl Netd {
@@ -58,22 +61,34 @@ impl Netd {
                 .with("network", network.id.as_str()));
             }
             let owner = owner.map(cnm::Name::as_str);
-            let addresses = entry.lease(&params.addresses, owner, now)?;
+            let addresses = match &params.assigned {
+                None => entry.lease(&params.addresses, owner, now)?,
+                Some(assigned) => {
+                    entry.keep(&assigned.addresses, now)?;
+                    assigned.addresses.clone()
+                }
+            };
             let dns = entry.dns.clone();
             registry.share(&network.id, &addresses);
-            if let Err(error) = registry.ports.take(&id, &mut ports) {
+            let container = &params.container.id;
+            let others: Vec<_> = registry.endpoints_of(container).map(|e| e.id.clone()).collect();
+            let taker = Taker { endpoint: &id, container, others: &others };
+            if let Err(error) = registry.ports.take(taker, &mut ports) {
                 registry.release(&network.id, &addresses, now);
                 return Err(name_holder(&registry, error));
             }
             (addresses, dns, registry.next_metric(&params.container.id))
         };
-        let gateways = if network.internal {
-            Vec::new()
-        } else {
-            let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
-            let has = |v4: bool| addresses.iter().any(|address| address.is_ipv4() == v4);
-            gateways.filter(|gateway| has(gateway.is_ipv4())).collect()
+        let gateways = match &params.assigned {
+            _ if network.internal => Vec::new(),
+            None => {
+                let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
+                let has = |v4: bool| addresses.iter().any(|address| address.is_ipv4() == v4);
+                gateways.filter(|gateway| has(gateway.is_ipv4())).collect()
+            }
+            Some(assigned) => assigned.gateways.clone(),
         };
+        let (gateways, routes) = ways(gateways, params.routes.as_deref(), &addresses);
         Ok(Endpoint {
             id,
             network: network.id.clone(),
@@ -84,6 +99,7 @@ impl Netd {
             mac,
             addresses,
             gateways,
+            routes,
             metric,
             dns,
             aliases: params.aliases,
@@ -159,6 +175,34 @@ fn name_holder(registry: &Registry, mut error: Error) -> Error {
     error
 }
 
+/// The default routes and the others: all that lead through the network's gateways unless told.
+fn ways(
+    gateways: Vec<IpAddr>,
+    wanted: Option<&[Route]>,
+    addresses: &[IpNetwork],
+) -> (Vec<IpAddr>, Vec<Route>) {
+    let Some(wanted) = wanted else { return (gateways, Vec::new()) };
+    let (mut defaults, mut routes): (Vec<IpAddr>, _) = (Vec::new(), Vec::new());
+    for route in wanted {
+        let v4 = route.dst.is_ipv4();
+        if !addresses.iter().any(|address| address.is_ipv4() == v4) {
+            continue;
+        }
+        let given = route.gateway.or_else(|| gateways.iter().copied().find(|g| g.is_ipv4() == v4));
+        match given {
+            Some(gateway) if route.dst.prefix() == 0 => {
+                if defaults.iter().all(|other| other.is_ipv4() != v4) {
+                    defaults.push(gateway);
+                }
+            }
+            // Where there is no way out there is none to everywhere.
+            None if route.dst.prefix() == 0 => {}
+            gateway => routes.push(Route { gateway, ..*route }),
+        }
+    }
+    (defaults, routes)
+}
+
 /// Refuses what the network cannot give.
 fn check_request(network: &Network, params: &Attach, capabilities: Capabilities) -> Result<()> {
     if !params.ports.is_empty() && (!capabilities.ports || network.internal) {
@@ -169,12 +213,27 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         ))
         .with("network", network.id.as_str()));
     }
-    if !capabilities.addresses && (!params.addresses.is_empty() || params.mac.is_some()) {
+    let assigned = params.assigned.as_ref().map_or(&[][..], |assigned| &assigned.addresses);
+    if !assigned.is_empty() && !params.addresses.is_empty() {
+        return Err(Error::invalid(
+            "addresses are asked for and brought along: leave one of them out",
+        ));
+    }
+    let asks = !params.addresses.is_empty() || !assigned.is_empty() || params.mac.is_some();
+    if !capabilities.addresses && asks {
         return Err(Error::invalid(format_args!(
             "network {} gives no addresses: leave the address out",
             network.name
         ))
         .with("network", network.id.as_str()));
+    }
+    let routes = params.routes.iter().flatten();
+    let mut through = routes.filter_map(|route| Some((route.dst, route.gateway?)));
+    if let Some((dst, gateway)) = through.find(|(dst, via)| dst.is_ipv4() != via.is_ipv4()) {
+        return Err(Error::invalid(format_args!(
+            "the route to {dst} goes through {gateway}, which is of the other family"
+        ))
+        .with("gateway", gateway.to_string()));
     }
     let mut families = [false; 2];
     for address in &params.addresses {
@@ -194,4 +253,38 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_lead_through_the_networks_gateways_unless_told() {
+        let gateways: Vec<IpAddr> = ["10.0.0.1", "fd00::1"].map(|g| g.parse().expect("ip")).into();
+        let four: IpNetwork = "10.0.0.5/24".parse().expect("an address");
+        let six: IpNetwork = "fd00::5/64".parse().expect("an address");
+        let route = |dst: &str, gateway: Option<&str>| Route {
+            dst: dst.parse().expect("a network"),
+            gateway: gateway.map(|gateway| gateway.parse().expect("an address")),
+        };
+        assert_eq!(ways(gateways.clone(), None, &[four]), (gateways.clone(), Vec::new()));
+        assert_eq!(ways(gateways.clone(), Some(&[]), &[four]), (Vec::new(), Vec::new()));
+        let wanted = [
+            route("0.0.0.0/0", None),
+            route("0.0.0.0/0", Some("10.0.0.9")),
+            route("::/0", None),
+            route("10.7.0.0/16", None),
+            route("10.8.0.0/16", Some("10.0.0.9")),
+        ];
+        let (defaults, routes) = ways(gateways.clone(), Some(&wanted), &[four]);
+        assert_eq!(defaults, gateways[..1], "the first of a family, and no IPv6 without one");
+        let through: Vec<_> = routes.iter().map(|route| route.gateway).collect();
+        assert_eq!(through, [Some(gateways[0]), "10.0.0.9".parse().ok()]);
+        let (defaults, _) = ways(gateways.clone(), Some(&wanted), &[four, six]);
+        assert_eq!(defaults, gateways);
+        let (defaults, routes) = ways(Vec::new(), Some(&wanted[..4]), &[four]);
+        assert_eq!(defaults, ["10.0.0.9".parse::<IpAddr>().expect("an address")]);
+        assert_eq!(routes, [route("10.7.0.0/16", None)], "on the link itself");
+    }
 }

@@ -6,10 +6,12 @@ use std::{
 };
 
 use cnm::{
-    EndpointId, Error, Kind, Result,
+    ContainerId, EndpointId, Error, Kind, Result,
     endpoint::{Port, Protocol},
 };
 use socket2::{Domain, Socket, Type};
+
+mod runtime;
 
 /// Where free ports are looked for when a request leaves the choice: what the kernel itself gives
 /// to clients (`ip_local_port_range`, ip(7)).
@@ -21,7 +23,19 @@ type Holder = (Option<IpAddr>, EndpointId);
 /// The port that netd's own resolver listens on.
 const DNS: u16 = 53;
 
-/// The ports that endpoints hold.
+/// Who asks for ports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taker<'a> {
+    /// The endpoint that is to have them.
+    pub(crate) endpoint: &'a EndpointId,
+    /// Its container.
+    pub(crate) container: &'a ContainerId,
+    /// The container's other endpoints. A runtime asks for a container's ports on each of its
+    /// networks: they lead to it through the first one, and through the next when that is gone.
+    pub(crate) others: &'a [EndpointId],
+}
+
+/// The ports that endpoints hold, each by those of one container, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     held: HashMap<(Protocol, u16), Vec<Holder>>,
@@ -32,26 +46,31 @@ impl Ports {
     /// Takes all of `ports` for an endpoint, or none; a port 0 becomes one that is free.
     ///
     /// # Errors
-    /// `exists` with the holder's id under `endpoint` when another endpoint has one, `exists` when
+    /// `exists` with the holder's id under `endpoint` when another container has one, `exists` when
     /// a process of the host has, `exhausted` when there is none left to choose.
-    pub(crate) fn take(&mut self, endpoint: &EndpointId, ports: &mut [Port]) -> Result<()> {
+    pub(crate) fn take(&mut self, taker: Taker<'_>, ports: &mut [Port]) -> Result<()> {
         for at in 0..ports.len() {
-            if let Err(error) = self.take_one(endpoint, &mut ports[at]) {
-                self.release(endpoint, &ports[..at]);
+            if let Err(error) = self.take_one(taker, &mut ports[at]) {
+                self.release(taker.endpoint, &ports[..at]);
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    fn take_one(&mut self, endpoint: &EndpointId, port: &mut Port) -> Result<()> {
+    fn take_one(&mut self, taker: Taker<'_>, port: &mut Port) -> Result<()> {
         if port.host_port == 0 {
-            port.host_port = self.choose(endpoint, port)?;
+            port.host_port = self.choose(taker, port)?;
         } else {
-            self.check(endpoint, port)?;
+            self.check(taker, port)?;
         }
-        self.put(endpoint, port);
+        self.put(taker.endpoint, port);
         Ok(())
+    }
+
+    /// Whether it is this endpoint through which a port that it holds leads to its container.
+    pub(crate) fn leads_through(&self, endpoint: &EndpointId, port: &Port) -> bool {
+        self.holder(port) == Some(endpoint)
     }
 
     /// Takes ports as they were stored.
@@ -86,7 +105,7 @@ impl Ports {
         holders.iter().find(|(ip, _)| meets(ip)).map(|(_, holder)| holder)
     }
 
-    fn check(&self, endpoint: &EndpointId, port: &Port) -> Result<()> {
+    fn check(&self, taker: Taker<'_>, port: &Port) -> Result<()> {
         let number = port.host_port;
         let taken = |whose: String| {
             Error::exists(format_args!(
@@ -97,7 +116,10 @@ impl Ports {
             .with("protocol", port.protocol.to_string())
         };
         if let Some(holder) = self.holder(port) {
-            if holder == endpoint {
+            if taker.others.contains(holder) {
+                return Ok(());
+            }
+            if holder == taker.endpoint {
                 return Err(taken("the same request, which asks for it twice".into()));
             }
             return Err(
@@ -107,6 +129,9 @@ impl Ports {
         match bind(port) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                if runtime::holds(port, taker.container) {
+                    return Ok(());
+                }
                 Err(taken(match (number, port.host_ip) {
                     (DNS, None) => "netd's own resolver on the networks' gateway addresses: \
                                     publish it on one address of the host"
@@ -121,14 +146,15 @@ impl Ports {
         }
     }
 
-    fn choose(&mut self, endpoint: &EndpointId, port: &Port) -> Result<u16> {
+    fn choose(&mut self, taker: Taker<'_>, port: &Port) -> Result<u16> {
         for _ in FREE {
             self.next = if FREE.contains(&self.next) && self.next != *FREE.end() {
                 self.next + 1
             } else {
                 *FREE.start()
             };
-            if self.check(endpoint, &Port { host_port: self.next, ..*port }).is_ok() {
+            let wanted = Port { host_port: self.next, ..*port };
+            if self.holder(&wanted).is_none() && self.check(taker, &wanted).is_ok() {
                 return Ok(self.next);
             }
         }

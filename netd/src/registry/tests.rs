@@ -55,6 +55,7 @@ fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpo
         ifname: registry.free_ifname(&id),
         state: State::Attached,
         mac: None,
+        routes: Vec::new(),
         gateways: addresses.iter().map(|address| address.ip()).collect(),
         addresses,
         metric: registry.next_metric(&id),
@@ -136,6 +137,40 @@ fn a_name_is_taken_on_its_own_network_only() {
     other.name = "web".parse().ok();
     assert!(registry.name_on(&NetworkId::from_bytes([0xaa; 32]), &other).is_some());
     assert!(registry.name_on(&NetworkId::from_bytes([0xab; 32]), &other).is_none());
+}
+
+#[test]
+fn a_whole_name_is_no_beginning() {
+    let mut registry = registry();
+    registry.put_sandbox(sandbox("c1c1c1", "web", 3));
+    let network = |given: &str| registry.resolve_network(given).is_ok();
+    let whole = NetworkId::from_bytes([0xaa; 32]);
+    assert!(network("=app") && network(&format!("={whole}")));
+    assert!(network("aaaaa") && !network("=aaaaa") && network("=aaaa") && !network("="));
+    let sandbox = |given: &str| registry.resolve_sandbox(given).is_ok();
+    assert!(sandbox("web") && sandbox("c1c1") && sandbox("=c1c1c1"));
+    assert!(!sandbox("=web") && !sandbox("=c1c1") && !sandbox("="));
+}
+
+#[test]
+fn what_comes_from_outside_is_kept_from_others() {
+    let mut registry = registry();
+    let entry = registry.network_mut(&NetworkId::from_bytes([0xaa; 32])).expect("app");
+    let subnet = entry.pools[0].config().subnet;
+    let first = entry.lease(&[], None, Moment(0)).expect("free")[0];
+    let at = |n: usize| -> IpNetwork {
+        let ip = subnet.iter().nth(n).expect("within");
+        IpNetwork::new(ip, subnet.prefix()).expect("its prefix")
+    };
+    let elsewhere: IpNetwork = "192.0.2.7/24".parse().expect("an address");
+    entry.keep(&[at(5), elsewhere], Moment(0)).expect("nobody has them");
+    let error = entry.keep(&[at(6), first], Moment(0)).expect_err("somebody has one");
+    assert_eq!(error.kind, cnm::Kind::Exists);
+    assert!(entry.pools[0].is_leased(at(5).ip()) && !entry.pools[0].is_leased(at(6).ip()));
+    assert!(entry.lease(&[at(5).ip()], None, Moment(0)).is_err());
+    entry.release(at(5).ip(), Moment(0));
+    entry.release(elsewhere.ip(), Moment(0));
+    assert!(entry.lease(&[at(5).ip()], None, Moment(0)).is_ok());
 }
 
 #[test]

@@ -196,6 +196,7 @@ fn endpoint(network: &Network, n: u16) -> Endpoint {
         state: cnm::endpoint::State::Attaching,
         mac: Some(MacAddr([2, 0x42, 10, 1, high, low])),
         addresses: vec![IpNetwork::new([10, 1, high, low].into(), 16).unwrap()],
+        routes: Vec::new(),
         gateways: vec!["10.1.0.1".parse().unwrap()],
         metric: 0,
         dns: Vec::new(),

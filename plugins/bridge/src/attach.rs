@@ -84,7 +84,7 @@ impl Kernel {
             mtu: bridge.mtu,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &port.host, bridge.mtu, !port.facts.is_empty());
+        links::tune_port(&mut batch, &port.host, bridge.mtu, port.hairpin);
         let mut made = Link::default();
         let outcome = self.socket.run_with(batch, |message| {
             if let Some(link) = Link::parse(message).filter(|link| link.peer.is_some()) {
@@ -129,6 +129,9 @@ impl Kernel {
         links::change_index(&mut batch, index, &up);
         for gateway in &port.gateways {
             routes::add_default_route(&mut batch, index, *gateway, port.metric);
+        }
+        for route in &port.routes {
+            routes::add_route(&mut batch, index, route.dst, route.gateway);
         }
         socket.run(batch)?;
         Ok(cookie)

@@ -1,17 +1,41 @@
 //! What networks and endpoints should look like in the kernel, as far as it follows from what netd
 //! says of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use cnm::{
     Error, Result,
-    endpoint::{self, Endpoint},
+    endpoint::{self, Endpoint, Route},
     network::Network,
 };
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
 use crate::{OWNED, OWNED_WITHOUT_IPV6};
+
+/// The option for networks whose members keep their own addresses elsewhere, and Docker's word.
+const MASQUERADE: [&str; 2] = ["masquerade", "com.docker.network.bridge.enable_ip_masquerade"];
+
+/// The option for networks on whose ports frames may always turn back.
+const HAIRPIN: [&str; 1] = ["hairpin"];
+
+/// The option for endpoints whose interface may not be there any more when somebody looks for it as
+/// soon as they are detached.
+const LINGER: [&str; 1] = ["linger"];
+
+/// Whether an endpoint's interface has to go at once.
+pub(crate) fn is_looked_for(endpoint: &Endpoint) -> bool {
+    !is_on(&endpoint.options, &LINGER, true)
+}
+
+/// Whether an option is on. What is no truth value is as if it were not there.
+fn is_on(options: &BTreeMap<String, String>, keys: &[&str], unless_told: bool) -> bool {
+    let given = keys.iter().find_map(|key| options.get(*key));
+    given.and_then(|text| text.to_ascii_lowercase().parse().ok()).unwrap_or(unless_told)
+}
 
 /// A network on this host: a bridge, its addresses, and what the firewall knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +65,12 @@ impl Segment {
             .subnets
             .iter()
             .filter_map(|subnet| IpNetwork::new(subnet.gateway?, subnet.subnet.prefix()).ok());
-        let way = if network.internal { Fact::Internal } else { Fact::Outward };
-        let mut facts =
-            vec![Fact::Bridge(bridge.clone()), Fact::Within(bridge.clone()), way(bridge.clone())];
+        let mut facts = vec![Fact::Bridge(bridge.clone()), Fact::Within(bridge.clone())];
+        if network.internal {
+            facts.push(Fact::Internal(bridge.clone()));
+        } else if is_on(&network.options, &MASQUERADE, true) {
+            facts.push(Fact::Outward(bridge.clone()));
+        }
         facts.extend(
             network.subnets.iter().map(|subnet| Fact::Members {
                 bridge: bridge.clone(),
@@ -110,8 +137,12 @@ pub struct Port {
     pub addresses: Vec<IpNetwork>,
     /// Its default routes.
     pub gateways: Vec<IpAddr>,
-    /// What those cost.
+    /// Its other routes, but for those of its own subnets.
+    pub routes: Vec<Route>,
+    /// What the default routes cost.
     pub metric: u32,
+    /// Whether frames may leave the bridge by the port they came from.
+    pub hairpin: bool,
     /// What the firewall is to know: its published ports.
     pub facts: Vec<Fact>,
 }
@@ -144,7 +175,9 @@ impl Port {
             mac: endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0),
             addresses: endpoint.addresses.clone(),
             gateways: endpoint.gateways.clone(),
+            routes: endpoint.routes.clone(),
             metric: endpoint.metric,
+            hairpin: !facts.is_empty() || is_on(&network.options, &HAIRPIN, false),
             facts,
         })
     }

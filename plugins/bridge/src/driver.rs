@@ -16,6 +16,8 @@ use crate::{
     CONDEMNED, Port, Segment,
     apply::{Kernel, condemn},
     attach::Joined,
+    desired,
+    inside::Inside,
     plan::{self, Observed, Step},
     refusal::{no_netns, refusal},
 };
@@ -155,6 +157,7 @@ impl Driver for Bridge {
         let mut batch = Batch::new();
         condemn(&mut batch, endpoint.id.link_name().as_str());
         match kernel.socket.run(batch) {
+            Ok(()) if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(),
             Ok(()) => kernel.reaper.condemned(1),
             Err(error) if error.errno() == Some(Errno::ENODEV) => {}
             Err(error) => return Err(refusal(error)),
@@ -163,12 +166,23 @@ impl Driver for Bridge {
         forgotten.map_err(refusal)
     }
 
-    fn check(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Checked> {
+    fn check(
+        &mut self,
+        network: &Network,
+        endpoint: &Endpoint,
+        netns: Option<&str>,
+    ) -> Result<Checked> {
         let segment = Segment::of(network);
         let port = Port::of(network, endpoint)?;
         let kernel = self.kernel()?;
         let observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
-        Ok(Checked { differences: differences(&segment, &port, &observed) })
+        let mut differences = differences(&segment, &port, &observed);
+        if let Some(netns) = netns {
+            let sandbox = Netns::open(netns).map_err(|error| no_netns(netns, error))?;
+            let inside = Inside::observe(&port, &kernel.home, &sandbox).map_err(refusal)?;
+            differences.extend(inside.differences(&port, observed.link(&port.host)));
+        }
+        Ok(Checked { differences })
     }
 
     fn plan(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Plan> {

@@ -7,6 +7,7 @@ mod apply;
 mod attach;
 mod desired;
 mod driver;
+mod inside;
 pub mod plan;
 mod reaper;
 mod refusal;

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use cnm::endpoint::Route;
 use ipnetwork::IpNetwork;
 use kernel::{
     firewall::Fact,
@@ -127,6 +128,8 @@ pub enum Step {
         gateways: Vec<IpAddr>,
         /// What those cost; 0 leaves it to the kernel.
         metric: u32,
+        /// Its other routes.
+        routes: Vec<Route>,
     },
     /// Put a host end on its bridge, and up.
     Join {
@@ -181,7 +184,7 @@ impl fmt::Display for Step {
                 }
                 f.write_str(through(*ipv6))
             }
-            Self::Configure { name, addresses, gateways, metric } => {
+            Self::Configure { name, addresses, gateways, metric, routes } => {
                 write!(f, "set {name} up in the container")?;
                 for address in addresses {
                     write!(f, ", address {address}")?;
@@ -190,6 +193,12 @@ impl fmt::Display for Step {
                     write!(f, ", default route via {gateway}")?;
                     if *metric != 0 {
                         write!(f, " metric {metric}")?;
+                    }
+                }
+                for Route { dst, gateway } in routes {
+                    write!(f, ", route to {dst}")?;
+                    if let Some(gateway) = gateway {
+                        write!(f, " via {gateway}")?;
                     }
                 }
                 Ok(())
@@ -281,7 +290,7 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
             name: port.name.clone(),
             mac: port.mac,
             mtu,
-            hairpin: !port.facts.is_empty(),
+            hairpin: port.hairpin,
             ipv6: port.ipv6(),
         },
         Step::Configure {
@@ -289,6 +298,7 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
             addresses: port.addresses.clone(),
             gateways: port.gateways.clone(),
             metric: port.metric,
+            routes: port.routes.clone(),
         },
     ];
     steps.extend(port.facts.iter().cloned().map(Step::Learn));

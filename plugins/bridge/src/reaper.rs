@@ -30,6 +30,8 @@ pub struct Pace {
     pub lull: Duration,
     /// How long attaches may put it off at most.
     pub patience: Duration,
+    /// How long after the last links were taken away others go that are not to be waited with.
+    pub pause: Duration,
 }
 
 impl Pace {
@@ -39,6 +41,7 @@ impl Pace {
         linger: Duration::from_millis(50),
         lull: Duration::from_millis(10),
         patience: Duration::from_millis(500),
+        pause: Duration::from_millis(5),
     };
 
     /// How long to wait with `waiting` links, the first of which waits since `first`; zero is now.
@@ -55,6 +58,14 @@ impl Pace {
         let quiet = attach.map_or(Duration::ZERO, |attach| left(attach, self.lull));
         more.max(quiet).min(left(first, self.patience))
     }
+
+    /// The same where somebody looks for a link as soon as it is detached: at once, but not one by
+    /// one when there are many. `reaped` is when links were taken away last.
+    pub fn wait_little(&self, now: Instant, reaped: Option<Instant>) -> Duration {
+        reaped.map_or(Duration::ZERO, |reaped| {
+            self.pause.saturating_sub(now.saturating_duration_since(reaped))
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +78,8 @@ struct Shared {
 struct State {
     waiting: usize,
     first: Option<Instant>,
+    at_once: bool,
+    reaped: Option<Instant>,
     attaching: bool,
     last_attach: Option<Instant>,
     flows: Vec<Destination>,
@@ -102,7 +115,7 @@ impl Drop for Attaching {
         let mut state = self.0.state();
         state.attaching = false;
         state.last_attach = Some(Instant::now());
-        if !state.flows.is_empty() {
+        if !state.flows.is_empty() || state.at_once {
             self.0.changed.notify_one();
         }
     }
@@ -135,6 +148,13 @@ impl Reaper {
         if !state.flows.is_empty() {
             self.shared.changed.notify_one();
         }
+    }
+
+    /// Tells it that one more link is condemned, and looked for by somebody.
+    pub(crate) fn condemned_at_once(&self) {
+        self.shared.state().at_once = true;
+        self.condemned(1);
+        self.shared.changed.notify_one();
     }
 
     /// Tells it that so many more links are condemned.
@@ -173,10 +193,11 @@ fn work(shared: &Shared, socket: &mut Socket, conntrack: &mut Conntrack) {
         {
             eprintln!("cannot forget connections to ports that changed: {error}");
         }
-        if due.links
-            && let Err(error) = reap(socket)
-        {
-            eprintln!("cannot take condemned links away: {error}");
+        if due.links {
+            if let Err(error) = reap(socket) {
+                eprintln!("cannot take condemned links away: {error}");
+            }
+            shared.state().reaped = Some(Instant::now());
         }
     }
 }
@@ -188,13 +209,19 @@ fn wait(shared: &Shared) -> Option<Due> {
         let now = Instant::now();
         let time = state.first.map(|first| {
             let attach = if state.attaching { Some(now) } else { state.last_attach };
-            Pace::USUAL.wait(now, state.waiting, first, attach)
+            let usual = Pace::USUAL.wait(now, state.waiting, first, attach);
+            if state.at_once && !state.attaching {
+                usual.min(Pace::USUAL.wait_little(now, state.reaped))
+            } else {
+                usual
+            }
         });
         let links = time.is_some_and(|time| time.is_zero() || state.closed);
         // An attach that is under way may add more of them.
         if links || (!state.flows.is_empty() && !state.attaching) {
             if links {
                 state.first = None;
+                state.at_once = false;
                 state.waiting = 0;
             }
             return Some(Due { links, flows: std::mem::take(&mut state.flows) });
@@ -255,6 +282,16 @@ mod tests {
         assert_eq!(pace.wait(at(20), 63, first, None), ms(30));
         assert_eq!(pace.wait(at(50), 1, first, None), ms(0));
         assert_eq!(pace.wait(at(1), 64, first, None), ms(0));
+    }
+
+    #[test]
+    fn what_is_looked_for_goes_at_once_but_not_one_by_one() {
+        let pace = Pace::USUAL;
+        let reaped = Instant::now();
+        let at = |ms| reaped + Duration::from_millis(ms);
+        assert_eq!(pace.wait_little(at(0), None), Duration::ZERO);
+        assert_eq!(pace.wait_little(at(2), Some(reaped)), Duration::from_millis(3));
+        assert_eq!(pace.wait_little(at(5), Some(reaped)), Duration::ZERO);
     }
 
     #[test]

@@ -164,6 +164,9 @@ pub struct CheckAttached {
     pub network: Network,
     /// The endpoint.
     pub endpoint: Endpoint,
+    /// A path to the sandbox's namespace, good for this call alone, when it is to look inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
 }
 
 impl Call for CheckAttached {
@@ -240,7 +243,12 @@ pub trait Driver {
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()>;
 
     /// As [`CheckAttached`].
-    fn check(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Checked>;
+    fn check(
+        &mut self,
+        network: &Network,
+        endpoint: &Endpoint,
+        netns: Option<&str>,
+    ) -> Result<Checked>;
 
     /// As [`PlanEndpoint`].
     fn plan(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Plan>;

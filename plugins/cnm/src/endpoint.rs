@@ -41,6 +41,9 @@ pub struct Endpoint {
     /// Its default routes, at most one of each family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<IpAddr>,
+    /// Its other routes, beside those of its own subnets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// What its default routes cost beside those of the sandbox's other endpoints.
     #[serde(default)]
     pub metric: u32,
@@ -70,6 +73,31 @@ pub struct Endpoint {
     /// The key of the request that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+}
+
+/// A way that a container's packets take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Route {
+    /// Where to.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub dst: IpNetwork,
+    /// Through whom; nobody when it is on the link itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+}
+
+/// Addresses that somebody else's service gave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Assigned {
+    /// Each with its prefix length; an endpoint may have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub addresses: Vec<IpNetwork>,
+    /// The ways out that go with them, at most one of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
 }
 
 /// Whose an endpoint is.
@@ -309,6 +337,14 @@ pub struct Attach {
     /// Addresses it must have, at most one of each family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// Addresses from outside: netd gives none out, and only sees to it that nobody else on the
+    /// network gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<Assigned>,
+    /// Its routes; one default route of each family unless told. One without a gateway goes through
+    /// the network's, and those of a family in which it has no address are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<Route>>,
     /// A link-layer address it must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
@@ -338,6 +374,8 @@ impl Attach {
             netns,
             ifname: None,
             addresses: Vec::new(),
+            assigned: None,
+            routes: None,
             mac: None,
             aliases: Vec::new(),
             ports: Vec::new(),
@@ -386,6 +424,19 @@ pub struct Detached {
 pub struct CheckEndpoint {
     /// The endpoint's id, or the beginning of it.
     pub endpoint: String,
+    /// The container's namespace, to look inside as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<Netns>,
+    /// The link-layer address it should have by now, where others have changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+}
+
+impl CheckEndpoint {
+    /// A check of what can be seen from the host.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), netns: None, mac: None }
+    }
 }
 
 impl Call for CheckEndpoint {

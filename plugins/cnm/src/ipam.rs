@@ -47,4 +47,7 @@ pub struct Pool {
     pub quarantined: u64,
     /// How many are never given out by themselves.
     pub reserved: u64,
+    /// How many more endpoints can be given one; the largest number where there are more.
+    #[serde(default)]
+    pub available: u64,
 }

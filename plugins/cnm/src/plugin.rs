@@ -5,17 +5,17 @@
 
 use std::{
     env,
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
     process::ExitCode,
 };
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-mod front;
+pub(crate) mod front;
 
 use crate::{
-    Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result,
+    Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result, cni,
     driver::{
         AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, NetworkDown, NetworkUp,
         PlanEndpoint, Sync,
@@ -32,7 +32,12 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// Answers the requests on standard input until it ends. The exit code is that of the last
 /// request's error kind (`docs/protocol.md`), 0 when it succeeded.
+///
+/// Executed as a runtime of the Container Network Interface does, it speaks that instead.
 pub fn main(driver: impl Driver) -> ExitCode {
+    if cni::is_asked() {
+        return cni::main(driver);
+    }
     if env::args_os().len() > 1 {
         let name = driver.info().name;
         eprintln!(
@@ -42,7 +47,12 @@ pub fn main(driver: impl Driver) -> ExitCode {
         );
         return ExitCode::from(Kind::Invalid.exit_code());
     }
-    match serve(driver, io::stdin().lock(), io::stdout().lock()) {
+    let mut input = io::BufReader::new(io::stdin().lock());
+    if input.fill_buf().is_ok_and(<[u8]>::is_empty) {
+        eprintln!("{}", cni::banner(&driver.info()));
+        return ExitCode::SUCCESS;
+    }
+    match serve(driver, input, io::stdout().lock()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cannot read requests or write answers: {error}");
@@ -120,8 +130,8 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
             raw(&Empty {})
         }
         CheckAttached::METHOD => {
-            let CheckAttached { network, endpoint } = request.params()?;
-            raw(&driver.check(&network, &endpoint)?)
+            let CheckAttached { network, endpoint, netns } = request.params()?;
+            raw(&driver.check(&network, &endpoint, netns.as_deref())?)
         }
         PlanEndpoint::METHOD => {
             let PlanEndpoint { network, endpoint } = request.params()?;

@@ -70,8 +70,15 @@ impl Driver for Host {
         Ok(())
     }
 
-    fn check(&mut self, _: &Network, _: &Endpoint) -> Result<Checked> {
-        Ok(Checked::default())
+    fn check(&mut self, _: &Network, _: &Endpoint, netns: Option<&str>) -> Result<Checked> {
+        let mut differences = Vec::new();
+        if let Some(netns) = netns {
+            let own = Netns::own().map_err(refusal)?;
+            if !Netns::open(netns).and_then(|given| given.same_as(&own)).map_err(refusal)? {
+                differences.push("the network namespace is not the host's own".to_owned());
+            }
+        }
+        Ok(Checked { differences })
     }
 
     fn plan(&mut self, _: &Network, _: &Endpoint) -> Result<Plan> {

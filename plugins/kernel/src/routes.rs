@@ -82,10 +82,7 @@ impl Address {
         let (prefix, scope) = (*message.payload.get(1)?, *message.payload.get(3)?);
         let attributes = Attributes(message.payload.get(8..)?);
         let bytes = attributes.value(IFA_LOCAL).or_else(|| attributes.value(IFA_ADDRESS))?;
-        let ip = match bytes.len() {
-            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-        };
+        let ip = read_ip(bytes)?;
         Some(Self {
             link: read_u32(message.payload.get(4..)?)?,
             address: IpNetwork::new(ip, prefix).ok()?,
@@ -127,6 +124,92 @@ pub fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr, metric: 
     let message = RouteNetlinkMessage::NewRoute(message);
     let what = format!("via {gateway}");
     batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the default route", what);
+}
+
+/// Adds a route to anywhere but everywhere: through somebody, or on the link itself.
+pub fn add_route(batch: &mut Batch, link: u32, to: IpNetwork, through: Option<IpAddr>) {
+    let address = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(to.ip());
+    message.header.destination_prefix_length = to.prefix();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match through {
+        None if to.is_ipv4() => RouteScope::Link,
+        _ => RouteScope::Universe,
+    };
+    message.attributes =
+        vec![RouteAttribute::Destination(address(to.network())), RouteAttribute::Oif(link)];
+    message.attributes.extend(through.map(|through| RouteAttribute::Gateway(address(through))));
+    let message = RouteNetlinkMessage::NewRoute(message);
+    batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the route", format!("to {to}"));
+}
+
+/// A route of the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub to: IpNetwork,
+    /// Through whom; nobody when it is on the link itself.
+    pub through: Option<IpAddr>,
+    /// The link, by index.
+    pub link: u32,
+}
+
+impl Route {
+    /// What a message of the kernel says of a route (linux/rtnetlink.h).
+    fn parse(message: Received<'_>) -> Option<Self> {
+        const RTM_NEWROUTE: u16 = 24;
+        const RT_TABLE_MAIN: u8 = 254;
+        const RTN_UNICAST: u8 = 1;
+        const AF_INET: u8 = 2;
+        const RTA_DST: u16 = 1;
+        const RTA_OIF: u16 = 4;
+        const RTA_GATEWAY: u16 = 5;
+        let header = message.payload.get(..12)?;
+        if message.kind != RTM_NEWROUTE || header[4] != RT_TABLE_MAIN || header[7] != RTN_UNICAST {
+            return None;
+        }
+        let v4 = header[0] == AF_INET;
+        let attributes = Attributes(message.payload.get(12..)?);
+        let to = match attributes.value(RTA_DST) {
+            Some(bytes) => read_ip(bytes)?,
+            None if v4 => IpAddr::from([0; 4]),
+            None => IpAddr::from([0; 16]),
+        };
+        Some(Self {
+            to: IpNetwork::new(to, header[1]).ok()?,
+            through: attributes.value(RTA_GATEWAY).and_then(read_ip),
+            link: attributes.value(RTA_OIF).and_then(read_u32)?,
+        })
+    }
+}
+
+fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    Some(match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+    })
+}
+
+/// All routes of both families.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn routes(socket: &mut Socket) -> Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let mut batch = Batch::new();
+        batch.push(&RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, "list", "routes");
+        routes.extend(socket.dump_frame(batch, Route::parse)?);
+    }
+    Ok(routes)
 }
 
 /// The link of the default route that wins, IPv4's before IPv6's.

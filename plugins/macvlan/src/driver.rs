@@ -268,7 +268,13 @@ impl Driver for Macvlan {
         Ok(())
     }
 
-    fn check(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Checked> {
+    // It looks inside by the namespace's id.
+    fn check(
+        &mut self,
+        network: &Network,
+        endpoint: &Endpoint,
+        _: Option<&str>,
+    ) -> Result<Checked> {
         let (segment, port) = (Segment::of(network)?, Port::of(network, endpoint)?);
         let mut differences = Vec::new();
         let found = self.find(&port, endpoint)?;

@@ -108,10 +108,20 @@ impl Driver for Loopback {
         Ok(())
     }
 
-    fn check(&mut self, _: &Network, endpoint: &Endpoint) -> Result<Checked> {
+    fn check(&mut self, _: &Network, endpoint: &Endpoint, netns: Option<&str>) -> Result<Checked> {
         let missing = self.missing(std::slice::from_ref(endpoint))?;
         let gone = missing.iter().map(|_| "the network namespace is gone".to_owned());
-        Ok(Checked { differences: gone.collect() })
+        let mut differences: Vec<_> = gone.collect();
+        if let Some(netns) = netns {
+            let home = &self.kernel()?.home;
+            let look = || links::by_index(&mut Socket::route_small()?, links::LOOPBACK);
+            let sandbox = Netns::open(netns).map_err(refusal)?;
+            let lo = sandbox.inside(home, look).and_then(|lo| lo).map_err(refusal)?;
+            if !lo.is_some_and(|lo| lo.up) {
+                differences.push("lo in the container is down".to_owned());
+            }
+        }
+        Ok(Checked { differences })
     }
 
     fn plan(&mut self, _: &Network, _: &Endpoint) -> Result<Plan> {

@@ -7,6 +7,7 @@
 
 mod attach;
 mod churn;
+mod cni;
 mod daemon;
 mod docker;
 mod floor;
@@ -28,10 +29,11 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
+    ("cni", cni::measure),
     ("endpoints", growth::endpoints),
     ("ports", growth::ports),
     ("memory", thousand::memory),

@@ -44,7 +44,7 @@ fn kernel_is_as_recorded(host: &Host) -> Result<(), String> {
         return Err(format!("{published} elements for {ports} ports"));
     }
     for endpoint in &endpoints {
-        let check = CheckEndpoint { endpoint: endpoint.id.to_string() };
+        let check = CheckEndpoint::new(endpoint.id.to_string());
         let differences = netd.call(&check).map_err(|error| error.to_string())?.differences;
         if !differences.is_empty() {
             return Err(format!("{}: {differences:?}", endpoint.container.label()));

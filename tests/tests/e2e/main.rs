@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
 mod bridge;
+mod cni;
 mod crashes;
 mod crowd;
 mod drivers;

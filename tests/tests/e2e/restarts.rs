@@ -67,7 +67,7 @@ fn a_restart_with_100_endpoints_loses_no_packet_and_repairs_nothing() {
     through.lost_none();
     let mut netd = host.client();
     for endpoint in &endpoints {
-        let checked = netd.call(&CheckEndpoint { endpoint: endpoint.id.to_string() }).unwrap();
+        let checked = netd.call(&CheckEndpoint::new(endpoint.id.to_string())).unwrap();
         assert_eq!(checked.differences, Vec::<String>::new());
     }
     assert_eq!(netd.status().problems, Vec::<String>::new());

@@ -56,6 +56,8 @@ impl Wanted {
             mac: self.mac,
             aliases: self.aliases,
             ports: self.ports,
+            assigned: None,
+            routes: None,
             sticky: self.sticky,
             options: self.options.into_iter().collect(),
             labels: self.labels.into_iter().collect(),

@@ -1,6 +1,6 @@
 //! `netctl network`: the words and flags of `docker network`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use ipnetwork::IpNetwork;
@@ -22,7 +22,8 @@ Examples:
   netctl network create --subnet 10.5.0.0/16 --ip-range 10.5.1.0/24 --gateway 10.5.0.1 app
   netctl network create --ipv6 --internal vault
   netctl network create -o com.docker.network.driver.mtu=9000 storage
-  netctl network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 lan")]
+  netctl network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 lan
+  netctl network create --cni pods")]
     Create(Create),
     /// Show the networks
     #[command(
@@ -97,6 +98,12 @@ pub(crate) struct Create {
     /// A label of your own
     #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = pair)]
     pub(crate) labels: Vec<Pair>,
+    /// Write a CNI configuration list for it as well
+    #[arg(long)]
+    pub(crate) cni: bool,
+    /// Where that goes; runtimes read it there
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/cni/net.d", requires = "cni")]
+    pub(crate) cni_dir: PathBuf,
     /// Its name
     pub(crate) name: String,
 }

@@ -1,4 +1,7 @@
-use std::net::{TcpListener, UdpSocket};
+use std::{
+    net::{TcpListener, UdpSocket},
+    sync::LazyLock,
+};
 
 use super::*;
 
@@ -8,7 +11,31 @@ fn id(byte: u8) -> EndpointId {
 
 fn take(ports: &mut Ports, byte: u8, text: &str) -> Result<u16> {
     let mut wanted = [text.parse().expect("a port")];
-    ports.take(&id(byte), &mut wanted).map(|()| wanted[0].host_port)
+    ports.take(alone(&id(byte)), &mut wanted).map(|()| wanted[0].host_port)
+}
+
+/// The only endpoint of a container.
+fn alone(endpoint: &EndpointId) -> Taker<'_> {
+    static CONTAINER: LazyLock<ContainerId> = LazyLock::new(|| "web".parse().expect("an id"));
+    Taker { endpoint, container: &CONTAINER, others: &[] }
+}
+
+#[test]
+fn a_container_may_ask_for_its_port_on_each_of_its_networks() {
+    let mut ports = Ports::default();
+    let wanted = ["18100:80".parse().expect("a port")];
+    let (first, second) = (id(1), id(2));
+    ports.take(alone(&first), &mut wanted.clone()).expect("free");
+    let others = [first.clone()];
+    let again = Taker { others: &others, ..alone(&second) };
+    ports.take(again, &mut wanted.clone()).expect("its own");
+    assert!(ports.leads_through(&first, &wanted[0]) && !ports.leads_through(&second, &wanted[0]));
+    assert!(take(&mut ports, 3, "18100:80").is_err(), "another one may not");
+    ports.release(&first, &wanted);
+    assert!(ports.leads_through(&second, &wanted[0]));
+    assert!(take(&mut ports, 3, "18100:80").is_err(), "it is still held");
+    ports.release(&second, &wanted);
+    assert_eq!(take(&mut ports, 3, "18100:80"), Ok(18100));
 }
 
 #[test]
@@ -33,7 +60,7 @@ fn all_of_a_request_or_none() {
     let mut ports = Ports::default();
     assert_eq!(take(&mut ports, 1, "18090:80"), Ok(18090));
     let mut wanted = ["18091:80", "18090:80"].map(|text| text.parse().expect("a port"));
-    assert!(ports.take(&id(2), &mut wanted).is_err());
+    assert!(ports.take(alone(&id(2)), &mut wanted).is_err());
     assert_eq!(take(&mut ports, 3, "18091:80"), Ok(18091));
 }
 

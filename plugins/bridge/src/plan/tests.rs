@@ -24,6 +24,8 @@ fn port(number: u8) -> Port {
         mac: [2, 0, 0, 0, 1, number],
         addresses: vec![format!("10.1.0.{number}/24").parse().unwrap()],
         gateways: vec!["10.1.0.1".parse().unwrap()],
+        routes: Vec::new(),
+        hairpin: true,
         metric: 0,
         facts: vec![Fact::Publish {
             protocol: 6,

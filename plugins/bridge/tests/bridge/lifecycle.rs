@@ -8,6 +8,7 @@ use std::{
 use cnm::{
     Kind,
     driver::{Driver, Sync},
+    endpoint::Route,
 };
 use netd_bridge::{Bridge, CONDEMNED, OWNED};
 use serde_json::{Value, json};
@@ -22,6 +23,11 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     let mut endpoint = endpoint(&network, 1);
     endpoint.ports = vec!["8080:80".parse().unwrap(), "127.0.0.1:5353:53/udp".parse().unwrap()];
     endpoint.metric = 7;
+    endpoint.routes = vec![
+        Route { dst: "10.7.0.0/16".parse().unwrap(), gateway: Some("10.1.0.9".parse().unwrap()) },
+        Route { dst: "10.8.0.0/16".parse().unwrap(), gateway: None },
+        Route { dst: "fd07::/16".parse().unwrap(), gateway: Some("fd00:1::9".parse().unwrap()) },
+    ];
     assert_eq!(driver.network_up(&network).unwrap().mtu, Some(1500));
     let sandbox = Sandbox::new();
     let attached = driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
@@ -67,7 +73,18 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     ] {
         assert!(rules.contains(fact), "{fact} in {rules}");
     }
-    assert_eq!(driver.check(&network, &endpoint).unwrap().differences, [""; 0]);
+    assert_eq!(sandbox.json("ip -j route show 10.7.0.0/16")[0]["gateway"], "10.1.0.9");
+    assert_eq!(sandbox.json("ip -j route show 10.8.0.0/16")[0]["scope"], "link");
+    assert_eq!(sandbox.json("ip -j -6 route show fd07::/16")[0]["gateway"], "fd00:1::9");
+    for netns in [None, Some(sandbox.path())] {
+        let checked = driver.check(&network, &endpoint, netns.as_deref()).unwrap();
+        assert_eq!(checked.differences, [""; 0]);
+    }
+    sandbox.run("ip -6 route del fd07::/16");
+    sandbox.run("ip -6 route del default");
+    sandbox.run("ip address del fd00:1::3/64 dev eth0");
+    let checked = driver.check(&network, &endpoint, Some(&sandbox.path())).unwrap();
+    assert_eq!(checked.differences.len(), 3, "{:?}", checked.differences);
 
     driver.detach(&network, &endpoint).unwrap();
     assert!(!ruleset().contains("10.1.0.3"));

@@ -143,6 +143,7 @@ pub(crate) fn endpoint(network: &Network, number: u16) -> Endpoint {
                 ipnetwork::IpNetwork::new(ip, subnet.subnet.prefix()).unwrap()
             })
             .collect(),
+        routes: Vec::new(),
         gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
         metric: 0,
         dns: Vec::new(),

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Request, RequestId, Result,
     client::Client,
-    endpoint::{Attach, Detach, Detached, Netns, open_netns},
+    endpoint::{Attach, CheckEndpoint, Detach, Detached, Netns, open_netns},
     events::Subscribe,
     fault,
 };
@@ -30,8 +30,7 @@ pub(super) struct Front {
 impl Front {
     /// netd's socket is `NETD_SOCKET`, or the default.
     pub(super) fn from_environment() -> Self {
-        let socket = env::var_os("NETD_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), Into::into);
-        Self { socket, client: None }
+        Self { socket: socket(), client: None }
     }
 
     /// What netd answers to `request`, which stands in `text`.
@@ -39,6 +38,7 @@ impl Front {
         match request.method.as_ref() {
             Attach::METHOD => self.attach(request),
             Detach::METHOD => self.detach(text, request),
+            CheckEndpoint::METHOD => self.check(request),
             Subscribe::METHOD => Err(Error::unsupported(
                 "a plugin cannot follow events: subscribe at netd's own socket",
             )),
@@ -49,29 +49,20 @@ impl Front {
     /// Opens the namespace here, since its path may mean nothing where netd runs.
     fn attach(&mut self, request: &Incoming<'_>) -> Result<Box<RawValue>> {
         let mut params: Attach = request.params()?;
-        let netns = match &params.netns {
-            Some(Netns::Path(path)) => {
-                let file = open_netns(Path::new(path))?;
-                params.netns = Some(Netns::Fd);
-                Some(file)
-            }
-            Some(Netns::Fd) => {
-                return Err(Error::invalid(
-                    "a plugin takes no descriptors: name the network namespace by its path",
-                ));
-            }
-            None => None,
-        };
+        let netns = take_netns(&mut params.netns)?;
         let fds: Vec<_> = netns.iter().map(AsFd::as_fd).collect();
         fault::point("front.attach.before-call");
-        let mut outgoing =
-            Request::new(request.id.clone().unwrap_or(RequestId::Number(0)), &params);
-        outgoing.deadline_ms = request.deadline_ms;
-        outgoing.idempotency_key = request.idempotency_key.as_deref();
-        let line = outgoing.to_line();
-        let outcome = self.exchange(request, &line, &fds);
+        let outcome = self.exchange(request, &outgoing(request, &params), &fds);
         fault::point("front.attach.before-answer");
         outcome
+    }
+
+    /// As an attach.
+    fn check(&mut self, request: &Incoming<'_>) -> Result<Box<RawValue>> {
+        let mut params: CheckEndpoint = request.params()?;
+        let netns = take_netns(&mut params.netns)?;
+        let fds: Vec<_> = netns.iter().map(AsFd::as_fd).collect();
+        self.exchange(request, &outgoing(request, &params), &fds)
     }
 
     /// A detach always succeeds: when netd is not there it is written down for its next start.
@@ -133,8 +124,36 @@ impl Front {
     }
 }
 
+/// Opens the namespace of a request, which then stands for a descriptor.
+fn take_netns(netns: &mut Option<Netns>) -> Result<Option<File>> {
+    match netns.take() {
+        Some(Netns::Path(path)) => {
+            let file = open_netns(Path::new(&path))?;
+            *netns = Some(Netns::Fd);
+            Ok(Some(file))
+        }
+        Some(Netns::Fd) => Err(Error::invalid(
+            "a plugin takes no descriptors: name the network namespace by its path",
+        )),
+        None => Ok(None),
+    }
+}
+
+/// A request with other parameters, as it goes to netd.
+fn outgoing<P: Call>(request: &Incoming<'_>, params: &P) -> String {
+    let mut outgoing = Request::new(request.id.clone().unwrap_or(RequestId::Number(0)), params);
+    outgoing.deadline_ms = request.deadline_ms;
+    outgoing.idempotency_key = request.idempotency_key.as_deref();
+    outgoing.to_line()
+}
+
+/// Where netd listens: `NETD_SOCKET`, or the default.
+pub(crate) fn socket() -> PathBuf {
+    env::var_os("NETD_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), Into::into)
+}
+
 /// Keeps a detach for netd's next start: a file that appears whole or not at all.
-fn spool_detach(spool: &Path, params: &Detach) -> std::io::Result<()> {
+pub(crate) fn spool_detach(spool: &Path, params: &Detach) -> std::io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     fs::create_dir_all(spool)?;
     let name = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

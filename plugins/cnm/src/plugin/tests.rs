@@ -34,7 +34,7 @@ impl Driver for Silent {
         Ok(())
     }
 
-    fn check(&mut self, _: &Network, _: &Endpoint) -> Result<Checked> {
+    fn check(&mut self, _: &Network, _: &Endpoint, _: Option<&str>) -> Result<Checked> {
         Ok(Checked::default())
     }
 

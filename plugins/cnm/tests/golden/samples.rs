@@ -10,8 +10,9 @@ use cnm::{
         Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
     },
     endpoint::{
-        Attach, CheckEndpoint, Checked, Container, Detach, Detached, Endpoint, EndpointDetail,
-        Endpoints, InspectEndpoint, ListEndpoints, Netns, NetnsId, Port, Protocol, State,
+        Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached, Endpoint,
+        EndpointDetail, Endpoints, InspectEndpoint, ListEndpoints, Netns, NetnsId, Port, Protocol,
+        Route, State,
     },
     events::{Event, Subscribe},
     ipam::{ListPools, Pool, Pools},
@@ -144,6 +145,7 @@ fn endpoint() -> Endpoint {
         mac: Some(from("02:42:0a:59:00:80")),
         addresses: vec![from("10.89.0.128/24"), from("fd4e:9c11:7b02::80/64")],
         gateways: vec![from("10.89.0.1"), from("fd4e:9c11:7b02::1")],
+        routes: routes(),
         metric: 100,
         dns: vec![from("10.89.0.1")],
         aliases: vec![from("www")],
@@ -155,6 +157,13 @@ fn endpoint() -> Endpoint {
         created: "2026-01-02T03:04:06.000000001Z".into(),
         idempotency_key: Some("f3b9".into()),
     }
+}
+
+fn routes() -> Vec<Route> {
+    vec![
+        Route { dst: from("172.30.0.0/16"), gateway: Some(from("10.89.0.2")) },
+        Route { dst: from("fd00:7::/32"), gateway: None },
+    ]
 }
 
 fn attaching() -> Endpoint {
@@ -252,6 +261,11 @@ sample!(
         netns: Some(Netns::Fd),
         ifname: Some(from("eth0")),
         addresses: vec![from("10.89.0.128"), from("fd4e:9c11:7b02::80")],
+        assigned: Some(Assigned {
+            addresses: vec![from("172.31.0.9/24")],
+            gateways: vec![from("172.31.0.1")],
+        }),
+        routes: Some(routes()),
         mac: Some(from("02:42:0a:59:00:80")),
         aliases: vec![from("www")],
         ports: ports(),
@@ -270,7 +284,15 @@ sample!(
     },
     detached()
 );
-sample!(CheckEndpoint, CheckEndpoint { endpoint: "e1e1".into() }, checked());
+sample!(
+    CheckEndpoint,
+    CheckEndpoint {
+        endpoint: "e1e1".into(),
+        netns: Some(Netns::Fd),
+        mac: Some(from("02:42:0a:59:00:81")),
+    },
+    checked()
+);
 sample!(
     ListEndpoints,
     ListEndpoints { network: Some("app".into()), container: Some("web".into()) },
@@ -301,6 +323,7 @@ sample!(
             leased: 3,
             quarantined: 1,
             reserved: 9,
+            available: 114,
         }],
     }
 );
@@ -342,7 +365,15 @@ sample!(
     }
 );
 sample!(DetachEndpoint, DetachEndpoint { network: network(), endpoint: endpoint() }, Empty {});
-sample!(CheckAttached, CheckAttached { network: network(), endpoint: endpoint() }, checked());
+sample!(
+    CheckAttached,
+    CheckAttached {
+        network: network(),
+        endpoint: endpoint(),
+        netns: Some("/proc/811/fd/23".into()),
+    },
+    checked()
+);
 sample!(PlanEndpoint, PlanEndpoint { network: network(), endpoint: endpoint() }, plan());
 sample!(
     Sync,

@@ -1,0 +1,38 @@
+//! The commands on CNI.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cni::conformance::Conformance;
+
+/// The commands on CNI.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CniCommand {
+    /// Try any CNI plugin on the rules of the specification
+    Conformance(Conformance),
+    /// Put netd's plugins where runtimes look for them
+    #[command(after_help = "\
+`loopback` is put there too, which containerd needs, unless somebody else's is there.
+
+Examples:
+  netctl cni install
+  netctl cni install --bin-dir /usr/lib/cni --dry-run")]
+    Install(Install),
+    /// Take netd's plugins away from there
+    Uninstall(Install),
+}
+
+/// `cni install` and `cni uninstall`.
+#[derive(Args, Debug)]
+pub(crate) struct Install {
+    /// Where runtimes look for plugins
+    #[arg(long, value_name = "DIRECTORY", default_value = "/opt/cni/bin")]
+    pub(crate) bin_dir: PathBuf,
+    /// Where netd's plugins are; beside netctl, or in /usr/libexec/netd if not given
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) plugin_dir: Option<PathBuf>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}

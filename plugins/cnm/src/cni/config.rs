@@ -1,0 +1,313 @@
+//! A network configuration, decoded: what every verb needs of it ([`Header`]) and what an ADD does
+//! ([`Config`]).
+
+use serde_json::{Map, Value};
+
+use super::{
+    addressing::{self, Ipam},
+    keys::Keys,
+    outcome::{Dns, Outcome},
+    refusal::{Refusal, Result},
+    version::Version,
+};
+use crate::{
+    Name,
+    endpoint::{Port, Protocol, Route},
+};
+
+/// What every verb needs.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) version: Version,
+    pub(super) name: String,
+    /// The plugin that the configuration names.
+    pub(super) kind: Option<String>,
+    /// Who else gives addresses, if anybody.
+    pub(super) delegate: Option<String>,
+    document: Map<String, Value>,
+}
+
+impl Header {
+    /// Reads the configuration as far as every verb needs it.
+    ///
+    /// # Errors
+    /// 6 when it is no object of JSON, 1 when its version is not spoken, 7 when it has no name.
+    pub(super) fn parse(text: &[u8]) -> Result<Self> {
+        let undecoded = |error: &dyn std::fmt::Display| {
+            Refusal::new(
+                Refusal::DECODING,
+                format_args!("cannot decode the network configuration: {error}"),
+            )
+        };
+        let document: Map<String, Value> =
+            serde_json::from_slice(text).map_err(|error| undecoded(&error))?;
+        let keys = Keys::root(&document);
+        // As the reference library has it: who names no version knew of none.
+        let text = keys.text("cniVersion")?.unwrap_or("0.1.0");
+        let version = Version::parse(text).ok_or_else(|| {
+            Refusal::new(Refusal::VERSION, format_args!("cniVersion {text} is not supported"))
+                .with(format_args!("supported are {}", Version::texts().join(", ")))
+        })?;
+        let name = keys.text("name")?.ok_or_else(|| {
+            Refusal::new(Refusal::CONFIG, "the network configuration has no name")
+        })?;
+        if name.len() > 63 || name.parse::<Name>().is_err() {
+            let rule = "it should be 1 to 63 of a-z A-Z 0-9 _ . - and begin with a letter or digit";
+            return Err(Refusal::config("name", &Value::from(name), rule));
+        }
+        let kind = keys.text("type")?.map(str::to_owned);
+        let delegate = addressing::delegate(&keys)?;
+        Ok(Self { version, name: name.to_owned(), kind, delegate, document })
+    }
+
+    /// All of it.
+    pub(super) fn keys(&self) -> Keys<'_> {
+        Keys::root(&self.document)
+    }
+
+    /// What plugins before this one gave, or all of them when it is asked later. An empty one is
+    /// none.
+    pub(super) fn previous(&self) -> Result<Option<Outcome>> {
+        match self.keys().object("prevResult")? {
+            Some(keys) if !keys.is_empty() => Outcome::parse(&keys).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What an ADD is to do.
+#[derive(Debug)]
+pub(super) struct Config {
+    /// The bridge's name, where the configuration says.
+    pub(super) bridge: Option<String>,
+    pub(super) mtu: Option<u64>,
+    /// Whether what leaves the network takes the host's address.
+    pub(super) masquerade: bool,
+    /// Whether frames may leave a port by which they came.
+    pub(super) hairpin: bool,
+    pub(super) ipam: Ipam,
+    /// The routes of the container; the network's own when nothing is said.
+    pub(super) routes: Option<Vec<Route>>,
+    pub(super) mac: Option<Written>,
+    pub(super) ports: Vec<Port>,
+    pub(super) aliases: Vec<Name>,
+    /// What the result says of names; the network's resolver when nothing is said.
+    pub(super) dns: Dns,
+    /// Whether somebody wants a limit of bandwidth.
+    pub(super) bandwidth: bool,
+    /// The labels of `args.cni`.
+    pub(super) labels: Vec<(String, String)>,
+}
+
+/// Where something is written, and what.
+pub(super) type Written = (String, String);
+
+/// Keys of the reference plugin that ask for what is not done. What they have to be said for
+/// nothing to be asked is `false`, 0, or nothing.
+const NOT_DONE: [(&str, &str); 6] = [
+    ("vlan", "the bridge has no VLANs; make a network for each"),
+    ("vlanTrunk", "the bridge has no VLANs; make a network for each"),
+    ("preserveDefaultVlan", "the bridge has no VLANs"),
+    ("macspoofchk", "link addresses are not compared"),
+    ("portIsolation", "make a network for each, they do not reach each other"),
+    ("disableContainerInterface", "an interface is up when it is there"),
+];
+
+impl Config {
+    /// Reads all of it.
+    pub(super) fn parse(header: &Header) -> Result<Self> {
+        let keys = header.keys();
+        for (key, why) in NOT_DONE {
+            if let Some(item) = keys.get(key).filter(|item| asks(item.value)) {
+                return Err(Refusal::unsupported(key, item.value, why));
+            }
+        }
+        let runtime = keys.object("runtimeConfig")?;
+        let args = match keys.object("args")? {
+            Some(args) => args.object("cni")?,
+            None => None,
+        };
+        let ipam = Ipam::parse(&keys, runtime.as_ref())?;
+        let is_default_gateway = keys.flag("isDefaultGateway")?.unwrap_or(false);
+        keys.flag("isGateway")?;
+        keys.flag("forceAddress")?;
+        let routes = ipam.routes(&keys, is_default_gateway)?;
+        let hairpin = keys.flag("hairpinMode")?.unwrap_or(false);
+        let promiscuous = keys.flag("promiscMode")?.unwrap_or(false);
+        let dns = dns(&keys, runtime.as_ref())?;
+        let labels = args.as_ref().map(labels).transpose()?.unwrap_or_default();
+        let mut mac = None;
+        for place in [runtime.as_ref(), args.as_ref(), Some(&keys)].into_iter().flatten() {
+            if mac.is_none() {
+                mac = place.text("mac")?.map(|mac| (place.path("mac"), mac.to_owned()));
+            }
+        }
+        Ok(Self {
+            bridge: keys.text("bridge")?.map(str::to_owned),
+            mtu: keys.number("mtu")?.filter(|mtu| *mtu != 0),
+            masquerade: keys.flag("ipMasq")?.unwrap_or_else(|| ipam.is_left_to_netd()),
+            hairpin: hairpin || promiscuous,
+            ipam,
+            routes,
+            mac,
+            ports: ports(runtime.as_ref())?,
+            aliases: aliases(runtime.as_ref(), &header.name)?,
+            dns,
+            bandwidth: limits(runtime.as_ref())? || limits(Some(&keys))?,
+            labels,
+        })
+    }
+}
+
+/// Whether a value asks for something.
+fn asks(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(asked) => *asked,
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+/// `runtimeConfig.portMappings`.
+fn ports(runtime: Option<&Keys<'_>>) -> Result<Vec<Port>> {
+    let Some(runtime) = runtime else { return Ok(Vec::new()) };
+    let mut ports = Vec::new();
+    for item in runtime.list("portMappings")? {
+        let keys = item.object()?;
+        let port = |key: &str| -> Result<u16> {
+            let number = keys.number(key)?.unwrap_or(0);
+            u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
+                Refusal::config(
+                    &keys.path(key),
+                    &Value::from(number),
+                    "it should be a port from 1 to 65535",
+                )
+            })
+        };
+        let protocol = match keys.text("protocol")?.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            Some("sctp") => {
+                return Err(Refusal::unsupported(
+                    &keys.path("protocol"),
+                    &Value::from("sctp"),
+                    "tcp and udp are published",
+                ));
+            }
+            Some(other) => {
+                return Err(Refusal::config(
+                    &keys.path("protocol"),
+                    &Value::from(other),
+                    "it should be tcp or udp",
+                ));
+            }
+        };
+        let mapping = Port {
+            protocol,
+            host_ip: keys.parsed("hostIP")?,
+            host_port: port("hostPort")?,
+            container_port: port("containerPort")?,
+        };
+        if !ports.contains(&mapping) {
+            ports.push(mapping);
+        }
+    }
+    Ok(ports)
+}
+
+/// `runtimeConfig.aliases`: the specification's list, or Podman's map of networks.
+fn aliases(runtime: Option<&Keys<'_>>, network: &str) -> Result<Vec<Name>> {
+    let Some(item) = runtime.and_then(|runtime| runtime.get("aliases")) else {
+        return Ok(Vec::new());
+    };
+    let list = if item.value.is_object() {
+        match item.object()?.get(network) {
+            Some(item) => item.list()?,
+            None => Vec::new(),
+        }
+    } else {
+        item.list()?
+    };
+    let mut aliases = Vec::new();
+    for item in list {
+        if item.text()?.is_empty() {
+            continue;
+        }
+        let alias = item.parsed()?;
+        if !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    Ok(aliases)
+}
+
+/// `dns`, and `runtimeConfig.dns` before it.
+fn dns(keys: &Keys<'_>, runtime: Option<&Keys<'_>>) -> Result<Dns> {
+    let mut dns = match keys.object("dns")? {
+        Some(keys) => Dns::parse(&keys)?,
+        None => Dns::default(),
+    };
+    if let Some(given) = runtime.map(|keys| keys.object("dns")).transpose()?.flatten() {
+        for (key, texts) in [
+            ("servers", &mut dns.nameservers),
+            ("searches", &mut dns.search),
+            ("options", &mut dns.options),
+        ] {
+            let given = given.texts(key)?;
+            if !given.is_empty() {
+                *texts = given;
+            }
+        }
+    }
+    Ok(dns)
+}
+
+/// Whether a bandwidth is limited: a rate other than 0.
+fn limits(place: Option<&Keys<'_>>) -> Result<bool> {
+    let Some(keys) = place.map(|keys| keys.object("bandwidth")).transpose()?.flatten() else {
+        return Ok(false);
+    };
+    for key in ["ingressBurst", "egressBurst"] {
+        keys.number(key)?;
+    }
+    Ok(keys.number("ingressRate")?.unwrap_or(0) > 0 || keys.number("egressRate")?.unwrap_or(0) > 0)
+}
+
+/// `args.cni.labels`: a list of key and value.
+fn labels(args: &Keys<'_>) -> Result<Vec<(String, String)>> {
+    let mut labels = Vec::new();
+    for item in args.list("labels")? {
+        let keys = item.object()?;
+        if let Some(key) = keys.text("key")? {
+            labels.push((key.to_owned(), keys.text("value")?.unwrap_or_default().to_owned()));
+        }
+    }
+    Ok(labels)
+}
+
+/// The attachments that a GC leaves, as (container, interface); none when it says nothing of them.
+pub(super) fn valid_attachments(header: &Header) -> Result<Option<Vec<(String, String)>>> {
+    let keys = header.keys();
+    let Some(key) =
+        ["cni.dev/valid-attachments", "cni.dev/attachments"].into_iter().find(|key| keys.has(key))
+    else {
+        return Ok(None);
+    };
+    let mut valid = Vec::new();
+    for item in keys.list(key)? {
+        let keys = item.object()?;
+        let text = |key: &str| -> Result<String> {
+            keys.text(key)?.map(str::to_owned).ok_or_else(|| {
+                Refusal::new(Refusal::CONFIG, format_args!("{} is missing", keys.path(key)))
+            })
+        };
+        valid.push((text("containerID")?, text("ifname")?));
+    }
+    Ok(Some(valid))
+}
+
+#[cfg(test)]
+mod tests;

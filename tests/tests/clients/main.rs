@@ -1,0 +1,13 @@
+//! Real container runtimes on netd and, with the same words, on the reference plugins: what their
+//! containers reach is what counts.
+//!
+//! The runtimes are Debian's packages. Each test has a machine of its own for them
+//! (`netd_tests::Machine`); one that is not installed fails its tests.
+
+#![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
+
+mod chains;
+mod containerd;
+mod podman;
+mod site;
+mod together;

@@ -1,0 +1,9 @@
+//! netd's plugins as runtimes of the Container Network Interface execute them.
+
+mod chains;
+mod faults;
+mod networks;
+mod refusing;
+mod runtime;
+mod sweeping;
+mod verbs;
