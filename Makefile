@@ -13,7 +13,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # What plugins are built for: an exec of theirs is as dear as an attach, and musl starts at once where
 # glibc first asks the processor what it is, question by question (0.8 ms in a virtual machine).
 MUSL := $(HOST:-gnu=-musl)
-PLUGINS := netd-bridge netd-host netd-macvlan netd-none
+PLUGINS := netd-bridge netd-host netd-macvlan netd-none netd-overlay
 
 # What tests and benchmarks start.
 export NETD_BIN := $(DIST)

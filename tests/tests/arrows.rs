@@ -100,6 +100,8 @@ fn arrows_never_turn_back() {
             "cnm" | "kernel" | "ipam" | "dns" => &[],
             "netd" => &["cnm", "ipam", "dns"],
             "netctl" => &["cnm"],
+            // An overlay network is a bridge network on each host, with one port more.
+            "netd-overlay" => &["cnm", "kernel", "netd-bridge"],
             name if plugins.contains(&name) => &["cnm", "kernel"],
             // Tests use everything.
             "netd-tests" => continue,

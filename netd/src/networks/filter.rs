@@ -95,6 +95,7 @@ mod tests {
             predefined,
             link: None,
             mtu: None,
+            overlay: None,
             options: BTreeMap::new(),
             labels: BTreeMap::from([("tier".into(), "web".into())]),
             idempotency_key: None,

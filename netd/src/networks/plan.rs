@@ -101,6 +101,7 @@ impl Netd {
             predefined,
             link,
             mtu,
+            overlay: None,
             options: params.options,
             labels: params.labels,
             idempotency_key: key,

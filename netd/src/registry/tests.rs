@@ -13,6 +13,7 @@ fn network(byte: u8, name: &str) -> Network {
         predefined: false,
         link: None,
         mtu: None,
+        overlay: None,
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: None,

@@ -34,6 +34,7 @@ fn network(byte: u8) -> Network {
         predefined: false,
         link: None,
         mtu: Some(1400),
+        overlay: None,
         options: BTreeMap::new(),
         labels: BTreeMap::from([("a".into(), "b".into())]),
         idempotency_key: None,

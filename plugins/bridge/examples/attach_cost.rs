@@ -177,6 +177,7 @@ fn network() -> Network {
         internal: false,
         predefined: false,
         mtu: None,
+        overlay: None,
         options: Default::default(),
         labels: Default::default(),
         idempotency_key: None,

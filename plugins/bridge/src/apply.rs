@@ -13,7 +13,7 @@ use kernel::{
 };
 
 use crate::{
-    CONDEMNED, OWNED, OWNED_WITHOUT_IPV6, Segment,
+    Marks, Segment,
     plan::{self, Observed, Step},
     reaper::Reaper,
 };
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Kernel {
     /// The namespace itself.
     pub(crate) home: Netns,
+    /// By what its own is known.
+    pub(crate) marks: Marks,
     /// Links, addresses and routes.
     pub(crate) socket: Socket,
     /// The firewall.
@@ -33,12 +35,13 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Opens everything, in the calling thread's namespace.
-    pub(crate) fn open() -> Result<Self> {
+    pub(crate) fn open(marks: Marks) -> Result<Self> {
         Ok(Self {
             home: Netns::own()?,
+            marks,
             socket: Socket::route()?,
-            firewall: Firewall::open()?,
-            reaper: Reaper::start()?,
+            firewall: Firewall::open_as(marks.owner)?,
+            reaper: Reaper::start(marks)?,
         })
     }
 
@@ -75,7 +78,7 @@ impl Kernel {
         let mut index: HashMap<String, u32> = observed
             .links
             .iter()
-            .filter(|link| plan::is_own_bridge(link))
+            .filter(|link| self.marks.is_bridge(link))
             .map(|link| (link.name.clone(), link.index))
             .collect();
         let mut first = Ok(());
@@ -92,7 +95,7 @@ impl Kernel {
         for step in steps {
             match step {
                 Step::MakeBridge { name, mac, mtu } => {
-                    let (mac, mtu, group) = (*mac, *mtu, OWNED);
+                    let (mac, mtu, group) = (*mac, *mtu, self.marks.owned);
                     links::make_bridge(&mut batch, &Bridge { name, mac, mtu, group });
                 }
                 Step::MendBridge { name, mac, mtu, up } => {
@@ -129,7 +132,7 @@ impl Kernel {
                 }
                 Step::Join { host, bridge, ipv6 } => {
                     if let Some(bridge) = index.get(bridge) {
-                        let group = if *ipv6 { OWNED } else { OWNED_WITHOUT_IPV6 };
+                        let group = self.marks.group(*ipv6);
                         let (up, master, group) = (Some(true), Some(*bridge), Some(group));
                         links::change(
                             &mut batch,
@@ -139,7 +142,7 @@ impl Kernel {
                     }
                 }
                 Step::Condemn { host } => {
-                    condemn(&mut batch, host);
+                    condemn(&mut batch, &self.marks, host);
                     condemned += 1;
                 }
                 Step::RemoveBridge { name } => links::delete(&mut batch, name),
@@ -170,8 +173,8 @@ impl Kernel {
 }
 
 /// Takes a host end off its bridge, down, and into the group of the reaper.
-pub(crate) fn condemn(batch: &mut Batch, host: &str) {
-    let (up, master, group) = (Some(false), Some(0), Some(CONDEMNED));
+pub(crate) fn condemn(batch: &mut Batch, marks: &Marks, host: &str) {
+    let (up, master, group) = (Some(false), Some(0), Some(marks.condemned));
     links::change(batch, host, &Change { up, master, group, ..Change::default() });
 }
 

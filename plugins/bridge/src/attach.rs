@@ -13,7 +13,7 @@ use kernel::{
     routes, sysctl,
 };
 
-use crate::{CONDEMNED, Port, apply::Kernel, plan, refusal::refusal};
+use crate::{Port, apply::Kernel, refusal::refusal};
 
 /// A bridge, as an attach needs to know it.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ impl Kernel {
         let pair = Pair {
             host: &port.host,
             bridge: bridge.index,
-            group: port.group(),
+            group: self.marks.group(port.ipv6()),
             netns: netns.as_fd(),
             name: &port.name,
             mac: port.mac,
@@ -145,7 +145,7 @@ impl Kernel {
                 let keys: Vec<_> = facts.iter().map(|fact| fact.element().key).collect();
                 let stale: Vec<_> = self
                     .firewall
-                    .facts()?
+                    .everyones()?
                     .into_iter()
                     .filter(|fact| matches!(fact, Fact::Publish { .. }))
                     .filter(|fact| keys.contains(&fact.element().key))
@@ -186,8 +186,7 @@ impl Kernel {
             None => links::by_name(&mut self.socket, &port.host).map_err(refusal)?,
         };
         let in_the_way = host_end.is_some();
-        let condemned = |host: &Link| host.group == CONDEMNED && plan::is_own_end(host);
-        let Some(host_end) = host_end.filter(condemned) else {
+        let Some(host_end) = host_end.filter(|host| self.marks.is_condemned(host)) else {
             // The reaper may have been faster.
             let (place, name) = match &inside {
                 Some(link) => {

@@ -14,8 +14,6 @@ use cnm::{
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
-use crate::{OWNED, OWNED_WITHOUT_IPV6};
-
 /// The option for networks whose members keep their own addresses elsewhere, and Docker's word.
 const MASQUERADE: [&str; 2] = ["masquerade", "com.docker.network.bridge.enable_ip_masquerade"];
 
@@ -77,6 +75,19 @@ impl Segment {
                 subnet: masked(subnet.subnet),
             }),
         );
+        if let Some(overlay) = network.overlay.as_ref().filter(|_| !network.internal) {
+            facts.extend(
+                overlay
+                    .node
+                    .addresses
+                    .iter()
+                    .map(|address| Fact::Node { bridge: bridge.clone(), address: address.ip() }),
+            );
+            facts.extend(overlay.ingress.map(|ingress| Fact::Through {
+                bridge: bridge.clone(),
+                link: tunnel_link(ingress.vni),
+            }));
+        }
         Self {
             mac: local_mac(network.id.as_str()),
             mtu: network.mtu,
@@ -110,12 +121,17 @@ impl Segment {
     }
 }
 
+/// The name of the VXLAN device of a number on the wire.
+pub fn tunnel_link(vni: u32) -> String {
+    format!("nx{vni:06x}")
+}
+
 fn masked(subnet: IpNetwork) -> IpNetwork {
     IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(subnet)
 }
 
 /// A unicast, locally administered address (IEEE 802, section 8.4) out of an id's first digits.
-fn local_mac(id: &str) -> Mac {
+pub fn local_mac(id: &str) -> Mac {
     let byte = |at: usize| {
         id.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
     };
@@ -185,11 +201,6 @@ impl Port {
     /// Whether it has an address of IPv6.
     pub fn ipv6(&self) -> bool {
         self.addresses.iter().any(IpNetwork::is_ipv6)
-    }
-
-    /// The link group of its host end.
-    pub fn group(&self) -> u32 {
-        if self.ipv6() { OWNED } else { OWNED_WITHOUT_IPV6 }
     }
 }
 

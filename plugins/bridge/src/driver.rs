@@ -13,7 +13,7 @@ use kernel::{Errno, links, netlink::Batch, netns::Netns};
 use serde_json::json;
 
 use crate::{
-    CONDEMNED, Port, Segment,
+    Marks, Port, Segment,
     apply::{Kernel, condemn},
     attach::Joined,
     desired,
@@ -24,16 +24,28 @@ use crate::{
 
 /// The driver `bridge`. It touches nothing until it is called, since a runtime's call ends with
 /// netd's answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bridge {
+    marks: Marks,
     kernel: Option<Kernel>,
     joined: HashMap<NetworkId, Joined>,
 }
 
+impl Default for Bridge {
+    fn default() -> Self {
+        Self::marked(Marks::BRIDGE)
+    }
+}
+
 impl Bridge {
+    /// The bridges of a driver that does more with them.
+    pub fn marked(marks: Marks) -> Self {
+        Self { marks, kernel: None, joined: HashMap::new() }
+    }
+
     fn kernel(&mut self) -> Result<&mut Kernel> {
         if self.kernel.is_none() {
-            self.kernel = Some(Kernel::open().map_err(refusal)?);
+            self.kernel = Some(Kernel::open(self.marks).map_err(refusal)?);
         }
         Ok(self.kernel.as_mut().expect("it was just opened"))
     }
@@ -48,10 +60,11 @@ impl Bridge {
 
     fn bring_up(&mut self, network: &Network) -> Result<Joined> {
         let segment = Segment::of(network);
+        let marks = self.marks;
         let kernel = self.kernel()?;
         kernel.firewall.lay().map_err(refusal)?;
         let observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
-        not_others(&segment, &observed)?;
+        not_others(&marks, &segment, &observed)?;
         kernel.apply(&plan::network(&segment, &observed), &observed).map_err(refusal)?;
         let link = links::by_name(&mut kernel.socket, &segment.bridge).map_err(refusal)?;
         let link = link.ok_or_else(|| gone(&segment.bridge))?;
@@ -66,9 +79,9 @@ fn gone(bridge: &str) -> Error {
         .with("bridge", bridge)
 }
 
-/// A link of the bridge's name that is not netd's is left alone.
-fn not_others(segment: &Segment, observed: &Observed) -> Result<()> {
-    match observed.link(&segment.bridge).filter(|link| !plan::is_own_bridge(link)) {
+/// A link of the bridge's name that is not the driver's is left alone.
+fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<()> {
+    match observed.link(&segment.bridge).filter(|link| !marks.is_bridge(link)) {
         Some(link) => Err(Error::exists(format_args!(
             "a link {} exists already on the host and is not netd's",
             link.name
@@ -81,7 +94,7 @@ fn not_others(segment: &Segment, observed: &Observed) -> Result<()> {
 impl Driver for Bridge {
     fn info(&self) -> Info {
         Info {
-            name: "bridge".to_owned(),
+            name: self.marks.driver.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocols: vec![cnm::PROTOCOL],
             capabilities: Capabilities {
@@ -103,7 +116,7 @@ impl Driver for Bridge {
         let segment = Segment::of(network);
         let kernel = self.kernel()?;
         let link = links::by_name(&mut kernel.socket, &segment.bridge).map_err(refusal)?;
-        if link.is_some_and(|link| plan::is_own_bridge(&link)) {
+        if link.is_some_and(|link| kernel.marks.is_bridge(&link)) {
             let mut batch = Batch::new();
             links::delete(&mut batch, &segment.bridge);
             match kernel.socket.run(batch) {
@@ -155,7 +168,7 @@ impl Driver for Bridge {
         kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
         let mut batch = Batch::new();
-        condemn(&mut batch, endpoint.id.link_name().as_str());
+        condemn(&mut batch, &kernel.marks, endpoint.id.link_name().as_str());
         match kernel.socket.run(batch) {
             Ok(()) if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(),
             Ok(()) => kernel.reaper.condemned(1),
@@ -174,9 +187,10 @@ impl Driver for Bridge {
     ) -> Result<Checked> {
         let segment = Segment::of(network);
         let port = Port::of(network, endpoint)?;
+        let marks = self.marks;
         let kernel = self.kernel()?;
         let observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
-        let mut differences = differences(&segment, &port, &observed);
+        let mut differences = differences(&marks, &segment, &port, &observed);
         if let Some(netns) = netns {
             let sandbox = Netns::open(netns).map_err(|error| no_netns(netns, error))?;
             let inside = Inside::observe(&port, &kernel.home, &sandbox).map_err(refusal)?;
@@ -211,11 +225,12 @@ impl Driver for Bridge {
             ports.push(Port::of(network, endpoint)?);
         }
         self.joined.clear();
+        let marks = self.marks;
         let kernel = self.kernel()?;
         let first = !kernel.firewall.laid();
         let relaid = kernel.firewall.lay().map_err(refusal)?;
         let observed = kernel.observe(&segments).map_err(refusal)?;
-        segments.retain(|segment| match not_others(segment, &observed) {
+        segments.retain(|segment| match not_others(&marks, segment, &observed) {
             Ok(()) => true,
             Err(error) => {
                 eprintln!("{error}");
@@ -223,16 +238,15 @@ impl Driver for Bridge {
             }
         });
         if first {
-            let left = |l: &&links::Link| l.group == CONDEMNED && plan::is_own_end(l);
-            kernel.reaper.condemned(observed.links.iter().filter(left).count());
+            let left = observed.links.iter().filter(|link| marks.is_condemned(link));
+            kernel.reaper.condemned(left.count());
         }
-        let steps = plan::everything(&segments, &ports, &observed);
+        let steps = plan::everything(&marks, &segments, &ports, &observed);
         kernel.apply(&steps, &observed).map_err(refusal)?;
         let links = links::all(&mut kernel.socket).map_err(refusal)?;
         for network in &desired.networks {
             let name = Segment::of(network).bridge;
-            if let Some(link) =
-                links.iter().find(|link| link.name == name && plan::is_own_bridge(link))
+            if let Some(link) = links.iter().find(|link| link.name == name && marks.is_bridge(link))
             {
                 let joined = Joined { index: link.index, mtu: link.mtu };
                 self.joined.insert(network.id.clone(), joined);
@@ -241,7 +255,7 @@ impl Driver for Bridge {
         let there = |endpoint: &Endpoint| {
             let name = endpoint.id.link_name();
             let link = observed.link(name.as_str());
-            link.is_some_and(plan::is_own_end)
+            link.is_some_and(|link| marks.is_end(link))
         };
         let mut repaired: Vec<_> = steps.iter().map(Step::to_string).collect();
         if relaid {
@@ -259,15 +273,15 @@ fn is_lost(error: &Error) -> bool {
             && error.operands.get("errno") == Some(&json!(Errno::ENOENT as i32)))
 }
 
-fn differences(segment: &Segment, port: &Port, observed: &Observed) -> Vec<String> {
+fn differences(marks: &Marks, segment: &Segment, port: &Port, observed: &Observed) -> Vec<String> {
     let mut differences = Vec::new();
     let bridge = observed.link(&port.bridge);
-    match observed.link(&port.host).filter(|link| plan::is_own_end(link)) {
+    match observed.link(&port.host).filter(|link| marks.is_end(link)) {
         None => differences.push(format!("the link {} is missing", port.host)),
         Some(link) => {
-            if link.group == CONDEMNED {
+            if marks.is_condemned(link) {
                 differences.push(format!("the link {} is about to be taken away", port.host));
-            } else if link.group != port.group() {
+            } else if link.group != marks.group(port.ipv6()) {
                 differences.push(format!("the link {} is in the wrong link group", port.host));
             }
             if !link.up {

@@ -15,7 +15,7 @@ use kernel::{
 };
 use serde::Serialize;
 
-use crate::{CONDEMNED, OWNED, OWNED_WITHOUT_IPV6, PREFIX, Port, Segment};
+use crate::{Marks, Port, Segment};
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default)]
@@ -37,18 +37,6 @@ impl Observed {
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }
-}
-
-/// Whether a link is a bridge of netd's own.
-pub fn is_own_bridge(link: &Link) -> bool {
-    link.group == OWNED && link.kind.as_deref() == Some("bridge")
-}
-
-/// Whether a link is the host end of a pair of netd's own, condemned or not.
-pub fn is_own_end(link: &Link) -> bool {
-    matches!(link.group, OWNED | OWNED_WITHOUT_IPV6 | CONDEMNED)
-        && link.kind.as_deref() == Some("veth")
-        && link.name.starts_with(PREFIX)
 }
 
 /// One thing to do.
@@ -271,8 +259,10 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
         Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) | Fact::Outward(link) => {
             link == name
         }
-        Fact::Members { bridge, .. } => bridge == name,
-        Fact::Publish { .. } => false,
+        Fact::Members { bridge, .. } | Fact::Through { bridge, .. } | Fact::Node { bridge, .. } => {
+            bridge == name
+        }
+        _ => false,
     };
     let stale = observed.facts.iter().filter(of_this).filter(|fact| !segment.facts.contains(fact));
     steps.extend(stale.cloned().map(Step::Forget));
@@ -305,9 +295,14 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
     steps
 }
 
-/// What brings everything of netd's own to what it should be. Endpoints without a host end are
+/// What brings everything of a driver's own to what it should be. Endpoints without a host end are
 /// passed over: what is gone with its namespace cannot be made from here.
-pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> Vec<Step> {
+pub fn everything(
+    marks: &Marks,
+    segments: &[Segment],
+    ports: &[Port],
+    observed: &Observed,
+) -> Vec<Step> {
     let links: BTreeMap<_, _> =
         observed.links.iter().map(|link| (link.name.as_str(), link)).collect();
     let mut steps = Vec::new();
@@ -319,7 +314,7 @@ pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> 
     }
     let mut ends = BTreeSet::new();
     for port in ports {
-        let Some(link) = links.get(port.host.as_str()).filter(|link| is_own_end(link)) else {
+        let Some(link) = links.get(port.host.as_str()).filter(|link| marks.is_end(link)) else {
             continue;
         };
         ends.insert(port.host.as_str());
@@ -329,7 +324,11 @@ pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> 
             continue;
         }
         let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
-        if !link.up || link.group != port.group() || bridge.is_none() || link.master != bridge {
+        if !link.up
+            || link.group != marks.group(port.ipv6())
+            || bridge.is_none()
+            || link.master != bridge
+        {
             steps.push(Step::Join {
                 host: port.host.clone(),
                 bridge: port.bridge.clone(),
@@ -338,13 +337,13 @@ pub fn everything(segments: &[Segment], ports: &[Port], observed: &Observed) -> 
         }
     }
     let undesired = |link: &&Link| {
-        is_own_end(link) && link.group != CONDEMNED && !ends.contains(link.name.as_str())
+        marks.is_end(link) && !marks.is_condemned(link) && !ends.contains(link.name.as_str())
     };
     steps.extend(
         observed.links.iter().filter(undesired).map(|l| Step::Condemn { host: l.name.clone() }),
     );
     let unknown = |link: &&Link| {
-        is_own_bridge(link) && segments.iter().all(|segment| segment.bridge != link.name)
+        marks.is_bridge(link) && segments.iter().all(|segment| segment.bridge != link.name)
     };
     steps.extend(
         observed.links.iter().filter(unknown).map(|l| Step::RemoveBridge { name: l.name.clone() }),

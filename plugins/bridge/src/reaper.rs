@@ -17,7 +17,7 @@ use kernel::{
     netlink::{Batch, Socket},
 };
 
-use crate::{CONDEMNED, plan};
+use crate::Marks;
 
 /// When condemned links are taken away.
 #[derive(Clone, Copy, Debug)]
@@ -123,14 +123,14 @@ impl Drop for Attaching {
 
 impl Reaper {
     /// Starts it, in the calling thread's network namespace.
-    pub(crate) fn start() -> kernel::Result<Self> {
+    pub(crate) fn start(marks: Marks) -> kernel::Result<Self> {
         let shared = Arc::<Shared>::default();
         let (mut socket, mut conntrack) = (Socket::route()?, Conntrack::open()?);
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("reaper".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || work(&for_thread, &mut socket, &mut conntrack))
+            .spawn(move || work(&for_thread, &marks, &mut socket, &mut conntrack))
             .map_err(|error| kernel::Error::io("start", "the reaper", &error))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -186,7 +186,7 @@ impl Drop for Reaper {
     }
 }
 
-fn work(shared: &Shared, socket: &mut Socket, conntrack: &mut Conntrack) {
+fn work(shared: &Shared, marks: &Marks, socket: &mut Socket, conntrack: &mut Conntrack) {
     while let Some(due) = wait(shared) {
         if !due.flows.is_empty()
             && let Err(error) = conntrack.forget(&due.flows)
@@ -194,7 +194,7 @@ fn work(shared: &Shared, socket: &mut Socket, conntrack: &mut Conntrack) {
             eprintln!("cannot forget connections to ports that changed: {error}");
         }
         if due.links {
-            if let Err(error) = reap(socket) {
+            if let Err(error) = reap(marks, socket) {
                 eprintln!("cannot take condemned links away: {error}");
             }
             shared.state().reaped = Some(Instant::now());
@@ -238,13 +238,14 @@ fn wait(shared: &Shared) -> Option<Due> {
 }
 
 /// Takes the condemned links away. What is in their group and not netd's is moved out of it.
-fn reap(socket: &mut Socket) -> kernel::Result<()> {
+fn reap(marks: &Marks, socket: &mut Socket) -> kernel::Result<()> {
+    let group = marks.condemned;
     let condemned: Vec<_> =
-        links::without_master(socket)?.into_iter().filter(|link| link.group == CONDEMNED).collect();
+        links::without_master(socket)?.into_iter().filter(|link| link.group == group).collect();
     let mut batch = Batch::new();
-    for link in condemned.iter().filter(|link| !plan::is_own_end(link)) {
+    for link in condemned.iter().filter(|link| !marks.is_end(link)) {
         eprintln!(
-            "the link {} is in group {CONDEMNED}, which is netd's, but not netd's own: moved to group 0",
+            "the link {} is in group {group}, which is netd's, but not netd's own: moved to group 0",
             link.name
         );
         links::change_index(
@@ -254,12 +255,12 @@ fn reap(socket: &mut Socket) -> kernel::Result<()> {
         );
     }
     socket.run(batch)?;
-    if !condemned.iter().any(plan::is_own_end) {
+    if !condemned.iter().any(|link| marks.is_end(link)) {
         return Ok(());
     }
     fault::point("bridge.reap.before-delete");
     let mut batch = Batch::new();
-    links::delete_group(&mut batch, CONDEMNED);
+    links::delete_group(&mut batch, group);
     match socket.run(batch) {
         Err(error) if error.errno() == Some(Errno::ENODEV) => {}
         outcome => outcome?,

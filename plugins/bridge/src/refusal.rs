@@ -4,7 +4,7 @@ use cnm::{Error, Kind};
 use kernel::Errno;
 
 /// As an error of the protocol, with errno, the kernel's text and the operand.
-pub(crate) fn refusal(error: kernel::Error) -> Error {
+pub fn refusal(error: kernel::Error) -> Error {
     let kind = match (&error, error.errno()) {
         (kernel::Error::NoNamespace(_), _) => Kind::Invalid,
         (_, Some(Errno::EPERM | Errno::EACCES)) => Kind::Denied,

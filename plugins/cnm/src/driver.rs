@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Call, Empty, EndpointId, IfName, MacAddr, Result,
+    Call, Empty, EndpointId, Error, IfName, MacAddr, Result,
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
+    peers::{ChangePeers, PeersChanged},
 };
 
 /// Asks who a driver is. The first call of every session.
@@ -55,6 +56,9 @@ pub struct Capabilities {
     /// Several of its networks may have the same subnet, as they share what they lead to.
     #[serde(default)]
     pub shared_subnets: bool,
+    /// Its networks span hosts: they come with `overlay`, and it is told of the other hosts.
+    #[serde(default)]
+    pub peers: bool,
 }
 
 /// Makes a network's part of the host: its link, its address, its place in the firewall.
@@ -255,4 +259,11 @@ pub trait Driver {
 
     /// As [`Sync`].
     fn sync(&mut self, desired: &Sync) -> Result<Synced>;
+
+    /// As [`ChangePeers`]; a driver whose networks end with the host has no such method.
+    fn peers(&mut self, _change: &ChangePeers) -> Result<PeersChanged> {
+        let name = self.info().name;
+        Err(Error::unsupported(format_args!("the networks of driver {name} end with the host"))
+            .with("method", ChangePeers::METHOD))
+    }
 }

@@ -27,6 +27,7 @@ mod message;
 pub mod methods;
 mod name;
 pub mod network;
+pub mod peers;
 pub mod plugin;
 pub mod sandbox;
 pub mod system;

@@ -32,6 +32,7 @@ macro_rules! for_each_call {
             $crate::driver::CheckAttached,
             $crate::driver::PlanEndpoint,
             $crate::driver::Sync,
+            $crate::peers::ChangePeers,
         }
     };
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Empty, IfName, Name, NetworkId, endpoint::Endpoint};
+use crate::{Call, Empty, IfName, Name, NetworkId, endpoint::Endpoint, peers::Overlay};
 
 /// A network, as it is stored, shown and handed to its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Network {
     /// The MTU it was given; otherwise the driver takes the uplink's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// How it reaches other hosts; only in what a driver that spans them is handed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
     /// The driver's options.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,

@@ -22,6 +22,7 @@ use crate::{
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
+    peers::ChangePeers,
 };
 use front::Front;
 
@@ -138,6 +139,7 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
             raw(&driver.plan(&network, &endpoint)?)
         }
         Sync::METHOD => raw(&driver.sync(&request.params::<Sync>()?)?),
+        ChangePeers::METHOD => raw(&driver.peers(&request.params::<ChangePeers>()?)?),
         method => Err(Error::unsupported(format_args!(
             "the driver {} has no method {method}",
             driver.info().name

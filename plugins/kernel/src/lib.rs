@@ -5,15 +5,19 @@
 pub mod announce;
 pub mod conntrack;
 mod error;
+pub mod fdb;
 pub mod firewall;
 pub mod host_routes;
 pub mod links;
 pub mod macvlan;
+pub mod neighbours;
 pub mod netlink;
 pub mod netns;
+pub mod nexthop;
 pub mod nft;
 pub mod routes;
 pub mod sysctl;
+pub mod vxlan;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

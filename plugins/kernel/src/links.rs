@@ -145,7 +145,7 @@ const IPV6_MTU: u32 = 1280;
 
 /// None without IPv6 in the kernel or on so small a link: there is nothing to switch off, and it
 /// would be refused.
-fn no_link_local(mtu: u32) -> Option<LinkAttribute> {
+pub(crate) fn no_link_local(mtu: u32) -> Option<LinkAttribute> {
     let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
     (mtu >= IPV6_MTU && sysctl::has_ipv6())
         .then(|| LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]))

@@ -21,7 +21,11 @@ use crate::{Error, Result, netns};
 
 mod wire;
 
-pub(crate) use wire::{Attributes, read_u16, read_u32};
+pub(crate) use wire::{Attributes, append, ip, octets, read_u16, read_u32};
+
+/// Who made a route, nexthop or neighbour (`rtm_protocol`, linux/rtnetlink.h): a number that no
+/// routing daemon has, by which `ip` shows netd's ("n" in ASCII).
+pub const PROTOCOL: u8 = b'n';
 
 /// Length of `struct nlmsghdr` (linux/netlink.h).
 const HEADER: usize = 16;
@@ -205,10 +209,25 @@ impl Socket {
     ///
     /// # Errors
     /// As [`Socket::run`].
-    pub fn run_with(&mut self, mut batch: Batch, mut on: impl FnMut(Received<'_>)) -> Result<()> {
+    pub fn run_with(&mut self, batch: Batch, on: impl FnMut(Received<'_>)) -> Result<()> {
+        self.run_but(&[], batch, on).map(drop)
+    }
+
+    /// As [`Socket::run_with`], where some refusals are none: to delete what is not there, say. How
+    /// many messages were not refused.
+    ///
+    /// # Errors
+    /// The first message that was refused for another reason.
+    pub fn run_but(
+        &mut self,
+        but: &[Errno],
+        mut batch: Batch,
+        mut on: impl FnMut(Received<'_>),
+    ) -> Result<usize> {
         if batch.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
+        let mut done = batch.len();
         let first = self.sequence;
         batch.seal(first);
         let count = u32::try_from(batch.len()).expect("a batch has under 2^32 messages");
@@ -227,15 +246,16 @@ impl Socket {
                     on(Received { kind: message.kind, payload: message.payload });
                     continue;
                 }
-                if let Some((errno, text)) = message.refusal()
-                    && refused.is_none()
-                {
-                    let (doing, what) = (sent.doing, sent.what.clone());
-                    refused = Some(Error::Refused { doing, what, index, errno, text });
+                if let Some((errno, text)) = message.refusal() {
+                    done -= 1;
+                    if refused.is_none() && !but.contains(&errno) {
+                        let (doing, what) = (sent.doing, sent.what.clone());
+                        refused = Some(Error::Refused { doing, what, index, errno, text });
+                    }
                 }
                 // A batch that is refused as such is answered once, under its first message.
                 if index == asked || (batch.framed && index == 0) {
-                    return refused.map_or(Ok(()), Err);
+                    return refused.map_or(Ok(done), Err);
                 }
             }
         }

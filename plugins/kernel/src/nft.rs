@@ -6,7 +6,7 @@
 //! let go of them; a kept socket does not. Message layouts are those of linux/netfilter/nf_tables.h
 //! and nfnetlink.h.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -26,6 +26,9 @@ const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
 const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
 const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
 
+const NEWOBJ: u16 = SUBSYSTEM << 8 | 18;
+const GETOBJ: u16 = SUBSYSTEM << 8 | 19;
+
 const NESTED: u16 = 0x8000;
 const LIST_TABLE: u16 = 1;
 const LIST_SET: u16 = 2;
@@ -33,9 +36,16 @@ const LIST_ELEMENTS: u16 = 3;
 const LIST_ELEMENT: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
+const ELEMENT_USERDATA: u16 = 6;
 const ELEMENT_KEY_END: u16 = 10;
 const DATA_VALUE: u16 = 1;
 const RULE_TABLE: u16 = 1;
+const OBJ_TABLE: u16 = 1;
+const OBJ_NAME: u16 = 2;
+const OBJ_TYPE: u16 = 3;
+const OBJ_DATA: u16 = 4;
+const OBJ_COUNTER: u32 = 1;
+const COUNTER_PACKETS: u16 = 2;
 /// `struct nfgenmsg` of `NFPROTO_UNSPEC`: a dump is of every family.
 const ALL_FAMILIES: [u8; 4] = [0; 4];
 
@@ -53,7 +63,7 @@ pub struct Element {
 }
 
 impl Element {
-    fn write(&self, bytes: &mut Vec<u8>, with_data: bool) {
+    fn write(&self, bytes: &mut Vec<u8>, with_data: bool, comment: Option<&str>) {
         nest(bytes, LIST_ELEMENTS, |bytes| {
             nest(bytes, LIST_ELEMENT, |bytes| {
                 let value = |bytes: &mut Vec<u8>, kind, value: &[u8]| {
@@ -66,8 +76,21 @@ impl Element {
                 if let Some(data) = self.data.as_ref().filter(|_| with_data) {
                     value(bytes, ELEMENT_DATA, data);
                 }
+                if let Some(comment) = comment {
+                    attribute(bytes, ELEMENT_USERDATA, &userdata(comment));
+                }
             });
         });
+    }
+
+    /// The comment of an element, in the form that `nft` gives it and shows.
+    fn comment(bytes: &[u8]) -> Option<&str> {
+        let [USERDATA_COMMENT, length, text @ ..] = Attributes(bytes).value(ELEMENT_USERDATA)?
+        else {
+            return None;
+        };
+        let text = text.get(..usize::from(*length))?;
+        std::str::from_utf8(text.strip_suffix(&[0]).unwrap_or(text)).ok()
     }
 
     fn parse(set: &'static str, bytes: &[u8]) -> Option<Self> {
@@ -85,19 +108,36 @@ impl Element {
     }
 }
 
+/// `NFTNL_UDATA_SET_ELEM_COMMENT` (libnftnl/udata.h).
+const USERDATA_COMMENT: u8 = 0;
+
+fn userdata(comment: &str) -> Vec<u8> {
+    let length = u8::try_from(comment.len() + 1).expect("an owner's name is short");
+    let mut bytes = vec![USERDATA_COMMENT, length];
+    bytes.extend_from_slice(comment.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
 /// Additions and deletions that take effect together or not at all.
 #[derive(Debug)]
 pub struct Transaction {
     table: &'static str,
+    comment: Option<&'static str>,
     batch: Batch,
 }
 
 impl Transaction {
     /// One of nothing, on a table of the family `inet`.
     pub fn new(table: &'static str) -> Self {
+        Self::of(table, None)
+    }
+
+    /// As [`Transaction::new`]; what it adds bears a comment.
+    pub fn of(table: &'static str, comment: Option<&'static str>) -> Self {
         let mut batch = Batch::new();
         batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
-        Self { table, batch }
+        Self { table, comment, batch }
     }
 
     /// Whether nothing is to change.
@@ -124,12 +164,12 @@ impl Transaction {
         element: &Element,
         what: impl fmt::Display,
     ) {
-        let table = self.table;
+        let (table, comment) = (self.table, self.comment);
         self.batch.frame(kind, flags, doing, what.to_string(), |bytes| {
             header(bytes);
             text(bytes, LIST_TABLE, table);
             text(bytes, LIST_SET, element.set);
-            element.write(bytes, kind == NEWSETELEM);
+            element.write(bytes, kind == NEWSETELEM, comment.filter(|_| kind == NEWSETELEM));
         });
     }
 
@@ -172,6 +212,19 @@ impl Nft {
     /// # Errors
     /// What the kernel refuses.
     pub fn elements(&mut self, table: &str, set: &'static str) -> Result<Option<Vec<Element>>> {
+        self.elements_of(table, set, |_| true)
+    }
+
+    /// As [`Nft::elements`], of those whose comment is wanted.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn elements_of(
+        &mut self,
+        table: &str,
+        set: &'static str,
+        wanted: impl Fn(Option<&str>) -> bool,
+    ) -> Result<Option<Vec<Element>>> {
         let mut batch = Batch::new();
         let what = format!("{table} {set}");
         batch.frame(GETSETELEM, NLM_F_DUMP, "list the elements of", what, |bytes| {
@@ -182,13 +235,40 @@ impl Nft {
         let parse = |message: Received<'_>| {
             let attributes = Attributes(message.payload.get(4..)?);
             let list = (message.kind == NEWSETELEM).then(|| attributes.value(LIST_ELEMENTS))??;
-            let elements = Attributes(list).filter(|(kind, _)| *kind == LIST_ELEMENT);
+            let elements = Attributes(list)
+                .filter(|(kind, _)| *kind == LIST_ELEMENT)
+                .filter(|(_, bytes)| wanted(Element::comment(bytes)));
             Some(elements.filter_map(|(_, bytes)| Element::parse(set, bytes)).collect::<Vec<_>>())
         };
         match self.socket.dump_frame(batch, parse) {
             Ok(chunks) => Ok(Some(chunks.into_iter().flatten().collect())),
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The packets that each named counter of a table has counted.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn counters(&mut self, table: &str) -> Result<BTreeMap<String, u64>> {
+        let mut batch = Batch::new();
+        batch.frame(GETOBJ, NLM_F_DUMP, "list the counters of", table.to_owned(), |bytes| {
+            header(bytes);
+            text(bytes, OBJ_TABLE, table);
+            attribute(bytes, OBJ_TYPE, &OBJ_COUNTER.to_be_bytes());
+        });
+        let counter = |message: Received<'_>| {
+            let object = Attributes(message.payload.get(4..)?);
+            let name = (message.kind == NEWOBJ).then(|| object.value(OBJ_NAME))??;
+            let data = Attributes(object.value(OBJ_DATA)?);
+            let packets = data.value(COUNTER_PACKETS)?.try_into().ok()?;
+            let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+            Some((name, u64::from_be_bytes(packets)))
+        };
+        match self.socket.dump_frame(batch, counter) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(BTreeMap::new()),
+            counters => counters.map(BTreeMap::from_iter),
         }
     }
 
@@ -288,9 +368,10 @@ mod tests {
         let element =
             Element { set: "s", key: vec![1; 20], end: Some(vec![2; 20]), data: Some(vec![3; 8]) };
         let mut bytes = Vec::new();
-        element.write(&mut bytes, true);
+        element.write(&mut bytes, true, Some("overlay"));
         let list = Attributes(&bytes).value(LIST_ELEMENTS).expect("a list");
         let one = Attributes(list).value(LIST_ELEMENT).expect("an element");
+        assert_eq!(Element::comment(one), Some("overlay"));
         assert_eq!(Element::parse("s", one), Some(element));
     }
 }

@@ -13,6 +13,7 @@ mod docker;
 mod floor;
 mod growth;
 mod names;
+mod overlay;
 mod place;
 mod plugin;
 mod report;
@@ -29,7 +30,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 11] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -39,6 +40,8 @@ const SECTIONS: [Section; 9] = [
     ("memory", thousand::memory),
     ("restart", thousand::restart),
     ("names", names::measure),
+    ("overlay-traffic", overlay::traffic),
+    ("overlay-peers", overlay::peers),
 ];
 
 /// What the caller wants.

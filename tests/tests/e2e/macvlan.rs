@@ -50,7 +50,7 @@ fn link(netns: &Namespace, name: &str) -> Value {
 }
 
 fn differences(host: &Host, endpoint: &Endpoint) -> Vec<String> {
-    let check = CheckEndpoint { endpoint: endpoint.id.to_string() };
+    let check = CheckEndpoint { endpoint: endpoint.id.to_string(), mac: None, netns: None };
     host.client().call(&check).unwrap().differences
 }
 

@@ -58,7 +58,8 @@ impl Machine {
             .map_err(refused)?;
         if executable.starts_with("/run") {
             // It is covered now, and comes through again.
-            fs::create_dir_all(executable.parent().unwrap_or_else(|| Path::new("/run"))).map_err(lost)?;
+            fs::create_dir_all(executable.parent().unwrap_or_else(|| Path::new("/run")))
+                .map_err(lost)?;
             File::create(&executable).map_err(lost)?;
             let source = format!("/proc/self/fd/{}", file.as_raw_fd());
             mount(Some(source.as_str()), &executable, none, MsFlags::MS_BIND, none)

@@ -4,6 +4,8 @@ use kernel::links::Link;
 
 use super::*;
 
+const MARKS: Marks = Marks::BRIDGE;
+
 fn segment() -> Segment {
     Segment {
         bridge: "br-a".into(),
@@ -46,7 +48,7 @@ fn settled(ports: &[Port]) -> Observed {
         up: true,
         mtu: 1500,
         mac: Some(segment.mac),
-        group: OWNED,
+        group: MARKS.owned,
         ..Link::default()
     };
     let end = |(index, port): (u32, &Port)| Link {
@@ -54,7 +56,7 @@ fn settled(ports: &[Port]) -> Observed {
         name: port.host.clone(),
         kind: Some("veth".into()),
         up: true,
-        group: port.group(),
+        group: MARKS.group(port.ipv6()),
         master: Some(5),
         ..Link::default()
     };
@@ -115,7 +117,7 @@ fn an_endpoint_out_of_nothing() {
 fn what_is_settled_needs_nothing() {
     let ports = [port(2), port(3)];
     let observed = settled(&ports);
-    assert_eq!(everything(&[segment()], &ports, &observed), []);
+    assert_eq!(everything(&MARKS, &[segment()], &ports, &observed), []);
     assert_eq!(network(&segment(), &observed), []);
 }
 
@@ -129,7 +131,7 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
     let mut segment = segment();
     segment.mtu = Some(1450);
     assert_eq!(
-        lines(&everything(&[segment], &[port(2), port(4)], &observed)),
+        lines(&everything(&MARKS, &[segment], &[port(2), port(4)], &observed)),
         [
             "change the bridge br-a: mtu 1450 up",
             "put nd2 on br-a, up, without IPv6",
@@ -138,7 +140,7 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
             "delete the port 8004 to 10.1.0.4:80 tcp from the firewall",
         ]
     );
-    let all = everything(&[], &[], &observed);
+    let all = everything(&MARKS, &[], &[], &observed);
     assert!(lines(&all).contains(&"remove the bridge br-a".to_owned()));
     assert!(!lines(&all).iter().any(|line| line.contains("eth7")), "not netd's");
 }
@@ -147,13 +149,12 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
 fn a_port_without_ipv6_is_of_another_group() {
     let mut dual = port(2);
     dual.addresses.push("fd00:1::2/64".parse().unwrap());
-    assert_eq!((dual.group(), port(2).group()), (OWNED, OWNED_WITHOUT_IPV6));
     let [pair, ..] = &lines(&attach(&dual, None))[..] else { panic!("no steps") };
     assert!(!pair.contains("IPv6"), "{pair}");
     let mut observed = settled(&[port(2), dual]);
-    observed.links[1].group = OWNED;
+    observed.links[1].group = MARKS.owned;
     assert_eq!(
-        lines(&everything(&[segment()], &[port(2)], &observed)),
+        lines(&everything(&MARKS, &[segment()], &[port(2)], &observed)),
         ["put nd2 on br-a, up, without IPv6"]
     );
 }

@@ -10,7 +10,7 @@ use cnm::{
     driver::{Driver, Sync},
     endpoint::Route,
 };
-use netd_bridge::{Bridge, CONDEMNED, OWNED};
+use netd_bridge::{Bridge, Marks};
 use serde_json::{Value, json};
 
 use crate::world::{self, Sandbox, endpoint, eventually, leave_home, link, network, ruleset, run};
@@ -33,12 +33,12 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     let attached = driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
 
     let bridge = link("br-010101010101").unwrap();
-    assert_eq!(bridge["group"], OWNED.to_string());
+    assert_eq!(bridge["group"], Marks::BRIDGE.owned.to_string());
     assert_eq!(bridge["address"], "02:01:01:01:01:01");
     assert_eq!(bridge["linkinfo"]["info_data"]["mcast_snooping"], 0);
     let end = link(endpoint.id.link_name().as_str()).unwrap();
     assert_eq!(end["master"], "br-010101010101");
-    assert_eq!(end["group"], OWNED.to_string());
+    assert_eq!(end["group"], Marks::BRIDGE.owned.to_string());
     assert_eq!(end["num_tx_queues"], 1);
     assert_eq!(end["inet6_addr_gen_mode"], "none");
     assert_eq!(end["linkinfo"]["info_slave_data"]["hairpin"], true);
@@ -282,9 +282,9 @@ fn leftover_condemned_links_are_reaped_and_foreign_ones_moved_out() {
     let name = endpoint.id.link_name();
     let sandbox = Sandbox::new();
     Bridge::default().attach(&network, &endpoint, &sandbox.path()).unwrap();
-    run(&format!("ip link set {name} nomaster down group {CONDEMNED}"));
+    run(&format!("ip link set {name} nomaster down group {}", Marks::BRIDGE.condemned));
     run("ip link add foreign type veth peer name other");
-    run(&format!("ip link set foreign group {CONDEMNED}"));
+    run(&format!("ip link set foreign group {}", Marks::BRIDGE.condemned));
     let mut driver = Bridge::default();
     driver.sync(&Sync { networks: vec![network], endpoints: Vec::new() }).unwrap();
     eventually("the leftover is reaped", || link(name.as_str()).is_none());

@@ -117,6 +117,7 @@ pub(crate) fn network(number: u8, subnets: &[&str]) -> Network {
         internal: false,
         predefined: false,
         mtu: None,
+        overlay: None,
         options: Default::default(),
         labels: Default::default(),
         idempotency_key: None,

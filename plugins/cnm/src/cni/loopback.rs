@@ -67,6 +67,7 @@ fn made_up(attachment: &Attachment) -> Result<(Network, Endpoint)> {
         predefined: true,
         link: None,
         mtu: None,
+        overlay: None,
         options: Default::default(),
         labels: Default::default(),
         idempotency_key: None,

@@ -20,6 +20,7 @@ use cnm::{
         CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
         PruneNetworks, Pruned, RemoveNetwork, Subnet,
     },
+    peers::{ChangePeers, Elsewhere, Gone, Ingress, Member, Node, Overlay, Peer, PeersChanged},
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox, Sandbox, Sandboxes},
     system::{
         CollectGarbage, DriverStatus, GetStatus, GetVersion, Reconcile, Reconciled, Status, Version,
@@ -99,9 +100,35 @@ fn network() -> Network {
         predefined: true,
         link: Some(from("br-5a5a5a5a5a5a")),
         mtu: Some(1450),
+        overlay: Some(Overlay {
+            vni: 4097,
+            port: 4789,
+            node: node(1),
+            ingress: Some(Ingress { vni: 4096, mtu: Some(1450) }),
+        }),
         options: map(&[("icc", "false")]),
         labels: map(&[("team", "shop")]),
         idempotency_key: Some("f3b8".into()),
+    }
+}
+
+fn node(number: u32) -> Node {
+    Node {
+        number,
+        vtep: from(&format!("192.0.2.{number}")),
+        addresses: vec![
+            from(&format!("100.64.0.{number}/16")),
+            from(&format!("fd64::{number}/64")),
+        ],
+    }
+}
+
+fn peer(node: u32) -> Peer {
+    Peer {
+        network: network_id(),
+        node,
+        mac: from("02:42:0a:59:00:81"),
+        addresses: vec![from("10.89.0.129"), from("fd4e:9c11:7b02::81")],
     }
 }
 
@@ -341,6 +368,7 @@ sample!(
             ports: true,
             host_netns: true,
             shared_subnets: true,
+            peers: true,
         },
     }
 );
@@ -382,6 +410,24 @@ sample!(
         repaired: vec!["put back the port 127.0.0.1:8080->80/tcp of web".into()],
         missing: vec![endpoint_id()],
     }
+);
+
+sample!(
+    ChangePeers,
+    ChangePeers {
+        complete: true,
+        there: Elsewhere {
+            nodes: vec![node(2)],
+            members: vec![Member { network: network_id(), node: 2 }],
+            peers: vec![peer(2)],
+        },
+        gone: Gone {
+            nodes: vec![3],
+            members: vec![Member { network: network_id(), node: 4 }],
+            peers: vec![peer(4)],
+        },
+    },
+    PeersChanged { rows: 9 }
 );
 
 /// An error of each kind, with the operands that it usually has.

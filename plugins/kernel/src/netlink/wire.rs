@@ -1,5 +1,7 @@
-//! Reading netlink's bytes: numbers in the host's order, and runs of attributes. Unknown
-//! attributes are passed over, so that a newer kernel is no error.
+//! Netlink's bytes: numbers in the host's order, and runs of attributes. Unknown attributes are
+//! passed over, so that a newer kernel is no error.
+
+use std::net::IpAddr;
 
 /// The number at the beginning of `bytes`.
 pub(crate) fn read_u16(bytes: &[u8]) -> Option<u16> {
@@ -34,5 +36,31 @@ impl<'a> Iterator for Attributes<'a> {
         let value = self.0.get(4..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, value))
+    }
+}
+
+/// Appends an attribute.
+pub(crate) fn append(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).expect("an attribute is short");
+    bytes.extend_from_slice(&length.to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// An address, by how long it is.
+pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}
+
+/// The bytes of an address.
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }

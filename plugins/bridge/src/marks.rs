@@ -1,0 +1,56 @@
+//! By what the links and rules of a driver's bridges are known as its own after any crash. Each
+//! driver that makes bridges has marks of its own, so that none sweeps away what is another's.
+
+use kernel::{firewall::WITHOUT_IPV6, links::Link};
+
+/// What the names of all host ends begin with.
+pub const PREFIX: &str = "nd";
+
+/// The link groups (`IFLA_GROUP`) of a driver, and its name in the firewall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The driver.
+    pub driver: &'static str,
+    /// The group of its bridges and of the host ends of its pairs.
+    pub owned: u32,
+    /// The group, in place of that, of host ends whose container has no IPv6: the firewall lets
+    /// none through to it.
+    pub without_ipv6: u32,
+    /// The group of host ends that wait for the reaper.
+    pub condemned: u32,
+    /// Whose its elements of the firewall are; those of the bridge driver say nothing.
+    pub owner: Option<&'static str>,
+}
+
+impl Marks {
+    /// Those of the bridge driver ("netd" in ASCII).
+    pub const BRIDGE: Self = Self {
+        driver: "bridge",
+        owned: 0x6e65_7464,
+        without_ipv6: WITHOUT_IPV6[0],
+        condemned: 0x6e65_7465,
+        owner: None,
+    };
+
+    /// Whether a link is a bridge of the driver's own.
+    pub fn is_bridge(&self, link: &Link) -> bool {
+        link.group == self.owned && link.kind.as_deref() == Some("bridge")
+    }
+
+    /// Whether a link is the host end of a pair of the driver's own, condemned or not.
+    pub fn is_end(&self, link: &Link) -> bool {
+        [self.owned, self.without_ipv6, self.condemned].contains(&link.group)
+            && link.kind.as_deref() == Some("veth")
+            && link.name.starts_with(PREFIX)
+    }
+
+    /// Whether a link waits for the driver's reaper.
+    pub fn is_condemned(&self, link: &Link) -> bool {
+        link.group == self.condemned && self.is_end(link)
+    }
+
+    /// The group of a host end.
+    pub fn group(&self, ipv6: bool) -> u32 {
+        if ipv6 { self.owned } else { self.without_ipv6 }
+    }
+}

@@ -1,0 +1,378 @@
+//! What the firewall knows, one element of its sets each.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use ipnetwork::IpNetwork;
+
+use crate::nft::Element;
+
+/// The sets that facts are elements of.
+pub(super) const SETS: [&str; 19] = [
+    "bridges",
+    "internal",
+    "outward",
+    "within",
+    "members4",
+    "members6",
+    "publish4_at",
+    "publish6_at",
+    "publish4",
+    "publish6",
+    "through",
+    "node4",
+    "node6",
+    "vxlan_ports",
+    "vnis",
+    "vteps4",
+    "vteps6",
+    "tunnels4",
+    "tunnels6",
+];
+
+/// Something that the firewall is to know: one element.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// This link is a network's bridge: nothing enters it unasked.
+    Bridge(String),
+    /// What goes from this bridge to itself stays on its network.
+    Within(String),
+    /// This bridge has no way in or out.
+    Internal(String),
+    /// What leaves this bridge for elsewhere takes the host's address.
+    Outward(String),
+    /// These addresses are on this bridge.
+    Members {
+        /// The bridge.
+        bridge: String,
+        /// Its subnet.
+        subnet: IpNetwork,
+    },
+    /// A port that the host answers for.
+    Publish {
+        /// The protocol's number in an IP header.
+        protocol: u8,
+        /// The host's address; all of the family unless given.
+        address: Option<IpAddr>,
+        /// The host's port.
+        port: u16,
+        /// The container's address and port, of the same family.
+        to: SocketAddr,
+    },
+    /// What leaves this bridge by this link keeps its source.
+    Through {
+        /// The bridge.
+        bridge: String,
+        /// The link between the nodes.
+        link: String,
+    },
+    /// What the host itself sends to this bridge comes from this address of its own, where the
+    /// bridge's address would be that of every host.
+    Node {
+        /// The bridge.
+        bridge: String,
+        /// The host's address between the nodes.
+        address: IpAddr,
+    },
+    /// VXLAN comes to this UDP port.
+    VxlanPort(u16),
+    /// This number on the wire is a network of ours: its VXLAN is taken from members alone.
+    Vni(u32),
+    /// This is where a node of the cluster sends VXLAN from.
+    Vtep(IpAddr),
+    /// That node is on this network.
+    Tunnel {
+        /// Where it sends from.
+        vtep: IpAddr,
+        /// The network's number on the wire.
+        vni: u32,
+    },
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge(link) => write!(f, "guard of {link}"),
+            Self::Within(link) => write!(f, "traffic within {link}"),
+            Self::Internal(link) => write!(f, "seclusion of {link}"),
+            Self::Outward(link) => write!(f, "masquerade from {link}"),
+            Self::Members { bridge, subnet } => write!(f, "members {subnet} of {bridge}"),
+            Self::Publish { protocol, address, port, to } => {
+                match address {
+                    Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+                    Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+                    None => {}
+                }
+                let protocol = match protocol {
+                    6 => "tcp",
+                    17 => "udp",
+                    _ => "protocol of another name",
+                };
+                write!(f, "port {port} to {to} {protocol}")
+            }
+            Self::Through { bridge, link } => write!(f, "way from {bridge} through {link}"),
+            Self::Node { bridge, address } => write!(f, "host's address {address} to {bridge}"),
+            Self::VxlanPort(port) => write!(f, "guard of VXLAN at port {port}"),
+            Self::Vni(vni) => write!(f, "guard of VNI {vni}"),
+            Self::Vtep(vtep) => write!(f, "node at {vtep}"),
+            Self::Tunnel { vtep, vni } => write!(f, "node at {vtep} on VNI {vni}"),
+        }
+    }
+}
+
+/// A link's name as nftables' type `ifname`: 16 bytes, `IFNAMSIZ`.
+fn ifname(key: &mut Vec<u8>, name: &str) {
+    let end = key.len() + 16;
+    key.extend_from_slice(name.as_bytes());
+    key.resize(end, 0);
+}
+
+fn name_at(key: &[u8]) -> Option<String> {
+    let text = key.get(..16)?.split(|byte| *byte == 0).next()?;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn address(key: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
+    }
+}
+
+fn take_address(bytes: &[u8], v6: bool) -> Option<(IpAddr, &[u8])> {
+    Some(if v6 {
+        let (octets, rest) = bytes.split_first_chunk::<16>()?;
+        (Ipv6Addr::from(*octets).into(), rest)
+    } else {
+        let (octets, rest) = bytes.split_first_chunk::<4>()?;
+        (Ipv4Addr::from(*octets).into(), rest)
+    })
+}
+
+fn port(key: &mut Vec<u8>, port: u16) {
+    key.extend_from_slice(&port.to_be_bytes());
+    key.extend_from_slice(&[0; 2]);
+}
+
+/// A VNI as it is in a header: three bytes.
+fn vni_bytes(vni: u32) -> [u8; 3] {
+    let [_, a, b, c] = vni.to_be_bytes();
+    [a, b, c]
+}
+
+fn vni_at(bytes: &[u8]) -> Option<u32> {
+    let [a, b, c] = *bytes.first_chunk()?;
+    Some(u32::from_be_bytes([0, a, b, c]))
+}
+
+fn of_family(address: IpAddr, v4: &'static str, v6: &'static str) -> &'static str {
+    if address.is_ipv4() { v4 } else { v6 }
+}
+
+impl Fact {
+    /// The element that says it.
+    pub fn element(&self) -> Element {
+        let mut key = Vec::with_capacity(32);
+        let (mut end, mut data) = (None, None);
+        let set = match self {
+            Self::Bridge(link) | Self::Internal(link) | Self::Outward(link) => {
+                ifname(&mut key, link);
+                match self {
+                    Self::Bridge(_) => "bridges",
+                    Self::Internal(_) => "internal",
+                    _ => "outward",
+                }
+            }
+            Self::Within(link) => {
+                ifname(&mut key, link);
+                ifname(&mut key, link);
+                "within"
+            }
+            Self::Members { bridge, subnet } => {
+                ifname(&mut key, bridge);
+                let mut last = key.clone();
+                address(&mut key, subnet.network());
+                address(&mut last, subnet.broadcast());
+                end = Some(last);
+                if subnet.is_ipv4() { "members4" } else { "members6" }
+            }
+            Self::Publish { protocol, address: at, port: from, to } => {
+                if let Some(at) = at {
+                    address(&mut key, *at);
+                }
+                key.extend_from_slice(&[*protocol, 0, 0, 0]);
+                port(&mut key, *from);
+                let mut target = Vec::with_capacity(20);
+                address(&mut target, to.ip());
+                port(&mut target, to.port());
+                data = Some(target);
+                match (at.is_some(), to.is_ipv4()) {
+                    (true, true) => "publish4_at",
+                    (true, false) => "publish6_at",
+                    (false, true) => "publish4",
+                    (false, false) => "publish6",
+                }
+            }
+            Self::Through { bridge, link } => {
+                ifname(&mut key, bridge);
+                ifname(&mut key, link);
+                "through"
+            }
+            Self::Node { bridge, address: from } => {
+                ifname(&mut key, bridge);
+                let mut source = Vec::with_capacity(16);
+                address(&mut source, *from);
+                data = Some(source);
+                of_family(*from, "node4", "node6")
+            }
+            Self::VxlanPort(port) => {
+                key.extend_from_slice(&port.to_be_bytes());
+                "vxlan_ports"
+            }
+            Self::Vni(vni) => {
+                key.extend_from_slice(&vni_bytes(*vni));
+                "vnis"
+            }
+            Self::Vtep(vtep) => {
+                address(&mut key, *vtep);
+                of_family(*vtep, "vteps4", "vteps6")
+            }
+            Self::Tunnel { vtep, vni } => {
+                address(&mut key, *vtep);
+                key.extend_from_slice(&vni_bytes(*vni));
+                key.push(0);
+                of_family(*vtep, "tunnels4", "tunnels6")
+            }
+        };
+        Element { set, key, end, data }
+    }
+
+    /// What an element says; none when it is none of ours.
+    pub fn parse(element: &Element) -> Option<Self> {
+        let key = &element.key;
+        Some(match element.set {
+            "bridges" => Self::Bridge(name_at(key)?),
+            "internal" => Self::Internal(name_at(key)?),
+            "outward" => Self::Outward(name_at(key)?),
+            "within" => Self::Within(name_at(key)?),
+            set @ ("members4" | "members6") => {
+                let v6 = set == "members6";
+                let (first, _) = take_address(key.get(16..)?, v6)?;
+                let (last, _) = take_address(element.end.as_ref()?.get(16..)?, v6)?;
+                let subnet = IpNetwork::new(first, prefix_between(first, last)?).ok()?;
+                Self::Members { bridge: name_at(key)?, subnet }
+            }
+            "through" => Self::Through { bridge: name_at(key)?, link: name_at(key.get(16..)?)? },
+            set @ ("node4" | "node6") => {
+                let (address, _) = take_address(element.data.as_ref()?, set == "node6")?;
+                Self::Node { bridge: name_at(key)?, address }
+            }
+            "vxlan_ports" => Self::VxlanPort(u16::from_be_bytes(*key.first_chunk()?)),
+            "vnis" => Self::Vni(vni_at(key)?),
+            set @ ("vteps4" | "vteps6") => Self::Vtep(take_address(key, set == "vteps6")?.0),
+            set @ ("tunnels4" | "tunnels6") => {
+                let (vtep, vni) = take_address(key, set == "tunnels6")?;
+                Self::Tunnel { vtep, vni: vni_at(vni)? }
+            }
+            set => {
+                let v6 = set.starts_with("publish6");
+                let (at, key) = if set.ends_with("_at") {
+                    let (at, key) = take_address(key, v6)?;
+                    (Some(at), key)
+                } else {
+                    (None, key.as_slice())
+                };
+                let (ip, target) = take_address(element.data.as_ref()?, v6)?;
+                let number = |bytes: &[u8]| Some(u16::from_be_bytes(*bytes.first_chunk()?));
+                Self::Publish {
+                    protocol: *key.first()?,
+                    address: at,
+                    port: number(key.get(4..)?)?,
+                    to: SocketAddr::new(ip, number(target)?),
+                }
+            }
+        })
+    }
+}
+
+/// The length of the prefix that both ends of a subnet share.
+fn prefix_between(first: IpAddr, last: IpAddr) -> Option<u8> {
+    let common = match (first, last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    u8::try_from(common).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firewall::BASE;
+
+    fn facts() -> Vec<Fact> {
+        let publish = |address: Option<&str>, to: &str| Fact::Publish {
+            protocol: 17,
+            address: address.map(|a| a.parse().unwrap()),
+            port: 8080,
+            to: to.parse().unwrap(),
+        };
+        let members = |subnet: &str| Fact::Members {
+            bridge: "br-0123456789ab".into(),
+            subnet: subnet.parse().unwrap(),
+        };
+        vec![
+            Fact::Bridge("br-0123456789ab".into()),
+            Fact::Within("a".into()),
+            Fact::Internal("netd0".into()),
+            Fact::Outward("netd0".into()),
+            members("10.1.0.0/16"),
+            members("10.1.0.4/32"),
+            members("fd00:1::/64"),
+            publish(None, "10.1.0.2:80"),
+            publish(Some("192.0.2.1"), "10.1.0.2:80"),
+            publish(None, "[fd00::2]:80"),
+            publish(Some("2001:db8::1"), "[fd00::2]:80"),
+            Fact::Through { bridge: "br-0123456789ab".into(), link: "nx001000".into() },
+            Fact::Node { bridge: "a".into(), address: "100.64.0.1".parse().unwrap() },
+            Fact::Node { bridge: "a".into(), address: "fd64::1".parse().unwrap() },
+            Fact::VxlanPort(4789),
+            Fact::Vni(0x12_3456),
+            Fact::Vtep("192.0.2.1".parse().unwrap()),
+            Fact::Vtep("2001:db8::1".parse().unwrap()),
+            Fact::Tunnel { vtep: "192.0.2.1".parse().unwrap(), vni: 0x12_3456 },
+            Fact::Tunnel { vtep: "2001:db8::1".parse().unwrap(), vni: 1 },
+        ]
+    }
+
+    #[test]
+    fn a_fact_reads_as_it_was_written() {
+        for fact in facts() {
+            assert_eq!(Fact::parse(&fact.element()), Some(fact.clone()), "{fact}");
+        }
+    }
+
+    #[test]
+    fn a_published_port_is_padded_field_by_field() {
+        let element = facts()[8].element();
+        assert_eq!(element.set, "publish4_at");
+        assert_eq!(element.key, [192, 0, 2, 1, 17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(element.data.as_deref(), Some(&[10, 1, 0, 2, 0, 80, 0, 0][..]));
+    }
+
+    #[test]
+    fn facts_are_of_sets_that_the_rules_declare() {
+        for set in SETS {
+            assert!(
+                BASE.contains(&format!("set {set} {{")) || BASE.contains(&format!("map {set} {{")),
+                "{set}"
+            );
+        }
+        for fact in facts() {
+            assert!(SETS.contains(&fact.element().set), "{fact}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Seeing what the kernel has of VXLAN devices and their rows, and doing what a plan says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use kernel::{
+    Errno, Result,
+    fdb::{self, Row},
+    firewall::{Fact, Firewall},
+    links::{self, Change, Link},
+    neighbours::{self, Neighbour},
+    netlink::{Batch, Socket},
+    nexthop, routes, sysctl,
+    vxlan::{self, Vxlan},
+};
+
+use crate::{
+    OWNER, TUNNELS, Tunnel,
+    plan::{Observed, Step},
+    table::{self, Difference, Here, Key, Table, Value},
+};
+
+/// How many messages go into one send: as many as fit a socket's buffer many times over.
+const CHUNK: usize = 4096;
+
+/// What it is to delete what is not there, or is on a link that is not.
+const NOT_THERE: [Errno; 3] = [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV];
+
+/// The driver's hold on the kernel: sockets kept open, in the namespace it was opened in.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    socket: Socket,
+    firewall: Firewall,
+}
+
+impl Kernel {
+    /// Opens everything, in the calling thread's namespace.
+    pub(crate) fn open() -> Result<Self> {
+        Ok(Self { socket: Socket::route()?, firewall: Firewall::open_as(Some(OWNER))? })
+    }
+
+    /// The link of a name.
+    pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
+        links::by_name(&mut self.socket, name)
+    }
+
+    /// All links.
+    pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
+        links::all(&mut self.socket)
+    }
+
+    /// The MTU of the link that has an address of this host; none where none has it.
+    pub(crate) fn underlay(&mut self, vtep: IpAddr) -> Result<Option<u32>> {
+        let addresses = routes::addresses(&mut self.socket)?;
+        match addresses.iter().find(|address| address.address.ip() == vtep) {
+            Some(found) => {
+                let link = links::by_index(&mut self.socket, found.link)?;
+                Ok(link.map(|link| link.mtu))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What there is, as far as it matters to these devices.
+    pub(crate) fn observe(&mut self, tunnels: &[Tunnel]) -> Result<Observed> {
+        let mut bridges = BTreeMap::new();
+        for name in tunnels.iter().filter_map(|tunnel| tunnel.bridge.as_ref()) {
+            let link = links::by_name(&mut self.socket, name)?;
+            bridges.extend(link.map(|link| (name.clone(), link.index)));
+        }
+        let parameters = tunnels.iter().flat_map(Tunnel::parameters);
+        Ok(Observed {
+            tunnels: vxlan::all(&mut self.socket)?,
+            bridges,
+            addresses: routes::addresses(&mut self.socket)?,
+            parameters: parameters
+                .filter_map(|(path, _)| Some((path.clone(), sysctl::read(&path)?)))
+                .collect(),
+            facts: self.firewall.facts()?,
+        })
+    }
+
+    /// Does the steps: what is learned first, then the devices, then what is forgotten.
+    ///
+    /// # Errors
+    /// The first that failed. Those after it were tried nevertheless.
+    pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<()> {
+        let mut first = Ok(());
+        let mut note = |outcome: Result<()>| {
+            if first.is_ok() {
+                first = outcome;
+            }
+        };
+        let (mut learn, mut forget) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Learn(fact) => learn.push(fact.clone()),
+                Step::Forget(fact) => forget.push(fact.clone()),
+                _ => {}
+            }
+        }
+        note(self.firewall.change(&[], &learn));
+
+        let mut batch = Batch::new();
+        for step in steps {
+            device(&mut batch, step, &observed.bridges);
+        }
+        note(self.socket.run(batch));
+
+        for step in steps {
+            if let Step::SetParameter { path, value } = step {
+                note(sysctl::write(path, value).map(drop));
+            }
+        }
+        note(self.address(steps));
+        note(self.firewall.forget(&forget));
+        first
+    }
+
+    /// Gives and takes addresses. The kernel echoes no index of a VXLAN device that it makes.
+    fn address(&mut self, steps: &[Step]) -> Result<()> {
+        let mut batch = Batch::new();
+        for step in steps {
+            let (Step::AddAddress { link, address } | Step::DeleteAddress { link, address }) = step
+            else {
+                continue;
+            };
+            let Some(link) = links::by_name(&mut self.socket, link)? else { continue };
+            if matches!(step, Step::AddAddress { .. }) {
+                routes::add_address(&mut batch, link.index, *address);
+            } else {
+                routes::delete_address(&mut batch, link.index, *address);
+            }
+        }
+        self.socket.run(batch)
+    }
+
+    /// The nodes that have nexthops of netd's own, each with its group.
+    pub(crate) fn nodes(&mut self) -> Result<BTreeMap<u32, IpAddr>> {
+        let whole = |(key, value)| match (key, value) {
+            (Key::Node { number }, Value::Vtep(vtep)) => Some((number, vtep)),
+            _ => None,
+        };
+        Ok(self.node_rows()?.into_iter().filter_map(whole).collect())
+    }
+
+    /// A row for each node that has a nexthop; one without its group says only that it is there.
+    fn node_rows(&mut self) -> Result<Table> {
+        let found = nexthop::all(&mut self.socket)?;
+        let groups: BTreeSet<_> = found
+            .iter()
+            .filter(|one| one.group == [one.id.wrapping_sub(1)])
+            .map(|one| one.id)
+            .collect();
+        let row = |one: &nexthop::Nexthop| {
+            let number = table::node_of(one.id).filter(|n| table::nexthop(*n) == one.id)?;
+            let whole = one.via.filter(|_| groups.contains(&table::group(number)));
+            Some((Key::Node { number }, whole.map_or(Value::There, Value::Vtep)))
+        };
+        Ok(found.iter().filter_map(row).collect())
+    }
+
+    /// All rows of this host's devices, and what the firewall knows.
+    pub(crate) fn table(&mut self, here: &Here) -> Result<Table> {
+        let mut table = self.node_rows()?;
+        let networks = here.networks.values().map(|place| (place.tunnel, place.bridge));
+        let ingress = here.ingress.map(|(link, _)| (link, link));
+        for (link, bridge) in networks.chain(ingress) {
+            for row in fdb::rows(&mut self.socket, link)? {
+                table.extend(entry(link, row));
+            }
+            for found in neighbours::of(&mut self.socket, bridge)? {
+                let Neighbour { link, address, mac } = found;
+                table.insert(Key::Neighbour { link, address }, Value::Mac(mac));
+            }
+        }
+        Ok(table)
+    }
+
+    /// What the firewall knows of VXLAN and nodes.
+    pub(crate) fn facts(&mut self) -> Result<BTreeSet<Fact>> {
+        self.firewall.facts()
+    }
+
+    /// How many packets of VXLAN were dropped, by why.
+    pub(crate) fn dropped(&mut self) -> Result<BTreeMap<String, u64>> {
+        self.firewall.dropped()
+    }
+
+    /// Has the firewall know what is missing, and then forget what is stale. Whatever of it was
+    /// done before is no fault.
+    pub(crate) fn learn(&mut self, stale: &[Fact], new: &[Fact]) -> Result<()> {
+        self.firewall.change(&[], new)?;
+        self.firewall.forget(stale)
+    }
+
+    /// Writes rows, and deletes others; how many it wrote and deleted.
+    pub(crate) fn change(&mut self, difference: &Difference) -> Result<usize> {
+        let mut rows = 0;
+        for chunk in difference.write.chunks(CHUNK) {
+            let mut batch = Batch::new();
+            for (key, value) in chunk {
+                write(&mut batch, *key, *value);
+            }
+            self.socket.run(batch)?;
+            rows += chunk.len();
+        }
+        for chunk in difference.delete.chunks(CHUNK) {
+            let mut batch = Batch::new();
+            for key in chunk {
+                delete(&mut batch, *key);
+            }
+            rows += self.socket.run_but(&NOT_THERE, batch, |_| ())?;
+        }
+        Ok(rows)
+    }
+}
+
+/// What a step takes of the devices themselves.
+fn device(batch: &mut Batch, step: &Step, bridges: &BTreeMap<String, u32>) {
+    match step {
+        Step::Remove { name } => links::delete(batch, name),
+        Step::Make(tunnel) => {
+            let Tunnel { name, vni, local, port, mac, mtu, .. } = &**tunnel;
+            let bridge = tunnel.bridge.as_ref().and_then(|bridge| bridges.get(bridge)).copied();
+            vxlan::make(
+                batch,
+                &Vxlan {
+                    name,
+                    vni: *vni,
+                    local: *local,
+                    port: *port,
+                    mac: *mac,
+                    mtu: *mtu,
+                    group: TUNNELS,
+                    bridge,
+                },
+            );
+            if tunnel.bridge.is_some() {
+                vxlan::tune_port(batch, name, *mtu, tunnel.broadcast);
+            }
+            links::change(batch, name, &Change { up: Some(true), ..Change::default() });
+        }
+        Step::Move { name, vni, to } => vxlan::move_to(batch, name, *vni, *to),
+        Step::Mend { name, mac, mtu, bridge, up } => {
+            let master = bridge.as_ref().and_then(|bridge| bridges.get(bridge)).copied();
+            let (mac, mtu, up) = (*mac, *mtu, up.then_some(true));
+            links::change(batch, name, &Change { up, master, mac, mtu, group: None });
+        }
+        Step::Tune { name, mtu, broadcast } => vxlan::tune_port(batch, name, *mtu, *broadcast),
+        _ => {}
+    }
+}
+
+/// A forwarding row as one of a table.
+fn entry(link: u32, row: Row) -> Option<(Key, Value)> {
+    Some(match row {
+        Row::Forward { mac, group } => {
+            let node = table::node_of(group).filter(|number| table::group(*number) == group);
+            (Key::Forward { link, mac }, node.map_or(Value::There, Value::Node))
+        }
+        Row::Flood { vtep } => (Key::Flood { link, vtep }, Value::There),
+        Row::Port { mac } => (Key::Port { link, mac }, Value::There),
+    })
+}
+
+fn write(batch: &mut Batch, key: Key, value: Value) {
+    match (key, value) {
+        (Key::Node { number }, Value::Vtep(vtep)) => {
+            nexthop::replace(batch, table::nexthop(number), vtep);
+            nexthop::replace_group(batch, table::group(number), table::nexthop(number));
+        }
+        (Key::Forward { link, mac }, Value::Node(number)) => {
+            fdb::write(batch, link, &Row::Forward { mac, group: table::group(number) });
+        }
+        (Key::Port { link, mac }, _) => fdb::write(batch, link, &Row::Port { mac }),
+        (Key::Flood { link, vtep }, _) => fdb::write(batch, link, &Row::Flood { vtep }),
+        (Key::Neighbour { link, address }, Value::Mac(mac)) => {
+            neighbours::write(batch, &Neighbour { link, address, mac });
+        }
+        // What is wanted says all of it.
+        _ => {}
+    }
+}
+
+fn delete(batch: &mut Batch, key: Key) {
+    match key {
+        Key::Node { number } => nexthop::delete(batch, table::nexthop(number)),
+        Key::Forward { link, mac } => fdb::delete(batch, link, &Row::Forward { mac, group: 0 }),
+        Key::Port { link, mac } => fdb::delete(batch, link, &Row::Port { mac }),
+        Key::Flood { link, vtep } => fdb::delete(batch, link, &Row::Flood { vtep }),
+        Key::Neighbour { link, address } => neighbours::delete(batch, link, address),
+    }
+}

@@ -1,0 +1,475 @@
+//! The driver as netd calls it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use cnm::{
+    Error, Kind, Result,
+    driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
+    endpoint::{Checked, Endpoint},
+    network::Network,
+    peers::{ChangePeers, Gone, PeersChanged},
+};
+use kernel::{
+    firewall::{DROPPED, Fact},
+    links::Link,
+};
+use netd_bridge::{Bridge, Segment, refusal, tunnel_link};
+use serde_json::json;
+
+use crate::{
+    MARKS, TUNNELS, Tunnel,
+    apply::Kernel,
+    plan::{self, Observed, Step},
+    table::{self, Difference, Here, Key, Place, Value, Wanted},
+    tunnel::overlay_of,
+};
+
+/// The driver `overlay`. It touches nothing until it is called, since a runtime's call ends with
+/// netd's answer.
+#[derive(Debug)]
+pub struct Overlay {
+    bridge: Bridge,
+    kernel: Option<Kernel>,
+    /// What this session was told that is here, and seen in the kernel.
+    here: Here,
+    /// The counters of dropped VXLAN as they were last seen.
+    dropped: BTreeMap<String, u64>,
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Self {
+            bridge: Bridge::marked(MARKS),
+            kernel: None,
+            here: Here::default(),
+            dropped: BTreeMap::new(),
+        }
+    }
+}
+
+/// The counter of what comes from nobody known.
+const STRANGERS: &str = DROPPED[0];
+
+/// The MTU of Ethernet, for the device between the nodes of a host that does not have the address
+/// that it takes VXLAN at.
+const ETHERNET_MTU: u32 = 1500;
+
+impl Overlay {
+    fn kernel(&mut self) -> Result<&mut Kernel> {
+        if self.kernel.is_none() {
+            let mut kernel = Kernel::open().map_err(refusal)?;
+            self.here.nodes = kernel.nodes().map_err(refusal)?;
+            self.kernel = Some(kernel);
+        }
+        Ok(self.kernel.as_mut().expect("it was just opened"))
+    }
+
+    /// The devices of networks: their own, and the one between the nodes.
+    fn tunnels(&mut self, networks: &[&Network]) -> Result<Vec<Tunnel>> {
+        let mut tunnels = networks.iter().map(|one| Tunnel::of(one)).collect::<Result<Vec<_>>>()?;
+        for network in networks {
+            let overlay = overlay_of(network)?;
+            let is_made = |tunnel: &Tunnel| overlay.ingress.is_some_and(|i| i.vni == tunnel.vni);
+            if overlay.ingress.is_some() && !tunnels.iter().any(is_made) {
+                let underlay = self.kernel()?.underlay(overlay.node.vtep).map_err(refusal)?;
+                tunnels.extend(Tunnel::ingress(overlay, underlay.unwrap_or(ETHERNET_MTU)));
+            }
+        }
+        Ok(tunnels)
+    }
+
+    /// Whether this host can have the network.
+    fn admit(&mut self, network: &Network) -> Result<()> {
+        let overlay = overlay_of(network)?;
+        let vni = overlay.vni;
+        let between = self.here.ingress.is_some_and(|(_, ingress)| ingress == vni);
+        let mut others = self.here.networks.iter().filter(|(id, _)| **id != network.id);
+        if between || others.any(|(_, place)| place.vni == vni) {
+            return Err(Error::exists(format_args!(
+                "VNI {vni} of network {} is another network's on this host",
+                network.name
+            ))
+            .with("network", network.name.as_str())
+            .with("vni", vni));
+        }
+        let vtep = overlay.node.vtep;
+        let Some(underlay) = self.kernel()?.underlay(vtep).map_err(refusal)? else {
+            return Err(Error::not_found(format_args!(
+                "no link of this host has the address {vtep} that it should take VXLAN at"
+            ))
+            .with("vtep", vtep.to_string()));
+        };
+        Tunnel::of(network)?.fits(network, underlay)
+    }
+
+    /// Remembers where the rows of these networks go, as far as their links are there.
+    fn place(&mut self, networks: &[&Network], observed: &Observed) -> Result<()> {
+        for network in networks {
+            let overlay = overlay_of(network)?;
+            let tunnel = Tunnel::of(network)?;
+            self.here.number = overlay.node.number;
+            let ingress = overlay.ingress.and_then(|ingress| {
+                let found = observed.tunnel(&tunnel_link(ingress.vni))?;
+                Some((found.link.index, found.vni))
+            });
+            self.here.ingress = ingress.or(self.here.ingress);
+            let bridge = tunnel.bridge.as_ref().and_then(|bridge| observed.bridges.get(bridge));
+            let found = observed.tunnel(&tunnel.name);
+            if let (Some(bridge), Some(found)) = (bridge, found) {
+                let (vni, bridge, tunnel, broadcast) =
+                    (tunnel.vni, *bridge, found.link.index, tunnel.broadcast);
+                let place = Place { vni, bridge, tunnel, broadcast };
+                self.here.networks.insert(network.id.clone(), place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings devices to what they should be, and remembers where they are; what it did.
+    fn arrange(
+        &mut self,
+        networks: &[&Network],
+        tunnels: &[Tunnel],
+        plan: impl FnOnce(&Observed) -> Vec<Step>,
+    ) -> Result<Vec<Step>> {
+        let kernel = self.kernel()?;
+        let observed = kernel.observe(tunnels).map_err(refusal)?;
+        let steps = plan(&observed);
+        if !steps.is_empty() {
+            kernel.apply(&steps, &observed).map_err(refusal)?;
+        }
+        let now =
+            if steps.is_empty() { observed } else { kernel.observe(tunnels).map_err(refusal)? };
+        self.place(networks, &now)?;
+        Ok(steps)
+    }
+
+    /// Does what is said of other hosts as a change.
+    fn apply_change(&mut self, change: &ChangePeers) -> Result<usize> {
+        let mut rows = self.apply_gone(&change.gone)?;
+        let wanted = self.here.want(&change.there)?;
+        let moved: Vec<(IpAddr, IpAddr)> = wanted
+            .table
+            .iter()
+            .filter_map(|(key, value)| match (key, value) {
+                (Key::Node { number }, Value::Vtep(to)) => {
+                    let from = self.here.nodes.get(number).filter(|from| *from != to)?;
+                    Some((*from, *to))
+                }
+                _ => None,
+            })
+            .collect();
+        let (stale, mut new) = if moved.is_empty() {
+            Default::default()
+        } else {
+            follow(&moved, self.kernel()?.facts().map_err(refusal)?)
+        };
+        new.extend(wanted.facts.iter().cloned());
+        let mut difference = Difference::default();
+        for place in self.here.networks.values().filter(|place| place.broadcast) {
+            let link = place.tunnel;
+            for (from, to) in &moved {
+                let on_it = stale.contains(&Fact::Tunnel { vtep: *from, vni: place.vni });
+                if on_it {
+                    difference.delete.push(Key::Flood { link, vtep: *from });
+                    difference.write.push((Key::Flood { link, vtep: *to }, Value::There));
+                }
+            }
+        }
+        let known = |key: &Key, value: &Value| match (key, value) {
+            (Key::Node { number }, Value::Vtep(vtep)) => self.here.nodes.get(number) == Some(vtep),
+            _ => false,
+        };
+        let write = wanted.table.iter().filter(|(key, value)| !known(key, value));
+        difference.write.splice(0..0, write.map(|(key, value)| (*key, *value)));
+        let kernel = self.kernel()?;
+        // The guard knows a new address before anything is sent to it.
+        kernel.learn(&stale, &new).map_err(refusal)?;
+        rows += kernel.change(&difference).map_err(refusal)?;
+        self.remember(&wanted);
+        Ok(rows)
+    }
+
+    /// Takes away what is gone; a node with one message, and then what led to it.
+    fn apply_gone(&mut self, gone: &Gone) -> Result<usize> {
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let (mut delete, mut stale) = self.here.leave(gone);
+        let mut vteps = Vec::new();
+        for number in &gone.nodes {
+            vteps.extend(self.here.nodes.remove(number));
+        }
+        let nodes = gone.nodes.iter().map(|number| Key::Node { number: *number });
+        delete.splice(0..0, nodes);
+        let here = self.here.clone();
+        let kernel = self.kernel()?;
+        let mut rows =
+            kernel.change(&Difference { delete, ..Default::default() }).map_err(refusal)?;
+        if !gone.nodes.is_empty() {
+            let kept: Vec<_> = here.nodes.values().collect();
+            stale.extend(kernel.facts().map_err(refusal)?.into_iter().filter(|fact| match fact {
+                Fact::Vtep(vtep) | Fact::Tunnel { vtep, .. } => {
+                    vteps.contains(vtep) && !kept.contains(&vtep)
+                }
+                _ => false,
+            }));
+            let table = kernel.table(&here).map_err(refusal)?;
+            let delete = here.orphans(&table);
+            rows += kernel.change(&Difference { delete, ..Default::default() }).map_err(refusal)?;
+        }
+        kernel.learn(&stale, &[]).map_err(refusal)?;
+        Ok(rows)
+    }
+
+    /// Does what is said of other hosts as everything there is.
+    fn apply_everything(&mut self, change: &ChangePeers) -> Result<usize> {
+        self.here.nodes.clear();
+        let wanted = self.here.want(&change.there);
+        // Whatever was wrong with it, what the kernel has is still there.
+        let restored = self.kernel()?.nodes().map_err(refusal)?;
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.here.nodes = restored;
+                return Err(error);
+            }
+        };
+        let here = self.here.clone();
+        let kernel = self.kernel()?;
+        let facts = kernel.facts().map_err(refusal)?;
+        let of_others = |fact: &&Fact| matches!(fact, Fact::Vtep(_) | Fact::Tunnel { .. });
+        let stale: Vec<_> = facts
+            .iter()
+            .filter(of_others)
+            .filter(|fact| !wanted.facts.contains(fact))
+            .cloned()
+            .collect();
+        let new: Vec<_> = wanted.facts.difference(&facts).cloned().collect();
+        let current = kernel.table(&here).map_err(refusal)?;
+        let difference = table::difference(&wanted.table, &current);
+        kernel.learn(&[], &new).map_err(refusal)?;
+        let rows = kernel.change(&difference).map_err(refusal)?;
+        kernel.learn(&stale, &[]).map_err(refusal)?;
+        self.remember(&wanted);
+        Ok(rows)
+    }
+
+    fn remember(&mut self, wanted: &Wanted) {
+        for (key, value) in &wanted.table {
+            if let (Key::Node { number }, Value::Vtep(vtep)) = (key, value) {
+                self.here.nodes.insert(*number, *vtep);
+            }
+        }
+    }
+
+    /// Says how much VXLAN was dropped since it was last asked for.
+    fn report_dropped(&mut self) -> Result<()> {
+        let dropped = self.kernel()?.dropped().map_err(refusal)?;
+        for (name, now) in dropped {
+            let before = self.dropped.insert(name.clone(), now).unwrap_or(0);
+            let new = now.saturating_sub(before);
+            if new > 0 {
+                let whose = match name.as_str() {
+                    STRANGERS => "of nobody in the cluster",
+                    _ => "of nodes that are not on the network",
+                };
+                eprintln!("{new} packets of VXLAN {whose} were dropped");
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the nodes too when no network is left to send them anything.
+    fn forget_nodes(&mut self) -> Result<()> {
+        if !self.here.networks.is_empty() {
+            return Ok(());
+        }
+        let kernel = self.kernel()?;
+        let nodes = kernel.table(&Here::default()).map_err(refusal)?;
+        let delete = nodes.into_keys().collect();
+        kernel.change(&Difference { delete, ..Default::default() }).map_err(refusal)?;
+        self.here = Here::default();
+        Ok(())
+    }
+}
+
+/// What the firewall knew of nodes where they were, and what it is to know of them where they are.
+fn follow(
+    moved: &[(IpAddr, IpAddr)],
+    facts: impl IntoIterator<Item = Fact>,
+) -> (Vec<Fact>, Vec<Fact>) {
+    let moved: BTreeMap<_, _> = moved.iter().copied().collect();
+    let (mut stale, mut new) = (Vec::new(), Vec::new());
+    for fact in facts {
+        let there = match &fact {
+            Fact::Vtep(vtep) => moved.get(vtep).map(|to| Fact::Vtep(*to)),
+            Fact::Tunnel { vtep, vni } => {
+                moved.get(vtep).map(|to| Fact::Tunnel { vtep: *to, vni: *vni })
+            }
+            _ => None,
+        };
+        if let Some(there) = there {
+            stale.push(fact);
+            new.push(there);
+        }
+    }
+    (stale, new)
+}
+
+/// A link of a device's name that is not netd's is left alone.
+fn not_others(tunnel: &Tunnel, links: &[Link]) -> Result<()> {
+    let name = &tunnel.name;
+    match links.iter().find(|link| link.name == *name && link.group != TUNNELS) {
+        Some(_) => Err(Error::exists(format_args!(
+            "a link {name} exists already on the host and is not netd's"
+        ))
+        .with("link", name.as_str())),
+        None => Ok(()),
+    }
+}
+
+impl Driver for Overlay {
+    fn info(&self) -> Info {
+        Info {
+            name: "overlay".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocols: vec![cnm::PROTOCOL],
+            capabilities: Capabilities {
+                addresses: true,
+                gateway: true,
+                ports: true,
+                peers: true,
+                ..Capabilities::default()
+            },
+        }
+    }
+
+    fn network_up(&mut self, network: &Network) -> Result<NetworkState> {
+        self.admit(network)?;
+        let tunnels = self.tunnels(&[network])?;
+        let links = self.kernel()?.links().map_err(refusal)?;
+        tunnels.iter().try_for_each(|tunnel| not_others(tunnel, &links))?;
+        let state = self.bridge.network_up(network)?;
+        self.arrange(&[network], &tunnels, |observed| {
+            tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, observed)).collect()
+        })?;
+        Ok(state)
+    }
+
+    fn network_down(&mut self, network: &Network) -> Result<()> {
+        let segment = Segment::of(network).bridge;
+        let kernel = self.kernel()?;
+        let observed = kernel.observe(&[]).map_err(refusal)?;
+        let bridge = kernel.link(&segment).map_err(refusal)?.map(|link| link.index);
+        let on_it = |found: &&kernel::vxlan::Found| {
+            plan::is_own(found) && found.link.master.is_some() && found.link.master == bridge
+        };
+        let vni = network.overlay.as_ref().map(|overlay| overlay.vni);
+        let vni = vni.or_else(|| observed.tunnels.iter().find(on_it).map(|found| found.vni));
+        if let Some(vni) = vni {
+            let said = network.overlay.as_ref().and_then(|overlay| overlay.ingress);
+            let ingress = said.map(|i| i.vni).or_else(|| self.here.ingress.map(|(_, vni)| vni));
+            let steps = plan::without(vni, &observed, ingress);
+            self.kernel()?.apply(&steps, &observed).map_err(refusal)?;
+        }
+        self.bridge.network_down(network)?;
+        self.here.networks.remove(&network.id);
+        let left = self.kernel()?.observe(&[]).map_err(refusal)?;
+        if left.tunnels.iter().any(plan::is_own) { Ok(()) } else { self.forget_nodes() }
+    }
+
+    fn attach(&mut self, network: &Network, endpoint: &Endpoint, netns: &str) -> Result<Attached> {
+        if !self.here.networks.contains_key(&network.id) {
+            self.network_up(network)?;
+        }
+        self.bridge.attach(network, endpoint, netns)
+    }
+
+    fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        self.bridge.detach(network, endpoint)
+    }
+
+    fn check(
+        &mut self,
+        network: &Network,
+        endpoint: &Endpoint,
+        netns: Option<&str>,
+    ) -> Result<Checked> {
+        let mut checked = self.bridge.check(network, endpoint, netns)?;
+        let tunnels = self.tunnels(&[network])?;
+        let observed = self.kernel()?.observe(&tunnels).map_err(refusal)?;
+        let steps = tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, &observed));
+        checked.differences.extend(steps.map(|step| format!("still to do: {step}")));
+        Ok(checked)
+    }
+
+    fn plan(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Plan> {
+        let mut plan = self.bridge.plan(network, endpoint)?;
+        let tunnels = self.tunnels(&[network])?;
+        let here = self.here.clone();
+        let kernel = self.kernel()?;
+        let mut devices = Vec::new();
+        for tunnel in &tunnels {
+            devices.push(json!(kernel.link(&tunnel.name).map_err(refusal)?));
+        }
+        let rows = kernel.table(&here).map_err(refusal)?.len();
+        let dropped = kernel.dropped().map_err(refusal)?;
+        if let Some(observed) = plan.observed.as_object_mut() {
+            observed.insert("dropped".to_owned(), json!(dropped));
+            observed.insert("tunnels".to_owned(), json!(devices));
+            observed.insert("nodes".to_owned(), json!(here.nodes));
+            observed.insert("rows".to_owned(), json!(rows));
+        }
+        Ok(plan)
+    }
+
+    fn sync(&mut self, desired: &Sync) -> Result<Synced> {
+        let networks: Vec<_> = desired.networks.iter().collect();
+        let mut tunnels = self.tunnels(&networks)?;
+        let mut synced = self.bridge.sync(desired)?;
+        let nodes = self.kernel()?.nodes().map_err(refusal)?;
+        self.here = Here { nodes, ..Here::default() };
+        let links = self.kernel()?.links().map_err(refusal)?;
+        // What has another's name is reported and passed over; of a bridge its own part did so.
+        tunnels.retain(|tunnel| {
+            let outcome = not_others(tunnel, &links);
+            if let Err(error) = &outcome {
+                eprintln!("{error}");
+            }
+            let is_bridge = |link: &&Link| MARKS.is_bridge(link);
+            let bridge = |name: &String| links.iter().filter(is_bridge).any(|l| l.name == *name);
+            outcome.is_ok() && tunnel.bridge.as_ref().is_none_or(bridge)
+        });
+        let steps =
+            self.arrange(&networks, &tunnels, |observed| plan::everything(&tunnels, observed))?;
+        synced.repaired.extend(steps.iter().map(Step::to_string));
+        if desired.networks.is_empty() {
+            self.forget_nodes()?;
+        }
+        self.report_dropped()?;
+        Ok(synced)
+    }
+
+    fn peers(&mut self, change: &ChangePeers) -> Result<PeersChanged> {
+        self.kernel()?;
+        if change.complete && !change.gone.is_empty() {
+            return Err(Error::new(
+                Kind::Invalid,
+                "driver.peers with complete says what there is, and so nothing of what is gone",
+            ));
+        }
+        // Without a network here nothing is sent to anybody, and nothing has to be known.
+        if self.here.networks.is_empty() {
+            return Ok(PeersChanged::default());
+        }
+        let rows = match change.complete {
+            true => self.apply_everything(change)?,
+            false => self.apply_change(change)?,
+        };
+        if change.complete {
+            self.report_dropped()?;
+        }
+        Ok(PeersChanged { rows })
+    }
+}

@@ -1,0 +1,271 @@
+//! The rows that say where remote endpoints are: what they should be, what differs, and in which
+//! order that is put right. Pure; [`crate::plan`] is about the devices that have the rows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use cnm::{
+    Error, NetworkId, Result,
+    peers::{Elsewhere, Gone, MAX_NODE, Node, Peer},
+};
+use kernel::{firewall::Fact, links::Mac};
+
+use crate::{NEXTHOPS, tunnel::node_mac};
+
+/// Which row. In the order in which rows are written: a row stands on those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The nexthop of a node, and the group of it.
+    Node {
+        /// Its number.
+        number: u32,
+    },
+    /// To which node frames go.
+    Forward {
+        /// The VXLAN device.
+        link: u32,
+        /// To whom.
+        mac: Mac,
+    },
+    /// By which port of the bridge they leave.
+    Port {
+        /// The VXLAN device.
+        link: u32,
+        /// To whom.
+        mac: Mac,
+    },
+    /// A VTEP that gets what goes to everybody.
+    Flood {
+        /// The VXLAN device.
+        link: u32,
+        /// The VTEP.
+        vtep: IpAddr,
+    },
+    /// Who has an address.
+    Neighbour {
+        /// The bridge, or the device between the nodes.
+        link: u32,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+/// What a row says, where it is not all in its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing more, or not what it should.
+    There,
+    /// The VTEP of a node.
+    Vtep(IpAddr),
+    /// The node that frames go to.
+    Node(u32),
+    /// Who has an address.
+    Mac(Mac),
+}
+
+/// Rows by what tells them apart.
+pub type Table = BTreeMap<Key, Value>;
+
+/// The number of a node's nexthop; its group's is one more.
+pub fn nexthop(number: u32) -> u32 {
+    NEXTHOPS + 2 * number
+}
+
+/// The number of the group of a node's nexthop.
+pub fn group(number: u32) -> u32 {
+    nexthop(number) + 1
+}
+
+/// The node of a nexthop or of a group, when it is netd's.
+pub fn node_of(id: u32) -> Option<u32> {
+    let number = id.checked_sub(NEXTHOPS)? / 2;
+    (1..=MAX_NODE).contains(&number).then_some(number)
+}
+
+/// A network of this host, as its rows need to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number on the wire.
+    pub vni: u32,
+    /// Its bridge, by index.
+    pub bridge: u32,
+    /// Its VXLAN device, by index.
+    pub tunnel: u32,
+    /// Whether what goes to everybody goes to other hosts.
+    pub broadcast: bool,
+}
+
+/// What this host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Its own number.
+    pub number: u32,
+    /// Its networks.
+    pub networks: BTreeMap<NetworkId, Place>,
+    /// The device between the nodes: its index and its number on the wire.
+    pub ingress: Option<(u32, u32)>,
+    /// The nodes that the kernel knows, by number.
+    pub nodes: BTreeMap<u32, IpAddr>,
+}
+
+/// What should be there because of something elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Rows.
+    pub table: Table,
+    /// What the firewall is to know.
+    pub facts: BTreeSet<Fact>,
+}
+
+impl Here {
+    /// Where a node takes VXLAN.
+    fn vtep(&self, of: u32, there: &BTreeMap<u32, IpAddr>) -> Result<IpAddr> {
+        there.get(&of).or_else(|| self.nodes.get(&of)).copied().ok_or_else(|| {
+            Error::not_found(format_args!("node {of} is not known here: name it before its peers"))
+                .with("node", of)
+        })
+    }
+
+    /// What should be there because of this. What is on this very host, or on networks that it does
+    /// not have, is passed over.
+    ///
+    /// # Errors
+    /// `not_found` when something is on a node that nobody named, `invalid` when a node cannot be.
+    pub fn want(&self, there: &Elsewhere) -> Result<Wanted> {
+        let mut wanted = Wanted::default();
+        let mut nodes = BTreeMap::new();
+        for node in there.nodes.iter().filter(|node| node.number != self.number) {
+            if !(1..=MAX_NODE).contains(&node.number) {
+                return Err(Error::invalid(format_args!(
+                    "a node's number is within 1 and {MAX_NODE}, and not {}",
+                    node.number
+                ))
+                .with("node", node.number));
+            }
+            nodes.insert(node.number, node.vtep);
+            wanted.node(node, self.ingress);
+        }
+        let elsewhere = |node: u32| node != self.number;
+        for member in there.members.iter().filter(|member| elsewhere(member.node)) {
+            if let Some(place) = self.networks.get(&member.network) {
+                wanted.member(place, self.vtep(member.node, &nodes)?);
+            }
+        }
+        for peer in there.peers.iter().filter(|peer| elsewhere(peer.node)) {
+            if let Some(place) = self.networks.get(&peer.network) {
+                wanted.member(place, self.vtep(peer.node, &nodes)?);
+                wanted.table.extend(rows_of(peer, place));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The rows and facts that go with what is gone, but for whole nodes.
+    pub fn leave(&self, gone: &Gone) -> (Vec<Key>, Vec<Fact>) {
+        let (mut keys, mut facts) = (Vec::new(), Vec::new());
+        for peer in &gone.peers {
+            if let Some(place) = self.networks.get(&peer.network) {
+                keys.extend(rows_of(peer, place).map(|(key, _)| key));
+            }
+        }
+        for member in &gone.members {
+            let vtep = self.nodes.get(&member.node).copied();
+            if let (Some(place), Some(vtep)) = (self.networks.get(&member.network), vtep) {
+                facts.push(Fact::Tunnel { vtep, vni: place.vni });
+                if place.broadcast {
+                    keys.push(Key::Flood { link: place.tunnel, vtep });
+                }
+            }
+        }
+        (keys, facts)
+    }
+
+    /// The rows that nothing stands on any more once these nodes are gone: what led to an endpoint
+    /// that has no node.
+    pub fn orphans(&self, table: &Table) -> Vec<Key> {
+        let mut led = BTreeMap::<u32, BTreeSet<Mac>>::new();
+        for key in table.keys() {
+            if let Key::Forward { link, mac } = key {
+                led.entry(*link).or_default().insert(*mac);
+            }
+        }
+        let tunnel_of: BTreeMap<u32, u32> =
+            self.networks.values().map(|place| (place.bridge, place.tunnel)).collect();
+        let vteps: BTreeSet<_> = self.nodes.values().collect();
+        let leads = |link: &u32, mac: &Mac| led.get(link).is_some_and(|macs| macs.contains(mac));
+        let is_orphan = |(key, value): &(&Key, &Value)| match (key, value) {
+            (Key::Port { link, mac }, _) => !leads(link, mac),
+            (Key::Neighbour { link, .. }, Value::Mac(mac)) => {
+                !leads(tunnel_of.get(link).unwrap_or(link), mac)
+            }
+            (Key::Flood { vtep, .. }, _) => !vteps.contains(vtep),
+            _ => false,
+        };
+        table.iter().filter(is_orphan).map(|(key, _)| *key).collect()
+    }
+}
+
+impl Wanted {
+    fn node(&mut self, node: &Node, ingress: Option<(u32, u32)>) {
+        self.table.insert(Key::Node { number: node.number }, Value::Vtep(node.vtep));
+        self.facts.insert(Fact::Vtep(node.vtep));
+        let Some((link, vni)) = ingress else { return };
+        let mac = node_mac(node.number);
+        self.facts.insert(Fact::Tunnel { vtep: node.vtep, vni });
+        self.table.insert(Key::Forward { link, mac }, Value::Node(node.number));
+        let neighbours =
+            node.addresses.iter().map(|address| Key::Neighbour { link, address: address.ip() });
+        self.table.extend(neighbours.map(|key| (key, Value::Mac(mac))));
+    }
+
+    fn member(&mut self, place: &Place, vtep: IpAddr) {
+        self.facts.insert(Fact::Tunnel { vtep, vni: place.vni });
+        if place.broadcast {
+            self.table.insert(Key::Flood { link: place.tunnel, vtep }, Value::There);
+        }
+    }
+}
+
+fn rows_of<'a>(peer: &'a Peer, place: &Place) -> impl Iterator<Item = (Key, Value)> + use<'a> {
+    let Place { tunnel: link, bridge, .. } = *place;
+    let mac = peer.mac.0;
+    [(Key::Forward { link, mac }, Value::Node(peer.node)), (Key::Port { link, mac }, Value::There)]
+        .into_iter()
+        .chain(peer.addresses.iter().map(move |address| {
+            (Key::Neighbour { link: bridge, address: *address }, Value::Mac(mac))
+        }))
+}
+
+/// What makes one table of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Rows to write, each in place of what its key has.
+    pub write: Vec<(Key, Value)>,
+    /// Rows to delete, after that.
+    pub delete: Vec<Key>,
+}
+
+/// What makes `wanted` of `current`. Nodes go first, and what pointed at them goes with them.
+pub fn difference(wanted: &Table, current: &Table) -> Difference {
+    let write = wanted
+        .iter()
+        .filter(|(key, value)| current.get(key) != Some(value))
+        .map(|(key, value)| (*key, *value))
+        .collect();
+    let goes = |key: &Key| !wanted.contains_key(key);
+    let with_its_node = |key: &Key, value: &Value| match (key, value) {
+        (Key::Forward { .. }, Value::Node(number)) => goes(&Key::Node { number: *number }),
+        _ => false,
+    };
+    let delete = current
+        .iter()
+        .filter(|(key, value)| goes(key) && !with_its_node(key, value))
+        .map(|(key, _)| *key)
+        .collect();
+    Difference { write, delete }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use cnm::{MacAddr, peers::Member};
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+fn id(byte: u8) -> NetworkId {
+    NetworkId::from_bytes([byte; 32])
+}
+
+fn node(number: u32) -> Node {
+    Node {
+        number,
+        vtep: format!("192.0.2.{number}").parse().unwrap(),
+        addresses: vec![format!("100.64.0.{number}/16").parse().unwrap()],
+    }
+}
+
+fn peer(network: u8, node: u32, last: u8) -> Peer {
+    let mac = MacAddr([2, 0, 0, 0, network, last]);
+    let addresses = vec![[10, network, 0, last].into(), format!("fd00::{last:x}").parse().unwrap()];
+    Peer { network: id(network), node, mac, addresses }
+}
+
+/// Host 1 with networks 1 and 2, of which the second has broadcast.
+fn here() -> Here {
+    let place = |number: u32| Place {
+        vni: 0x1000 + number,
+        bridge: 10 + number,
+        tunnel: 20 + number,
+        broadcast: number == 2,
+    };
+    Here {
+        number: 1,
+        networks: [(id(1), place(1)), (id(2), place(2))].into(),
+        ingress: Some((20, 0x1000)),
+        nodes: BTreeMap::new(),
+    }
+}
+
+fn there(nodes: &[u32], peers: Vec<Peer>) -> Elsewhere {
+    Elsewhere { nodes: nodes.iter().copied().map(node).collect(), members: Vec::new(), peers }
+}
+
+#[test]
+fn a_peer_is_a_row_in_each_table() {
+    let wanted = here().want(&there(&[2], vec![peer(1, 2, 5)])).unwrap();
+    let (vtep, mac, node_mac) = (node(2).vtep, peer(1, 2, 5).mac.0, node_mac(2));
+    let expected: Table = [
+        (Key::Node { number: 2 }, Value::Vtep(vtep)),
+        (Key::Forward { link: 20, mac: node_mac }, Value::Node(2)),
+        (Key::Neighbour { link: 20, address: [100, 64, 0, 2].into() }, Value::Mac(node_mac)),
+        (Key::Forward { link: 21, mac }, Value::Node(2)),
+        (Key::Port { link: 21, mac }, Value::There),
+        (Key::Neighbour { link: 11, address: [10, 1, 0, 5].into() }, Value::Mac(mac)),
+        (Key::Neighbour { link: 11, address: "fd00::5".parse().unwrap() }, Value::Mac(mac)),
+    ]
+    .into();
+    assert_eq!(wanted.table, expected);
+    let tunnel = |vni| Fact::Tunnel { vtep, vni };
+    assert_eq!(wanted.facts, [Fact::Vtep(vtep), tunnel(0x1000), tunnel(0x1001)].into());
+}
+
+#[test]
+fn members_get_what_goes_to_everybody_where_that_is_wanted() {
+    let mut there = there(&[2, 3], vec![peer(2, 2, 5)]);
+    there.members = vec![Member { network: id(2), node: 3 }, Member { network: id(1), node: 3 }];
+    let table = here().want(&there).unwrap().table;
+    let floods: Vec<_> = table.keys().filter(|key| matches!(key, Key::Flood { .. })).collect();
+    let flood = |number| Key::Flood { link: 22, vtep: node(number).vtep };
+    assert_eq!(floods, [&flood(2), &flood(3)]);
+}
+
+#[test]
+fn what_is_here_or_on_no_network_of_ours_is_passed_over() {
+    let wanted = here().want(&there(&[1, 2], vec![peer(1, 1, 5), peer(7, 2, 6)])).unwrap();
+    assert_eq!(wanted, here().want(&there(&[2], Vec::new())).unwrap());
+}
+
+#[test]
+fn a_peer_without_a_node_is_refused() {
+    let error = here().want(&there(&[2], vec![peer(1, 3, 5)])).unwrap_err();
+    assert_eq!((error.kind, &error.operands["node"]), (cnm::Kind::NotFound, &3.into()));
+    let mut here = here();
+    here.nodes.insert(3, node(3).vtep);
+    assert!(here.want(&there(&[2], vec![peer(1, 3, 5)])).is_ok());
+    assert!(here.want(&there(&[0], Vec::new())).is_err());
+    let mut there = there(&[2], Vec::new());
+    there.nodes[0].number = MAX_NODE + 1;
+    assert!(here.want(&there).is_err());
+}
+
+#[test]
+fn with_a_node_goes_everything_that_led_to_it() {
+    let mut here = here();
+    let both = here.want(&there(&[2, 3], vec![peer(1, 2, 5), peer(2, 3, 6)])).unwrap().table;
+    let one = here.want(&there(&[2], vec![peer(1, 2, 5)])).unwrap().table;
+    // The kernel takes the rows that point at a nexthop along with it.
+    let mut cut = both.clone();
+    cut.remove(&Key::Node { number: 3 });
+    cut.retain(|_, value| *value != Value::Node(3));
+    here.nodes.insert(2, node(2).vtep);
+    for orphan in here.orphans(&cut) {
+        cut.remove(&orphan);
+    }
+    assert_eq!(cut, one);
+    assert_eq!(here.orphans(&one), []);
+}
+
+#[test]
+fn numbers_of_nexthops_lead_back_to_their_node() {
+    for number in [1, 2, 77, MAX_NODE] {
+        assert_eq!(node_of(nexthop(number)), Some(number));
+        assert_eq!(node_of(group(number)), Some(number));
+    }
+    for foreign in [0, 1000, NEXTHOPS - 1, NEXTHOPS, nexthop(MAX_NODE) + 2] {
+        assert_eq!(node_of(foreign), None, "{foreign}");
+    }
+}
+
+/// What the kernel makes of a table: what points at a nexthop goes with it.
+fn done(mut table: Table, difference: &Difference) -> Table {
+    table.extend(difference.write.iter().copied());
+    for key in &difference.delete {
+        table.remove(key);
+        if let Key::Node { number } = key {
+            table.retain(|_, value| *value != Value::Node(*number));
+        }
+    }
+    table
+}
+
+fn cluster() -> impl Strategy<Value = Elsewhere> {
+    let peers = vec((1..4_u8, 2..6_u32, 1..9_u8), 0..24);
+    (peers, vec(2..6_u32, 0..4)).prop_map(|(peers, members)| {
+        let mut there = there(
+            &[2, 3, 4, 5],
+            peers.iter().map(|(network, node, last)| peer(*network, *node, *last)).collect(),
+        );
+        // Nodes that have nothing may be gone.
+        let used = |number| peers.iter().any(|p| p.1 == number) || members.contains(&number);
+        there.nodes.retain(|node| used(node.number));
+        there.members = members.iter().map(|node| Member { network: id(2), node: *node }).collect();
+        there
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_difference_leads_from_any_table_to_any_other(from in cluster(), to in cluster()) {
+        let (from, to) = (here().want(&from).unwrap().table, here().want(&to).unwrap().table);
+        let difference = difference(&to, &from);
+        prop_assert_eq!(&done(from.clone(), &difference), &to);
+        prop_assert!(difference.write.iter().all(|(key, value)| from.get(key) != Some(value)));
+        prop_assert_eq!(super::difference(&to, &to), Difference::default());
+    }
+
+    #[test]
+    fn a_row_is_never_written_before_what_it_points_at(to in cluster()) {
+        let wanted = here().want(&to).unwrap().table;
+        let mut nodes = BTreeSet::new();
+        for (key, value) in difference(&wanted, &Table::new()).write {
+            match (key, value) {
+                (Key::Node { number }, _) => drop(nodes.insert(number)),
+                (_, Value::Node(number)) => prop_assert!(nodes.contains(&number)),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_leaves_takes_its_rows_and_no_others(to in cluster(), last in 9..12_u8) {
+        let here = here();
+        let before = here.want(&to).unwrap().table;
+        let mut more = to.clone();
+        let leaver = peer(1, 2, last);
+        more.nodes.push(node(2));
+        more.peers.push(leaver.clone());
+        let mut table = here.want(&more).unwrap().table;
+        let gone = Gone { peers: vec![leaver.clone()], ..Gone::default() };
+        for key in here.leave(&gone).0 {
+            prop_assert!(table.remove(&key).is_some());
+        }
+        prop_assert!(before.iter().all(|(key, value)| table.get(key) == Some(value)));
+        let is_leavers = |key: &Key| match key {
+            Key::Forward { mac, .. } | Key::Port { mac, .. } => *mac == leaver.mac.0,
+            Key::Neighbour { address, .. } => leaver.addresses.contains(address),
+            _ => false,
+        };
+        // The same address may be another's on another network.
+        let on_it = |key: &Key| !matches!(key, Key::Neighbour { link, .. } if *link != 11);
+        prop_assert!(!table.keys().any(|key| is_leavers(key) && on_it(key)));
+    }
+}

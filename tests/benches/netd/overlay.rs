@@ -1,0 +1,410 @@
+//! Networks over hosts: traffic beside a VXLAN made by hand between hosts that have nothing else,
+//! and how fast a host knows what there is on others. Hosts are namespaces on one bridge.
+
+use std::{
+    io::{BufRead, BufReader, Lines, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use cnm::{
+    Call, EndpointId, MacAddr, NetworkId, Reply, Request,
+    driver::{AttachEndpoint, NetworkUp, Sync},
+    endpoint::{Container, Endpoint, State},
+    network::{Network, Subnet},
+    peers::{ChangePeers, Elsewhere, Gone, Ingress, Node, Overlay, Peer},
+};
+use kernel::netns::Netns;
+
+use crate::{
+    Options,
+    place::binary,
+    report::{Report, Row, Samples},
+    sandbox::Sandbox,
+};
+
+const PEERS: u32 = 10_000;
+const NODES: u32 = 50;
+const MTU: u32 = 1450;
+/// How long one run of traffic takes.
+const RUN: Duration = Duration::from_millis(250);
+const BY_HAND: &str = "VXLAN by hand";
+const BARE: &str = "the same, hosts without a firewall";
+
+/// A command in a namespace.
+fn run(sandbox: &Sandbox, script: &str) -> Result<()> {
+    let netns = format!("--net={}", sandbox.path());
+    let output = Command::new("nsenter").args([&netns, "sh", "-ec", script]).output()?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Two hosts, of ours or of nobody's, with a container each.
+struct Side {
+    inside: [Netns; 2],
+    to: IpAddr,
+    /// What holds the namespaces: of ours a host and its container, twice.
+    sandboxes: Vec<Sandbox>,
+}
+
+/// The driver on one host.
+struct Session {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Session {
+    fn start(host: &Sandbox) -> Result<Self> {
+        let mut child = Command::new("nsenter")
+            .arg(format!("--net={}", host.path()))
+            .arg(binary("netd-overlay")?)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().context("it is piped")?).lines();
+        Ok(Self { child, input, output })
+    }
+
+    /// What is answered, and how long that took.
+    fn call<P: Call>(&mut self, params: &P) -> Result<(P::Reply, Duration)> {
+        let line = Request::new(1, params).to_line();
+        let start = Instant::now();
+        self.input.as_mut().context("it is piped")?.write_all(line.as_bytes())?;
+        let answer = self.output.next().context("the driver ended")??;
+        let took = start.elapsed();
+        let reply: Reply<P::Reply> = serde_json::from_str(&answer)?;
+        Ok((reply.outcome()?, took))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        drop(self.child.wait());
+    }
+}
+
+/// A host on the underlay, as `192.0.2.LAST`.
+fn plug(wire: &Sandbox, last: u32) -> Result<Sandbox> {
+    let host = Sandbox::make(1)?.pop().context("one was asked for")?;
+    let there = host.path();
+    run(
+        wire,
+        &format!(
+            "ip link add p{last} type veth peer name eth0 netns {there}; \
+             ip link set p{last} master wire up"
+        ),
+    )?;
+    run(
+        &host,
+        &format!(
+            "ip link set lo up; ip link set eth0 up; ip address add 192.0.2.{last}/24 dev eth0"
+        ),
+    )?;
+    Ok(host)
+}
+
+fn node(number: u32) -> Result<Node> {
+    let [.., high, low] = number.to_be_bytes();
+    let vtep = IpAddr::from([192, 0, 2, low]);
+    let addresses = vec![format!("100.64.{high}.{low}/16").parse()?];
+    Ok(Node { number, vtep, addresses })
+}
+
+fn network(number: u32) -> Result<Network> {
+    let id = NetworkId::from_bytes([1; 32]);
+    let mut subnet = Subnet::new("10.1.0.0/16".parse()?);
+    subnet.gateway = Some([10, 1, 0, 1].into());
+    let ingress = Some(Ingress { vni: 4096, mtu: None });
+    Ok(Network {
+        link: Some(id.link_name()),
+        id,
+        name: "bench".parse()?,
+        driver: "overlay".into(),
+        created: String::new(),
+        subnets: vec![subnet],
+        internal: false,
+        predefined: false,
+        mtu: Some(MTU),
+        overlay: Some(Overlay { vni: 4097, port: 4789, node: node(number)?, ingress }),
+        options: Default::default(),
+        labels: Default::default(),
+        idempotency_key: None,
+    })
+}
+
+fn endpoint(network: &Network, last: u8) -> Result<Endpoint> {
+    Ok(Endpoint {
+        id: EndpointId::from_bytes([last; 32]),
+        network: network.id.clone(),
+        network_name: network.name.clone(),
+        container: Container::new(format!("c{last}").parse()?),
+        ifname: cnm::IfName::eth0(),
+        state: State::Attaching,
+        mac: Some(MacAddr([2, 0x42, 0, 0, 0, last])),
+        addresses: vec![format!("10.1.0.{last}/16").parse()?],
+        gateways: vec![[10, 1, 0, 1].into()],
+        routes: Vec::new(),
+        metric: 0,
+        dns: Vec::new(),
+        aliases: Vec::new(),
+        ports: Vec::new(),
+        netns: None,
+        mtu: None,
+        options: Default::default(),
+        labels: Default::default(),
+        created: String::new(),
+        idempotency_key: None,
+    })
+}
+
+/// Ours: a session on each host, and a container on each.
+fn ours(wire: &Sandbox) -> Result<(Side, Vec<Session>)> {
+    let (mut sandboxes, mut sessions) = (Vec::new(), Vec::new());
+    for number in [1, 2] {
+        let host = plug(wire, number)?;
+        let mut session = Session::start(&host)?;
+        let network = network(number)?;
+        session.call(&NetworkUp { network: network.clone() })?;
+        let container = Sandbox::make(1)?.pop().context("one was asked for")?;
+        let last = u8::try_from(10 + number)?;
+        let (endpoint, netns) = (endpoint(&network, last)?, container.path());
+        session.call(&AttachEndpoint { network, endpoint, netns })?;
+        sandboxes.extend([host, container]);
+        sessions.push(session);
+    }
+    for (session, other) in sessions.iter_mut().zip([2, 1]) {
+        session.call(&ChangePeers { complete: true, there: two(other)?, ..Default::default() })?;
+    }
+    let inside = [Netns::open(&sandboxes[1].path())?, Netns::open(&sandboxes[3].path())?];
+    Ok((Side { inside, to: [10, 1, 0, 12].into(), sandboxes }, sessions))
+}
+
+/// What a host knows of the other one of two.
+fn two(other: u32) -> Result<Elsewhere> {
+    let last = u8::try_from(10 + other)?;
+    let peer = Peer {
+        network: NetworkId::from_bytes([1; 32]),
+        node: other,
+        mac: MacAddr([2, 0x42, 0, 0, 0, last]),
+        addresses: vec![[10, 1, 0, last].into()],
+    };
+    Ok(Elsewhere { nodes: vec![node(other)?], members: Vec::new(), peers: vec![peer] })
+}
+
+/// By hand, as one would with `ip` and `bridge`, between two hosts.
+fn by_hand(hosts: [(&Sandbox, u32); 2]) -> Result<Side> {
+    let mut sandboxes = Vec::new();
+    for ((host, number), other) in hosts.into_iter().zip([hosts[1].1, hosts[0].1]) {
+        let container = Sandbox::make(1)?.pop().context("one was asked for")?;
+        let there = container.path();
+        run(
+            host,
+            &format!(
+                "ip link add br0 type bridge mcast_snooping 0; ip link set br0 mtu {MTU} up; \
+                 ip link add vx0 type vxlan id 99 local 192.0.2.{number} dstport 4790 nolearning; \
+                 ip link set vx0 mtu {MTU} master br0 up; \
+                 bridge fdb append 00:00:00:00:00:00 dev vx0 dst 192.0.2.{other}; \
+                 ip link add c0 mtu {MTU} numtxqueues 1 numrxqueues 1 type veth \
+                   peer name eth0 mtu {MTU} numtxqueues 1 numrxqueues 1 netns {there}; \
+                 ip link set c0 master br0 up"
+            ),
+        )?;
+        let own = format!("ip link set eth0 up; ip address add 10.9.0.{number}/16 dev eth0");
+        run(&container, &own)?;
+        sandboxes.push(container);
+    }
+    let inside = [Netns::open(&sandboxes[0].path())?, Netns::open(&sandboxes[1].path())?];
+    let to = [10, 9, 0, u8::try_from(hosts[1].1)?].into();
+    Ok(Side { inside, to, sandboxes })
+}
+
+impl Side {
+    /// Both ends of a connection.
+    fn connect(&self) -> Result<(TcpStream, TcpStream)> {
+        let home = Netns::own()?;
+        let listener = self.inside[1].inside(&home, || TcpListener::bind("0.0.0.0:0"))??;
+        let at = SocketAddr::new(self.to, listener.local_addr()?.port());
+        let client = self.inside[0].inside(&home, || TcpStream::connect(at))??;
+        let (server, _) = listener.accept()?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        Ok((client, server))
+    }
+
+    /// Gigabits in a second.
+    fn throughput(&self) -> Result<f64> {
+        let (mut client, mut server) = self.connect()?;
+        let start = Instant::now();
+        let reader = thread::spawn(move || -> Result<f64> {
+            let (mut bytes, mut total) = (vec![0; 256 << 10], 0_u32);
+            let mut megabytes = 0.0;
+            loop {
+                match server.read(&mut bytes)? {
+                    0 => break,
+                    length => total += u32::try_from(length)?,
+                }
+                if total > 1 << 24 {
+                    megabytes += f64::from(total) / 1e6;
+                    total = 0;
+                }
+            }
+            Ok((megabytes + f64::from(total) / 1e6) * 8.0 / 1e3 / start.elapsed().as_secs_f64())
+        });
+        let bytes = vec![7; 256 << 10];
+        while start.elapsed() < RUN {
+            client.write_all(&bytes)?;
+        }
+        drop(client);
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Thousands of single bytes there and back in a second.
+    fn round_trips(&self) -> Result<f64> {
+        let (mut client, mut server) = self.connect()?;
+        let echo = thread::spawn(move || {
+            let mut byte = [0; 1];
+            while server.read(&mut byte)? == 1 {
+                server.write_all(&byte)?;
+            }
+            std::io::Result::Ok(())
+        });
+        let (start, mut count, mut byte) = (Instant::now(), 0_u32, [1; 1]);
+        while start.elapsed() < RUN {
+            client.write_all(&byte)?;
+            client.read_exact(&mut byte)?;
+            count += 1;
+        }
+        let rate = f64::from(count) / 1e3 / start.elapsed().as_secs_f64();
+        drop(client);
+        echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(rate)
+    }
+
+    /// Thousands of small datagrams that arrive in a second.
+    fn packets(&self) -> Result<f64> {
+        let home = Netns::own()?;
+        let server = self.inside[1].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
+        let client = self.inside[0].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
+        client.connect(SocketAddr::new(self.to, server.local_addr()?.port()))?;
+        server.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let counter = thread::spawn(move || {
+            let (mut count, mut bytes) = (0_u32, [0; 64]);
+            while server.recv(&mut bytes).is_ok() {
+                count += 1;
+            }
+            count
+        });
+        let start = Instant::now();
+        while start.elapsed() < RUN {
+            client.send(&[7; 64])?;
+        }
+        let took = start.elapsed().as_secs_f64();
+        let count = counter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(f64::from(count) / 1e3 / took)
+    }
+}
+
+fn underlay() -> Result<Sandbox> {
+    let wire = Sandbox::make(1)?.pop().context("one was asked for")?;
+    run(&wire, "ip link add wire type bridge mcast_snooping 0; ip link set wire up")?;
+    Ok(wire)
+}
+
+/// What is measured of traffic.
+type Measure = fn(&Side) -> Result<f64>;
+
+/// Traffic between containers on two hosts, beside the same made by hand on the same hosts and, for
+/// what the firewall costs, on hosts that have none.
+pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
+    let wire = underlay()?;
+    let (ours, _sessions) = ours(&wire)?;
+    let by_hand_there = by_hand([(&ours.sandboxes[0], 1), (&ours.sandboxes[2], 2)])?;
+    let bare_hosts = [plug(&wire, 3)?, plug(&wire, 4)?];
+    let bare = by_hand([(&bare_hosts[0], 3), (&bare_hosts[1], 4)])?;
+    let sides = [&ours, &by_hand_there, &bare];
+    let measures: [(&str, &'static str, Measure); 3] = [
+        ("across hosts: one TCP stream", "Gb/s", Side::throughput),
+        ("across hosts: round trips of a byte", "k/s", Side::round_trips),
+        ("across hosts: small datagrams", "k/s", Side::packets),
+    ];
+    for (what, unit, measure) in measures {
+        let mut samples: [Samples; 3] = Default::default();
+        // The first of each finds its way, and does not count.
+        for round in 0..=options.rounds.div_ceil(15) {
+            for turn in 0..sides.len() {
+                let who = (turn + round) % sides.len();
+                let value = measure(sides[who])?;
+                if round > 0 {
+                    samples[who].push(value);
+                }
+            }
+        }
+        let [our, hand, bare] = samples;
+        let row = Row::new(what, unit, our.clone()).beside(BY_HAND, hand);
+        report.row(row.at_least_times(0.97));
+        report.row(Row::new(what, unit, our).beside(BARE, bare));
+    }
+    Ok(())
+}
+
+fn many() -> Result<Elsewhere> {
+    let mut there = two(2)?;
+    for number in 100..100 + NODES {
+        there.nodes.push(node(number)?);
+    }
+    there.peers.extend((0..PEERS).map(|n| far(n, 100 + n % NODES)));
+    Ok(there)
+}
+
+/// A remote endpoint.
+fn far(n: u32, node: u32) -> Peer {
+    let [.., high, low] = n.to_be_bytes();
+    Peer {
+        network: NetworkId::from_bytes([1; 32]),
+        node,
+        mac: MacAddr([2, 0x77, 0, 0, high, low]),
+        addresses: vec![[10, 1, 100 + high, low].into()],
+    }
+}
+
+/// How long it takes until a host knows what there is elsewhere.
+pub(crate) fn peers(options: &Options, report: &mut Report) -> Result<()> {
+    let wire = underlay()?;
+    let host = plug(&wire, 1)?;
+    let mut session = Session::start(&host)?;
+    let network = network(1)?;
+    session.call(&NetworkUp { network: network.clone() })?;
+    let complete = |there| ChangePeers { complete: true, there, gone: Gone::default() };
+    let (all, few) = (complete(many()?), complete(two(2)?));
+    let rounds = options.rounds.div_ceil(30);
+    let (mut first, mut again) = (Samples::default(), Samples::default());
+    for _ in 0..rounds {
+        session.call(&few)?;
+        first.add(session.call(&all)?.1);
+        drop(session);
+        let start = Instant::now();
+        session = Session::start(&host)?;
+        session.call(&Sync { networks: vec![network.clone()], endpoints: Vec::new() })?;
+        let (changed, _) = session.call(&all)?;
+        again.add(start.elapsed());
+        ensure!(changed.rows == 0, "{} rows differ after a restart", changed.rows);
+    }
+    report.row(Row::new("10,000 remote endpoints, told at once", "ms", first).at_most(2000.0));
+    report.row(Row::new("a driver started again, 10,000 in sync", "ms", again).at_most(2000.0));
+    let mut one = Samples::default();
+    for _ in 0..options.rounds {
+        let peer = far(PEERS + 1, 100);
+        let there = Elsewhere { peers: vec![peer.clone()], ..Elsewhere::default() };
+        one.add(session.call(&ChangePeers { there, ..Default::default() })?.1);
+        let gone = Gone { peers: vec![peer], ..Gone::default() };
+        session.call(&ChangePeers { gone, ..Default::default() })?;
+    }
+    report.row(Row::new("one more remote endpoint, of 10,000", "ms", one).at_most(1.0));
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Ten thousand endpoints elsewhere.
+
+use std::{fs, time::Instant};
+
+use cnm::{
+    MacAddr,
+    peers::{ChangePeers, Elsewhere, Gone, Node, Peer},
+};
+use netd_tests::{Ping, eventually};
+
+use crate::cluster::{Cluster, Underlay, network};
+
+const NODES: u32 = 50;
+const PEERS: u32 = 10_000;
+
+fn many(cluster: &Cluster, network: &cnm::network::Network) -> Elsewhere {
+    let mut there = cluster.elsewhere(0);
+    let nodes = 100..100 + NODES;
+    there.nodes.extend(nodes.map(|number| Node {
+        number,
+        vtep: format!("192.0.2.{number}").parse().unwrap(),
+        addresses: vec![format!("100.64.0.{number}/16").parse().unwrap()],
+    }));
+    there.peers.extend((0..PEERS).map(|n| {
+        let [_, _, high, low] = n.to_be_bytes();
+        Peer {
+            network: network.id.clone(),
+            node: 100 + n % NODES,
+            mac: MacAddr([2, 0x77, 0, 0, high, low]),
+            addresses: vec![[10, 1, 100 + high, low].into()],
+        }
+    }));
+    there
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_endpoints_are_known_and_stay_known() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let network = network(1, &["10.1.0.0/16"], 1450);
+    cluster.up(&network);
+    let [a, b] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&network, host, number));
+    let there = many(&cluster, &network);
+    let everything = ChangePeers { complete: true, there, gone: Gone::default() };
+    let timed = |what: &str, cluster: &mut Cluster, change: &ChangePeers| {
+        let start = Instant::now();
+        let rows = cluster.hosts[0].peers(change);
+        println!("{what}: {rows} rows in {:?}", start.elapsed());
+        rows
+    };
+    let before = resident(cluster.hosts[0].session.pid());
+    let rows = timed("10,000 endpoints on 50 nodes", &mut cluster, &everything);
+    assert_eq!(rows, 3 * 10_000 + 3 * 50);
+    let grown = resident(cluster.hosts[0].session.pid()).saturating_sub(before);
+    println!("the session grew by {grown} kB");
+    assert_eq!(timed("the same again", &mut cluster, &everything), 0);
+
+    let ping = Ping::start(&a.netns, b.v4());
+    cluster.restart(0);
+    let start = Instant::now();
+    assert_eq!(cluster.hosts[0].sync().repaired, [""; 0]);
+    assert_eq!(cluster.hosts[0].peers(&everything), 0);
+    println!("a new session in sync: {:?}", start.elapsed());
+    ping.goes_on();
+    ping.lost_none();
+
+    let mut moved = everything.there.nodes.last().unwrap().clone();
+    moved.vtep = "192.0.2.200".parse().unwrap();
+    let there = Elsewhere { nodes: vec![moved.clone()], ..Elsewhere::default() };
+    let rows = timed("a node moves", &mut cluster, &ChangePeers { there, ..Default::default() });
+    assert!(rows <= 4, "{rows} rows");
+    let gone = Gone { nodes: vec![moved.number], ..Gone::default() };
+    timed("a node goes", &mut cluster, &ChangePeers { gone, ..Default::default() });
+    let there = Elsewhere {
+        nodes: everything.there.nodes[1..2].to_vec(),
+        peers: everything.there.peers[..1].to_vec(),
+        ..Elsewhere::default()
+    };
+    timed("one endpoint", &mut cluster, &ChangePeers { there, ..Default::default() });
+    timed("the missing ones", &mut cluster, &everything);
+    let nobody = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() };
+    timed("all but one go", &mut cluster, &nobody);
+    assert_eq!(cluster.tell_all(), [0, 0]);
+    assert!(a.netns.pings(b.v4()));
+}
+
+#[test]
+fn a_driver_that_dies_half_way_is_carried_on_by_the_next() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let network = network(1, &["10.1.0.0/16"], 1450);
+    cluster.up(&network);
+    let [a, b] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&network, host, number));
+    let before = cluster.hosts[0].rows();
+    let there = many(&cluster, &network);
+    let everything = ChangePeers { complete: true, there, gone: Gone::default() };
+    let nobody = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() };
+    let ping = Ping::start(&a.netns, b.v4());
+    let mut half = 0;
+    for (told, done) in [(&everything, 30_150), (&nobody, 0)] {
+        cluster.hosts[0].session.tell(told);
+        eventually("it is under way", || {
+            let now = cluster.hosts[0].rows();
+            if now.len() == before.len() && done > 0 { Err(now.len()) } else { Ok(()) }
+        });
+        cluster.hosts[0].session.kill();
+        let rows = cluster.hosts[0].rows().len() - before.len();
+        half += usize::from(rows != 10_000 * 3 + 100 + 50 * 2 && rows != 0);
+        cluster.restart(0);
+        assert_eq!(cluster.hosts[0].sync().repaired, [""; 0]);
+        cluster.hosts[0].peers(told);
+        assert_eq!(cluster.hosts[0].peers(told), 0);
+        ping.goes_on();
+    }
+    println!("killed in the middle {half} times of 2");
+    assert_eq!(cluster.hosts[0].rows(), before);
+    ping.lost_none();
+}
