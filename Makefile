@@ -24,7 +24,7 @@ help: ## Show this list
 		while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
 
 .PHONY: build
-build: ## Build everything into target/dist
+build: deps-build ## Build everything into target/dist
 	@echo "==> netd and netctl"
 	@$(CARGO) build --release -p netd -p netctl
 	@echo "==> the plugins, statically linked: $(PLUGINS)"
@@ -62,7 +62,7 @@ fmt: ## Format the code
 	@$(CARGO) fmt --all
 
 .PHONY: lint
-lint: ## Check format and lints
+lint: deps-build ## Check format and lints
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --features cnm/schema -- -D warnings
 
@@ -92,6 +92,10 @@ define packages
 	apt-get install -qq -y --no-install-recommends "$${missing[@]}"
 endef
 
+.PHONY: deps-build
+deps-build: ## Install the packages that building needs besides Rust
+	$(call packages,protobuf-compiler libprotobuf-dev)
+
 .PHONY: deps
 deps: ## Install the packages that netd and its demo use
 	$(call packages,nftables iproute2 iputils-ping)
@@ -99,7 +103,7 @@ deps: ## Install the packages that netd and its demo use
 .PHONY: deps-test
 deps-test: deps ## Install what the tests use besides
 	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
-		netavark procps python3 socat podman containerd crun busybox-static)
+		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client)
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }

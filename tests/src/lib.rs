@@ -6,6 +6,7 @@
 
 mod client;
 mod containerd;
+mod etcd;
 mod eventually;
 mod host;
 mod machine;
@@ -18,6 +19,7 @@ mod world;
 
 pub use client::{Asking, kind_of};
 pub use containerd::Containerd;
+pub use etcd::Etcd;
 pub use eventually::{eventually, within};
 pub use host::{Executed, Host, HostOptions, kill};
 pub use machine::Machine;

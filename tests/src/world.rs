@@ -27,6 +27,16 @@ impl World {
     /// that is passed over proves nothing.
     #[expect(clippy::new_without_default, reason = "it changes the process")]
     pub fn new() -> Self {
+        let mut world = Self::bare();
+        world.programs = programs();
+        world
+    }
+
+    /// As [`World::new`], for a test that starts nothing of netd.
+    ///
+    /// # Panics
+    /// When the test is not root.
+    pub fn bare() -> Self {
         thread_local!(static LEFT: Cell<bool> = const { Cell::new(false) });
         assert!(!LEFT.replace(true), "a test has one world");
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
@@ -39,7 +49,7 @@ impl World {
         // As systemd has it: who has a mount namespace of his own sees what is mounted there.
         mount(none, "/run", none, MsFlags::MS_SHARED, none).expect("it is a mount point");
         namespace::run("ip link set lo up");
-        Self { programs: programs() }
+        Self { programs: PathBuf::new() }
     }
 
     /// A host of this name on which netd runs.

@@ -97,8 +97,9 @@ fn arrows_never_turn_back() {
     let plugins = plugins(&ours);
     for name in ours.keys().map(String::as_str) {
         let may: &[&str] = match name {
-            "cnm" | "kernel" | "ipam" | "dns" => &[],
-            "netd" => &["cnm", "ipam", "dns"],
+            "cnm" | "kernel" | "ipam" | "dns" | "store" => &[],
+            "cluster" => &["cnm", "store"],
+            "netd" => &["cnm", "ipam", "dns", "store", "cluster"],
             "netctl" => &["cnm"],
             // An overlay network is a bridge network on each host, with one port more.
             "netd-overlay" => &["cnm", "kernel", "netd-bridge"],

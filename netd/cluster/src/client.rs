@@ -1,0 +1,189 @@
+//! A node's end of the one call: joining a cluster, and asking its managers.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use cnm::{Call, Reply, Request, frame::MAX_LINE};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    Error, Identity, NodeId, Result, Token,
+    identity::{self, MANAGER_NAME, digest_of, new_request},
+    messages::{Decide, Decided, Decision, Join, Joined, Promote, Renew},
+    rows::Facts,
+    server::is_final,
+    token::Refusal,
+};
+
+/// How long a manager may take to take the call, to show who it is, and to answer.
+const CONNECT: Duration = Duration::from_millis(400);
+const HANDSHAKE: Duration = Duration::from_millis(800);
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long joining may take, which changes rights and members of etcd.
+const JOIN: Duration = Duration::from_secs(20);
+
+/// Who joins. Kept for another attempt, it is the same joining: the token is used once.
+#[derive(Clone)]
+pub struct Newcomer {
+    node: NodeId,
+    key: String,
+    call: Join,
+}
+
+impl std::fmt::Debug for Newcomer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Newcomer").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Newcomer {
+    /// A host with a new key, which is reached at `addresses`; `peer_url` is that of its member of
+    /// etcd, if it is to run one.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub fn new(
+        node: NodeId,
+        addresses: Vec<IpAddr>,
+        facts: Facts,
+        peer_url: Option<String>,
+    ) -> Result<Self> {
+        let (key, request) = new_request(&node)?;
+        let secret = String::new();
+        let call = Join { node: node.clone(), secret, request, addresses, facts, peer_url };
+        Ok(Self { node, key, call })
+    }
+
+    /// The id that it will have.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+}
+
+/// Joins the cluster that `token` is of, by one of its managers at `address`.
+///
+/// # Errors
+/// [`Error::Unreachable`] when nobody is there who is of that cluster, [`Error::Remote`] with what
+/// the manager says of the token.
+pub async fn join(address: &str, token: &Token, newcomer: &Newcomer) -> Result<(Joined, Identity)> {
+    let config = identity::pinned_client_config(token)?;
+    let call = Join { secret: token.secret().to_owned(), ..newcomer.call.clone() };
+    let mut stream = connect(address, Arc::new(config)).await?;
+    let joined = ask(&mut stream, address, &call, JOIN).await?;
+    // What was pinned is what is kept.
+    if !token.is_of(&digest_of(&joined.ca)?) {
+        return Err(Refusal::Unknown.into());
+    }
+    let key = newcomer.key.clone();
+    let identity = Identity { ca: joined.ca.clone(), certificate: joined.certificate.clone(), key };
+    Ok((joined, identity))
+}
+
+type Stream = BufReader<TlsStream<TcpStream>>;
+
+async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Stream> {
+    let failed = |why: String| Error::Unreachable { address: address.to_owned(), why };
+    let late = |_| failed("it does not answer".to_owned());
+    let stream = timeout(CONNECT, TcpStream::connect(address)).await.map_err(late)?;
+    let stream = stream.map_err(|error| failed(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+    let name = ServerName::try_from(MANAGER_NAME).expect("it is a name");
+    let shaken = timeout(HANDSHAKE, TlsConnector::from(config).connect(name, stream)).await;
+    let stream = shaken.map_err(late)?.map_err(|error| failed(error.to_string()))?;
+    Ok(BufReader::new(stream))
+}
+
+async fn ask<P: Call>(
+    stream: &mut Stream,
+    address: &str,
+    call: &P,
+    patience: Duration,
+) -> Result<P::Reply> {
+    let failed = |why: String| Error::Unreachable { address: address.to_owned(), why };
+    let talk = async {
+        stream.write_all(Request::new(1, call).to_line().as_bytes()).await?;
+        stream.flush().await?;
+        let mut line = Vec::new();
+        let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+        stream.take(most).read_until(b'\n', &mut line).await?;
+        std::io::Result::Ok(line)
+    };
+    let line = timeout(patience, talk).await.map_err(|_| failed("no answer in time".to_owned()))?;
+    let line = line.map_err(|error| failed(error.to_string()))?;
+    if line.is_empty() {
+        return Err(failed("it hung up".to_owned()));
+    }
+    let reply: Reply<P::Reply> =
+        serde_json::from_slice(&line).map_err(|error| failed(error.to_string()))?;
+    reply.outcome().map_err(Error::Remote)
+}
+
+/// A node that asks the cluster's managers, one after the other.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    managers: Vec<String>,
+}
+
+impl Client {
+    /// For the node of this identity; `managers` as `10.0.0.1:2377`.
+    ///
+    /// # Errors
+    /// When the identity is none.
+    pub fn new(identity: &Identity, managers: Vec<String>) -> Result<Self> {
+        Ok(Self { config: Arc::new(identity::client_config(identity)?), managers })
+    }
+
+    /// Asks for a decision.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] with what a manager says; [`Error::Unreachable`] when none is there. A
+    /// decision that nobody answered may have been taken; asked for again it is the same, but for
+    /// blocks, of which there may be one more.
+    pub async fn decide(&self, epoch: u64, decision: Decision) -> Result<Decided> {
+        self.call(&Decide { epoch, decision }).await
+    }
+
+    /// Has a new key signed, and gives who the node is from then on.
+    ///
+    /// # Errors
+    /// As [`Client::decide`].
+    pub async fn renew(&self, node: &NodeId, addresses: Vec<IpAddr>) -> Result<Identity> {
+        let (key, request) = new_request(node)?;
+        let renewed = self.call(&Renew { request, addresses }).await?;
+        Ok(Identity { ca: renewed.ca, certificate: renewed.certificate, key })
+    }
+
+    /// Gives this node's member of etcd its vote; `busy` until it has caught up.
+    ///
+    /// # Errors
+    /// As [`Client::decide`].
+    pub async fn promote(&self) -> Result<()> {
+        self.call(&Promote {}).await.map(drop)
+    }
+
+    async fn call<P: Call>(&self, call: &P) -> Result<P::Reply> {
+        let mut last = Error::Unreachable {
+            address: "the cluster".to_owned(),
+            why: "no manager is known".to_owned(),
+        };
+        for address in &self.managers {
+            let asked = async {
+                let mut stream = connect(address, Arc::clone(&self.config)).await?;
+                ask(&mut stream, address, call, ANSWER).await
+            };
+            match asked.await {
+                Err(Error::Remote(error)) if is_final(&error) => return Err(Error::Remote(error)),
+                Err(error) => last = error,
+                answered => return answered,
+            }
+        }
+        Err(last)
+    }
+}

@@ -1,0 +1,249 @@
+//! Nodes: joining, starting anew, being fenced, being removed.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use store::{Compare, Keys, Op, Row, Txn};
+
+use super::{ATTEMPTS, Decider, blocks::seed, choose_block, contended};
+use crate::{
+    Error, Key, Layout, NodeId, Result, Role,
+    rows::{self, Availability, Config, Facts, NodeOwner, Schema},
+};
+
+/// Who is about to become a node.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// The id that it chose.
+    pub node: NodeId,
+    /// What it will be allowed to do.
+    pub role: Role,
+    /// SHA-256 of its public key, as hexadecimal digits.
+    pub public_key: String,
+    /// The digest of its token; none for the first node.
+    pub joined_with: Option<String>,
+    /// What it says of itself.
+    pub facts: Facts,
+}
+
+fn row(joining: Joining, ingress: IpAddr, now: u64) -> rows::Node {
+    rows::Node {
+        schema: Schema::default(),
+        id: joining.node,
+        role: joining.role,
+        availability: Availability::Active,
+        epoch: 1,
+        ingress,
+        public_key: joining.public_key,
+        joined_with: joining.joined_with,
+        joined: now,
+        facts: joining.facts,
+    }
+}
+
+fn ingress(config: &Config, taken: &[IpNetwork], node: &NodeId) -> Result<IpAddr> {
+    let subnet = config.node_subnet;
+    let reserved = [subnet.network(), subnet.broadcast()];
+    let free = choose_block(subnet, taken, &reserved, 0, seed(node));
+    free.map(|free| free.ip()).ok_or(Error::PoolsExhausted)
+}
+
+/// The first node of a cluster.
+pub(super) fn first(config: &Config, joining: Joining, now: u64) -> Result<rows::Node> {
+    let ingress = ingress(config, &[], &joining.node)?;
+    Ok(row(joining, ingress, now))
+}
+
+/// Adds a node that must not be there yet to a transaction.
+pub(super) fn add(layout: &Layout, txn: Txn, node: &rows::Node) -> Txn {
+    let (key, address) = (Key::Node(node.id.clone()), Key::Ingress(node.ingress));
+    let (key, address) = (layout.key(&key), layout.key(&address));
+    let owner = NodeOwner { of: node.id.clone() };
+    txn.when(Compare::absent(Keys::one(key.as_str())))
+        .when(Compare::absent(Keys::one(address.as_str())))
+        .then(Op::put(key, rows::write(node)))
+        .then(Op::put(address, rows::write(&owner)))
+}
+
+impl Decider {
+    /// All nodes.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn nodes(&self) -> Result<Vec<rows::Node>> {
+        let nodes = self.list(self.layout.nodes()).await?.rows;
+        Ok(nodes.into_iter().map(|node| node.value).collect())
+    }
+
+    /// A node, if it is one.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn find_node(&self, node: &NodeId) -> Result<Option<rows::Node>> {
+        Ok(self.find(&Key::Node(node.clone())).await?.map(|(_, node)| node))
+    }
+
+    /// Adds a node to a transaction, which the token's use is the other part of.
+    ///
+    /// # Errors
+    /// [`Error::PoolsExhausted`] when the node subnet is; when the store is away.
+    pub async fn join(&self, txn: Txn, joining: Joining, now: u64) -> Result<Txn> {
+        let config = self.config().await?;
+        let taken = self.store.all(self.layout.ingress()).await?.rows;
+        let taken = taken.iter().filter_map(|row| match self.layout.parse(&row.key) {
+            Some(Key::Ingress(address)) => Some(IpNetwork::from(address)),
+            _ => None,
+        });
+        let ingress = ingress(&config, &taken.collect::<Vec<_>>(), &joining.node)?;
+        Ok(add(&self.layout, txn, &row(joining, ingress, now)))
+    }
+
+    /// A node has started: what it says of itself, and the epoch in which it is from now on.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; when the store is away.
+    pub async fn start_node(&self, node: &NodeId, facts: &Facts) -> Result<rows::Node> {
+        self.change_node(node, |row| {
+            row.epoch += 1;
+            row.facts.clone_from(facts);
+        })
+        .await
+    }
+
+    /// A node says something else of itself, in the epoch in which it is.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; when the store is away.
+    pub async fn update_node(&self, node: &NodeId, facts: &Facts) -> Result<rows::Node> {
+        self.change_node(node, |row| row.facts.clone_from(facts)).await
+    }
+
+    /// Whether a node takes new work.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; when the store is away.
+    pub async fn set_availability(
+        &self,
+        node: &NodeId,
+        availability: Availability,
+    ) -> Result<rows::Node> {
+        self.change_node(node, |row| row.availability = availability).await
+    }
+
+    /// A node's key was signed anew.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; when the store is away.
+    pub async fn renew_node(&self, node: &NodeId, public_key: &str) -> Result<rows::Node> {
+        self.change_node(node, |row| public_key.clone_into(&mut row.public_key)).await
+    }
+
+    async fn change_node(
+        &self,
+        node: &NodeId,
+        change: impl Fn(&mut rows::Node),
+    ) -> Result<rows::Node> {
+        for _ in 0..ATTEMPTS {
+            let (row, mut found) = self.node(node).await?;
+            change(&mut found);
+            let txn = Txn::new()
+                .when(Compare::unchanged(&row))
+                .then(self.put(&Key::Node(node.clone()), &found));
+            if self.store.txn(txn).await?.held {
+                return Ok(found);
+            }
+        }
+        Err(contended("changing a node"))
+    }
+
+    /// A node has been gone for too long: it is in another epoch from now on, its endpoints are
+    /// deleted, its blocks and ports given back. What it does in the old epoch is refused.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`]; [`Error::Fenced`] when it has started anew meanwhile; when the store is
+    /// away.
+    pub async fn fence_node(&self, node: &NodeId, epoch: u64) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let (row, mut found) = self.node_at(node, epoch).await?;
+            found.epoch += 1;
+            let txn = Txn::new()
+                .when(Compare::unchanged(&row))
+                .when(Compare::absent(Keys::One(self.layout.key(&Key::Live(node.clone())))))
+                .then(self.put(&Key::Node(node.clone()), &found))
+                .then(Op::Delete(self.layout.endpoints(node)));
+            if self.store.txn(txn).await?.held {
+                return self.sweep(node, found.epoch).await;
+            }
+            if self.find::<rows::Live>(&Key::Live(node.clone())).await?.is_some() {
+                return Err(Error::Fenced { node: node.clone(), epoch, now: epoch });
+            }
+        }
+        Err(contended("fencing a node"))
+    }
+
+    /// A node belongs to the cluster no more: all that is its own goes. Asked for again it finishes
+    /// what was left.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn remove_node(&self, node: &NodeId) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let Some((row, found)) = self.find::<rows::Node>(&Key::Node(node.clone())).await?
+            else {
+                return self.sweep(node, u64::MAX).await;
+            };
+            let address = self.layout.key(&Key::Ingress(found.ingress));
+            let txn = Txn::new()
+                .when(Compare::unchanged(&row))
+                .then(Op::delete(row.key.as_str()))
+                .then(Op::delete(address))
+                .then(Op::Delete(self.layout.own(node)));
+            if self.store.txn(txn).await?.held {
+                return self.sweep(node, u64::MAX).await;
+            }
+        }
+        Err(contended("removing a node"))
+    }
+
+    /// Takes back what a node claimed before `epoch`: nobody can claim in an older one.
+    async fn sweep(&self, node: &NodeId, epoch: u64) -> Result<()> {
+        for found in self.list::<rows::Block>(self.layout.all_blocks()).await?.rows {
+            let mut block = found.value;
+            let before = block.lent.len();
+            block.lent.retain(|_, holder| holder != node);
+            if block.node == *node && block.epoch < epoch {
+                let Key::Block(network, _) = &found.key else { continue };
+                let mut txn = Txn::new()
+                    .when(Compare::unchanged(&found.row))
+                    .then(Op::delete(found.row.key.as_str()));
+                // What others have of it is theirs alone from now on.
+                for (address, holder) in std::mem::take(&mut block.lent) {
+                    let Some(holder) = self.find_node(&holder).await? else { continue };
+                    let alone = Key::Block(network.clone(), IpNetwork::from(address));
+                    let (schema, epoch) = (Schema::default(), holder.epoch);
+                    let lent = BTreeMap::new();
+                    let row = rows::Block { schema, node: holder.id, epoch, lent };
+                    txn = txn.then(self.put(&alone, &row));
+                }
+                self.store.txn(txn).await?;
+            } else if block.lent.len() < before {
+                self.unless_changed(&found.row, self.put(&found.key, &block)).await?;
+            }
+        }
+        for found in self.list::<rows::Port>(self.layout.ports()).await?.rows {
+            if found.value.node == *node {
+                self.unless_changed(&found.row, Op::delete(found.row.key.as_str())).await?;
+            }
+        }
+        if epoch == u64::MAX {
+            self.store.delete(self.layout.own(node)).await?;
+        }
+        Ok(())
+    }
+
+    /// Who was faster knew better.
+    async fn unless_changed(&self, row: &Row, op: Op) -> Result<()> {
+        self.store.txn(Txn::new().when(Compare::unchanged(row)).then(op)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! The machine's own etcd: a unit of its own under systemd, and a detached process without it. It
+//! outlives netd, which finds it again.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::{
+    Error, NodeId, Result,
+    identity::{Directory, MANAGER_NAME},
+};
+
+/// The unit's name.
+const UNIT: &str = "netd-etcd";
+
+/// How etcd runs on this machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The executable: `etcd`, or its path.
+    pub program: PathBuf,
+    /// Where its data is.
+    pub data: PathBuf,
+    /// Where its pid and, without systemd, its log are.
+    pub run: PathBuf,
+    /// Whose it is; also the name of the member.
+    pub node: NodeId,
+    /// Where the node is reached.
+    pub address: IpAddr,
+    /// The port for clients: 2379.
+    pub client_port: u16,
+    /// The port for other members: 2380.
+    pub peer_port: u16,
+    /// The node's certificate, which needs this address.
+    pub identity: Directory,
+    /// All members, for one that joins others; none for the first.
+    pub initial_cluster: Option<String>,
+    /// Bytes that its file may have, before it takes no more writes: etcd's own limit when none.
+    pub quota: Option<u64>,
+    /// Whether systemd is to run it.
+    pub systemd: bool,
+}
+
+/// How an etcd came to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// It ran before.
+    Adopted(u32),
+    /// It was started; with systemd, whose pid it has systemd knows.
+    Started(u32),
+}
+
+impl Machine {
+    /// Where clients reach it.
+    pub fn client_url(&self) -> String {
+        format!("https://{}", SocketAddr::new(self.address, self.client_port))
+    }
+
+    /// Where other members reach it.
+    pub fn peer_url(&self) -> String {
+        format!("https://{}", SocketAddr::new(self.address, self.peer_port))
+    }
+
+    /// What it is told.
+    pub fn arguments(&self) -> Vec<String> {
+        let [ca, certificate, key] = self.identity.paths().map(|path| path.display().to_string());
+        let (client, peer) = (self.client_url(), self.peer_url());
+        let alone = || format!("{}={peer}", self.node);
+        let members = self.initial_cluster.clone().unwrap_or_else(alone);
+        let state = if self.initial_cluster.is_some() { "existing" } else { "new" };
+        let mut arguments: Vec<String> = [
+            ("--name", self.node.to_string()),
+            ("--data-dir", self.data.display().to_string()),
+            ("--listen-client-urls", client.clone()),
+            ("--advertise-client-urls", client),
+            ("--listen-peer-urls", peer.clone()),
+            ("--initial-advertise-peer-urls", peer),
+            ("--initial-cluster", members),
+            ("--initial-cluster-state", state.to_owned()),
+            ("--trusted-ca-file", ca.clone()),
+            ("--cert-file", certificate.clone()),
+            ("--key-file", key.clone()),
+            ("--peer-trusted-ca-file", ca),
+            ("--peer-cert-file", certificate),
+            ("--peer-key-file", key),
+            // A worker's certificate is of the same CA, and must not speak as a member.
+            ("--peer-cert-allowed-hostname", MANAGER_NAME.to_owned()),
+            ("--logger", "zap".to_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        arguments.push("--client-cert-auth".to_owned());
+        arguments.push("--peer-client-cert-auth".to_owned());
+        // Members are known by that name; from which of their addresses they call does not matter.
+        arguments.push("--experimental-peer-skip-client-san-verification".to_owned());
+        // It would speak with the member's own name, whoever asks.
+        arguments.push("--enable-grpc-gateway=false".to_owned());
+        if let Some(quota) = self.quota {
+            arguments.push(format!("--quota-backend-bytes={quota}"));
+        }
+        arguments
+    }
+
+    /// Starts it unless it runs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ensure(&self) -> Result<Began> {
+        if let Some(pid) = self.running() {
+            return Ok(Began::Adopted(pid));
+        }
+        let pid = if self.systemd { self.start_unit()? } else { self.start_process()? };
+        Ok(Began::Started(pid))
+    }
+
+    /// Its pid, when it runs.
+    pub fn running(&self) -> Option<u32> {
+        if self.systemd {
+            let show = ["show", "--property", "MainPID", "--value", UNIT];
+            let output = Command::new("systemctl").args(show).output().ok()?;
+            let pid = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
+            return (pid != 0).then_some(pid);
+        }
+        // A pid may be another's by now, but not since the same moment.
+        let kept = fs::read_to_string(self.pid_file()).ok()?;
+        let (pid, since) = kept.trim().split_once(' ')?;
+        (began(pid).as_deref() == Some(since)).then(|| pid.parse().ok())?
+    }
+
+    /// Ends it: `SIGTERM`, which it obeys once it has handed its leadership on.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn stop(&self) -> Result<()> {
+        let Some(pid) = self.running() else { return Ok(()) };
+        if self.systemd {
+            printed(Command::new("systemctl").args(["stop", UNIT]))?;
+        } else {
+            printed(Command::new("kill").arg(pid.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes its data, once it does not run.
+    ///
+    /// # Errors
+    /// When the data cannot be removed.
+    pub fn forget(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.data) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::File { path: self.data.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.run.join("etcd.pid")
+    }
+
+    fn start_unit(&self) -> Result<u32> {
+        let mut command = Command::new("systemd-run");
+        command.args(["--unit", UNIT, "--description", "etcd of the netd cluster", "--collect"]);
+        command.args(["--quiet", "--property", "Restart=always", "--property", "RestartSec=1"]);
+        command.args(["--property", "UMask=0077", "--"]).arg(&self.program);
+        printed(command.args(self.arguments()))?;
+        Ok(self.running().unwrap_or(0))
+    }
+
+    /// A shell starts it and ends, so that it is nobody's child: it needs no parent to be waited
+    /// for by, and does not end with one.
+    fn start_process(&self) -> Result<u32> {
+        const DETACH: &str =
+            r#"umask 077; log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!"#;
+        let failed = |source| Error::File { path: self.run.clone(), source };
+        fs::create_dir_all(&self.run).map_err(failed)?;
+        let log = self.run.join("etcd.log");
+        let mut command = Command::new("sh");
+        command.args(["-c", DETACH, "sh"]).arg(&log).arg(&self.program);
+        let output = printed(command.args(self.arguments()))?;
+        let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let ended = || Error::Program {
+            program: self.program.display().to_string(),
+            why: format!("it ended at once: see {}", log.display()),
+        };
+        let since = began(&pid).ok_or_else(ended)?;
+        let path = self.pid_file();
+        fs::write(&path, format!("{pid} {since}"))
+            .map_err(|source| Error::File { path, source })?;
+        pid.parse().map_err(|_| ended())
+    }
+}
+
+/// When a process began, in clock ticks since the host did (proc_pid_stat(5), field 22); nothing
+/// when it has ended.
+fn began(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).ok()?;
+    // Its name is in parentheses, and may have spaces.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then(|| fields.nth(18).map(ToOwned::to_owned))?
+}
+
+fn printed(command: &mut Command) -> Result<Output> {
+    let failed = |why: String, command: &Command| {
+        let program = command.get_program().to_string_lossy().into_owned();
+        Error::Program { program, why }
+    };
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| failed(error.to_string(), command))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(failed(format!("{}: {said}", output.status), command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(initial_cluster: Option<&str>) -> Machine {
+        Machine {
+            program: "etcd".into(),
+            data: "/var/lib/netd/etcd".into(),
+            run: "/run/netd".into(),
+            node: "n".repeat(25).parse().expect("a node"),
+            address: "fd00::1".parse().expect("an address"),
+            client_port: 2379,
+            peer_port: 2380,
+            identity: Directory::new("/var/lib/netd/cluster"),
+            initial_cluster: initial_cluster.map(ToOwned::to_owned),
+            quota: None,
+            systemd: false,
+        }
+    }
+
+    #[test]
+    fn etcd_is_told_to_trust_the_cluster_only() {
+        let first = machine(None).arguments().join(" ");
+        for said in [
+            "--client-cert-auth",
+            "--peer-client-cert-auth",
+            "--enable-grpc-gateway=false",
+            "--peer-cert-allowed-hostname manager.netd",
+            "--initial-cluster-state new",
+            "--initial-cluster nnnnnnnnnnnnnnnnnnnnnnnnn=https://[fd00::1]:2380",
+            "--listen-client-urls https://[fd00::1]:2379",
+        ] {
+            assert!(first.contains(said), "{said} in {first}");
+        }
+        let joining = machine(Some("a=https://x:1,b=https://y:1")).arguments().join(" ");
+        assert!(joining.contains("--initial-cluster a=https://x:1,b=https://y:1"));
+        assert!(joining.contains("--initial-cluster-state existing"));
+    }
+}

@@ -1,0 +1,159 @@
+//! TLS between nodes: both sides show a certificate of the cluster's CA. The one exception is a
+//! host that is about to join: it has none, and knows the CA by its digest.
+
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring as provider},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+use super::{Facts, Identity, der};
+use crate::{Error, NodeId, Result, Token};
+
+fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Error {
+    move |error| Error::Certificate { what, why: error.to_string() }
+}
+
+fn ring() -> Arc<CryptoProvider> {
+    Arc::new(provider::default_provider())
+}
+
+fn roots(ca: CertificateDer<'static>) -> Result<Arc<RootCertStore>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca).map_err(|error| failed("the CA's certificate")(&error))?;
+    Ok(Arc::new(roots))
+}
+
+type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// What is shown: the certificate, and the CA's for those who know its digest only.
+fn chain(identity: &Identity) -> Result<Chain> {
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());
+    let key = key.map_err(|error| failed("the node's key")(&error))?;
+    let certificate = der("the node's certificate", &identity.certificate)?;
+    Ok((vec![certificate, der("the CA's certificate", &identity.ca)?], key))
+}
+
+/// For a manager. A caller may come without a certificate, to join; one that is shown has to be of
+/// the cluster.
+///
+/// # Errors
+/// When the identity is none.
+pub fn server_config(identity: &Identity) -> Result<ServerConfig> {
+    let failed = failed("the node's certificate");
+    let roots = roots(der("the CA's certificate", &identity.ca)?)?;
+    let callers = WebPkiClientVerifier::builder_with_provider(roots, ring())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let (certificates, key) = chain(identity)?;
+    ServerConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_client_cert_verifier(callers)
+        .with_single_cert(certificates, key)
+        .map_err(|error| failed(&error))
+}
+
+/// For a node that speaks to a manager.
+///
+/// # Errors
+/// When the identity is none.
+pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
+    let failed = failed("the node's certificate");
+    let (certificates, key) = chain(identity)?;
+    ClientConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_root_certificates(roots(der("the CA's certificate", &identity.ca)?)?)
+        .with_client_auth_cert(certificates, key)
+        .map_err(|error| failed(&error))
+}
+
+/// For a host that is about to join the cluster that its token is of.
+///
+/// # Errors
+/// When the library cannot do TLS.
+pub fn pinned_client_config(token: &Token) -> Result<ClientConfig> {
+    let pinned = Pinned { token: token.clone(), provider: ring() };
+    let builder = ClientConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed("TLS")(&error))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned)).with_no_client_auth())
+}
+
+/// Who is at the other end of a connection.
+///
+/// # Errors
+/// When the certificate is none of a node.
+pub fn peer_node(certificates: Option<&[CertificateDer<'_>]>) -> Result<Option<NodeId>> {
+    match certificates.and_then(<[_]>::first) {
+        Some(certificate) => Ok(Some(Facts::of(certificate)?.node)),
+        None => Ok(None),
+    }
+}
+
+/// Trusts the CA that the token knows by digest, if the server shows it, and then only what it
+/// signed.
+#[derive(Debug)]
+struct Pinned {
+    token: Token,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let pinned =
+            |shown: &&CertificateDer<'_>| self.token.is_of(digest(&SHA256, shown).as_ref());
+        let ca = intermediates
+            .iter()
+            .find(pinned)
+            .ok_or(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        let provider = Arc::clone(&self.provider);
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?
+            .verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

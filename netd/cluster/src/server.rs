@@ -1,0 +1,407 @@
+//! A manager's end of the one call between nodes: lets hosts join, renews certificates, decides.
+//! What is refused is logged and counted.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use cnm::{Call, Empty, Incoming, Kind, Reply, frame::MAX_LINE};
+use rustls::ServerConfig;
+use store::Etcd;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    Authority, ClusterId, Decider, Error, Identity, NodeId, Result, Role,
+    decide::{Joining, Wanted},
+    etcd,
+    identity::{self, Request, Subject},
+    messages::{Decide, Decided, Decision, Join, Joined, Promote, Renew, Renewed},
+    rows,
+    token::{Tokens, sha256},
+};
+
+/// How many callers are heard at the same time.
+const CALLERS: usize = 512;
+
+/// How long a caller may take to show who it is, and how long it may then be silent.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(300);
+
+/// How long to wait when the host cannot take another connection.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// What a manager decides with.
+#[derive(Debug)]
+pub struct Manager {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// The shared part of the store.
+    pub decider: Decider,
+    /// The cluster's CA.
+    pub authority: Authority,
+    /// etcd itself, where the cluster is on it: for the rights of nodes and for members.
+    pub etcd: Option<Etcd>,
+}
+
+/// How often what was done.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Hosts that joined.
+    pub joined: AtomicU64,
+    /// Callers that showed no certificate of this cluster where one is needed, or a foreign one.
+    pub strangers: AtomicU64,
+    /// Tokens that let nobody in.
+    pub tokens: AtomicU64,
+    /// Decisions that the caller may not ask for.
+    pub denied: AtomicU64,
+}
+
+/// The server; clones are the same server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    manager: Manager,
+    tls: RwLock<Arc<ServerConfig>>,
+    counts: Counts,
+}
+
+/// Seconds since 1970. Only certificates and tokens go by the clock on the wall.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Server {
+    /// For a manager with this identity.
+    ///
+    /// # Errors
+    /// When the identity is none.
+    pub fn new(manager: Manager, identity: &Identity) -> Result<Self> {
+        let tls = RwLock::new(Arc::new(identity::server_config(identity)?));
+        Ok(Self { shared: Arc::new(Shared { manager, tls, counts: Counts::default() }) })
+    }
+
+    /// How often what was done.
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    /// New callers are shown another certificate from now on.
+    ///
+    /// # Errors
+    /// When the identity is none.
+    pub fn renew(&self, identity: &Identity) -> Result<()> {
+        let config = Arc::new(identity::server_config(identity)?);
+        *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// Hears callers for as long as it is polled.
+    pub async fn serve(&self, listener: TcpListener) {
+        let callers = Arc::new(Semaphore::new(CALLERS));
+        loop {
+            let Ok(place) = Arc::clone(&callers).acquire_owned().await else { return };
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot hear another node");
+                    tokio::time::sleep(EXHAUSTED).await;
+                    continue;
+                }
+            };
+            let server = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = server.hear(stream).await {
+                    tracing::warn!(%address, %error, "a caller was refused or lost");
+                }
+                drop(place);
+            });
+        }
+    }
+
+    async fn hear(&self, stream: TcpStream) -> std::io::Result<()> {
+        let config = self.shared.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        stream.set_nodelay(true)?;
+        let shaken = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.shared.counts.strangers.fetch_add(1, Ordering::Relaxed);
+                return Err(error);
+            }
+            Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        let shown = stream.get_ref().1.peer_certificates();
+        let caller = identity::peer_node(shown).map_err(std::io::Error::other)?;
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 1;
+            let mut limited = (&mut stream).take(most);
+            let read = timeout(IDLE, limited.read_until(b'\n', &mut line)).await;
+            match read {
+                Ok(Ok(0)) | Err(_) => return Ok(()),
+                Ok(read) => read?,
+            };
+            if !line.ends_with(b"\n") {
+                return Ok(());
+            }
+            let reply = match std::str::from_utf8(&line) {
+                Ok(text) if text.trim().is_empty() => continue,
+                Ok(text) => self.answer(caller.as_ref(), text).await,
+                Err(_) => Reply::<Empty>::new(None, Err(cnm::frame::not_text())).to_text(),
+            };
+            stream.write_all(reply.as_bytes()).await?;
+            stream.write_all(b"\n").await?;
+            stream.flush().await?;
+        }
+    }
+
+    async fn answer(&self, caller: Option<&NodeId>, text: &str) -> String {
+        let incoming = match Incoming::parse(text) {
+            Ok(incoming) => incoming,
+            Err(error) => return Reply::<Empty>::new(None, Err(error)).to_text(),
+        };
+        match incoming.method.as_ref() {
+            Join::METHOD => {
+                let outcome = match incoming.params::<Join>() {
+                    Ok(join) => self.join(join).await,
+                    Err(error) => Err(Error::Remote(error)),
+                };
+                self.reply(&incoming, caller, outcome)
+            }
+            Renew::METHOD => {
+                let outcome = match incoming.params::<Renew>() {
+                    Ok(renew) => self.renewed(caller, renew).await,
+                    Err(error) => Err(Error::Remote(error)),
+                };
+                self.reply(&incoming, caller, outcome)
+            }
+            Promote::METHOD => {
+                let outcome = self.promote(caller).await;
+                self.reply(&incoming, caller, outcome)
+            }
+            Decide::METHOD => {
+                let outcome = match incoming.params::<Decide>() {
+                    Ok(decide) => self.decide(caller, decide).await,
+                    Err(error) => Err(Error::Remote(error)),
+                };
+                self.reply(&incoming, caller, outcome)
+            }
+            method => {
+                let error = cnm::Error::unsupported(format_args!("no method {method} here"));
+                Reply::<Empty>::new(incoming.id, Err(error)).to_text()
+            }
+        }
+    }
+
+    fn reply<R: serde::Serialize>(
+        &self,
+        incoming: &Incoming<'_>,
+        caller: Option<&NodeId>,
+        outcome: Result<R>,
+    ) -> String {
+        let counts = &self.shared.counts;
+        let outcome = outcome.map_err(|error| {
+            let counter = match &error {
+                Error::Token(_) => Some(&counts.tokens),
+                Error::Denied { .. } => Some(&counts.denied),
+                _ => None,
+            };
+            if let Some(counter) = counter {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            let caller = caller.map(ToString::to_string);
+            tracing::warn!(caller, method = %incoming.method, %error, "a call was refused");
+            cnm::Error::from(error)
+        });
+        Reply::new(incoming.id.clone(), outcome).to_text()
+    }
+
+    /// Who is asking, if it is a node still.
+    async fn caller(&self, caller: Option<&NodeId>, what: &str) -> Result<rows::Node> {
+        let denied = |who: String| Error::Denied { who, what: what.to_owned() };
+        let caller = caller.ok_or_else(|| denied("a caller without a certificate".to_owned()))?;
+        let node = self.shared.manager.decider.find_node(caller).await?;
+        node.ok_or_else(|| denied(format!("{caller}, which is no node of the cluster any more,")))
+    }
+
+    async fn join(&self, join: Join) -> Result<Joined> {
+        let Manager { cluster, decider, authority, etcd } = &self.shared.manager;
+        let request = Request::from_pem(&join.request)?;
+        let digest = sha256(join.secret.as_bytes());
+        let before = decider.find_node(&join.node).await?;
+        let again = match before {
+            None => false,
+            Some(node)
+                if node.public_key == request.public_key
+                    && node.joined_with.as_ref() == Some(&digest) =>
+            {
+                true
+            }
+            Some(node) => {
+                let what = format!("take the id of node {}", node.id);
+                return Err(Error::Denied { who: "a newcomer".to_owned(), what });
+            }
+        };
+        if !again {
+            let tokens = Tokens::new(decider.store().clone(), decider.layout().clone());
+            let joining = |role| Joining {
+                node: join.node.clone(),
+                role,
+                public_key: request.public_key.clone(),
+                joined_with: Some(digest.clone()),
+                facts: join.facts.clone(),
+            };
+            let now = now();
+            tokens
+                .redeem(&join.secret, now, |role, txn| decider.join(txn, joining(role), now))
+                .await?;
+        }
+        let unknown = || Error::NoNode { node: join.node.to_string() };
+        let node = decider.find_node(&join.node).await?.ok_or_else(unknown)?;
+        let mut joined = Joined {
+            cluster: cluster.clone(),
+            ca: authority.certificate().to_owned(),
+            certificate: String::new(),
+            ca_key: (node.role == Role::Manager).then(|| authority.key().to_owned()),
+            etcd: Vec::new(),
+            initial_cluster: None,
+            managers: Vec::new(),
+            node,
+        };
+        if let Some(store) = etcd {
+            etcd::admit(store, decider.layout(), &joined.node).await?;
+            if let (Some(url), Role::Manager) = (&join.peer_url, joined.node.role) {
+                let cluster = etcd::add_member(store, &joined.node.id, url).await?;
+                joined.initial_cluster = Some(cluster);
+            }
+            joined.etcd = store.endpoints().map(ToOwned::to_owned).collect();
+        }
+        let nodes = decider.nodes().await?;
+        joined.managers = nodes.into_iter().filter_map(|node| node.facts.listens).collect();
+        let (node, role) = (joined.node.id.clone(), joined.node.role);
+        let subject = Subject { node, role, addresses: join.addresses };
+        joined.certificate = authority.sign(&request, &subject, SystemTime::now())?;
+        self.shared.counts.joined.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(node = %join.node, %role, name = join.facts.name, "a node joined");
+        Ok(joined)
+    }
+
+    async fn renewed(&self, caller: Option<&NodeId>, renew: Renew) -> Result<Renewed> {
+        let node = self.caller(caller, "have a certificate renewed").await?;
+        let Manager { decider, authority, .. } = &self.shared.manager;
+        let request = Request::from_pem(&renew.request)?;
+        let subject =
+            Subject { node: node.id.clone(), role: node.role, addresses: renew.addresses };
+        let certificate = authority.sign(&request, &subject, SystemTime::now())?;
+        decider.renew_node(&node.id, &request.public_key).await?;
+        Ok(Renewed { ca: authority.certificate().to_owned(), certificate })
+    }
+
+    async fn promote(&self, caller: Option<&NodeId>) -> Result<Empty> {
+        let what = "have a vote in etcd";
+        let node = self.caller(caller, what).await?;
+        match &self.shared.manager.etcd {
+            Some(store) if node.role == Role::Manager => {
+                etcd::promote(store, &node.id).await?;
+                Ok(Empty {})
+            }
+            _ => Err(Error::Denied { who: format!("node {}", node.id), what: what.to_owned() }),
+        }
+    }
+
+    async fn decide(&self, caller: Option<&NodeId>, decide: Decide) -> Result<Decided> {
+        let Decide { epoch, decision } = decide;
+        let node = self.caller(caller, decision.what()).await?;
+        if decision.least_role() == Role::Manager && node.role != Role::Manager {
+            let who = format!("node {}, a worker,", node.id);
+            return Err(Error::Denied { who, what: decision.what().to_owned() });
+        }
+        self.shared.manager.decide(&node.id, epoch, decision).await
+    }
+}
+
+impl Manager {
+    /// Decides for a node whose right to it has been looked at.
+    ///
+    /// # Errors
+    /// Those of the decision; see [`Decider`].
+    pub async fn decide(&self, node: &NodeId, epoch: u64, decision: Decision) -> Result<Decided> {
+        let decider = &self.decider;
+        let of = |node: rows::Node| Decided::Node { node: Box::new(node) };
+        let made = |network: rows::Network| Decided::Network { network: Box::new(network) };
+        match decision {
+            Decision::Start { facts } => decider.start_node(node, &facts).await.map(of),
+            Decision::Update { facts } => decider.update_node(node, &facts).await.map(of),
+            Decision::ClaimBlock { network, ipv6 } => {
+                let block = decider.claim_block(node, epoch, &network, ipv6).await?;
+                Ok(Decided::Block { block })
+            }
+            Decision::ReleaseBlock { network, block } => {
+                decider.release_block(node, &network, block).await.map(done)
+            }
+            Decision::ClaimAddress { network, address } => {
+                let claimed = decider.claim_address(node, epoch, &network, address).await?;
+                Ok(Decided::Address { claimed })
+            }
+            Decision::ReleaseAddress { network, address } => {
+                decider.release_address(node, &network, address).await.map(done)
+            }
+            Decision::PublishPort { protocol, port, endpoint } => {
+                decider.publish_port(node, epoch, &protocol, port, endpoint).await.map(done)
+            }
+            Decision::UnpublishPort { protocol, port } => {
+                decider.unpublish_port(node, &protocol, port).await.map(done)
+            }
+            Decision::CreateNetwork { network, ipv4, ipv6 } => {
+                let wanted = Wanted { ipv4, ipv6 };
+                decider.create_network(*network, wanted).await.map(made)
+            }
+            Decision::AddSubnet { network, subnet } => {
+                decider.add_subnet(&network, subnet).await.map(made)
+            }
+            Decision::RemoveNetwork { network } => decider.remove_network(&network).await.map(done),
+            Decision::SetAvailability { node, availability } => {
+                decider.set_availability(&node, availability).await.map(of)
+            }
+            Decision::Leave => self.remove(node).await.map(done),
+            Decision::RemoveNode { node } => self.remove(&node).await.map(done),
+        }
+    }
+
+    /// The member of etcd goes first, if that leaves a majority; then the rows; then the rights.
+    async fn remove(&self, node: &NodeId) -> Result<()> {
+        if let Some(store) = &self.etcd {
+            etcd::remove_member(store, node).await?;
+        }
+        self.decider.remove_node(node).await?;
+        if let Some(store) = &self.etcd {
+            etcd::dismiss(store, node).await?;
+        }
+        Ok(())
+    }
+}
+
+fn done((): ()) -> Decided {
+    Decided::Done
+}
+
+/// Whether a refusal is for good: another attempt, at this or another manager, will end the same.
+pub(crate) fn is_final(error: &cnm::Error) -> bool {
+    error.kind != Kind::Unavailable
+}

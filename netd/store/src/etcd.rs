@@ -1,0 +1,269 @@
+//! The etcd engine. Every call is over within a second: one that cannot be answered in that time
+//! ends as [`Error::Unavailable`]. One client per endpoint, of which one is used until it fails.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Error, Keys, LeaseId, Outcome, Page, Read, Result, Txn};
+
+pub(crate) mod admin;
+mod failure;
+pub(crate) mod watch;
+mod wire;
+
+use watch::EtcdWatch;
+
+/// The time of a whole call, over all endpoints that it tries.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// The time of a connection's making.
+const CONNECT: Duration = Duration::from_millis(400);
+
+/// How often an idle connection is looked at, and how long it may take to answer: what a partition
+/// cut is made anew soon after it is healed.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Who the client is and whom it trusts, as PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// The certificate that every member's is signed with.
+    pub ca: String,
+    /// The client's certificate; etcd knows the client by its common name.
+    pub certificate: String,
+    /// The key to it.
+    pub key: String,
+    /// The name that every member's certificate has to bear, rather than the host of its URL.
+    pub name: Option<String>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+/// How etcd is reached.
+#[derive(Clone, Debug)]
+pub struct EtcdOptions {
+    /// The members' client URLs: `https://10.0.0.1:2379`.
+    pub endpoints: Vec<String>,
+    /// With TLS, which `https` needs.
+    pub tls: Option<Tls>,
+}
+
+/// A store in etcd; clones are the same store.
+#[derive(Clone)]
+pub struct Etcd {
+    members: Arc<[Endpoint]>,
+    /// The one that is used.
+    current: Arc<AtomicUsize>,
+}
+
+struct Endpoint {
+    url: String,
+    client: Client,
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let urls = self.members.iter().map(|member| &member.url);
+        f.debug_list().entries(urls).finish()
+    }
+}
+
+/// Whether a request that may have been done can be done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// As often as one likes.
+    Yes,
+    /// Only the caller knows.
+    No,
+}
+
+impl Etcd {
+    /// A store that is there when it is asked something: nothing is sent before.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for endpoints that are no URLs, and for none.
+    pub async fn connect(options: EtcdOptions) -> Result<Self> {
+        let mut members = Vec::new();
+        for url in options.endpoints {
+            let client = client(&url, options.tls.as_ref()).await.map_err(|error| {
+                Error::Options { endpoint: url.clone(), why: failure::words(&error) }
+            })?;
+            members.push(Endpoint { url, client });
+        }
+        if members.is_empty() {
+            let why = "no endpoint is given".to_owned();
+            return Err(Error::Options { endpoint: "etcd".to_owned(), why });
+        }
+        let first = start(members.len());
+        Ok(Self { members: members.into(), current: Arc::new(AtomicUsize::new(first)) })
+    }
+
+    /// The URLs it was given.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| member.url.as_str())
+    }
+
+    /// The number and URL of the endpoint in use.
+    fn current(&self) -> (usize, &Endpoint) {
+        let number = self.current.load(Ordering::Relaxed) % self.members.len();
+        (number, &self.members[number])
+    }
+
+    /// From now on another than number `failed`.
+    fn leave(&self, failed: usize) {
+        let next = (failed + 1) % self.members.len();
+        // Unless another call has left it before.
+        let (from, to) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.current.compare_exchange(failed, next, from, to).ok();
+    }
+
+    /// Asks the endpoint in use, and the others while that is harmless and there is time.
+    pub(crate) async fn call<T, F>(&self, again: Again, ask: impl Fn(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        let mut turns = self.members.len();
+        loop {
+            let (number, member) = self.current();
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
+            let share = match again {
+                Again::Yes => left / u32::try_from(turns.max(1)).unwrap_or(1),
+                Again::No => left,
+            };
+            let error = match timeout_at(now + share, ask(member.client.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => failure::of(&member.url, &error),
+                Err(_) => Error::Unavailable {
+                    endpoint: member.url.clone(),
+                    why: format!("no answer within {} ms", share.as_millis()),
+                    sent: true,
+                },
+            };
+            let Error::Unavailable { sent, .. } = error else { return Err(error) };
+            self.leave(number);
+            turns = turns.saturating_sub(1);
+            if turns == 0 || (sent && again == Again::No) || Instant::now() >= deadline {
+                return Err(error);
+            }
+        }
+    }
+
+    pub(crate) async fn read(&self, read: Read) -> Result<Page> {
+        let asked = read.at;
+        let (key, options) = wire::get(&read);
+        let answer = self
+            .call(Again::Yes, |client| {
+                let (key, options) = (key.clone(), options.clone());
+                async move { client.kv_client().get(key, Some(options)).await }
+            })
+            .await;
+        match answer {
+            Ok(answer) => wire::page(answer),
+            Err(error) => Err(failure::at(error, asked)),
+        }
+    }
+
+    pub(crate) async fn txn(&self, txn: Txn) -> Result<Outcome> {
+        let reads = |ops: &[crate::Op]| ops.iter().all(|op| matches!(op, crate::Op::Get(_)));
+        let again = if reads(&txn.then) && reads(&txn.otherwise) { Again::Yes } else { Again::No };
+        let lease = txn.then.iter().chain(&txn.otherwise).find_map(|op| match op {
+            crate::Op::Put { lease, .. } => *lease,
+            _ => None,
+        });
+        let request = wire::txn(txn);
+        let answer = self
+            .call(again, |client| {
+                let request = request.clone();
+                async move { client.kv_client().txn(request).await }
+            })
+            .await;
+        wire::outcome(answer.map_err(|error| failure::leased(error, lease))?)
+    }
+
+    pub(crate) async fn watch(&self, keys: &Keys, from: u64) -> Result<EtcdWatch> {
+        EtcdWatch::open(self, keys, from).await
+    }
+
+    pub(crate) async fn grant(&self, seconds: u64) -> Result<LeaseId> {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        // A lease that nobody came to know ends by itself.
+        let answer =
+            self.call(Again::Yes, |client| async move {
+                client.lease_client().grant(seconds, None).await
+            })
+            .await?;
+        Ok(LeaseId(answer.id()))
+    }
+
+    pub(crate) async fn keep_alive(&self, lease: LeaseId) -> Result<()> {
+        let kept = self
+            // Opening the stream sends one, and waits for the answer.
+            .call(
+                Again::Yes,
+                |client| async move { client.lease_client().keep_alive(lease.0).await },
+            )
+            .await;
+        match kept {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure::leased(error, Some(lease))),
+        }
+    }
+
+    pub(crate) async fn revoke(&self, lease: LeaseId) -> Result<()> {
+        let revoked = self
+            .call(Again::No, |client| async move { client.lease_client().revoke(lease.0).await })
+            .await;
+        match revoked {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure::leased(error, Some(lease))),
+        }
+    }
+
+    pub(crate) async fn compact(&self, revision: u64) -> Result<()> {
+        let to = wire::signed(revision);
+        let compacted = self
+            .call(Again::Yes, |client| async move { client.kv_client().compact(to, None).await })
+            .await;
+        match compacted {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure::at(error, Some(revision))),
+        }
+    }
+}
+
+/// Clients begin at different members.
+fn start(members: usize) -> usize {
+    getrandom::u32().map_or(0, |random| random as usize % members)
+}
+
+async fn client(url: &str, tls: Option<&Tls>) -> Result<Client, etcd_client::Error> {
+    let mut options = ConnectOptions::new()
+        .with_require_leader(true)
+        .with_connect_timeout(CONNECT)
+        .with_keep_alive(PROBE, PROBE)
+        .with_keep_alive_while_idle(true);
+    if let Some(tls) = tls.filter(|_| url.starts_with("https://")) {
+        let mut with = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(&tls.ca))
+            .identity(Identity::from_pem(&tls.certificate, &tls.key));
+        if let Some(name) = &tls.name {
+            with = with.domain_name(name);
+        }
+        options = options.with_tls(with);
+    }
+    Client::connect([url], Some(options)).await
+}
