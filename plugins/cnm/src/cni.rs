@@ -25,6 +25,7 @@ mod loopback;
 mod outcome;
 mod refusal;
 mod remove;
+mod runtime;
 mod status;
 mod translate;
 mod version;

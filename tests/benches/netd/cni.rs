@@ -77,7 +77,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
 
 /// One published port, a different one for each container.
 fn ports() -> Value {
-    json!({"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}})
+    json!({"runtimeConfig": {"portMappings": [
+        {"hostPort": 0, "containerPort": 80, "protocol": "tcp"},
+    ]}})
 }
 
 /// Plugins that are executed one after the other, and the configuration of each.

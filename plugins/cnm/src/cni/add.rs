@@ -48,18 +48,8 @@ pub(super) fn add(call: &Call<'_, impl Driver>) -> Result<String> {
     };
     let given = delegate.as_ref().map(Delegate::add).transpose();
     let added = given.and_then(|given| {
-        let keys = header.keys();
-        let args = keys.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
-        let runtime = keys.object("runtimeConfig")?;
-        let attach = translate::attach(
-            &header.name,
-            header.version,
-            attachment,
-            &config,
-            runtime.as_ref(),
-            args.as_ref(),
-            given.as_ref(),
-        )?;
+        let attach =
+            translate::attach(&header.name, header.version, attachment, &config, given.as_ref())?;
         let driver = call.driver.info().name;
         let create = translate::create(&header.name, &driver, &config, given.as_ref());
         let (endpoint, network) = attach_on(&mut client, &attach, &create, &netns)?;

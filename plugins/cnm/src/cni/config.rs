@@ -1,6 +1,8 @@
 //! A network configuration, decoded: what every verb needs of it ([`Header`]) and what an ADD does
 //! ([`Config`]).
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -8,11 +10,12 @@ use super::{
     keys::Keys,
     outcome::{Dns, Outcome},
     refusal::{Refusal, Result},
+    runtime,
     version::Version,
 };
 use crate::{
     Name,
-    endpoint::{Port, Protocol, Route},
+    endpoint::{Port, Route},
 };
 
 /// What every verb needs.
@@ -89,6 +92,8 @@ pub(super) struct Config {
     /// The routes of the container; the network's own when nothing is said.
     pub(super) routes: Option<Vec<Route>>,
     pub(super) mac: Option<Written>,
+    /// The addresses that are asked for.
+    pub(super) ips: Vec<IpAddr>,
     pub(super) ports: Vec<Port>,
     pub(super) aliases: Vec<Name>,
     /// What the result says of names; the network's resolver when nothing is said.
@@ -122,22 +127,20 @@ impl Config {
                 return Err(Refusal::unsupported(key, item.value, why));
             }
         }
-        let runtime = keys.object("runtimeConfig")?;
+        let dynamic = keys.object("runtimeConfig")?;
         let args = match keys.object("args")? {
             Some(args) => args.object("cni")?,
             None => None,
         };
-        let ipam = Ipam::parse(&keys, runtime.as_ref())?;
+        let ipam = Ipam::parse(&keys, dynamic.as_ref())?;
         let is_default_gateway = keys.flag("isDefaultGateway")?.unwrap_or(false);
         keys.flag("isGateway")?;
         keys.flag("forceAddress")?;
         let routes = ipam.routes(&keys, is_default_gateway)?;
         let hairpin = keys.flag("hairpinMode")?.unwrap_or(false);
         let promiscuous = keys.flag("promiscMode")?.unwrap_or(false);
-        let dns = dns(&keys, runtime.as_ref())?;
-        let labels = args.as_ref().map(labels).transpose()?.unwrap_or_default();
         let mut mac = None;
-        for place in [runtime.as_ref(), args.as_ref(), Some(&keys)].into_iter().flatten() {
+        for place in [dynamic.as_ref(), args.as_ref(), Some(&keys)].into_iter().flatten() {
             if mac.is_none() {
                 mac = place.text("mac")?.map(|mac| (place.path("mac"), mac.to_owned()));
             }
@@ -150,11 +153,12 @@ impl Config {
             ipam,
             routes,
             mac,
-            ports: ports(runtime.as_ref())?,
-            aliases: aliases(runtime.as_ref(), &header.name)?,
-            dns,
-            bandwidth: limits(runtime.as_ref())? || limits(Some(&keys))?,
-            labels,
+            ips: runtime::ips(dynamic.as_ref(), args.as_ref())?,
+            ports: runtime::ports(dynamic.as_ref())?,
+            aliases: runtime::aliases(dynamic.as_ref(), &header.name)?,
+            dns: runtime::dns(&keys, dynamic.as_ref())?,
+            bandwidth: runtime::limits(dynamic.as_ref())? || runtime::limits(Some(&keys))?,
+            labels: args.as_ref().map(runtime::labels).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -169,123 +173,6 @@ fn asks(value: &Value) -> bool {
         Value::Array(list) => !list.is_empty(),
         Value::Object(map) => !map.is_empty(),
     }
-}
-
-/// `runtimeConfig.portMappings`.
-fn ports(runtime: Option<&Keys<'_>>) -> Result<Vec<Port>> {
-    let Some(runtime) = runtime else { return Ok(Vec::new()) };
-    let mut ports = Vec::new();
-    for item in runtime.list("portMappings")? {
-        let keys = item.object()?;
-        let port = |key: &str| -> Result<u16> {
-            let number = keys.number(key)?.unwrap_or(0);
-            u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
-                Refusal::config(
-                    &keys.path(key),
-                    &Value::from(number),
-                    "it should be a port from 1 to 65535",
-                )
-            })
-        };
-        let protocol = match keys.text("protocol")?.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("tcp") => Protocol::Tcp,
-            Some("udp") => Protocol::Udp,
-            Some("sctp") => {
-                return Err(Refusal::unsupported(
-                    &keys.path("protocol"),
-                    &Value::from("sctp"),
-                    "tcp and udp are published",
-                ));
-            }
-            Some(other) => {
-                return Err(Refusal::config(
-                    &keys.path("protocol"),
-                    &Value::from(other),
-                    "it should be tcp or udp",
-                ));
-            }
-        };
-        let mapping = Port {
-            protocol,
-            host_ip: keys.parsed("hostIP")?,
-            host_port: port("hostPort")?,
-            container_port: port("containerPort")?,
-        };
-        if !ports.contains(&mapping) {
-            ports.push(mapping);
-        }
-    }
-    Ok(ports)
-}
-
-/// `runtimeConfig.aliases`: the specification's list, or Podman's map of networks.
-fn aliases(runtime: Option<&Keys<'_>>, network: &str) -> Result<Vec<Name>> {
-    let Some(item) = runtime.and_then(|runtime| runtime.get("aliases")) else {
-        return Ok(Vec::new());
-    };
-    let list = if item.value.is_object() {
-        match item.object()?.get(network) {
-            Some(item) => item.list()?,
-            None => Vec::new(),
-        }
-    } else {
-        item.list()?
-    };
-    let mut aliases = Vec::new();
-    for item in list {
-        if item.text()?.is_empty() {
-            continue;
-        }
-        let alias = item.parsed()?;
-        if !aliases.contains(&alias) {
-            aliases.push(alias);
-        }
-    }
-    Ok(aliases)
-}
-
-/// `dns`, and `runtimeConfig.dns` before it.
-fn dns(keys: &Keys<'_>, runtime: Option<&Keys<'_>>) -> Result<Dns> {
-    let mut dns = match keys.object("dns")? {
-        Some(keys) => Dns::parse(&keys)?,
-        None => Dns::default(),
-    };
-    if let Some(given) = runtime.map(|keys| keys.object("dns")).transpose()?.flatten() {
-        for (key, texts) in [
-            ("servers", &mut dns.nameservers),
-            ("searches", &mut dns.search),
-            ("options", &mut dns.options),
-        ] {
-            let given = given.texts(key)?;
-            if !given.is_empty() {
-                *texts = given;
-            }
-        }
-    }
-    Ok(dns)
-}
-
-/// Whether a bandwidth is limited: a rate other than 0.
-fn limits(place: Option<&Keys<'_>>) -> Result<bool> {
-    let Some(keys) = place.map(|keys| keys.object("bandwidth")).transpose()?.flatten() else {
-        return Ok(false);
-    };
-    for key in ["ingressBurst", "egressBurst"] {
-        keys.number(key)?;
-    }
-    Ok(keys.number("ingressRate")?.unwrap_or(0) > 0 || keys.number("egressRate")?.unwrap_or(0) > 0)
-}
-
-/// `args.cni.labels`: a list of key and value.
-fn labels(args: &Keys<'_>) -> Result<Vec<(String, String)>> {
-    let mut labels = Vec::new();
-    for item in args.list("labels")? {
-        let keys = item.object()?;
-        if let Some(key) = keys.text("key")? {
-            labels.push((key.to_owned(), keys.text("value")?.unwrap_or_default().to_owned()));
-        }
-    }
-    Ok(labels)
 }
 
 /// The attachments that a GC leaves, as (container, interface); none when it says nothing of them.

@@ -29,14 +29,13 @@ pub(super) fn answer(mut call: Call<'_, impl Driver>) -> Result<String> {
         Verb::Add => {
             let previous = call.header.previous()?;
             let (attachment, netns) = place(&call)?;
-            let (network, endpoint) = made_up(attachment)?;
+            let (network, endpoint) = made_up(attachment);
             call.driver.attach(&network, &endpoint, &netns)?;
-            let outcome = previous.map_or_else(|| lo(&netns), Ok)?;
-            outcome.to_text(call.header.version)
+            previous.unwrap_or_else(|| lo(&netns)).to_text(call.header.version)
         }
         Verb::Check => {
             let (attachment, netns) = place(&call)?;
-            let (network, endpoint) = made_up(attachment)?;
+            let (network, endpoint) = made_up(attachment);
             let checked = call.driver.check(&network, &endpoint, Some(&netns))?;
             if checked.differences.is_empty() {
                 return Ok(String::new());
@@ -55,7 +54,7 @@ fn place<'a>(call: &Call<'a, impl Driver>) -> Result<(&'a Attachment, String)> {
 }
 
 /// What the driver is told: it makes nothing of it but a loopback that is up.
-fn made_up(attachment: &Attachment) -> Result<(Network, Endpoint)> {
+fn made_up(attachment: &Attachment) -> (Network, Endpoint) {
     let name: Name = DRIVER.parse().expect("a name");
     let network = Network {
         id: NetworkId::from_bytes([0; 32]),
@@ -94,16 +93,16 @@ fn made_up(attachment: &Attachment) -> Result<(Network, Endpoint)> {
         created: String::new(),
         idempotency_key: None,
     };
-    Ok((network, endpoint))
+    (network, endpoint)
 }
 
-fn lo(netns: &str) -> Result<Outcome> {
+fn lo(netns: &str) -> Outcome {
     let ip = |address: &str| Ip {
         interface: Some(0),
         address: address.parse().expect("an address"),
         gateway: None,
     };
-    Ok(Outcome {
+    Outcome {
         interfaces: vec![Interface {
             name: "lo".to_owned(),
             mac: Some("00:00:00:00:00:00".to_owned()),
@@ -112,5 +111,5 @@ fn lo(netns: &str) -> Result<Outcome> {
         }],
         ips: vec![ip("127.0.0.1/8"), ip("::1/128")],
         ..Outcome::default()
-    })
+    }
 }

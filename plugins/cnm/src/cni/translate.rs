@@ -9,7 +9,6 @@ use super::{
     addressing::Ipam,
     config::Config,
     environment::Attachment,
-    keys::Keys,
     outcome::{Interface, Ip, Outcome, Way},
     refusal::{Refusal, Result},
     version::Version,
@@ -84,8 +83,6 @@ pub(super) fn attach(
     version: Version,
     attachment: &Attachment,
     config: &Config,
-    runtime: Option<&Keys<'_>>,
-    args: Option<&Keys<'_>>,
     given: Option<&Outcome>,
 ) -> Result<Attach> {
     let container = container(attachment);
@@ -121,7 +118,7 @@ pub(super) fn attach(
             attach.assigned = Some(Assigned::default());
             attach.routes = Some(Vec::new());
         }
-        (None, _) => attach.addresses = wanted(attachment, runtime, args)?,
+        (None, _) => attach.addresses = wanted(attachment, config)?,
     }
     Ok(attach)
 }
@@ -162,27 +159,10 @@ fn mac(attachment: &Attachment, config: &Config) -> Result<Option<MacAddr>> {
         .map_err(|error| Refusal::config(&place, &Value::from(text.as_str()), error))
 }
 
-/// The addresses that somebody wants: `runtimeConfig.ips`, `args.cni.ips`, or `CNI_ARGS`.
-fn wanted(
-    attachment: &Attachment,
-    runtime: Option<&Keys<'_>>,
-    args: Option<&Keys<'_>>,
-) -> Result<Vec<IpAddr>> {
-    for keys in [runtime, args].into_iter().flatten() {
-        let mut ips = Vec::new();
-        for item in keys.list("ips")? {
-            if !item.text()?.is_empty() {
-                // With or without a prefix length.
-                ips.push(item.parsed::<IpNetwork>()?.ip());
-            }
-        }
-        if !ips.is_empty() {
-            return Ok(ips);
-        }
-    }
-    let Some(text) = attachment.args.get("IP").filter(|text| !text.is_empty()) else {
-        return Ok(Vec::new());
-    };
+/// The addresses that somebody wants; last of all by `CNI_ARGS`.
+fn wanted(attachment: &Attachment, config: &Config) -> Result<Vec<IpAddr>> {
+    let arg = attachment.args.get("IP").filter(|text| !text.is_empty());
+    let Some(text) = arg.filter(|_| config.ips.is_empty()) else { return Ok(config.ips.clone()) };
     let parse = |text: &str| {
         text.parse::<IpNetwork>()
             .map(|ip| ip.ip())
