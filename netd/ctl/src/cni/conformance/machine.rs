@@ -32,7 +32,7 @@ pub(super) const NEIGHBOUR: &str = "192.0.2.2";
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a client waits for a server.
-const CONNECTING: Duration = Duration::from_secs(1);
+const CONNECTING: Duration = Duration::from_secs(3);
 
 /// How long to let others run before looking again.
 const PAUSE: Duration = Duration::from_millis(10);
