@@ -63,6 +63,19 @@ impl Netd {
         }
         let path = params.netns.as_ref().and_then(Netns::path).map(str::to_owned);
         let sticky = params.sticky;
+        if sticky && Self::is_shared(&network.driver) {
+            return Err(Error::unsupported(format_args!(
+                "network {} spans hosts and keeps no address for a name: ask for the address itself",
+                network.name
+            ))
+            .with("network", network.id.as_str()));
+        }
+        // Until the endpoint is there, or is not.
+        let _coming = if Self::is_shared(&network.driver) {
+            Some(self.make_room(&network, &params.addresses).await?)
+        } else {
+            None
+        };
         let endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
         let undo = Undo::new(self.clone(), endpoint, turn);
         if sticky {
@@ -72,6 +85,9 @@ impl Netd {
         let endpoint = made.map_err(|error| place::explain(error, &netns, path.as_deref()))?;
         self.tell_endpoint("attach", &endpoint);
         let driver = network.driver.clone();
+        if network.overlay.is_some() {
+            self.keep_spare(&network.id);
+        }
         let done = Done { endpoint: endpoint.clone(), driver, took: began.elapsed() };
         line.attached.borrow_mut().push(done);
         Ok(endpoint)
@@ -135,6 +151,9 @@ impl Netd {
         fault::point("netd.attach.after-record");
         undo.done();
         self.resolver.publish(&endpoint);
+        if network.overlay.is_some() {
+            self.spread(&endpoint);
+        }
         self.watch_process(&endpoint.container.id);
         Ok(endpoint)
     }

@@ -42,8 +42,9 @@ netd's own executable, and in /usr/libexec/netd.
 
 netd.toml takes run_dir, state_dir, plugin_dirs, log_level, default_pools (a list of
 { base = \"10.76.0.0/14\", size = 24 }), reuse_delay (seconds), dns_upstreams (a list of
-\"address:port\"; the host's resolv.conf unless told), dns_domain, driver_deadline (seconds)
-and default_link (the bridge of the network `bridge`).";
+\"address:port\"; the host's resolv.conf unless told), dns_domain, driver_deadline (seconds),
+node_name (what other nodes of a cluster call this host; its hostname unless told) and
+default_link (the bridge of the network `bridge`).";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +59,7 @@ struct File {
     dns_upstreams: Option<Vec<SocketAddr>>,
     dns_domain: Option<String>,
     driver_deadline: Option<u64>,
+    node_name: Option<String>,
     default_link: Option<cnm::IfName>,
 }
 
@@ -89,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) dns_domain: String,
     /// How long a driver may take for one call.
     pub(crate) driver_deadline: Duration,
+    /// What the other nodes of a cluster call this host; its hostname unless told.
+    pub(crate) node_name: Option<String>,
     /// The bridge of the network `bridge`, where it is not to be found out.
     pub(crate) default_link: Option<cnm::IfName>,
 }
@@ -160,6 +164,7 @@ impl Config {
             dns_upstreams: file.dns_upstreams.unwrap_or_default(),
             dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
             driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
+            node_name: file.node_name,
             default_link: file.default_link,
         })
     }

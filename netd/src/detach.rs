@@ -88,6 +88,7 @@ impl Netd {
         fault::point("netd.detach.after-driver");
         self.release(&endpoint.id);
         self.pass_on(endpoint).await;
+        self.withdraw(endpoint);
         tracing::info!(
             network = %endpoint.network_name,
             endpoint = endpoint.id.short(),
@@ -127,10 +128,11 @@ impl Netd {
     }
 
     /// Takes an endpoint off every record, without its driver.
-    pub(crate) fn forget(&self, endpoint: &Endpoint) {
+    pub(crate) fn forget(self: &Rc<Self>, endpoint: &Endpoint) {
         self.resolver.retract(endpoint);
         self.unrecord(endpoint);
         self.release(&endpoint.id);
+        self.withdraw(endpoint);
     }
 
     /// Takes an endpoint's record away. One that cannot be taken away is a problem of the next

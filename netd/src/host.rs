@@ -29,6 +29,8 @@ use tokio::sync::mpsc;
 
 use crate::netd::Netd;
 
+mod underlay;
+
 /// What the kernel tells about namespaces.
 #[derive(Debug)]
 pub(crate) enum Death {

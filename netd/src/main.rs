@@ -3,6 +3,7 @@
 mod attach;
 mod awake;
 mod clock;
+mod cluster;
 mod config;
 mod detach;
 mod drivers;
@@ -83,9 +84,16 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let (host, deaths) = host::Host::open()?;
     let metrics_socket = config.run_dir.join("metrics.sock");
     let netd = Netd::new(config, stores, resolver, host);
+    if let Err(error) = netd.open_cluster().await {
+        // What is of this host alone does without.
+        tracing::error!(%error, "the cluster is not opened");
+        netd.problems.borrow_mut().insert("cluster".to_owned(), error.to_string());
+    }
     netd.remember(netd.stores.load()?)?;
     tokio::task::spawn_local(Netd::follow_deaths(Rc::downgrade(&netd), deaths));
+    netd.recall_networks();
     netd.bring_up().await;
+    netd.start_cluster().await;
     let scrapes = netd.clone();
     tokio::task::spawn_local(async move {
         if let Err(error) = scrapes.serve_metrics(&metrics_socket).await {

@@ -138,7 +138,7 @@ impl Now {
         let registry = netd.registry.borrow();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let dns = netd.resolver.counters();
-        Self {
+        let mut now = Self {
             gauges: vec![
                 ("networks", "Networks", count(registry.networks().count())),
                 ("sandboxes", "Sandboxes", count(registry.sandboxes().count())),
@@ -150,7 +150,22 @@ impl Now {
                 ("dns_forwarded", "Questions handed to an upstream", dns.forwarded),
                 ("dns_servfail", "Questions that no upstream answered", dns.servfail),
             ],
+        };
+        let status = netd.cluster_status();
+        if status.cluster.is_some() {
+            let figure = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            let connected = i64::from(status.complete && status.away_since.is_none());
+            now.gauges.extend([
+                ("cluster_connected", "Whether the cluster's store is there", connected),
+                ("cluster_revision", "The store's revision as known here", figure(status.revision)),
+                ("cluster_nodes", "Nodes of the cluster", figure(status.nodes)),
+                ("cluster_elsewhere", "Endpoints on other nodes", figure(status.elsewhere)),
+                ("cluster_unwritten", "Changes not yet in the store", figure(status.unwritten)),
+            ]);
+            let refused = netd.cluster().map(|cluster| cluster.refused()).unwrap_or_default();
+            now.counters.extend(refused);
         }
+        now
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cnm::{NetworkId, endpoint::Endpoint, network::Network};
+use cnm::{EndpointId, NetworkId, endpoint::Endpoint, network::Network};
 use socket2::{Domain, Socket, Type};
 
 use crate::{config::Config, netd::Netd};
@@ -63,11 +63,7 @@ impl Resolver {
     /// Makes an endpoint's names resolve, from when this returns.
     pub(crate) fn publish(&self, endpoint: &Endpoint) {
         let container = &endpoint.container;
-        let mut names: Vec<String> = Vec::new();
-        names.extend(container.name.iter().map(ToString::to_string));
-        names.extend(container.hostname.iter().map(ToString::to_string));
-        names.extend(endpoint.aliases.iter().map(ToString::to_string));
-        names.push(container.id.short().to_owned());
+        let names = names_of(endpoint);
         let member = dns::Member {
             endpoint: endpoint.id.to_string(),
             container: container.id.to_string(),
@@ -82,10 +78,39 @@ impl Resolver {
         self.names.retract(endpoint.network.as_str(), endpoint.id.as_str());
     }
 
+    /// As [`Resolver::publish`], for an endpoint on another host.
+    pub(crate) fn publish_remote(
+        &self,
+        network: &NetworkId,
+        endpoint: &EndpointId,
+        names: Vec<String>,
+        addresses: Vec<IpAddr>,
+    ) {
+        let (endpoint, container) = (endpoint.to_string(), endpoint.to_string());
+        let member = dns::Member { endpoint, container, names, addresses };
+        self.names.publish(network.as_str(), member);
+    }
+
+    /// As [`Resolver::retract`], for an endpoint on another host.
+    pub(crate) fn retract_remote(&self, network: &NetworkId, endpoint: &EndpointId) {
+        self.names.retract(network.as_str(), endpoint.as_str());
+    }
+
     /// What the resolver has counted.
     pub(crate) fn counters(&self) -> dns::Counters {
         self.server.counters()
     }
+}
+
+/// Everything that an endpoint answers to.
+pub(crate) fn names_of(endpoint: &Endpoint) -> Vec<String> {
+    let container = &endpoint.container;
+    let mut names: Vec<String> = Vec::new();
+    names.extend(container.name.iter().map(ToString::to_string));
+    names.extend(container.hostname.iter().map(ToString::to_string));
+    names.extend(endpoint.aliases.iter().map(ToString::to_string));
+    names.push(container.id.short().to_owned());
+    names
 }
 
 impl Netd {

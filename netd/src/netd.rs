@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 use crate::{
     awake::Awake,
     clock,
+    cluster::Cluster,
     config::Config,
     drivers::{Desired, Drivers, Session},
     host::Host,
@@ -48,6 +49,10 @@ pub(crate) struct Netd {
     pub(crate) problems: RefCell<BTreeMap<String, String>>,
     /// Networks are made and removed one at a time: each choice depends on all the others.
     pub(crate) network_turn: Mutex<()>,
+    /// The cluster that this host is in.
+    pub(crate) cluster: RefCell<Option<Rc<Cluster>>>,
+    /// Rows of the cluster's store that were known when netd ended, until they are followed.
+    pub(crate) known: RefCell<Vec<::store::Row>>,
     /// Containers whose process is watched.
     pub(crate) watched: RefCell<HashSet<ContainerId>>,
     /// A look at containers that may or may not have died is due.
@@ -76,6 +81,8 @@ impl Netd {
             events: broadcast::Sender::new(EVENTS),
             problems: RefCell::default(),
             network_turn: Mutex::new(()),
+            cluster: RefCell::default(),
+            known: RefCell::default(),
             watched: RefCell::default(),
             doubts: Cell::new(false),
             turns: RefCell::default(),
@@ -133,6 +140,7 @@ impl Netd {
         let networks: Vec<_> = registry
             .networks()
             .filter(|entry| entry.network.driver == driver && entry.stage != Stage::Leaving)
+            .filter(|entry| entry.shared.as_ref().is_none_or(|shared| shared.up))
             .map(|entry| entry.network.clone())
             .collect();
         let endpoints = networks
@@ -166,6 +174,7 @@ impl Desired for Told {
             netd.metrics.driver_restarts(driver);
         } else {
             tracing::info!(driver, "driver ready");
+            netd.driver_started(driver);
         }
         netd.tell("driver", action, driver, &[("why", why)]);
     }

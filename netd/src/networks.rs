@@ -19,7 +19,7 @@ use crate::{
 };
 
 mod filter;
-mod plan;
+pub(crate) mod plan;
 
 impl Netd {
     /// `network.create`.
@@ -54,6 +54,9 @@ impl Netd {
                 ),
             )
             .with("driver", driver));
+        }
+        if Self::is_shared(&driver) {
+            return self.create_shared(name, params, key).await;
         }
         let id = clock::network_id()?;
         let network = self.plan_network(id, name, &driver, params, false, key).await?;
@@ -153,7 +156,11 @@ impl Netd {
             }
             entry.network.clone()
         };
-        self.unmake_network(&network).await?;
+        if Self::is_shared(&network.driver) {
+            self.remove_shared(&network).await?;
+        } else {
+            self.unmake_network(&network).await?;
+        }
         Ok(Empty {})
     }
 
@@ -202,7 +209,9 @@ impl Netd {
             let registry = self.registry.borrow();
             let mut unused = Vec::new();
             for entry in registry.networks() {
+                // Who is on a network of the cluster elsewhere is not ours to judge.
                 if entry.endpoints.is_empty()
+                    && entry.shared.is_none()
                     && !entry.network.predefined
                     && filter::prunes(&params.filters, &entry.network)?
                 {

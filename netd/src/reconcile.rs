@@ -92,6 +92,9 @@ impl Netd {
         let networks: Vec<_> =
             self.registry.borrow().networks().map(|entry| entry.network.clone()).collect();
         for network in &networks {
+            if Self::is_shared(&network.driver) && !self.is_up(&network.id) {
+                continue;
+            }
             // Its first sync brings all networks of a driver up.
             let ready = match self.driver(&network.driver) {
                 Ok(driver) => driver.capabilities().await.map(drop),
@@ -237,6 +240,7 @@ impl Netd {
         let sessions = self.drivers.all();
         let mut problems: Vec<String> = self.problems.borrow().values().cloned().collect();
         problems.extend(sessions.iter().filter_map(|session| session.failing()));
+        problems.extend(self.cluster().and_then(|cluster| cluster.problem()));
         let mut drivers: Vec<DriverStatus> =
             sessions.iter().map(|session| session.status()).collect();
         drivers.sort_by(|a, b| a.name.cmp(&b.name));

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
     time::Instant,
 };
 
@@ -16,11 +17,14 @@ use cnm::{
 use ipam::{Moment, Pool};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::netd::address_error;
 
+mod blocks;
 mod ports;
 
+pub(crate) use blocks::{Blocks, Room};
 pub(crate) use ports::{Ports, Taker};
 
 /// A network and its addresses.
@@ -39,6 +43,28 @@ pub(crate) struct NetworkEntry {
     /// The networks whose subnets have addresses in common with its own: none of them gives out
     /// what another has.
     shares: BTreeSet<NetworkId>,
+    /// What it has besides when it is of the cluster; its pools are empty then.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// What a network of the cluster has besides.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Whether it is up on this host.
+    pub(crate) up: bool,
+    /// How many attaches to it are under way.
+    pub(crate) coming: usize,
+    /// Those of its addresses that this host gives out.
+    pub(crate) blocks: Blocks,
+    /// It is brought up and taken down by one at a time.
+    pub(crate) turn: Arc<Mutex<()>>,
+}
+
+impl Shared {
+    /// Down, with these addresses.
+    pub(crate) fn new(blocks: Blocks) -> Self {
+        Self { up: false, coming: 0, blocks, turn: Arc::default() }
+    }
 }
 
 /// How far a network has come.
@@ -156,11 +182,31 @@ impl Registry {
 
     /// Adds a network.
     pub(crate) fn add_network(&mut self, network: Network, pools: Vec<Pool>, stage: Stage) {
+        self.insert_network(network, pools, stage, None);
+    }
+
+    /// Adds a network of the cluster. Where a network of this host has its name, it is found by its
+    /// id alone.
+    pub(crate) fn add_shared_network(&mut self, network: Network, blocks: Blocks) {
+        self.insert_network(network, Vec::new(), Stage::Open, Some(Shared::new(blocks)));
+    }
+
+    fn insert_network(
+        &mut self,
+        network: Network,
+        pools: Vec<Pool>,
+        stage: Stage,
+        shared: Option<Shared>,
+    ) {
         let id = network.id.clone();
-        self.network_names.insert(network.name.clone(), id.clone());
-        let shares = self.sharing(&network).map(|entry| entry.network.id.clone()).collect();
-        let (endpoints, dns) = (BTreeSet::new(), Vec::new());
-        let mut entry = NetworkEntry { network, pools, endpoints, dns, stage, shares };
+        self.network_names.entry(network.name.clone()).or_insert_with(|| id.clone());
+        // What is of the cluster has nothing in common with what is of this host.
+        let shares = match shared {
+            Some(_) => BTreeSet::new(),
+            None => self.sharing(&network).map(|entry| entry.network.id.clone()).collect(),
+        };
+        let (endpoints, dns) = Default::default();
+        let mut entry = NetworkEntry { network, pools, endpoints, dns, stage, shares, shared };
         for other in &entry.shares {
             let taken = self.addresses_of(other).collect::<Vec<_>>();
             taken.into_iter().for_each(|address| hold(&mut entry.pools, address));
@@ -174,14 +220,20 @@ impl Registry {
 
     /// Forgets a network.
     pub(crate) fn drop_network(&mut self, id: &NetworkId) {
-        if let Some(entry) = self.networks.remove(id) {
-            self.network_names.remove(&entry.network.name);
-            for other in &entry.shares {
-                if let Some(other) = self.networks.get_mut(other) {
-                    other.shares.remove(id);
-                }
-                self.give_back(other, reserved(&entry.network), Moment(0));
+        let Some(entry) = self.networks.remove(id) else { return };
+        let name = &entry.network.name;
+        if self.network_names.get(name) == Some(id) {
+            let other = self.networks.values().find(|other| other.network.name == *name);
+            match other.map(|other| other.network.id.clone()) {
+                Some(other) => drop(self.network_names.insert(name.clone(), other)),
+                None => drop(self.network_names.remove(name)),
             }
+        }
+        for other in &entry.shares {
+            if let Some(other) = self.networks.get_mut(other) {
+                other.shares.remove(id);
+            }
+            self.give_back(other, reserved(&entry.network), Moment(0));
         }
     }
 
@@ -554,6 +606,9 @@ impl NetworkEntry {
         owner: Option<&str>,
         now: Moment,
     ) -> Result<Vec<IpNetwork>> {
+        if let Some(shared) = &mut self.shared {
+            return shared.blocks.lease(wanted, now);
+        }
         if from_outside(&self.network) {
             return Ok(wanted.iter().filter_map(|ip| on_its_subnet(&self.network, *ip)).collect());
         }
@@ -579,6 +634,9 @@ impl NetworkEntry {
 
     /// Takes an endpoint's addresses as they were stored.
     pub(crate) fn restore(&mut self, endpoint: &Endpoint) {
+        if let Some(shared) = &mut self.shared {
+            endpoint.addresses.iter().for_each(|address| shared.blocks.restore(address.ip()));
+        }
         for pool in &mut self.pools {
             let subnet = pool.config().subnet;
             for address in endpoint.addresses.iter().filter(|a| subnet.contains(a.ip())) {
@@ -591,6 +649,9 @@ impl NetworkEntry {
 
     /// Gives an address back to its pool.
     pub(crate) fn release(&mut self, address: IpAddr, now: Moment) {
+        if let Some(shared) = &mut self.shared {
+            shared.blocks.release(address, now);
+        }
         for pool in &mut self.pools {
             if pool.config().subnet.contains(address) {
                 pool.release(address, now);

@@ -11,6 +11,10 @@ use std::{
 
 use cnm::{
     Call, Error, Incoming, Kind, Result,
+    cluster::{
+        CreateToken, GetCluster, InitCluster, JoinCluster, LeaveCluster, ListNodes, ListTokens,
+        RemoveNode, RemoveToken, RotateToken,
+    },
     endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
     ipam::ListPools,
     network::{CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork},
@@ -153,6 +157,9 @@ impl Netd {
             }
             ListSandboxes::METHOD => return raw(&self.list_sandboxes()),
             ListPools::METHOD => return raw(&self.list_pools()),
+            GetCluster::METHOD => return raw(&self.cluster_status()),
+            ListNodes::METHOD => return raw(&self.list_nodes()?),
+            ListTokens::METHOD => return raw(&self.list_tokens().await?),
             _ => {}
         }
         // What follows changes something.
@@ -182,6 +189,28 @@ impl Netd {
                 let params = request.params::<RemoveSandbox>()?;
                 self.to_the_end(|netd| async move { netd.remove_sandbox(&params).await }).await
             }
+            InitCluster::METHOD => {
+                let params = request.params::<InitCluster>()?;
+                self.to_the_end(|netd| async move { netd.init_cluster(params).await }).await
+            }
+            JoinCluster::METHOD => {
+                let params = request.params::<JoinCluster>()?;
+                self.to_the_end(|netd| async move { netd.join_cluster(params).await }).await
+            }
+            LeaveCluster::METHOD => {
+                let params = request.params::<LeaveCluster>()?;
+                self.to_the_end(|netd| async move { netd.leave_cluster(params).await }).await
+            }
+            RemoveNode::METHOD => {
+                let params = request.params::<RemoveNode>()?;
+                self.to_the_end(|netd| async move { netd.remove_node(&params).await }).await
+            }
+            CreateToken::METHOD => raw(&self.create_token(request.params()?, false).await?),
+            RotateToken::METHOD => {
+                let RotateToken { token } = request.params()?;
+                raw(&self.create_token(token, true).await?)
+            }
+            RemoveToken::METHOD => raw(&self.remove_token(&request.params()?).await?),
             Reconcile::METHOD => {
                 self.to_the_end(|netd| async move { netd.reconcile().await }).await
             }

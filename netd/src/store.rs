@@ -28,9 +28,13 @@ const NETWORKS: Rows = TableDefinition::new("networks");
 const STICKY: Rows = TableDefinition::new("sticky");
 const SANDBOXES: &str = "sandboxes";
 const ENDPOINTS: &str = "endpoints";
+const CACHED: &str = "rows";
 
 /// What the journal of this boot is called in the run directory.
 pub(crate) const BOOT: &str = "boot.journal";
+
+/// What is known of the cluster, in the run directory.
+const CLUSTER: &str = "cluster.journal";
 
 /// The form of the rows. A store of another form is refused, never guessed at.
 const SCHEMA: &str = "1";
@@ -242,6 +246,7 @@ fn text(value: &impl Serialize) -> String {
 pub(crate) struct Stores {
     durable: Store,
     boot: Journal,
+    cluster: Journal,
 }
 
 /// What the stores hold when netd starts.
@@ -279,6 +284,7 @@ impl Stores {
         Ok(Self {
             durable: Store::open(state_dir.join("netd.redb"), &[NETWORKS, STICKY])?,
             boot: Journal::open(run_dir.join(BOOT))?,
+            cluster: Journal::open(run_dir.join(CLUSTER))?,
         })
     }
 
@@ -346,6 +352,26 @@ impl Stores {
     /// Takes an endpoint away.
     pub(crate) fn remove_endpoint(&self, id: &EndpointId) -> Result<(), Error> {
         self.boot.remove(ENDPOINTS, id.as_str())
+    }
+
+    /// Reads the rows of the cluster's store that were known.
+    pub(crate) fn cached_rows<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+        self.cluster.rows(CACHED)
+    }
+
+    /// Writes a row of the cluster's store.
+    pub(crate) fn put_cached(&self, key: &str, row: &impl Serialize) -> Result<(), Error> {
+        self.cluster.put(CACHED, key, &text(row))
+    }
+
+    /// Takes a row of the cluster's store away.
+    pub(crate) fn remove_cached(&self, key: &str) -> Result<(), Error> {
+        self.cluster.remove(CACHED, key)
+    }
+
+    /// Forgets all rows of the cluster's store.
+    pub(crate) fn forget_cached(&self) -> Result<(), Error> {
+        self.cluster.clear()
     }
 
     /// Writes a sandbox that was made on its own.

@@ -1,5 +1,6 @@
 //! The command line's definition: help, manual pages and completions are all made of it.
 
+mod cluster;
 pub(crate) mod cni;
 mod driver;
 mod endpoint;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cnm::Name;
 
+pub(crate) use cluster::{ClusterCommand, NodeCommand, Role, Token, TokenCommand};
 pub(crate) use cni::CniCommand;
 pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
@@ -97,6 +99,18 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: CniCommand,
+    },
+    /// Begin, join and leave a cluster: many hosts whose networks are one
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Show and remove the nodes of a cluster
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodeCommand,
     },
     /// Print what happens, as it happens
     #[command(after_help = "\

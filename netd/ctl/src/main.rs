@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod cluster;
 mod cni;
 mod driver;
 mod endpoint;
@@ -47,6 +48,8 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Ipam { command } => ipam::ipam(&socket, &command),
         Command::Driver { command } => driver::driver(&command),
         Command::Cni { command } => cni::cni(command),
+        Command::Cluster { command } => cluster::cluster(&socket, command),
+        Command::Node { command } => cluster::node(&socket, command),
         Command::Events(format) => events::events(&socket, format),
         Command::Status(format) => status::status(&socket, format),
         Command::Reconcile(format) => status::reconcile(&socket, format),

@@ -8,6 +8,11 @@ use crate::clock;
 
 type Filters = BTreeMap<String, Vec<String>>;
 
+/// Docker's word for where a network is.
+fn scope(network: &Network) -> &'static str {
+    if network.overlay.is_some() { "swarm" } else { "local" }
+}
+
 /// Whether a network matches every key, each by one of its values; labels by all of them.
 pub(super) fn matches(filters: &Filters, network: &Network, used: bool) -> Result<bool> {
     for (key, values) in filters {
@@ -16,7 +21,7 @@ pub(super) fn matches(filters: &Filters, network: &Network, used: bool) -> Resul
             "name" => any(&|value| network.name.as_str().contains(value)),
             "id" => any(&|value| network.id.as_str().contains(value)),
             "driver" => any(&|value| network.driver == value),
-            "scope" => any(&|value| value == "local"),
+            "scope" => any(&|value| value == scope(network)),
             "label" => values.iter().all(|value| labelled(network, value)),
             "type" => {
                 let own = if network.predefined { "builtin" } else { "custom" };

@@ -67,17 +67,7 @@ impl Netd {
             ))
             .with("driver", driver));
         }
-        let mtu = option(&params.options, &MTU_OPTIONS)
-            .map(|(key, value)| {
-                value.parse().ok().filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
-                    Error::invalid(format_args!(
-                        "invalid {key} {value:?}: it should be a number from {} to {}",
-                        MTUS.start(),
-                        MTUS.end()
-                    ))
-                })
-            })
-            .transpose()?;
+        let mtu = mtu(&params.options)?;
         if mtu.is_some_and(|mtu| mtu < IPV6_MTU)
             && let Some(six) = subnets.iter().find(|subnet| subnet.subnet.is_ipv6())
         {
@@ -195,7 +185,12 @@ impl Netd {
     }
 
     /// Refuses a subnet that another network has, unless their driver lets them share it.
-    fn check_overlap(&self, subnet: IpNetwork, driver: &str, shared: bool) -> Result<()> {
+    pub(crate) fn check_overlap(
+        &self,
+        subnet: IpNetwork,
+        driver: &str,
+        shared: bool,
+    ) -> Result<()> {
         let registry = self.registry.borrow();
         for entry in registry.networks() {
             if shared && entry.network.driver == driver {
@@ -232,8 +227,22 @@ impl Netd {
     }
 }
 
+/// The MTU that is asked for, if one is.
+pub(crate) fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>> {
+    let asked = option(options, &MTU_OPTIONS).map(|(key, value)| {
+        value.parse().ok().filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
+            Error::invalid(format_args!(
+                "invalid {key} {value:?}: it should be a number from {} to {}",
+                MTUS.start(),
+                MTUS.end()
+            ))
+        })
+    });
+    asked.transpose()
+}
+
 /// Refuses what no interface can have an address of (RFC 6890): its first address tells.
-fn check_unicast(subnet: IpNetwork) -> Result<()> {
+pub(crate) fn check_unicast(subnet: IpNetwork) -> Result<()> {
     let first = subnet.network();
     let what = match first {
         _ if first.is_multicast() => "multicast addresses",

@@ -85,6 +85,16 @@ impl Journal {
         self.append(&format!("{table} {key}\n"))
     }
 
+    /// Takes every row away.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        let head = format!("{HEAD}{SCHEMA}\n").len() as u64;
+        let cut = self.file.borrow().set_len(head);
+        cut.map_err(|source| Error::File { path: self.path.clone(), source })?;
+        self.length.set(head);
+        self.limit.set(SHORT);
+        Ok(())
+    }
+
     fn append(&self, line: &str) -> Result<(), Error> {
         let length = self.length.get();
         let written = {

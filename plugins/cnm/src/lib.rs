@@ -14,6 +14,7 @@
 //! ```
 
 pub mod client;
+pub mod cluster;
 pub mod cni;
 pub mod driver;
 pub mod endpoint;

@@ -131,7 +131,7 @@ impl Call for CreateNetwork {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListNetworks {
     /// By key: `name` and `id` (a part of it), `driver` (all of it), `label` (`k` or `k=v`),
-    /// `type` (`builtin` or `custom`), `dangling` (`true` or `false`), `scope` (`local`).
+    /// `type` (`builtin` or `custom`), `dangling` (`true` or `false`), `scope` (`local` or `swarm`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub filters: BTreeMap<String, Vec<String>>,
 }

@@ -21,6 +21,7 @@ Examples:
   netctl network create app
   netctl network create --subnet 10.5.0.0/16 --ip-range 10.5.1.0/24 --gateway 10.5.0.1 app
   netctl network create --ipv6 --internal vault
+  netctl network create -d overlay shop
   netctl network create -o com.docker.network.driver.mtu=9000 storage
   netctl network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 lan
   netctl network create --cni pods")]
@@ -30,7 +31,7 @@ Examples:
         visible_alias = "list",
         after_help = "\
 Filters: driver=NAME, id=PART, name=PART, label=KEY[=VALUE], type=builtin|custom,
-dangling=true|false, scope=local. Several of one key: any of them; of several keys: all of them.
+dangling=true|false, scope=local|swarm. Several of one key: any of them; of several keys: all of them.
 
 Examples:
   netctl network ls

@@ -1,6 +1,10 @@
 //! The values of options that are more than a text.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+};
 
 use cnm::Error;
 use ipnetwork::IpNetwork;
@@ -53,4 +57,38 @@ pub(crate) fn netns(text: &str) -> Result<PathBuf, Error> {
         }
         None => Ok(text.into()),
     }
+}
+
+/// Reads a time such as `90s`, `10m`, `24h` or `7d`, as seconds.
+pub(crate) fn duration(text: &str) -> Result<u64, Error> {
+    let wrong = || {
+        Error::invalid(format_args!("invalid time {text:?}: it should be like 90s, 10m, 24h or 7d"))
+    };
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = text.get(..text.len() - 1).and_then(|number| number.parse::<u64>().ok());
+    number.filter(|n| *n > 0).and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)
+}
+
+/// Reads a number that is not 0.
+pub(crate) fn count(text: &str) -> Result<u32, Error> {
+    let number = text.parse().ok().filter(|n| *n > 0);
+    number.ok_or_else(|| {
+        Error::invalid(format_args!("invalid number {text:?}: it should be 1 or more"))
+    })
+}
+
+/// Reads an address or a name, and a port.
+pub(crate) fn place(text: &str) -> Result<SocketAddr, Error> {
+    let found = text.to_socket_addrs().map_err(|error| {
+        Error::invalid(format_args!(
+            "invalid address {text:?}: {error}; it should be like 10.0.0.1:2377"
+        ))
+    });
+    found?.next().ok_or_else(|| Error::invalid(format_args!("{text} has no address")))
 }

@@ -16,8 +16,10 @@ pub(crate) const NULL: &str = "null";
 /// What netd calls it.
 pub(crate) const NONE: &str = "none";
 
-/// The only scope there is.
-pub(crate) const SCOPE: &str = "local";
+/// Where a network is, in Docker's words: on this host, or on all of a cluster.
+pub(crate) fn scope(network: &network::Network) -> &'static str {
+    if network.overlay.is_some() { "swarm" } else { "local" }
+}
 
 /// A driver's name, as Docker has it.
 pub(crate) fn driver(network: &network::Network) -> &str {
@@ -119,7 +121,7 @@ impl<'a> Network<'a> {
             name: network.name.as_str(),
             id: network.id.as_str(),
             created: &network.created,
-            scope: SCOPE,
+            scope: scope(network),
             driver: driver(network),
             enable_ipv4: ipv4(network),
             enable_ipv6: ipv6(network),

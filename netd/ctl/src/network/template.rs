@@ -77,7 +77,7 @@ impl Field {
                 labels.join(",")
             }
             Self::Name => network.name.to_string(),
-            Self::Scope => docker::SCOPE.to_owned(),
+            Self::Scope => docker::scope(network).to_owned(),
         }
     }
 }

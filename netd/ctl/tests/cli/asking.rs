@@ -355,7 +355,8 @@ fn pages_are_made_of_every_command_and_of_nothing_hidden() {
     for shell in ["bash", "zsh", "fish"] {
         let script = netd.netctl(&format!("completions {shell}")).stdout;
         assert!(script.contains("disconnect"), "{shell}");
-        assert!(!script.contains("__init"), "{shell}");
+        // bash has `cluster init` so.
+        assert!(!script.replace("subcmd__init", "").contains("__init"), "{shell}");
     }
     let pages = netd.directory.join("man");
     let ended = netd.netctl(&format!("man --out {}", pages.display()));

@@ -5,6 +5,11 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use cnm::{
     Call, Empty, EndpointId, Error, Kind, NetworkId,
+    cluster::{
+        ClusterStatus, CreateToken, GetCluster, InitCluster, JoinCluster, Joined, LeaveCluster,
+        ListNodes, ListTokens, NewToken, NodeInfo, NodeState, Nodes, RemoveNode, RemoveToken, Role,
+        RotateToken, TokenInfo, Tokens,
+    },
     driver::{
         AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
         Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
@@ -69,6 +74,26 @@ fn network_id() -> NetworkId {
 
 fn endpoint_id() -> EndpointId {
     EndpointId::from_bytes([0xe1; 32])
+}
+
+fn id(digit: char) -> String {
+    digit.to_string().repeat(25)
+}
+
+fn token() -> String {
+    format!("NETD-1-{}-{}", "0".repeat(50), "1".repeat(25))
+}
+
+fn managers() -> Vec<String> {
+    vec!["192.0.2.1:2377".into()]
+}
+
+fn wanted() -> CreateToken {
+    CreateToken { role: Role::Worker, ttl: Some(86_400), uses: Some(3) }
+}
+
+fn joined(role: Role, token: Option<String>) -> Joined {
+    Joined { cluster: id('c'), node: id('1'), role, managers: managers(), token }
 }
 
 fn subnets() -> Vec<Subnet> {
@@ -355,6 +380,83 @@ sample!(
     }
 );
 sample!(Subscribe, Subscribe {}, Empty {});
+sample!(
+    InitCluster,
+    InitCluster {
+        advertise: Some(from("192.0.2.1")),
+        port: Some(2377),
+        etcd: vec!["http://192.0.2.9:2379".into()],
+        vxlan_port: Some(4789),
+    },
+    joined(Role::Manager, Some(token()))
+);
+sample!(
+    JoinCluster,
+    JoinCluster {
+        token: token(),
+        manager: from("192.0.2.1:2377"),
+        advertise: Some(from("192.0.2.2")),
+    },
+    joined(Role::Worker, None)
+);
+sample!(LeaveCluster, LeaveCluster { force: true }, Empty {});
+sample!(
+    GetCluster,
+    GetCluster {},
+    ClusterStatus {
+        cluster: Some(id('c')),
+        node: Some(id('1')),
+        role: Some(Role::Manager),
+        store: vec!["https://192.0.2.1:2379".into()],
+        away_since: Some("2026-01-02T03:04:05.000000000Z".into()),
+        complete: true,
+        revision: 812,
+        nodes: 3,
+        networks: 2,
+        elsewhere: 40,
+        unwritten: 1,
+    }
+);
+sample!(CreateToken, wanted(), NewToken { token: token(), managers: managers() });
+sample!(
+    RotateToken,
+    RotateToken { token: wanted() },
+    NewToken { token: token(), managers: managers() }
+);
+sample!(
+    ListTokens,
+    ListTokens {},
+    Tokens {
+        tokens: vec![TokenInfo {
+            id: "9f86d081884c".into(),
+            role: Role::Worker,
+            created: "2026-01-02T03:04:05Z".into(),
+            expires: Some("2026-01-03T03:04:05Z".into()),
+            uses: Some(2),
+        }],
+    }
+);
+sample!(RemoveToken, RemoveToken { token: "9f86".into() }, Empty {});
+sample!(
+    ListNodes,
+    ListNodes {},
+    Nodes {
+        nodes: vec![NodeInfo {
+            id: id('1'),
+            here: true,
+            name: "one".into(),
+            role: Role::Manager,
+            state: NodeState::Ready,
+            availability: "active".into(),
+            version: "0.1.0".into(),
+            vtep: Some(from("192.0.2.1")),
+            mtu: 1500,
+            address: from("100.126.0.9"),
+            joined: "2026-01-02T03:04:05Z".into(),
+        }],
+    }
+);
+sample!(RemoveNode, RemoveNode { node: "two".into(), force: true }, Empty {});
 sample!(
     GetInfo,
     GetInfo {},

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Two hosts as network namespaces on this machine, from `cluster init` to a page that is fetched
+# across. Nothing of the machine is touched: everything is in namespaces of its own and ends with
+# this script. On two real machines the same commands are documented in docs/cluster.md.
+#
+#   sudo examples/two-hosts.sh [DIRECTORY OF THE EXECUTABLES]
+#
+# Needs etcd (Debian: etcd-server), iproute2, util-linux, curl and python3.
+set -eu
+
+bin=${1:-$(dirname "$0")/../target/dist}
+bin=$(cd "$bin" && pwd)
+
+# A mount and a process namespace, so that /run is ours and all processes end with the script.
+if [ -z "${TWO_HOSTS:-}" ]; then
+	TWO_HOSTS=1 exec unshare --mount --pid --fork --kill-child --mount-proc "$0" "$bin"
+fi
+mount -t tmpfs tmpfs /run
+mkdir /run/netns
+
+say() { printf '\n== %s\n' "$*"; }
+
+# host NAME COMMAND...: does something on a host.
+host() { name=$1; shift; ip netns exec "$name" env NETD_SOCKET="/run/$name/netd.sock" "$@"; }
+
+say "an underlay, and two hosts on it"
+ip netns add wire
+ip -n wire link add wire type bridge
+ip -n wire link set wire up
+n=0
+for name in one two; do
+	n=$((n + 1))
+	ip netns add $name
+	ip -n $name link set lo up
+	ip -n wire link add $name type veth peer name eth0 netns $name
+	ip -n wire link set $name master wire up
+	ip -n $name address add 198.51.100.$n/24 dev eth0
+	ip -n $name link set eth0 up
+	printf 'node_name = "%s"\ndefault_link = "docker0"\n' $name >/run/$name.toml
+	host $name "$bin/netd" --run-dir /run/$name --state-dir /run/$name-state \
+		--config /run/$name.toml --plugin-dir "$bin" 2>/run/$name.log &
+	until host $name "$bin/netctl" version >/dev/null 2>&1; do sleep 0.05; done
+done
+
+say "one: netctl cluster init"
+host one "$bin/netctl" cluster init --advertise-addr 198.51.100.1
+token=$(host one "$bin/netctl" cluster token create --uses 1 --quiet)
+
+say "two: netctl cluster join"
+host two "$bin/netctl" cluster join --token "$token" 198.51.100.1:2377
+host one "$bin/netctl" node ls
+
+say "one: netctl network create -d overlay shop"
+host one "$bin/netctl" network create -d overlay shop
+until host two "$bin/netctl" network ls -q -f name=shop | grep -q .; do sleep 0.05; done
+
+say "one: a web server;  two: who fetches its page"
+mkdir /run/page
+echo 'hello from the other host' >/run/page/index.html
+host one "$bin/netctl" run --network shop --name web -- \
+	python3 -m http.server --directory /run/page 80 >/run/web.log 2>&1 &
+until host two "$bin/netctl" run --network shop --name client -- \
+	curl --silent --fail --max-time 2 http://web/; do sleep 0.2; done

@@ -1,0 +1,154 @@
+//! `netctl cluster` and `netctl node`: the words of `docker swarm` and `docker node`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{
+    Format,
+    values::{count, duration, place},
+};
+
+/// The commands on clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Begin a cluster, of which this host is the first node
+    #[command(after_help = "\
+Without --etcd netd starts an etcd of its own, with certificates of the cluster's CA: Debian's
+package is etcd-server. Networks of this host stay as they are.
+
+Examples:
+  netctl cluster init --advertise-addr 10.0.0.1
+  netctl cluster init --etcd http://10.0.0.9:2379")]
+    Init(Init),
+    /// Join a cluster
+    #[command(after_help = "\
+Examples:
+  netctl cluster join --token NETD-1-... 10.0.0.1:2377")]
+    Join(Join),
+    /// Leave the cluster; networks of this host stay
+    Leave {
+        /// Also with containers on its networks, which are taken off, as its last manager, and when
+        /// no manager can be told
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Show how the cluster looks from here
+    Status(Format),
+    /// Show the nodes
+    #[command(visible_alias = "list")]
+    Ls(Format),
+    /// Make, show and remove tokens, with which hosts join
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+}
+
+/// `cluster init`.
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// Where other nodes reach this host; the address of its default route if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_addr: Option<IpAddr>,
+    /// The TCP port for joining and deciding
+    #[arg(long, value_name = "PORT", default_value_t = cnm::cluster::CLUSTER_PORT)]
+    pub(crate) port: u16,
+    /// Where an etcd is that is to be used; several of its URLs with commas
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) etcd: Vec<String>,
+    /// The UDP port of VXLAN, on all nodes
+    #[arg(long, value_name = "PORT", default_value_t = cnm::peers::VXLAN_PORT)]
+    pub(crate) data_path_port: u16,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+}
+
+/// `cluster join`.
+#[derive(Args, Debug)]
+pub(crate) struct Join {
+    /// The token, from `netctl cluster init` or `netctl cluster token create`
+    #[arg(long)]
+    pub(crate) token: String,
+    /// Where other nodes reach this host; the address with which it reaches the manager if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_addr: Option<IpAddr>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// Where a manager listens: its address and port
+    #[arg(value_name = "HOST:PORT", value_parser = place)]
+    pub(crate) manager: SocketAddr,
+}
+
+/// What those who join become.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    /// It decides.
+    Manager,
+    /// It asks managers to decide.
+    Worker,
+}
+
+/// The commands on tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token
+    #[command(after_help = "\
+Examples:
+  netctl cluster token create --ttl 10m --uses 1
+  netctl cluster token create --role manager")]
+    Create(Token),
+    /// Show the tokens, without their secrets
+    #[command(visible_alias = "list")]
+    Ls(Format),
+    /// Make a token in the place of all others of its role
+    Rotate(Token),
+    /// Remove a token
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Each one's id, or the beginning of it
+        #[arg(required = true, value_name = "TOKEN")]
+        tokens: Vec<String>,
+    },
+}
+
+/// A new token.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Token {
+    /// What those who join with it become
+    #[arg(long, value_enum, default_value = "worker")]
+    pub(crate) role: Role,
+    /// How long it is good for, such as 90s, 10m, 24h or 7d; for good if not given
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) ttl: Option<u64>,
+    /// How often it can be used; as often as one likes if not given
+    #[arg(long, value_name = "NUMBER", value_parser = count)]
+    pub(crate) uses: Option<u32>,
+    /// Print the token alone
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+}
+
+/// The commands on nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Show the nodes of the cluster
+    #[command(visible_alias = "list")]
+    Ls(Format),
+    /// Remove nodes from the cluster: they are let in no more
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Also while they are not down
+        #[arg(short, long)]
+        force: bool,
+        /// Each one's name, id, or the beginning of its id
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+}

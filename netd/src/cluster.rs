@@ -1,0 +1,360 @@
+//! This host as a node of a cluster: who it is there, what it knows of the others, and what it has
+//! yet to tell them. Local networks need none of it, and nothing here is in the way of an attach to
+//! one of them.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use ::cluster::{
+    ClusterId, Decider, Key, Layout, NodeId, Role,
+    client::Client,
+    etcd::Machine,
+    liveness::Liveness,
+    messages::{Decided, Decision},
+    rows::{self, Schema},
+    server::{Manager, Server},
+};
+use ::store::{Etcd, EtcdOptions, Store};
+use cnm::{
+    Error, Result,
+    endpoint::Endpoint,
+    network::Network,
+    peers::{Ingress, Overlay},
+};
+use tokio::{
+    sync::{Mutex, Notify, watch},
+    task::AbortHandle,
+};
+
+use crate::netd::Netd;
+
+mod calls;
+mod follow;
+mod join;
+mod kept;
+mod live;
+mod networks;
+mod outbox;
+mod peers;
+mod renewal;
+mod room;
+mod tasks;
+mod view;
+
+pub(crate) use kept::{Kept, Place};
+use outbox::Outbox;
+use peers::Untold;
+use view::View;
+
+/// The driver whose networks span hosts.
+const DRIVER: &str = "overlay";
+
+/// The number on the wire of the network between the nodes: below all those of networks.
+const INGRESS_VNI: u32 = 4095;
+
+/// How long a decision may take.
+const DECISION: Duration = Duration::from_millis(950);
+
+/// A membership.
+pub(crate) struct Cluster {
+    id: ClusterId,
+    node: NodeId,
+    kept: RefCell<Kept>,
+    place: Place,
+    layout: Layout,
+    store: Store,
+    decisions: Decisions,
+    /// The epoch in which this host is, once it has been told.
+    epoch: Cell<Option<u64>>,
+    view: RefCell<View>,
+    /// The revision up to which the view has come, for those who wait for it.
+    seen: watch::Sender<u64>,
+    untold: RefCell<Untold>,
+    tell: Notify,
+    telling: Mutex<()>,
+    outbox: RefCell<Outbox>,
+    write: Notify,
+    away: RefCell<Option<Away>>,
+    liveness: RefCell<Liveness>,
+    /// Blocks are claimed ahead by one at a time.
+    claiming: Cell<bool>,
+    tasks: RefCell<Vec<AbortHandle>>,
+}
+
+/// Since when the store is away, and why.
+#[derive(Clone, Debug)]
+struct Away {
+    since: String,
+    why: String,
+}
+
+/// Who decides.
+enum Decisions {
+    /// This host itself, which also hears others.
+    Here { manager: Rc<Manager>, server: Server },
+    /// Other hosts.
+    There(RefCell<Client>),
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.tasks.borrow().iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Cluster {
+    /// The membership that is kept. Nothing is sent.
+    pub(crate) async fn open(place: Place, kept: Kept) -> Result<Self> {
+        let identity = place.identity().identity()?.ok_or_else(|| {
+            Error::internal(format_args!(
+                "the certificate in {} is missing: put it back, or leave the cluster with --force",
+                place.identity().path().display()
+            ))
+        })?;
+        let secure = kept.etcd.iter().any(|url| url.starts_with("https:"));
+        let options =
+            EtcdOptions { endpoints: kept.etcd.clone(), tls: secure.then(|| identity.tls()) };
+        let etcd = Etcd::connect(options).await.map_err(store_error)?;
+        let store = Store::Etcd(etcd.clone());
+        let layout = Layout::new(&kept.cluster);
+        let decisions = match kept.role {
+            Role::Manager => {
+                let manager = || -> Result<Manager> {
+                    let authority = place.identity().authority()?.ok_or_else(|| {
+                        Error::internal("the cluster's CA is missing on this manager")
+                    })?;
+                    let decider = Decider::new(store.clone(), layout.clone());
+                    let etcd = Some(etcd.clone());
+                    Ok(Manager { cluster: kept.cluster.clone(), decider, authority, etcd })
+                };
+                let server = Server::new(manager()?, &identity)?;
+                Decisions::Here { manager: Rc::new(manager()?), server }
+            }
+            Role::Worker => {
+                let client = Client::new(&identity, kept.managers.clone())?;
+                Decisions::There(RefCell::new(client))
+            }
+        };
+        let view = View::new(layout.clone(), kept.node.clone());
+        let timing = (&view.config).into();
+        Ok(Self {
+            id: kept.cluster.clone(),
+            node: kept.node.clone(),
+            kept: RefCell::new(kept),
+            place,
+            layout,
+            store,
+            decisions,
+            epoch: Cell::new(None),
+            view: RefCell::new(view),
+            seen: watch::Sender::new(0),
+            untold: RefCell::default(),
+            tell: Notify::new(),
+            telling: Mutex::new(()),
+            outbox: RefCell::default(),
+            write: Notify::new(),
+            away: RefCell::default(),
+            liveness: RefCell::new(Liveness::new(timing)),
+            claiming: Cell::new(false),
+            tasks: RefCell::default(),
+        })
+    }
+
+    /// The host's own etcd, where it runs one.
+    fn machine(place: &Place, kept: &Kept, run_dir: &std::path::Path) -> Machine {
+        Machine {
+            program: "etcd".into(),
+            data: place.etcd(),
+            run: run_dir.to_owned(),
+            node: kept.node.clone(),
+            address: kept.address,
+            client_port: 2379,
+            peer_port: 2380,
+            identity: place.identity(),
+            initial_cluster: kept.initial_cluster.clone(),
+            quota: None,
+            systemd: std::path::Path::new("/run/systemd/system").exists(),
+        }
+    }
+
+    /// Has something decided, within a second.
+    async fn decide(&self, decision: Decision) -> Result<Decided> {
+        self.decide_within(decision, DECISION).await
+    }
+
+    async fn decide_within(&self, decision: Decision, patience: Duration) -> Result<Decided> {
+        let what = decision.what();
+        let epoch = self.epoch();
+        let decided = async {
+            match &self.decisions {
+                Decisions::Here { manager, .. } => {
+                    manager.decide(&self.node, epoch, decision).await
+                }
+                Decisions::There(client) => {
+                    let client = client.borrow().clone();
+                    client.decide(epoch, decision).await
+                }
+            }
+        };
+        match tokio::time::timeout(patience, decided).await {
+            Ok(decided) => Ok(decided?),
+            Err(_) => Err(Error::unavailable(format_args!(
+                "the cluster did not decide in time (to {what}): its store or its managers cannot \
+                 be reached; what runs goes on"
+            ))),
+        }
+    }
+
+    /// The epoch in which this host believes to be.
+    fn epoch(&self) -> u64 {
+        let known = || self.view.borrow().here().map(|node| node.epoch);
+        self.epoch.get().or_else(known).unwrap_or(1)
+    }
+
+    /// Waits until what this host knows is as it should be.
+    async fn until(&self, what: &str, is: impl Fn(&View) -> bool) -> Result<()> {
+        let mut seen = self.seen.subscribe();
+        let wait = async {
+            while !is(&self.view.borrow()) {
+                if seen.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(DECISION, wait).await.map_err(|_| {
+            Error::unavailable(format_args!(
+                "{what} was decided, and this host has not heard of it yet: its store is away"
+            ))
+        })
+    }
+
+    /// A network of the cluster as this host's driver is handed it; none before the host knows
+    /// where it is itself.
+    fn local(&self, row: &rows::Network) -> Option<Network> {
+        let view = self.view.borrow();
+        let overlay = Overlay {
+            vni: row.vni,
+            port: view.config.vxlan_port,
+            node: view.node(&self.node)?,
+            ingress: Some(Ingress { vni: INGRESS_VNI, mtu: None }),
+        };
+        Some(Network { overlay: Some(overlay), ..row.network.clone() })
+    }
+
+    /// The row of an endpoint of this host.
+    fn row(&self, endpoint: &Endpoint) -> Option<(String, Vec<u8>)> {
+        let key = Key::Endpoint(self.node.clone(), endpoint.network.clone(), endpoint.id.clone());
+        let row = rows::Endpoint {
+            schema: Schema::default(),
+            addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
+            mac: endpoint.mac?,
+            names: crate::names::names_of(endpoint),
+            sequence: 0,
+        };
+        Some((self.layout.key(&key), rows::write(&row)))
+    }
+
+    /// An endpoint is there: others are told when the store can be written.
+    pub(crate) fn spread(&self, endpoint: &Endpoint) {
+        let Some((key, value)) = self.row(endpoint) else { return };
+        self.outbox.borrow_mut().put(key, value);
+        self.write.notify_one();
+    }
+
+    /// An endpoint is gone.
+    pub(crate) fn withdraw(&self, endpoint: &Endpoint) {
+        let key = Key::Endpoint(self.node.clone(), endpoint.network.clone(), endpoint.id.clone());
+        self.outbox.borrow_mut().delete(self.layout.key(&key));
+        self.write.notify_one();
+    }
+
+    /// Whether the store is away.
+    fn is_away(&self) -> bool {
+        self.away.borrow().is_some()
+    }
+
+    /// One sentence when not all is as it should be.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let away = self.away.borrow();
+        let Away { since, why } = away.as_ref()?;
+        Some(format!(
+            "the cluster's store is away since {since}: {why}; what runs goes on, and attaches and \
+             detaches do"
+        ))
+    }
+
+    /// How often others were refused here, for Prometheus.
+    pub(crate) fn refused(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let Decisions::Here { server, .. } = &self.decisions else { return Vec::new() };
+        let counts = server.counts();
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        vec![
+            ("cluster_joined", "Hosts that joined here", read(&counts.joined)),
+            ("cluster_strangers", "Callers without a certificate", read(&counts.strangers)),
+            ("cluster_tokens_refused", "Tokens that let nobody in", read(&counts.tokens)),
+            ("cluster_denied", "Decisions not for who asked", read(&counts.denied)),
+        ]
+    }
+
+    /// Stops all that goes on in the background.
+    fn stop(&self) {
+        self.tasks.take().iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Netd {
+    /// The cluster that this host is in.
+    pub(crate) fn cluster(&self) -> Option<Rc<Cluster>> {
+        self.cluster.borrow().clone()
+    }
+
+    /// The cluster that this host is in.
+    fn member(&self) -> Result<Rc<Cluster>> {
+        self.cluster().ok_or_else(|| {
+            Error::new(
+                cnm::Kind::Denied,
+                "this host is in no cluster: begin one with netctl cluster init, or join one with \
+                 netctl cluster join",
+            )
+        })
+    }
+
+    /// An endpoint is gone: so it is for others, where its network is the cluster's.
+    pub(crate) fn withdraw(self: &Rc<Self>, endpoint: &Endpoint) {
+        let Some(cluster) = self.cluster() else { return };
+        let registry = self.registry.borrow();
+        if registry.network(&endpoint.network).is_some_and(|entry| entry.shared.is_some()) {
+            drop(registry);
+            cluster.withdraw(endpoint);
+            self.settle_down(&endpoint.network);
+        }
+    }
+
+    /// What an endpoint on a network of the cluster is to others.
+    pub(crate) fn spread(&self, endpoint: &Endpoint) {
+        if let Some(cluster) = self.cluster() {
+            cluster.spread(endpoint);
+        }
+    }
+}
+
+/// An error of the store in the protocol's words.
+fn store_error(error: ::store::Error) -> Error {
+    ::cluster::Error::from(error).into()
+}
+
+/// Seconds since 1970 as RFC 3339.
+fn rfc3339(seconds: u64) -> String {
+    let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,215 @@
+//! What is asked of the cluster over netd's socket: how it is, its nodes, its tokens.
+
+use std::{net::IpAddr, rc::Rc};
+
+use ::cluster::{
+    NodeId, Role,
+    liveness::State,
+    messages::Decision,
+    rows::{self, Availability},
+    server::Manager,
+    token::Tokens,
+};
+use cnm::{
+    Empty, Error, Kind, Result,
+    cluster::{
+        self as protocol, ClusterStatus, CreateToken, NewToken, NodeInfo, NodeState, Nodes,
+        RemoveNode, RemoveToken, TokenInfo,
+    },
+};
+
+use super::{Cluster, DECISION, Decisions, now, rfc3339};
+use crate::netd::Netd;
+
+/// How long removing a node may take, which changes the members and the rights of etcd.
+const REMOVAL: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A role in the protocol's words.
+pub(super) fn role(role: Role) -> protocol::Role {
+    match role {
+        Role::Manager => protocol::Role::Manager,
+        Role::Worker => protocol::Role::Worker,
+    }
+}
+
+impl Netd {
+    /// `cluster.status`.
+    pub(crate) fn cluster_status(&self) -> ClusterStatus {
+        let Some(cluster) = self.cluster() else { return ClusterStatus::default() };
+        let view = cluster.view.borrow();
+        let kept = cluster.kept.borrow();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        ClusterStatus {
+            cluster: Some(cluster.id.to_string()),
+            node: Some(cluster.node.to_string()),
+            role: Some(role(kept.role)),
+            store: kept.etcd.clone(),
+            away_since: cluster.away.borrow().as_ref().map(|away| away.since.clone()),
+            complete: view.complete,
+            revision: view.revision,
+            nodes: count(view.nodes.len()),
+            networks: count(view.networks.len()),
+            elsewhere: count(view.count_remotes()),
+            unwritten: count(cluster.outbox.borrow().len()),
+        }
+    }
+
+    /// `cluster.node_list`: as known here, so that it is answered while the store is away too.
+    pub(crate) fn list_nodes(&self) -> Result<Nodes> {
+        let cluster = self.member()?;
+        let view = cluster.view.borrow();
+        let liveness = cluster.liveness.borrow();
+        let info = |node: &rows::Node| NodeInfo {
+            id: node.id.to_string(),
+            here: node.id == cluster.node,
+            name: node.facts.name.clone(),
+            role: role(node.role),
+            state: match liveness.state(&node.id) {
+                Some(State::Alive) => NodeState::Ready,
+                Some(State::Down) => NodeState::Down,
+                Some(State::Fenced) => NodeState::Fenced,
+                Some(State::Suspect) | None => NodeState::Suspect,
+            },
+            availability: match node.availability {
+                Availability::Active => "active",
+                Availability::Pause => "pause",
+                Availability::Drain => "drain",
+            }
+            .to_owned(),
+            version: node.facts.version.clone(),
+            vtep: node.facts.vtep4.map(IpAddr::from).or_else(|| node.facts.vtep6.map(IpAddr::from)),
+            mtu: node.facts.mtu,
+            address: node.ingress,
+            joined: rfc3339(node.joined),
+        };
+        let mut nodes: Vec<NodeInfo> = view.nodes.values().map(info).collect();
+        nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok(Nodes { nodes })
+    }
+
+    /// `cluster.node_remove`.
+    pub(crate) async fn remove_node(self: &Rc<Self>, params: &RemoveNode) -> Result<Empty> {
+        let cluster = self.member()?;
+        let node = cluster.find_node(&params.node)?;
+        let state = cluster.liveness.borrow().state(&node);
+        if node == cluster.node {
+            return Err(Error::invalid(
+                "this is the host itself: it leaves with netctl cluster leave",
+            ));
+        }
+        if state.is_some_and(|state| state < State::Down) && !params.force {
+            return Err(Error::new(
+                Kind::Busy,
+                format_args!(
+                    "node {} is not down: have it leave (netctl cluster leave there), or remove \
+                     it with --force",
+                    params.node
+                ),
+            )
+            .with("node", node.as_str()));
+        }
+        cluster.decide_within(Decision::RemoveNode { node }, REMOVAL).await?;
+        Ok(Empty {})
+    }
+
+    /// `cluster.token_create`, and `cluster.token_rotate` with `instead`.
+    pub(crate) async fn create_token(
+        self: &Rc<Self>,
+        params: CreateToken,
+        instead: bool,
+    ) -> Result<NewToken> {
+        let cluster = self.member()?;
+        let (manager, tokens) = cluster.tokens()?;
+        let role = match params.role {
+            protocol::Role::Manager => Role::Manager,
+            protocol::Role::Worker => Role::Worker,
+        };
+        if role == Role::Manager && !cluster.kept.borrow().own_etcd {
+            return Err(Error::new(
+                Kind::Unsupported,
+                "in a cluster whose etcd is not its own more managers cannot join",
+            ));
+        }
+        let digest = manager.authority.digest()?;
+        let CreateToken { ttl, uses, .. } = params;
+        let made = async {
+            if instead {
+                tokens.rotate(&digest, role, now(), ttl, uses).await
+            } else {
+                tokens.create(&digest, role, now(), ttl, uses).await
+            }
+        };
+        let token = in_time(made).await?;
+        Ok(NewToken { token: token.to_string(), managers: cluster.kept.borrow().managers.clone() })
+    }
+
+    /// `cluster.token_list`.
+    pub(crate) async fn list_tokens(self: &Rc<Self>) -> Result<protocol::Tokens> {
+        let cluster = self.member()?;
+        let (_, tokens) = cluster.tokens()?;
+        let listed = in_time(tokens.list()).await?;
+        let info = |listed: ::cluster::token::Listed| TokenInfo {
+            id: listed.id,
+            role: role(listed.token.role),
+            created: rfc3339(listed.token.created),
+            expires: listed.token.expires.map(rfc3339),
+            uses: listed.token.uses,
+        };
+        Ok(protocol::Tokens { tokens: listed.into_iter().map(info).collect() })
+    }
+
+    /// `cluster.token_remove`.
+    pub(crate) async fn remove_token(self: &Rc<Self>, params: &RemoveToken) -> Result<Empty> {
+        let cluster = self.member()?;
+        let (_, tokens) = cluster.tokens()?;
+        if in_time(tokens.remove(&params.token)).await? {
+            return Ok(Empty {});
+        }
+        Err(Error::not_found(format_args!("token {} not found", params.token))
+            .with("token", params.token.as_str()))
+    }
+}
+
+/// An answer of the store, within a second.
+async fn in_time<T>(asked: impl Future<Output = ::cluster::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(DECISION, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::unavailable("the cluster's store did not answer in time")),
+    }
+}
+
+impl Cluster {
+    /// The tokens, which managers have to do with alone.
+    fn tokens(&self) -> Result<(Rc<Manager>, Tokens)> {
+        match &self.decisions {
+            Decisions::Here { manager, .. } => {
+                let tokens = Tokens::new(self.store.clone(), self.layout.clone());
+                Ok((manager.clone(), tokens))
+            }
+            Decisions::There(_) => Err(Error::new(
+                Kind::Denied,
+                "this host is a worker of its cluster, and tokens are for managers: ask on one",
+            )),
+        }
+    }
+
+    /// The node that a user means: by its id, its name, or the beginning of its id.
+    fn find_node(&self, given: &str) -> Result<NodeId> {
+        let view = self.view.borrow();
+        let exact = view.nodes.values().filter(|n| n.id.as_str() == given || n.facts.name == given);
+        let mut found: Vec<NodeId> = exact.map(|node| node.id.clone()).collect();
+        if found.is_empty() && !given.is_empty() {
+            let beginning = view.nodes.keys().filter(|id| id.as_str().starts_with(given));
+            found = beginning.cloned().collect();
+        }
+        match found.as_slice() {
+            [node] => Ok(node.clone()),
+            [] => Err(Error::not_found(format_args!("node {given} not found")).with("node", given)),
+            _ => Err(Error::invalid(format_args!(
+                "node {given} is ambiguous ({} nodes match): name it by its id",
+                found.len()
+            ))
+            .with("node", given)),
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Becoming a node of a cluster, and being none any more.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use ::cluster::{
+    Authority, ClusterId, Decider, Identity, Layout, NodeId, Role, Token,
+    client::{self, Newcomer},
+    decide::Joining,
+    etcd,
+    identity::{self, Request, Subject},
+    messages::Decision,
+    rows::Config,
+    token::Tokens,
+};
+use ::store::{Etcd, EtcdOptions, Store};
+use cnm::{
+    Empty, Error, Kind, Result,
+    cluster::{CLUSTER_PORT, InitCluster, JoinCluster, Joined, LeaveCluster},
+    driver::NetworkDown,
+};
+use tokio::{net::TcpListener, time::sleep};
+
+use super::{Cluster, Decisions, Kept, Place, now, store_error, view::View};
+use crate::netd::Netd;
+
+/// The ports of the host's own etcd: for clients, and for other members.
+pub(super) const ETCD_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
+
+/// How long etcd may take to come up, and how often it is asked.
+const ETCD_START: Duration = Duration::from_secs(15);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long leaving may take, which changes the members of etcd.
+const LEAVING: Duration = Duration::from_secs(10);
+
+impl Netd {
+    /// Opens the membership that is kept, before the endpoints are read that are on its networks.
+    pub(crate) async fn open_cluster(self: &Rc<Self>) -> Result<()> {
+        let place = Place::new(&self.config.state_dir);
+        let Some(kept) = place.read()? else { return Ok(()) };
+        let cluster = Rc::new(Cluster::open(place, kept).await?);
+        *self.cluster.borrow_mut() = Some(cluster.clone());
+        let known = self.recall(&cluster)?;
+        self.known.replace(known);
+        Ok(())
+    }
+
+    /// Those networks of the cluster are up that somebody is on.
+    pub(crate) fn recall_networks(&self) {
+        let mut registry = self.registry.borrow_mut();
+        let used: Vec<_> = registry
+            .networks()
+            .filter(|entry| entry.shared.is_some() && !entry.endpoints.is_empty())
+            .map(|entry| entry.network.id.clone())
+            .collect();
+        for id in used {
+            if let Some(shared) = registry.network_mut(&id).and_then(|entry| entry.shared.as_mut())
+            {
+                shared.up = true;
+            }
+        }
+    }
+
+    /// Begins what goes on in the background. Nothing waits for it.
+    pub(crate) async fn start_cluster(self: &Rc<Self>) {
+        let Some(cluster) = self.cluster() else { return };
+        let kept = cluster.kept.borrow().clone();
+        if kept.own_etcd
+            && let Err(error) =
+                Cluster::machine(&cluster.place, &kept, &self.config.run_dir).ensure()
+        {
+            let error = Error::from(error);
+            tracing::error!(%error, "the host's own etcd does not run");
+            self.problems.borrow_mut().insert("etcd".to_owned(), error.to_string());
+        }
+        let all_remotes = cluster.view.borrow().all_remotes();
+        for (network, endpoint) in all_remotes {
+            self.remote_changed(&cluster, &network, &endpoint);
+        }
+        self.start_tasks(&cluster, self.known.take());
+        if let Err(error) = self.hear_others(&cluster).await {
+            tracing::error!(%error, "other nodes are not heard");
+            self.problems.borrow_mut().insert("managers".to_owned(), error.to_string());
+        }
+    }
+
+    /// A manager hears those who join and those who ask for decisions.
+    async fn hear_others(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<()> {
+        let Decisions::Here { server, .. } = &cluster.decisions else { return Ok(()) };
+        let address = {
+            let kept = cluster.kept.borrow();
+            SocketAddr::new(kept.address, kept.port)
+        };
+        let listener = listen(address)?;
+        let server = server.clone();
+        let task = tokio::spawn(async move { server.serve(listener).await });
+        cluster.tasks.borrow_mut().push(task.abort_handle());
+        Ok(())
+    }
+
+    fn check_alone(&self) -> Result<()> {
+        let Some(cluster) = self.cluster() else {
+            // One that could not be opened is one, and none to be written over.
+            let kept = Place::new(&self.config.state_dir).read()?;
+            return kept.map_or(Ok(()), |kept| Err(Error::exists(format_args!(
+                "this host is a node of cluster {}, which could not be opened: see netctl status, \
+                 or leave it with netctl cluster leave --force",
+                kept.cluster
+            ))));
+        };
+        Err(Error::exists(format_args!(
+            "this host is a node of cluster {} already: leave it first, with netctl cluster leave",
+            cluster.id
+        ))
+        .with("cluster", cluster.id.as_str()))
+    }
+
+    /// `cluster.init`.
+    pub(crate) async fn init_cluster(self: &Rc<Self>, params: InitCluster) -> Result<Joined> {
+        let _turn = self.network_turn.lock().await;
+        self.check_alone()?;
+        if let Some(url) = params.etcd.iter().find(|url| !url.starts_with("http://")) {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format_args!(
+                    "etcd at {url} cannot be used: only http:// URLs can be given; without any \
+                     netd starts an etcd of its own, with certificates"
+                ),
+            ));
+        }
+        let address = params.advertise.map_or_else(|| self.host.source(None), Ok)?;
+        let kept = Kept {
+            cluster: ClusterId::random().map_err(Error::internal)?,
+            node: NodeId::random().map_err(Error::internal)?,
+            role: Role::Manager,
+            address,
+            port: params.port.unwrap_or(CLUSTER_PORT),
+            own_etcd: params.etcd.is_empty(),
+            etcd: if params.etcd.is_empty() {
+                vec![format!("https://{}", SocketAddr::new(address, ETCD_PORT))]
+            } else {
+                params.etcd
+            },
+            managers: vec![
+                SocketAddr::new(address, params.port.unwrap_or(CLUSTER_PORT)).to_string(),
+            ],
+            initial_cluster: None,
+        };
+        let place = Place::new(&self.config.state_dir);
+        // Somebody else at the port is found before anything is made.
+        drop(listen(SocketAddr::new(address, kept.port))?);
+        let made = self.begin(&place, &kept, params.vxlan_port).await;
+        match made {
+            Ok(token) => self.become_node(place, kept, Some(token.to_string())).await,
+            Err(error) => {
+                self.abandon(&place, &kept);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the CA, the store and its first rows.
+    async fn begin(
+        self: &Rc<Self>,
+        place: &Place,
+        kept: &Kept,
+        vxlan_port: Option<u16>,
+    ) -> Result<Token> {
+        let facts = self.facts(kept.address, Some(kept)).await?;
+        let clock = SystemTime::now();
+        let authority = Authority::new(&kept.cluster, clock)?;
+        let (key, request) = identity::new_request(&kept.node)?;
+        let request = Request::from_pem(&request)?;
+        let addresses = vec![kept.address, IpAddr::from([127, 0, 0, 1])];
+        let subject = Subject { node: kept.node.clone(), role: Role::Manager, addresses };
+        let certificate = authority.sign(&request, &subject, clock)?;
+        let identity = Identity { ca: authority.certificate().to_owned(), certificate, key };
+        place.identity().keep(&identity)?;
+        place.identity().keep_authority(&authority)?;
+        if kept.own_etcd {
+            Cluster::machine(place, kept, &self.config.run_dir).ensure()?;
+        }
+        let tls = kept.own_etcd.then(|| identity.tls());
+        let etcd = connect(EtcdOptions { endpoints: kept.etcd.clone(), tls }).await?;
+        let layout = Layout::new(&kept.cluster);
+        if kept.own_etcd {
+            etcd::bootstrap(&etcd, &layout, &kept.node).await?;
+        }
+        let store = Store::Etcd(etcd);
+        let decider = Decider::new(store.clone(), layout.clone());
+        let mut config = Config::default();
+        config.vxlan_port = vxlan_port.unwrap_or(config.vxlan_port);
+        let first = Joining {
+            node: kept.node.clone(),
+            role: Role::Manager,
+            public_key: request.public_key.clone(),
+            joined_with: None,
+            facts,
+        };
+        decider.init(&kept.cluster, &config, first, now()).await?;
+        let tokens = Tokens::new(store, layout);
+        Ok(tokens.create(&authority.digest()?, Role::Worker, now(), None, None).await?)
+    }
+
+    /// `cluster.join`.
+    pub(crate) async fn join_cluster(self: &Rc<Self>, params: JoinCluster) -> Result<Joined> {
+        let _turn = self.network_turn.lock().await;
+        self.check_alone()?;
+        let token: Token = params.token.parse().map_err(::cluster::Error::from)?;
+        let source = || self.host.source(Some(params.manager));
+        let address = params.advertise.map_or_else(source, Ok)?;
+        let node = NodeId::random().map_err(Error::internal)?;
+        let peer_url = format!("https://{}", SocketAddr::new(address, PEER_PORT));
+        let addresses = vec![address, IpAddr::from([127, 0, 0, 1])];
+        let facts = self.facts(address, None).await?;
+        let newcomer = Newcomer::new(node, addresses, facts, Some(peer_url))?;
+        let manager = params.manager.to_string();
+        let (joined, identity) = client::join(&manager, &token, &newcomer).await?;
+        let mut managers = joined.managers;
+        if managers.is_empty() {
+            managers.push(params.manager.to_string());
+        }
+        let kept = Kept {
+            cluster: joined.cluster,
+            node: joined.node.id.clone(),
+            role: joined.node.role,
+            address,
+            port: CLUSTER_PORT,
+            etcd: joined.etcd,
+            managers,
+            own_etcd: joined.initial_cluster.is_some(),
+            initial_cluster: joined.initial_cluster,
+        };
+        let place = Place::new(&self.config.state_dir);
+        place.identity().keep(&identity)?;
+        if let Some(key) = joined.ca_key {
+            let authority = Authority::from_pem(identity.ca.clone(), key)?;
+            place.identity().keep_authority(&authority)?;
+        }
+        let own_etcd = kept.own_etcd;
+        let answer = self.become_node(place, kept, None).await?;
+        if own_etcd {
+            self.ask_for_a_vote(identity)?;
+        }
+        Ok(answer)
+    }
+
+    /// The host's member of etcd only follows until it has caught up; then it gets its vote.
+    fn ask_for_a_vote(self: &Rc<Self>, identity: Identity) -> Result<()> {
+        let cluster = self.member()?;
+        let managers: Vec<String> = {
+            let kept = cluster.kept.borrow();
+            let own = SocketAddr::new(kept.address, kept.port).to_string();
+            kept.managers.iter().filter(|manager| **manager != own).cloned().collect()
+        };
+        let client = client::Client::new(&identity, managers)?;
+        let task = tokio::task::spawn_local(async move {
+            while let Err(error) = client.promote().await {
+                tracing::debug!(%error, "no vote in etcd yet");
+                sleep(AGAIN * 4).await;
+            }
+            tracing::info!("this host has a vote in etcd");
+        });
+        cluster.tasks.borrow_mut().push(task.abort_handle());
+        Ok(())
+    }
+
+    /// Keeps the membership, and lives it.
+    async fn become_node(
+        self: &Rc<Self>,
+        place: Place,
+        kept: Kept,
+        token: Option<String>,
+    ) -> Result<Joined> {
+        self.stores.forget_cached()?;
+        place.write(&kept)?;
+        let cluster = Rc::new(Cluster::open(place, kept.clone()).await?);
+        *self.cluster.borrow_mut() = Some(cluster.clone());
+        self.start_cluster().await;
+        // Who asks next finds everything; a store that is slow is none of its business.
+        let known = |view: &View| view.complete && view.live.contains(&kept.node);
+        drop(cluster.until("joining", known).await);
+        tracing::info!(cluster = %kept.cluster, node = %kept.node, role = %kept.role, "joined");
+        self.tell("cluster", "join", kept.cluster.as_str(), &[("node", kept.node.as_str())]);
+        Ok(Joined {
+            cluster: kept.cluster.to_string(),
+            node: kept.node.to_string(),
+            role: super::calls::role(kept.role),
+            managers: cluster.kept.borrow().managers.clone(),
+            token,
+        })
+    }
+
+    /// Undoes a beginning that failed.
+    fn abandon(&self, place: &Place, kept: &Kept) {
+        if kept.own_etcd {
+            self.stop_etcd(place, kept);
+        }
+        if let Err(error) = place.forget() {
+            tracing::warn!(%error, "left behind");
+        }
+    }
+
+    fn stop_etcd(&self, place: &Place, kept: &Kept) {
+        let machine = Cluster::machine(place, kept, &self.config.run_dir);
+        if let Err(error) = machine.stop() {
+            tracing::warn!(%error, "the host's own etcd does not end");
+        }
+    }
+
+    /// `cluster.leave`.
+    pub(crate) async fn leave_cluster(self: &Rc<Self>, params: LeaveCluster) -> Result<Empty> {
+        let _turn = self.network_turn.lock().await;
+        if params.force && self.cluster().is_none() {
+            let place = Place::new(&self.config.state_dir);
+            if let Ok(Some(kept)) = place.read() {
+                self.abandon(&place, &kept);
+                self.problems.borrow_mut().remove("cluster");
+                return Ok(Empty {});
+            }
+        }
+        let cluster = self.member()?;
+        let users: Vec<_> = {
+            let registry = self.registry.borrow();
+            let shared = registry.networks().filter(|entry| entry.shared.is_some());
+            shared
+                .flat_map(|entry| registry.endpoints_on(&entry.network.id))
+                .map(|endpoint| (endpoint.container.id.clone(), endpoint.id.clone()))
+                .collect()
+        };
+        if !users.is_empty() && !params.force {
+            return Err(Error::new(
+                Kind::Busy,
+                format_args!(
+                    "{} endpoints of this host are on networks of the cluster: detach them first, \
+                     or leave with --force",
+                    users.len()
+                ),
+            ));
+        }
+        let last = {
+            let view = cluster.view.borrow();
+            let managers = view.nodes.values().filter(|node| node.role == Role::Manager);
+            matches!(cluster.decisions, Decisions::Here { .. }) && managers.count() <= 1
+        };
+        if last && !params.force {
+            return Err(Error::new(
+                Kind::Busy,
+                "this host is the last manager of its cluster, which ends with it: leave with \
+                 --force",
+            ));
+        }
+        if !last {
+            let left = cluster.decide_within(Decision::Leave, LEAVING).await;
+            match left {
+                Err(error) if !params.force => return Err(error),
+                Err(error) => tracing::warn!(%error, "the others were not told"),
+                Ok(_) => {}
+            }
+        }
+        for (container, id) in users {
+            self.detach_where(&container, "detach", |endpoint| endpoint.id == id).await?;
+        }
+        self.part_with(&cluster).await
+    }
+
+    /// Removes all that this host has of the cluster.
+    async fn part_with(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<Empty> {
+        cluster.stop();
+        let kept = cluster.kept.borrow().clone();
+        let networks: Vec<_> = {
+            let registry = self.registry.borrow();
+            let shared = registry.networks().filter_map(|e| Some((e, e.shared.as_ref()?)));
+            shared.map(|(entry, shared)| (entry.network.clone(), shared.up)).collect()
+        };
+        for (network, up) in networks {
+            self.resolver.network_down(&network.id);
+            if up && let Ok(driver) = self.driver(&network.driver) {
+                let down = driver.call(&NetworkDown { network: network.clone() }).await;
+                if let Err(error) = down {
+                    tracing::warn!(network = %network.name, %error, "network not taken down");
+                }
+            }
+            self.registry.borrow_mut().drop_network(&network.id);
+        }
+        if kept.own_etcd {
+            self.stop_etcd(&cluster.place, &kept);
+        }
+        cluster.place.forget()?;
+        self.stores.forget_cached()?;
+        self.cluster.replace(None);
+        self.problems.borrow_mut().retain(|about, _| {
+            !matches!(about.as_str(), "cluster" | "etcd" | "managers" | "liveness")
+        });
+        tracing::info!(cluster = %kept.cluster, "left");
+        self.tell("cluster", "leave", kept.cluster.as_str(), &[("node", kept.node.as_str())]);
+        Ok(Empty {})
+    }
+}
+
+/// A store that answers.
+async fn connect(options: EtcdOptions) -> Result<Etcd> {
+    let url = options.endpoints.join(", ");
+    let etcd = Etcd::connect(options).await.map_err(store_error)?;
+    let answers = async {
+        while let Err(error) = etcd.members().await {
+            tracing::debug!(%error, "etcd does not answer yet");
+            sleep(AGAIN).await;
+        }
+    };
+    tokio::time::timeout(ETCD_START, answers).await.map_err(|_| {
+        Error::unavailable(format_args!(
+            "etcd at {url} does not answer: is it installed (Debian's etcd-server), and its port \
+             free?"
+        ))
+    })?;
+    Ok(etcd)
+}
+
+/// The socket of a manager.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let bind = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        TcpListener::from_std(socket.into())
+    };
+    bind().map_err(|error: std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::AddrInUse => Kind::Exists,
+            _ => Kind::Invalid,
+        };
+        Error::new(kind, format_args!("cannot listen at {address} for other nodes: {error}"))
+    })
+}

@@ -1,0 +1,134 @@
+//! What this host keeps of its membership: who it is and where the cluster's store and managers
+//! are. Written last when it joins and removed first when it leaves, so that half a membership is
+//! none.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use ::cluster::{ClusterId, NodeId, Role, identity::Directory};
+use cnm::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The file.
+const FILE: &str = "membership.json";
+
+/// A membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Which cluster.
+    pub(crate) cluster: ClusterId,
+    /// Which node this host is.
+    pub(crate) node: NodeId,
+    /// What it may do.
+    pub(crate) role: Role,
+    /// Where others reach it.
+    pub(crate) address: IpAddr,
+    /// The TCP port of managers.
+    pub(crate) port: u16,
+    /// The client URLs of etcd.
+    pub(crate) etcd: Vec<String>,
+    /// Where managers listen.
+    pub(crate) managers: Vec<String>,
+    /// Whether the host runs a member of etcd, which has the cluster's certificates.
+    pub(crate) own_etcd: bool,
+    /// The `--initial-cluster` of that member, where it joined others.
+    #[serde(default)]
+    pub(crate) initial_cluster: Option<String>,
+}
+
+/// Where all of it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// In netd's state directory.
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self { directory: state_dir.join("cluster") }
+    }
+
+    /// The certificates.
+    pub(crate) fn identity(&self) -> Directory {
+        Directory::new(&self.directory)
+    }
+
+    /// The data of the host's own etcd.
+    pub(crate) fn etcd(&self) -> PathBuf {
+        self.directory.join("etcd")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    /// The membership, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn read(&self) -> Result<Option<Kept>> {
+        let path = self.file();
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
+                Error::internal(format_args!(
+                    "{} is damaged: {error}; put back a copy, or remove it to leave the cluster",
+                    path.display()
+                ))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&path, &error)),
+        }
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write(&self, kept: &Kept) -> Result<()> {
+        let path = self.file();
+        let text = serde_json::to_vec_pretty(kept).map_err(Error::internal)?;
+        let write = || {
+            fs::create_dir_all(&self.directory)?;
+            let aside = path.with_extension("unfinished");
+            let mut file = fs::File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&aside)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)
+        };
+        write().map_err(|error| failed(&path, &error))
+    }
+
+    /// Removes it, and then everything else.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn forget(&self) -> Result<()> {
+        let path = self.file();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&path, &error));
+            }
+            _ => {}
+        }
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(&self.directory, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    Error::internal(format_args!("cannot use {}: {error}", path.display()))
+}

@@ -1,0 +1,272 @@
+//! Networks of the cluster on this host: known to all hosts, up on those that have an endpoint.
+
+use std::{net::IpAddr, rc::Rc};
+
+use ::cluster::messages::{Decided, Decision};
+use cnm::{
+    Error, Kind, Name, NetworkId, Result,
+    driver::{NetworkDown, NetworkUp},
+    network::{CreateNetwork, Network},
+};
+
+use super::{Cluster, DRIVER};
+use crate::{clock, netd::Netd, networks::plan, registry::Blocks};
+
+impl Netd {
+    /// Whether networks of a driver are the cluster's.
+    pub(crate) fn is_shared(driver: &str) -> bool {
+        driver == DRIVER
+    }
+
+    /// Whether a network of the cluster is up here.
+    pub(crate) fn is_up(&self, network: &NetworkId) -> bool {
+        let registry = self.registry.borrow();
+        let shared = registry.network(network).and_then(|entry| entry.shared.as_ref());
+        shared.is_some_and(|shared| shared.up)
+    }
+
+    /// `network.create` of a network that all hosts have.
+    pub(crate) async fn create_shared(
+        self: &Rc<Self>,
+        name: Name,
+        params: CreateNetwork,
+        key: Option<String>,
+    ) -> Result<Network> {
+        let cluster = self.member()?;
+        // Whoever has no such driver would only find out later.
+        self.driver(DRIVER)?.capabilities().await?;
+        let mtu = plan::mtu(&params.options)?;
+        let agreed = cluster.agreed_mtu();
+        if let (Some(mtu), Some(agreed)) = (mtu, agreed)
+            && mtu > agreed
+        {
+            return Err(Error::invalid(format_args!(
+                "an MTU of {mtu} does not fit between all nodes: at most {agreed}"
+            ))
+            .with("mtu", mtu));
+        }
+        for subnet in &params.subnets {
+            plan::check_unicast(subnet.subnet)?;
+            self.check_overlap(subnet.subnet, DRIVER, false)?;
+        }
+        let id = clock::network_id()?;
+        let network = Network {
+            link: Some(id.link_name()),
+            id: id.clone(),
+            name,
+            driver: DRIVER.to_owned(),
+            created: clock::timestamp(),
+            subnets: params.subnets,
+            internal: params.internal,
+            predefined: false,
+            mtu: mtu.or(agreed),
+            overlay: None,
+            options: params.options,
+            labels: params.labels,
+            idempotency_key: key,
+        };
+        let decision = Decision::CreateNetwork {
+            network: Box::new(network),
+            ipv4: params.ipv4.unwrap_or(true),
+            ipv6: params.ipv6.unwrap_or(false),
+        };
+        let Decided::Network { network } = cluster.decide(decision).await? else {
+            return Err(Error::internal("a manager answered something else"));
+        };
+        cluster.until("the network", |view| view.networks.contains_key(&id)).await?;
+        let network = cluster.local(&network).unwrap_or(network.network);
+        tracing::info!(network = %network.name, driver = network.driver, "network created");
+        Ok(network)
+    }
+
+    /// `network.remove` of a network that all hosts have.
+    pub(crate) async fn remove_shared(self: &Rc<Self>, network: &Network) -> Result<()> {
+        let cluster = self.member()?;
+        let id = network.id.clone();
+        cluster.decide(Decision::RemoveNetwork { network: id.clone() }).await?;
+        // It may have just lost its last endpoint.
+        self.rest(&id).await;
+        cluster.until("the removal", |view| !view.networks.contains_key(&id)).await
+    }
+
+    /// A network of the cluster came, changed or went.
+    pub(super) fn network_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) {
+        let row = cluster.view.borrow().networks.get(id).cloned();
+        let Some(row) = row else { return self.network_gone(cluster, id) };
+        let Some(network) = cluster.local(&row) else { return };
+        let (name, driver) = (network.name.clone(), network.driver.clone());
+        let known = {
+            let mut registry = self.registry.borrow_mut();
+            match registry.network_mut(id) {
+                Some(entry) => {
+                    if let Some(shared) = &mut entry.shared {
+                        shared.blocks.set_subnets(&network.subnets);
+                    }
+                    entry.network = network;
+                    true
+                }
+                None => {
+                    let blocks = Blocks::new(&network, self.config.reuse_delay);
+                    registry.add_shared_network(network, blocks);
+                    false
+                }
+            }
+        };
+        self.blocks_changed(cluster, id);
+        if !known {
+            let attributes = [("name", name.as_str()), ("type", driver.as_str())];
+            self.tell("network", "create", id.as_str(), &attributes);
+        }
+    }
+
+    fn network_gone(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) {
+        let gone = {
+            let registry = self.registry.borrow();
+            let Some(entry) = registry.network(id) else { return };
+            if entry.endpoints.is_empty() { Some(entry.network.clone()) } else { None }
+        };
+        let Some(network) = gone else {
+            let why =
+                format!("network {} is gone from the cluster, and is in use here", id.short());
+            tracing::error!("{why}");
+            self.problems.borrow_mut().insert(format!("network {id}"), why);
+            return;
+        };
+        if !self.is_up(id) {
+            return self.drop_shared(&network);
+        }
+        let (netd, cluster) = (self.clone(), cluster.clone());
+        tokio::task::spawn_local(async move {
+            netd.rest(&network.id).await;
+            let back = cluster.view.borrow().networks.contains_key(&network.id);
+            if !back {
+                netd.drop_shared(&network);
+            }
+        });
+    }
+
+    fn drop_shared(&self, network: &Network) {
+        self.registry.borrow_mut().drop_network(&network.id);
+        let attributes = [("name", network.name.as_str()), ("type", network.driver.as_str())];
+        self.tell("network", "remove", network.id.as_str(), &attributes);
+    }
+
+    /// All networks of the cluster, after this host or what holds for all changed.
+    pub(super) fn refresh_networks(self: &Rc<Self>, cluster: &Rc<Cluster>) {
+        let ids: Vec<NetworkId> = cluster.view.borrow().networks.keys().cloned().collect();
+        for id in &ids {
+            self.network_changed(cluster, id);
+        }
+    }
+
+    /// Brings a network up before its first endpoint comes.
+    pub(super) async fn rise(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) -> Result<()> {
+        if self.is_up(id) {
+            return Ok(());
+        }
+        let turn = self.turn_of(id)?;
+        let _turn = turn.lock().await;
+        if self.is_up(id) {
+            return Ok(());
+        }
+        let network = {
+            let registry = self.registry.borrow();
+            let entry = registry.network(id);
+            entry.map(|entry| entry.network.clone()).ok_or_else(|| gone(id))?
+        };
+        self.check_local_overlap(&network)?;
+        self.driver(&network.driver)?.call(&NetworkUp { network: network.clone() }).await?;
+        if let Some(entry) = self.registry.borrow_mut().network_mut(id)
+            && let Some(shared) = &mut entry.shared
+        {
+            shared.up = true;
+        }
+        self.resolve_on(&network);
+        let remotes: Vec<_> =
+            cluster.view.borrow().remotes(id).map(|(endpoint, _)| endpoint.clone()).collect();
+        for endpoint in &remotes {
+            self.remote_changed(cluster, id, endpoint);
+        }
+        cluster.untold.borrow_mut().everything();
+        self.tell_driver(cluster).await;
+        tracing::info!(network = %network.name, "network up on this host");
+        Ok(())
+    }
+
+    /// Takes a network down after its last endpoint went.
+    pub(super) async fn rest(self: &Rc<Self>, id: &NetworkId) {
+        let Ok(turn) = self.turn_of(id) else { return };
+        let _turn = turn.lock().await;
+        let network = {
+            let mut registry = self.registry.borrow_mut();
+            let Some(entry) = registry.network_mut(id) else { return };
+            let idle = entry.endpoints.is_empty();
+            let Some(shared) = entry.shared.as_mut().filter(|s| s.up && s.coming == 0 && idle)
+            else {
+                return;
+            };
+            shared.up = false;
+            entry.network.clone()
+        };
+        self.resolver.network_down(id);
+        let down = match self.driver(&network.driver) {
+            Ok(driver) => driver.call(&NetworkDown { network: network.clone() }).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match down {
+            Ok(()) => tracing::info!(network = %network.name, "network down on this host"),
+            Err(error) => tracing::warn!(network = %network.name, %error, "network not taken down"),
+        }
+    }
+
+    fn turn_of(&self, id: &NetworkId) -> Result<std::sync::Arc<tokio::sync::Mutex<()>>> {
+        let registry = self.registry.borrow();
+        let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
+        shared.map(|shared| shared.turn.clone()).ok_or_else(|| gone(id))
+    }
+
+    /// A network of this host may have the same addresses: the host could not tell them apart.
+    fn check_local_overlap(&self, network: &Network) -> Result<()> {
+        let registry = self.registry.borrow();
+        let others = registry.networks().filter(|entry| {
+            entry.network.id != network.id && entry.shared.as_ref().is_none_or(|shared| shared.up)
+        });
+        for other in others {
+            for theirs in &other.network.subnets {
+                if network.subnets.iter().any(|own| ipam::overlaps(own.subnet, theirs.subnet)) {
+                    return Err(Error::new(
+                        Kind::Exists,
+                        format_args!(
+                            "network {} cannot be used on this host: its addresses overlap with {} \
+                             of network {}",
+                            network.name, theirs.subnet, other.network.name
+                        ),
+                    )
+                    .with("network", network.id.as_str()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gone(id: &NetworkId) -> Error {
+    Error::not_found(format_args!("network {} not found", id.short())).with("network", id.as_str())
+}
+
+/// What VXLAN puts around a packet, in bytes.
+fn overhead(vtep: IpAddr) -> u32 {
+    if vtep.is_ipv4() { 50 } else { 70 }
+}
+
+impl Cluster {
+    /// The largest MTU that fits between all nodes.
+    fn agreed_mtu(&self) -> Option<u32> {
+        let view = self.view.borrow();
+        let mtus = view.nodes.values().filter(|node| node.facts.mtu > 0).filter_map(|row| {
+            let vtep = view.node(&row.id)?.vtep;
+            Some(row.facts.mtu.saturating_sub(overhead(vtep)))
+        });
+        mtus.min()
+    }
+}

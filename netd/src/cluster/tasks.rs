@@ -1,0 +1,323 @@
+//! What goes on in the background for as long as this host is in a cluster: writing its own
+//! endpoints, telling the driver of the others, saying that it lives, and keeping house.
+
+use std::{rc::Rc, time::Duration};
+
+use ::cluster::{
+    Error as ClusterError, Key, NodeId, Role,
+    decide::Idle,
+    etcd::Housekeeper,
+    messages::{Decided, Decision},
+    rows::Facts,
+};
+use ::store::{Compare, Row, Store, Txn};
+use cnm::{Error, Kind, Result, peers::ChangePeers};
+use tokio::time::sleep;
+
+use super::{Cluster, DRIVER, Decisions, Instant, outbox::operations};
+use crate::netd::Netd;
+
+/// How soon what did not work is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How often nodes that are silent are looked at, and everything else that goes by time.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often this host's rows are compared with its endpoints, and what it holds with what it needs.
+const LOOK: u32 = 60;
+
+/// How often it is asked whether the certificate is to be renewed.
+const RENEWAL: u32 = 3600;
+
+/// How often etcd is made to forget.
+const ROUND: u32 = 300;
+
+/// As many endpoints as one line to a driver takes (1 MiB; about 250 bytes each).
+const PEERS_AT_ONCE: usize = 3000;
+
+impl Netd {
+    /// Begins everything that goes on in the background.
+    pub(super) fn start_tasks(self: &Rc<Self>, cluster: &Rc<Cluster>, known: Vec<Row>) {
+        let spawn = |task: tokio::task::JoinHandle<()>| {
+            cluster.tasks.borrow_mut().push(task.abort_handle());
+        };
+        let netd = || (self.clone(), cluster.clone());
+        let (n, c) = netd();
+        spawn(tokio::task::spawn_local(n.follow_cluster(c, known)));
+        let (n, c) = netd();
+        spawn(tokio::task::spawn_local(async move { n.return_to(&c).await }));
+        let (n, c) = netd();
+        spawn(tokio::task::spawn_local(n.tell_driver_of_changes(c)));
+        let (n, c) = netd();
+        spawn(tokio::task::spawn_local(n.keep_house(c)));
+        spawn(tokio::task::spawn_local(cluster.clone().write_own()));
+        spawn(tokio::task::spawn_local(cluster.clone().live()));
+    }
+
+    /// This host has started, or was given up and is back: tells the others what it is, learns its
+    /// epoch, and makes sure of the addresses that it has.
+    pub(super) async fn return_to(self: &Rc<Self>, cluster: &Rc<Cluster>) {
+        while cluster.epoch.get().is_none() {
+            match self.begin_epoch(cluster).await {
+                Ok(epoch) => tracing::info!(epoch, "the cluster knows of this host's start"),
+                Err(error) if error.kind == Kind::NotFound || error.kind == Kind::Denied => {
+                    tracing::error!(%error, "this host is not of the cluster any more");
+                    self.problems.borrow_mut().insert("cluster".to_owned(), error.to_string());
+                    sleep(Duration::from_secs(30)).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the cluster does not know of this host's start yet");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+        self.reclaim(cluster).await;
+        self.compare_own(cluster);
+    }
+
+    async fn begin_epoch(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<u64> {
+        let kept = cluster.kept.borrow().clone();
+        let facts = self.facts(kept.address, Some(&kept)).await?;
+        let decided = cluster.decide(Decision::Start { facts }).await?;
+        let Decided::Node { node } = decided else {
+            return Err(Error::internal("a manager answered something else"));
+        };
+        cluster.epoch.set(Some(node.epoch));
+        Ok(node.epoch)
+    }
+
+    /// Every address that an endpoint here has must be this host's, after it was given up as
+    /// before. One that is another's by now is reported and not told to others.
+    async fn reclaim(self: &Rc<Self>, cluster: &Rc<Cluster>) {
+        let held: Vec<_> = {
+            let registry = self.registry.borrow();
+            let shared =
+                registry.networks().filter_map(|entry| Some((entry, entry.shared.as_ref()?)));
+            let strays = shared.flat_map(|(entry, shared)| {
+                let endpoints = registry.endpoints_on(&entry.network.id);
+                endpoints.flat_map(move |endpoint| {
+                    let own = move |a: &ipnetwork::IpNetwork| {
+                        !shared.blocks.own().any(|block| block.contains(a.ip()))
+                    };
+                    let strays = endpoint.addresses.iter().copied().filter(own);
+                    strays.map(move |address| (endpoint.clone(), address.ip()))
+                })
+            });
+            strays.collect()
+        };
+        for (endpoint, address) in held {
+            let decision = Decision::ClaimAddress { network: endpoint.network.clone(), address };
+            if let Err(error) = cluster.decide(decision).await
+                && error.kind == Kind::Exists
+            {
+                let why = format!(
+                    "{} of {} on {} was given away while this host was out of reach: detach it and \
+                     attach it again",
+                    address,
+                    endpoint.container.label(),
+                    endpoint.network_name
+                );
+                tracing::error!("{why}");
+                self.problems.borrow_mut().insert(format!("address {address}"), why);
+            }
+        }
+    }
+
+    /// What this host says of itself.
+    pub(super) async fn facts(
+        self: &Rc<Self>,
+        address: std::net::IpAddr,
+        kept: Option<&super::Kept>,
+    ) -> Result<Facts> {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let mut facts = Facts {
+            name: name.trim().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mtu: self.host.mtu_of(address).await?,
+            ..Facts::default()
+        };
+        if let Some(name) = &self.config.node_name {
+            facts.name.clone_from(name);
+        }
+        match address {
+            std::net::IpAddr::V4(address) => facts.vtep4 = Some(address),
+            std::net::IpAddr::V6(address) => facts.vtep6 = Some(address),
+        }
+        if let Some(kept) = kept.filter(|kept| kept.role == Role::Manager) {
+            facts.listens = Some(std::net::SocketAddr::new(address, kept.port).to_string());
+            facts.etcd = kept.own_etcd.then(|| {
+                format!("https://{}", std::net::SocketAddr::new(address, super::join::ETCD_PORT))
+            });
+        }
+        Ok(facts)
+    }
+
+    /// Tells the driver what changes elsewhere; many changes in one call when they come fast.
+    async fn tell_driver_of_changes(self: Rc<Self>, cluster: Rc<Cluster>) {
+        loop {
+            cluster.tell.notified().await;
+            self.tell_driver(&cluster).await;
+        }
+    }
+
+    /// Tells the driver what is untold, until nothing is.
+    pub(super) async fn tell_driver(self: &Rc<Self>, cluster: &Rc<Cluster>) {
+        let _telling = cluster.telling.lock().await;
+        loop {
+            let any_up = {
+                let registry = self.registry.borrow();
+                registry.networks().any(|entry| entry.shared.as_ref().is_some_and(|s| s.up))
+            };
+            if !any_up {
+                // Everything is told to the first network that comes up.
+                return;
+            }
+            let call = {
+                let view = cluster.view.borrow();
+                cluster.untold.borrow_mut().take(&view, |network| self.is_up(network))
+            };
+            let Some(call) = call else { return };
+            if let Err(error) = self.tell_peers(call).await {
+                tracing::warn!(%error, "the driver was not told of other hosts");
+                cluster.untold.borrow_mut().everything();
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    async fn tell_peers(self: &Rc<Self>, mut call: ChangePeers) -> Result<()> {
+        let driver = self.driver(DRIVER)?;
+        // What does not fit into a line cannot be said to be everything.
+        while call.there.peers.len() > PEERS_AT_ONCE {
+            let rest = call.there.peers.split_off(PEERS_AT_ONCE);
+            call.complete = false;
+            driver.call(&call).await?;
+            call = ChangePeers::default();
+            call.there.peers = rest;
+        }
+        let rows = driver.call(&call).await?.rows;
+        tracing::debug!(rows, complete = call.complete, "the driver knows of other hosts");
+        Ok(())
+    }
+
+    /// The driver has started: it is told everything again.
+    pub(crate) fn driver_started(&self, driver: &str) {
+        if driver == DRIVER
+            && let Some(cluster) = self.cluster()
+        {
+            cluster.untold.borrow_mut().everything();
+            cluster.tell.notify_one();
+        }
+    }
+
+    async fn keep_house(self: Rc<Self>, cluster: Rc<Cluster>) {
+        let (mut idle, mut housekeeper) = (Idle::default(), Housekeeper::default());
+        let mut seconds: u32 = 0;
+        loop {
+            sleep(TICK).await;
+            seconds = seconds.wrapping_add(1);
+            if cluster.is_away() || !cluster.view.borrow().complete {
+                continue;
+            }
+            let changes = cluster.liveness.borrow_mut().tick(Instant::now());
+            self.liveness_changed(&cluster, changes);
+            if seconds.is_multiple_of(LOOK) {
+                self.compare_own(&cluster);
+                self.give_back(&cluster, &mut idle).await;
+            }
+            if seconds.is_multiple_of(RENEWAL)
+                && let Err(error) = cluster.renew_if_due().await
+            {
+                tracing::warn!(%error, "this host's certificate is not renewed yet");
+            }
+            if let (Store::Etcd(etcd), Decisions::Here { .. }) =
+                (&cluster.store, &cluster.decisions)
+                && seconds.is_multiple_of(ROUND)
+                && let Err(error) = housekeeper.round(etcd, cluster.layout.all()).await
+            {
+                tracing::warn!(%error, "etcd was not looked after");
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Writes this host's rows, for as long as it is polled.
+    async fn write_own(self: Rc<Self>) {
+        loop {
+            self.write.notified().await;
+            loop {
+                let rows = self.outbox.borrow_mut().take();
+                if rows.is_empty() {
+                    break;
+                }
+                match self.store.txn(operations(self.guard(), &rows)).await {
+                    Ok(outcome) if outcome.held => {}
+                    // This host is another than it believed: what it is now is on its way.
+                    Ok(_) => {
+                        self.outbox.borrow_mut().put_back(rows);
+                        sleep(AGAIN).await;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "own rows wait");
+                        self.outbox.borrow_mut().put_back(rows);
+                        sleep(AGAIN).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A transaction that holds as long as this host is who it believes to be.
+    fn guard(&self) -> Txn {
+        let view = self.view.borrow();
+        let node = self.layout.key(&Key::Node(self.node.clone()));
+        Txn::new().when(Compare::modified(node, view.here_modified))
+    }
+
+    /// A node is given up: it may come back in another epoch only.
+    pub(super) fn fence(self: &Rc<Self>, node: &NodeId) {
+        let Decisions::Here { manager, .. } = &self.decisions else { return };
+        let Some(epoch) = self.view.borrow().nodes.get(node).map(|node| node.epoch) else { return };
+        let (manager, node) = (manager.clone(), node.clone());
+        tokio::task::spawn_local(async move {
+            match manager.decider.fence_node(&node, epoch).await {
+                Ok(()) => tracing::warn!(%node, "node given up"),
+                // Another manager did, or it is back.
+                Err(ClusterError::Fenced { .. }) => {}
+                Err(error) => tracing::warn!(%node, %error, "node not given up"),
+            }
+        });
+    }
+
+    /// Managers may listen elsewhere than they did, and etcd may have other members.
+    pub(super) fn managers_changed(&self) {
+        let (managers, etcd) = {
+            let view = self.view.borrow();
+            let facts = || view.nodes.values().map(|node| &node.facts);
+            let managers: Vec<_> = facts().filter_map(|facts| facts.listens.clone()).collect();
+            let etcd: Vec<_> = facts().filter_map(|facts| facts.etcd.clone()).collect();
+            (managers, etcd)
+        };
+        let mut kept = self.kept.borrow_mut();
+        let before = kept.clone();
+        if !managers.is_empty() {
+            kept.managers = managers;
+        }
+        if !etcd.is_empty() {
+            kept.etcd = etcd;
+        }
+        if *kept == before {
+            return;
+        }
+        if let Err(error) = self.place.write(&kept) {
+            tracing::error!(%error, "membership not kept");
+        }
+        if let Decisions::There(client) = &self.decisions
+            && let Ok(Some(identity)) = self.place.identity().identity()
+            && let Ok(new) = ::cluster::client::Client::new(&identity, kept.managers.clone())
+        {
+            client.replace(new);
+        }
+    }
+}

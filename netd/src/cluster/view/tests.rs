@@ -1,0 +1,154 @@
+use ::cluster::rows::{Schema, write};
+
+use super::{super::peers::Untold, *};
+
+fn node(n: usize) -> NodeId {
+    format!("{n:025}").parse().expect("a node")
+}
+
+fn network(n: u8) -> NetworkId {
+    NetworkId::from_bytes([n; 32])
+}
+
+fn endpoint(n: u8) -> EndpointId {
+    EndpointId::from_bytes([n; 32])
+}
+
+fn layout() -> Layout {
+    Layout::new(&"c".repeat(25).parse().expect("a cluster"))
+}
+
+fn put(key: &Key, value: &impl serde::Serialize) -> Event {
+    let (key, value) = (layout().key(key), write(value));
+    Event::Put(Row { key, value, created: 1, modified: 1, version: 1, lease: None })
+}
+
+fn delete(key: &Key) -> Event {
+    Event::Delete { key: layout().key(key), revision: 2 }
+}
+
+fn member(n: usize) -> rows::Node {
+    rows::Node {
+        schema: Schema::default(),
+        id: node(n),
+        role: ::cluster::Role::Worker,
+        availability: Default::default(),
+        epoch: 1,
+        ingress: format!("100.126.0.{n}").parse().expect("an address"),
+        public_key: String::new(),
+        joined_with: None,
+        joined: 0,
+        facts: rows::Facts { vtep4: Some([192, 0, 2, 9].into()), ..Default::default() },
+    }
+}
+
+fn remote(address: &str) -> rows::Endpoint {
+    rows::Endpoint {
+        schema: Schema::default(),
+        addresses: vec![address.parse().expect("an address")],
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        names: vec!["web".to_owned()],
+        sequence: 0,
+    }
+}
+
+fn view() -> View {
+    let mut view = View::new(layout(), node(1));
+    for n in 1..=2 {
+        view.apply(&put(&Key::Node(node(n)), &member(n)));
+    }
+    view
+}
+
+#[test]
+fn an_endpoint_elsewhere_comes_changes_and_goes() {
+    let mut view = view();
+    let key = Key::Endpoint(node(2), network(7), endpoint(1));
+    let came = view.apply(&put(&key, &remote("10.0.0.2")));
+    assert_eq!(came, Some(Changed::Remote(network(7), endpoint(1), None)));
+    assert_eq!(view.apply(&put(&key, &remote("10.0.0.2"))), None);
+    let before = view.remote_of(&network(7), &endpoint(1)).cloned();
+    let moved = view.apply(&put(&key, &remote("10.0.0.3")));
+    assert_eq!(moved, Some(Changed::Remote(network(7), endpoint(1), before)));
+    let there = view.elsewhere(|id| *id == network(7));
+    assert_eq!(there.nodes.len(), 1, "not this host");
+    assert_eq!((there.nodes[0].number, there.peers[0].node), (2, 2));
+    assert_eq!(there.peers[0].addresses, ["10.0.0.3".parse::<IpAddr>().expect("an address")]);
+    assert_eq!(view.elsewhere(|_| false).peers, []);
+    assert!(matches!(view.apply(&delete(&key)), Some(Changed::Remote(_, _, Some(_)))));
+    assert_eq!(view.apply(&delete(&key)), None);
+    assert_eq!(view.count_remotes(), 0);
+}
+
+#[test]
+fn an_endpoint_may_be_known_before_its_node() {
+    let mut view = View::new(layout(), node(1));
+    view.apply(&put(&Key::Endpoint(node(3), network(7), endpoint(1)), &remote("10.0.0.2")));
+    assert_eq!(view.elsewhere(|_| true), Elsewhere::default());
+    view.apply(&put(&Key::Node(node(3)), &member(3)));
+    assert_eq!(view.elsewhere(|_| true).peers.len(), 1);
+    assert_eq!(view.on_node(&node(3)), [(network(7), endpoint(1))]);
+}
+
+#[test]
+fn own_rows_are_no_peers() {
+    let mut view = view();
+    let key = Key::Endpoint(node(1), network(7), endpoint(1));
+    assert_eq!(view.apply(&put(&key, &remote("10.0.0.2"))), Some(Changed::Own));
+    assert_eq!(view.written.len(), 1);
+    assert_eq!(view.elsewhere(|_| true).peers, []);
+    view.apply(&delete(&key));
+    assert!(view.written.is_empty());
+}
+
+#[test]
+fn blocks_and_loans_are_told_apart() {
+    let mut view = view();
+    let (mine, lent): (IpNetwork, IpAddr) =
+        ("10.0.0.0/28".parse().expect("a block"), "10.0.0.3".parse().expect("an address"));
+    let block = |owner, holder| rows::Block {
+        schema: Schema::default(),
+        node: node(owner),
+        epoch: 1,
+        lent: BTreeMap::from([(lent, node(holder))]),
+    };
+    view.apply(&put(&Key::Block(network(7), mine), &block(1, 2)));
+    assert_eq!(
+        view.own_blocks(&network(7)),
+        (BTreeMap::from([(mine, BTreeSet::from([lent]))]), BTreeSet::new())
+    );
+    view.apply(&put(&Key::Block(network(7), mine), &block(2, 1)));
+    assert_eq!(view.own_blocks(&network(7)), (BTreeMap::new(), BTreeSet::from([lent])));
+}
+
+#[test]
+fn only_what_differs_from_what_was_told_is_told() {
+    let mut view = view();
+    let mut untold = Untold::default();
+    let key = Key::Endpoint(node(2), network(7), endpoint(1));
+    let happen = |view: &mut View, untold: &mut Untold, event: Event| {
+        if let Some(Changed::Remote(network, id, before)) = view.apply(&event) {
+            untold.remote(network, id, before);
+        }
+    };
+    happen(&mut view, &mut untold, put(&key, &remote("10.0.0.2")));
+    happen(&mut view, &mut untold, delete(&key));
+    assert_eq!(untold.take(&view, |_| true), None, "it came and went");
+    happen(&mut view, &mut untold, put(&key, &remote("10.0.0.2")));
+    let told = untold.take(&view, |_| true).expect("it came");
+    assert_eq!((told.complete, told.there.peers.len()), (false, 1));
+    happen(&mut view, &mut untold, put(&key, &remote("10.0.0.3")));
+    happen(&mut view, &mut untold, put(&key, &remote("10.0.0.4")));
+    let told = untold.take(&view, |_| true).expect("it changed");
+    let addresses = |peers: &[Peer]| peers[0].addresses[0].to_string();
+    assert_eq!(addresses(&told.gone.peers), "10.0.0.2", "as it was told last");
+    assert_eq!(addresses(&told.there.peers), "10.0.0.4");
+    happen(&mut view, &mut untold, delete(&key));
+    assert_eq!(untold.take(&view, |_| false), None, "its network is not up");
+    untold.everything();
+    let told = untold.take(&view, |_| true).expect("everything");
+    assert!(!told.complete, "nothing says that everything is known");
+    view.complete = true;
+    untold.everything();
+    assert!(untold.take(&view, |_| true).expect("everything").complete);
+}

@@ -1,0 +1,73 @@
+//! Where this host is reached by others, and over what.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use cnm::{Error, Result};
+use futures_util::TryStreamExt;
+use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
+
+use super::Host;
+
+/// Addresses that nobody has (RFC 5737, RFC 3849): nothing is sent there, the kernel only says by
+/// which way it would.
+const ANYWHERE: [&str; 2] = ["203.0.113.1:9", "[2001:db8::1]:9"];
+
+impl Host {
+    /// The address with which this host would send to `there`; with which it would send far away
+    /// when there is none.
+    ///
+    /// # Errors
+    /// When there is no way.
+    pub(crate) fn source(&self, there: Option<SocketAddr>) -> Result<IpAddr> {
+        let anywhere = ANYWHERE.iter().filter_map(|address| address.parse().ok());
+        let targets: Vec<SocketAddr> =
+            there.map_or_else(|| anywhere.collect(), |there| vec![there]);
+        targets.into_iter().find_map(source).ok_or_else(|| {
+            Error::invalid(
+                "this host has no address by which others would reach it: name one with \
+                 --advertise-addr",
+            )
+        })
+    }
+
+    /// The MTU of the link that has an address, in bytes.
+    ///
+    /// # Errors
+    /// When no link has it.
+    pub(crate) async fn mtu_of(&self, address: IpAddr) -> Result<u32> {
+        let mut addresses = self.handle.address().get().execute();
+        let missing = || {
+            Error::invalid(format_args!(
+                "no link of this host has the address {address}: name one of its own with \
+                 --advertise-addr"
+            ))
+            .with("address", address.to_string())
+        };
+        let mut index = None;
+        while let Some(found) = addresses.try_next().await.map_err(Error::internal)? {
+            let is_it = |attribute: &AddressAttribute| match attribute {
+                AddressAttribute::Address(ip) | AddressAttribute::Local(ip) => *ip == address,
+                _ => false,
+            };
+            if found.attributes.iter().any(is_it) {
+                index = Some(found.header.index);
+            }
+        }
+        let index = index.ok_or_else(missing)?;
+        let mut links = self.handle.link().get().match_index(index).execute();
+        let link = links.try_next().await.map_err(Error::internal)?.ok_or_else(missing)?;
+        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
+        mtu.ok_or_else(missing)
+    }
+}
+
+fn source(there: SocketAddr) -> Option<IpAddr> {
+    let here: SocketAddr =
+        if there.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let socket = UdpSocket::bind(here).ok()?;
+    socket.connect(there).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}

@@ -1,0 +1,375 @@
+//! Addresses of a network that many hosts give out: each gives out those of its own blocks, and
+//! those that it was lent. Pure, as the pools are that it is made of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use cnm::{
+    Error, Kind, Result,
+    network::{Network, Subnet},
+};
+use ipam::{Moment, Pool, PoolConfig};
+use ipnetwork::IpNetwork;
+
+use crate::netd::address_error;
+
+/// The addresses of one network that are this host's to give.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    network: String,
+    subnets: Vec<Subnet>,
+    reuse_delay: Duration,
+    own: BTreeMap<IpNetwork, Own>,
+    /// Blocks that are about to go back: nothing is given of them any more.
+    leaving: BTreeSet<IpNetwork>,
+    /// Addresses in others' blocks that are this host's, and whether somebody has them.
+    borrowed: BTreeMap<IpAddr, bool>,
+}
+
+#[derive(Debug)]
+struct Own {
+    pool: Pool,
+    /// How many addresses it has when nobody has one.
+    size: u128,
+    /// Of those the ones that other hosts have.
+    lent: BTreeSet<IpAddr>,
+}
+
+/// How many addresses of one family there are and how many are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// All of them.
+    pub(crate) total: usize,
+    /// Those in use.
+    pub(crate) used: usize,
+    /// In how many blocks they are.
+    pub(crate) blocks: usize,
+}
+
+impl Room {
+    /// How many more can be given out.
+    pub(crate) fn free(self) -> usize {
+        self.total.saturating_sub(self.used)
+    }
+}
+
+fn count(n: u128) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+impl Blocks {
+    /// None of the network's addresses.
+    pub(crate) fn new(network: &Network, reuse_delay: Duration) -> Self {
+        Self {
+            network: network.name.to_string(),
+            subnets: network.subnets.clone(),
+            reuse_delay,
+            own: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            borrowed: BTreeMap::new(),
+        }
+    }
+
+    /// The network has other subnets from now on.
+    pub(crate) fn set_subnets(&mut self, subnets: &[Subnet]) {
+        self.subnets = subnets.to_vec();
+    }
+
+    /// A block is this host's, or others have other addresses of it.
+    ///
+    /// # Errors
+    /// When it is none of the network's.
+    pub(crate) fn add(
+        &mut self,
+        block: IpNetwork,
+        lent: BTreeSet<IpAddr>,
+        now: Moment,
+    ) -> Result<()> {
+        let stray = || {
+            Error::internal(format_args!("block {block} is outside of network {}", self.network))
+        };
+        if self.leaving.contains(&block) {
+            return Ok(());
+        }
+        if !self.own.contains_key(&block) {
+            let subnet = self.subnets.iter().find(|s| s.subnet.contains(block.network()));
+            let subnet = subnet.ok_or_else(stray)?;
+            let mut pool = Pool::new(PoolConfig {
+                range: Some(block),
+                gateway: subnet.gateway,
+                aux: subnet.aux.clone(),
+                exclude: subnet.exclude.clone(),
+                reuse_delay: self.reuse_delay,
+                ..PoolConfig::new(subnet.subnet)
+            })
+            .map_err(|error| address_error(&error))?;
+            let size = pool.utilisation(now).available;
+            // What was borrowed before the block around it came.
+            let inside: Vec<IpAddr> =
+                self.borrowed.keys().copied().filter(|a| block.contains(*a)).collect();
+            for address in inside {
+                if self.borrowed.remove(&address) == Some(true)
+                    && let Err(error) = pool.restore(address)
+                {
+                    tracing::error!(%address, %error, "no lease");
+                }
+            }
+            self.own.insert(block, Own { pool, size, lent: BTreeSet::new() });
+        }
+        let Some(own) = self.own.get_mut(&block) else { return Ok(()) };
+        for address in own.lent.difference(&lent) {
+            own.pool.release(*address, now);
+        }
+        for address in lent.difference(&own.lent) {
+            if let Err(error) = own.pool.allocate_static(*address, now) {
+                tracing::error!(%address, %error, "an address is lent that somebody here has");
+            }
+        }
+        own.lent = lent;
+        Ok(())
+    }
+
+    /// A block is this host's no more. Addresses of it that somebody has stay his.
+    pub(crate) fn remove(&mut self, block: IpNetwork) {
+        let Some(own) = self.own.remove(&block) else { return };
+        let held = own.pool.leases().filter(|address| !own.lent.contains(address));
+        self.borrowed.extend(held.map(|address| (address, true)));
+    }
+
+    /// A block is about to go back, or stays after all.
+    pub(crate) fn leave(&mut self, block: IpNetwork, leaving: bool) {
+        if leaving {
+            self.remove(block);
+            self.leaving.insert(block);
+        } else {
+            self.leaving.remove(&block);
+        }
+    }
+
+    /// The blocks that are this host's.
+    pub(crate) fn own(&self) -> impl Iterator<Item = IpNetwork> {
+        self.own.keys().copied()
+    }
+
+    /// Each block and how many of its addresses are in use.
+    pub(crate) fn usage(&self, now: Moment) -> Vec<(IpNetwork, usize)> {
+        let used = |own: &Own| {
+            let quarantined = own.pool.utilisation(now).quarantined;
+            count(own.pool.leases().count() as u128 + quarantined)
+        };
+        self.own.iter().map(|(block, own)| (*block, used(own))).collect()
+    }
+
+    /// An address that another host's block is about is this host's.
+    pub(crate) fn borrow(&mut self, address: IpAddr) {
+        self.borrowed.entry(address).or_insert(false);
+    }
+
+    /// Addresses that were borrowed and that nobody has.
+    pub(crate) fn unused_loans(&self) -> Vec<IpAddr> {
+        self.borrowed.iter().filter(|(_, used)| !**used).map(|(address, _)| *address).collect()
+    }
+
+    /// An address goes back to whose block it is in.
+    pub(crate) fn give_back(&mut self, address: IpAddr) {
+        if self.borrowed.get(&address) == Some(&false) {
+            self.borrowed.remove(&address);
+        }
+    }
+
+    /// Whether this host may give that address out.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.borrowed.contains_key(&address)
+            || self
+                .own
+                .iter()
+                .any(|(block, own)| block.contains(address) && !own.lent.contains(&address))
+    }
+
+    /// Which families the network has.
+    pub(crate) fn families(&self) -> Vec<bool> {
+        let has = |v6: bool| self.subnets.iter().any(|s| s.subnet.is_ipv6() == v6);
+        [false, true].into_iter().filter(|v6| has(*v6)).collect()
+    }
+
+    /// How much room there is for endpoints that want any address.
+    pub(crate) fn room(&self, v6: bool, now: Moment) -> Room {
+        let mut room = Room::default();
+        for (_, own) in self.own.iter().filter(|(block, _)| block.is_ipv6() == v6) {
+            let available = count(own.pool.utilisation(now).available);
+            room.total = room.total.saturating_add(count(own.size));
+            room.used = room.used.saturating_add(count(own.size).saturating_sub(available));
+            room.blocks += 1;
+        }
+        room
+    }
+
+    /// An address of each family: the one that is wanted, or any. All or none.
+    pub(super) fn lease(&mut self, wanted: &[IpAddr], now: Moment) -> Result<Vec<IpNetwork>> {
+        let mut leased: Vec<IpNetwork> = Vec::new();
+        for v6 in self.families() {
+            let wanted = wanted.iter().copied().find(|address| address.is_ipv6() == v6);
+            match self.lease_one(v6, wanted, now) {
+                Ok(address) => leased.push(address),
+                Err(error) => {
+                    leased.iter().for_each(|address| self.release(address.ip(), now));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    fn lease_one(&mut self, v6: bool, wanted: Option<IpAddr>, now: Moment) -> Result<IpNetwork> {
+        let given = match wanted {
+            Some(address) => {
+                self.lease_this(address, now)?;
+                address
+            }
+            None => {
+                let own = self.own.iter_mut().filter(|(block, _)| block.is_ipv6() == v6);
+                let given = own.map(|(_, own)| own).find_map(|own| own.pool.allocate(now).ok());
+                given.ok_or_else(|| {
+                    Error::new(
+                        Kind::Exhausted,
+                        format_args!("this host has no free address of network {}", self.network),
+                    )
+                })?
+            }
+        };
+        let subnet = self.subnets.iter().find(|subnet| subnet.subnet.contains(given));
+        let length = subnet.map_or(if v6 { 128 } else { 32 }, |subnet| subnet.subnet.prefix());
+        IpNetwork::new(given, length).map_err(Error::internal)
+    }
+
+    fn lease_this(&mut self, address: IpAddr, now: Moment) -> Result<()> {
+        if let Some((_, own)) = self.own.iter_mut().find(|(block, _)| block.contains(address)) {
+            let leased = own.pool.allocate_static(address, now);
+            return leased.map_err(|error| address_error(&error));
+        }
+        match self.borrowed.get_mut(&address) {
+            Some(used) if !*used => {
+                *used = true;
+                Ok(())
+            }
+            Some(_) => Err(Error::exists(format_args!("address {address} is in use"))
+                .with("address", address.to_string())),
+            None => Err(Error::unavailable(format_args!(
+                "address {address} of network {} is not this host's to give",
+                self.network
+            ))
+            .with("address", address.to_string())),
+        }
+    }
+
+    /// Takes an address as it was stored.
+    pub(super) fn restore(&mut self, address: IpAddr) {
+        match self.own.iter_mut().find(|(block, _)| block.contains(address)) {
+            Some((_, own)) => {
+                if let Err(error) = own.pool.restore(address) {
+                    tracing::error!(%address, %error, "no lease");
+                }
+            }
+            None => drop(self.borrowed.insert(address, true)),
+        }
+    }
+
+    /// Gives an address back.
+    pub(super) fn release(&mut self, address: IpAddr, now: Moment) {
+        if let Some(used) = self.borrowed.get_mut(&address) {
+            *used = false;
+        }
+        for (_, own) in self.own.iter_mut().filter(|(block, _)| block.contains(address)) {
+            own.pool.release(address, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(0);
+
+    fn blocks() -> Blocks {
+        let mut subnet = Subnet::new("10.0.0.0/24".parse().expect("a subnet"));
+        subnet.gateway = Some("10.0.0.1".parse().expect("an address"));
+        Blocks {
+            network: "shop".to_owned(),
+            subnets: vec![subnet],
+            reuse_delay: Duration::ZERO,
+            own: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            borrowed: BTreeMap::new(),
+        }
+    }
+
+    fn block(text: &str) -> IpNetwork {
+        text.parse().expect("a block")
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn addresses_come_of_own_blocks_alone() {
+        let mut blocks = blocks();
+        assert_eq!(blocks.lease(&[], NOW).expect_err("none").kind, Kind::Exhausted);
+        blocks.add(block("10.0.0.0/28"), BTreeSet::new(), NOW).expect("a block");
+        // Neither the network's address nor the gateway's.
+        assert_eq!(blocks.room(false, NOW), Room { total: 14, used: 0, blocks: 1 });
+        let mut seen = BTreeSet::new();
+        for _ in 0..14 {
+            let leased = blocks.lease(&[], NOW).expect("room");
+            assert_eq!(leased[0].prefix(), 24);
+            assert!(block("10.0.0.0/28").contains(leased[0].ip()) && seen.insert(leased[0].ip()));
+        }
+        assert_eq!(blocks.lease(&[], NOW).expect_err("full").kind, Kind::Exhausted);
+        assert_eq!(blocks.room(false, NOW).free(), 0);
+        blocks.release(address("10.0.0.5"), NOW);
+        assert_eq!(blocks.lease(&[], NOW).expect("room")[0].ip(), address("10.0.0.5"));
+    }
+
+    #[test]
+    fn what_is_lent_is_not_given_and_what_is_borrowed_is_only_on_request() {
+        let mut blocks = blocks();
+        let lent = BTreeSet::from([address("10.0.0.17")]);
+        blocks.add(block("10.0.0.16/31"), lent, NOW).expect("a block");
+        assert_eq!(blocks.lease(&[], NOW).expect("one")[0].ip(), address("10.0.0.16"));
+        assert!(blocks.lease(&[], NOW).is_err());
+        assert!(!blocks.has(address("10.0.0.17")) && !blocks.has(address("10.0.0.99")));
+        blocks.borrow(address("10.0.0.99"));
+        assert!(blocks.lease(&[], NOW).is_err());
+        let wanted = [address("10.0.0.99")];
+        assert_eq!(blocks.lease(&wanted, NOW).expect("lent")[0].ip(), wanted[0]);
+        assert_eq!(blocks.lease(&wanted, NOW).expect_err("used").kind, Kind::Exists);
+        assert!(blocks.unused_loans().is_empty());
+        blocks.release(wanted[0], NOW);
+        assert_eq!(blocks.unused_loans(), wanted);
+        // Nobody needs it any more here: given again.
+        blocks.add(block("10.0.0.16/31"), BTreeSet::new(), NOW).expect("a block");
+        assert_eq!(blocks.lease(&[], NOW).expect("one")[0].ip(), address("10.0.0.17"));
+    }
+
+    #[test]
+    fn a_block_that_is_lost_takes_no_address_away() {
+        let mut blocks = blocks();
+        blocks.restore(address("10.0.0.18"));
+        blocks.add(block("10.0.0.16/28"), BTreeSet::new(), NOW).expect("a block");
+        assert_eq!(blocks.usage(NOW), [(block("10.0.0.16/28"), 1)]);
+        blocks.leave(block("10.0.0.32/28"), true);
+        blocks.add(block("10.0.0.32/28"), BTreeSet::new(), NOW).expect("it is leaving");
+        assert_eq!(blocks.own().count(), 1);
+        blocks.leave(block("10.0.0.32/28"), false);
+        let wanted = [address("10.0.0.18")];
+        assert_eq!(blocks.lease(&wanted, NOW).expect_err("used").kind, Kind::Exists);
+        blocks.remove(block("10.0.0.16/28"));
+        assert_eq!(blocks.lease(&wanted, NOW).expect_err("used").kind, Kind::Exists);
+        blocks.release(wanted[0], NOW);
+        assert_eq!(blocks.unused_loans(), wanted);
+    }
+}

@@ -1,0 +1,181 @@
+//! Hosts on one underlay, each with a netd of its own; the first runs the cluster's etcd.
+
+use std::{fs, net::IpAddr};
+
+use cnm::{
+    Result,
+    cluster::{ClusterStatus, GetCluster, InitCluster, JoinCluster, Joined},
+    endpoint::Endpoint,
+    network::{CreateNetwork, ListNetworks, Network},
+};
+use netd_tests::{Asking as _, Container, Host, HostOptions, Namespace, World, eventually};
+
+/// The machine, its hosts, and the wire between them.
+pub(crate) struct Fleet {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) wire: Namespace,
+    pub(crate) world: World,
+    token: String,
+}
+
+/// A container and what it is on a network.
+pub(crate) struct Running {
+    pub(crate) container: Container,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Running {
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.endpoint.addresses[0].ip()
+    }
+
+    /// What a name resolves to for it.
+    pub(crate) fn asks(&self, name: &str) -> Vec<String> {
+        Host::ask_name(&self.container.netns, self.endpoint.gateways[0], &format!("-q {name}"))
+    }
+}
+
+/// The address of the host of this number on the underlay, from 0.
+pub(crate) fn underlay(host: usize) -> IpAddr {
+    IpAddr::from([198, 51, 100, u8::try_from(host + 1).unwrap()])
+}
+
+impl Fleet {
+    /// So many hosts, in no cluster.
+    pub(crate) fn bare(count: usize) -> Self {
+        let world = World::new();
+        let wire = world.namespace();
+        wire.run("ip link add wire type bridge mcast_snooping 0");
+        wire.run("ip link set wire up");
+        let mut fleet = Self { world, wire, hosts: Vec::new(), token: String::new() };
+        for _ in 0..count {
+            fleet.add_host();
+        }
+        fleet
+    }
+
+    /// So many hosts, in one cluster.
+    pub(crate) fn new(count: usize) -> Self {
+        let mut fleet = Self::bare(count);
+        fleet.init();
+        for host in 1..count {
+            let joined = fleet.join(host, &fleet.token.clone());
+            joined.unwrap_or_else(|error| panic!("host {host} does not join: {error}"));
+        }
+        eventually("all hosts know each other", || {
+            let known: Vec<_> = (0..count).map(|host| fleet.status(host).nodes).collect();
+            let all = u64::try_from(count).unwrap();
+            if known.iter().all(|nodes| *nodes == all) { Ok(()) } else { Err(known) }
+        });
+        fleet
+    }
+
+    fn add_host(&mut self) {
+        let number = self.hosts.len();
+        let name = format!("h{}", number + 1);
+        let options =
+            HostOptions { config: format!("node_name = \"{name}\""), ..HostOptions::default() };
+        let host = self.world.host_with(&name, options);
+        let there = host.netns.path();
+        self.wire.run(&format!("ip link add p{number} type veth peer name eth0 netns {there}"));
+        self.wire.run(&format!("ip link set p{number} master wire up"));
+        host.netns.run("ip link set eth0 up");
+        host.netns.run(&format!("ip address add {}/24 dev eth0", underlay(number)));
+        self.hosts.push(host);
+    }
+
+    /// The first host begins the cluster.
+    pub(crate) fn init(&mut self) -> Joined {
+        let init = InitCluster { advertise: Some(underlay(0)), ..InitCluster::default() };
+        let joined = self.hosts[0].client().call(&init);
+        let joined = joined.unwrap_or_else(|error| panic!("no cluster: {error}"));
+        self.token = joined.token.clone().unwrap();
+        joined
+    }
+
+    /// A host joins by the first.
+    pub(crate) fn join(&self, host: usize, token: &str) -> Result<Joined> {
+        let manager = (underlay(0), cnm::cluster::CLUSTER_PORT).into();
+        let join = JoinCluster { token: token.to_owned(), manager, advertise: None };
+        self.hosts[host].client().call(&join)
+    }
+
+    pub(crate) fn status(&self, host: usize) -> ClusterStatus {
+        self.hosts[host].client().call(&GetCluster {}).unwrap()
+    }
+
+    /// Makes a network, and waits until every host has it.
+    pub(crate) fn create(&self, name: &str) -> Network {
+        let create = CreateNetwork { driver: Some("overlay".into()), ..CreateNetwork::named(name) };
+        let made = self.hosts[0].client().call(&create);
+        let made = made.unwrap_or_else(|error| panic!("{error}: {:?}", error.operands));
+        for host in 0..self.hosts.len() {
+            eventually("every host sees the network", || {
+                let seen = self.networks(host);
+                if seen.contains(&name.to_owned()) { Ok(()) } else { Err(seen) }
+            });
+        }
+        made
+    }
+
+    /// The names of the networks that a host sees.
+    pub(crate) fn networks(&self, host: usize) -> Vec<String> {
+        let listed = self.hosts[host].client().call(&ListNetworks::default()).unwrap();
+        listed.networks.iter().map(|network| network.name.to_string()).collect()
+    }
+
+    /// Puts a new container on a network.
+    pub(crate) fn run(&self, host: usize, network: &str, name: &str) -> Running {
+        let container = self.world.container(name);
+        let endpoint = self.hosts[host].client().attach(&container.to(network));
+        Running { container, endpoint }
+    }
+
+    /// The pid of the cluster's etcd.
+    pub(crate) fn etcd(&self) -> u32 {
+        let file = self.hosts[0].run_dir().join("etcd.pid");
+        let kept = fs::read_to_string(file).unwrap();
+        kept.split(' ').next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Sends the cluster's etcd a signal.
+    pub(crate) fn signal_etcd(&self, signal: &str) {
+        netd_tests::run(&format!("kill -{signal} {}", self.etcd()));
+    }
+
+    /// Takes a host's cable away, or puts it back.
+    pub(crate) fn cable(&self, host: usize, there: bool) {
+        let state = if there { "up" } else { "down" };
+        self.wire.run(&format!("ip link set p{host} {state}"));
+    }
+}
+
+/// Waits until one is reached from the other by ping.
+#[track_caller]
+pub(crate) fn reaches(from: &Namespace, to: IpAddr) {
+    eventually("a ping is answered", || {
+        let output = from.output(&format!("ping -n -c 1 -W 1 {to}"));
+        if output.status.success() { Ok(()) } else { Err(output) }
+    });
+}
+
+/// Waits until a name resolves so.
+#[track_caller]
+pub(crate) fn resolves(asker: &Running, name: &str, to: &[IpAddr]) {
+    let wanted: Vec<_> = to.iter().map(ToString::to_string).collect();
+    eventually("a name resolves", || {
+        let found = asker.asks(name);
+        if found == wanted { Ok(()) } else { Err((name.to_owned(), found)) }
+    });
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // They outlive their netd, and must not outlive the test.
+        for host in &self.hosts {
+            let Ok(kept) = fs::read_to_string(host.run_dir().join("etcd.pid")) else { continue };
+            let pid = kept.split_whitespace().next().unwrap_or_default();
+            drop(netd_tests::output(&format!("kill -KILL {pid}")));
+        }
+    }
+}

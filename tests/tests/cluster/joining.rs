@@ -1,0 +1,125 @@
+//! Beginning a cluster and joining it, and who is not let in.
+
+use cnm::{
+    Kind,
+    cluster::{CreateToken, ListNodes, ListTokens, NodeState, RemoveToken, Role, RotateToken},
+};
+use netd_tests::{Asking as _, eventually, kind_of};
+
+use crate::fleet::Fleet;
+
+#[test]
+fn local_networks_survive_the_beginning_of_a_cluster() {
+    let mut fleet = Fleet::bare(1);
+    let mut netd = fleet.hosts[0].client();
+    netd.create("app");
+    let (a, b) = (fleet.world.container("a"), fleet.world.container("b"));
+    netd.attach(&a.to("app"));
+    let to = netd.attach(&b.to("app")).addresses[0].ip();
+    let ping = netd_tests::Ping::start(&a.netns, to);
+    let joined = fleet.init();
+    assert_eq!(joined.role, Role::Manager);
+    let (kind, _) = kind_of(fleet.hosts[0].client().call(&cnm::cluster::InitCluster::default()));
+    assert_eq!(kind, Kind::Exists, "a host is in one cluster");
+    ping.goes_on();
+    ping.lost_none();
+    assert!(fleet.networks(0).contains(&"app".to_owned()));
+}
+
+#[test]
+fn nodes_are_listed_as_docker_lists_them() {
+    let fleet = Fleet::new(2);
+    let nodes = eventually("both are ready", || {
+        let nodes = fleet.hosts[1].client().call(&ListNodes {}).unwrap().nodes;
+        if nodes.iter().all(|node| node.state == NodeState::Ready) { Ok(nodes) } else { Err(nodes) }
+    });
+    let names: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.role)).collect();
+    assert_eq!(names, [("h1", Role::Manager), ("h2", Role::Worker)]);
+    let shown = fleet.hosts[0].netctl(&["node", "ls"]);
+    let lines: Vec<_> = shown.success().lines().collect();
+    assert!(lines[0].starts_with("ID ") && lines[0].contains("MANAGER STATUS"), "{lines:?}");
+    assert!(lines[1].contains(" * ") && lines[1].contains("h1") && lines[1].contains("Reachable"));
+    assert!(lines[2].contains("h2") && lines[2].contains("Ready"), "{lines:?}");
+}
+
+#[test]
+fn a_token_lets_in_whom_it_should() {
+    let mut fleet = Fleet::bare(4);
+    let first = fleet.init().token.unwrap();
+    let mut manager = fleet.hosts[0].client();
+    let refused = |host: usize, token: &str, why: &str| {
+        let (kind, error) = kind_of(fleet.join(host, token));
+        assert_eq!(kind, Kind::Denied, "{error}");
+        assert!(error.message.contains(why), "{error}");
+    };
+    refused(1, "NETD-1-nonsense", "malformed");
+    let (body, secret) = first.rsplit_once('-').unwrap();
+    let wrong: String = secret.chars().rev().collect();
+    refused(1, &format!("{body}-{wrong}"), "unknown");
+    let once = CreateToken { uses: Some(1), ..CreateToken::default() };
+    let once = manager.call(&once).unwrap().token;
+    fleet.join(1, &once).unwrap();
+    refused(2, &once, "used up");
+    let short = CreateToken { ttl: Some(1), ..CreateToken::default() };
+    let short = manager.call(&short).unwrap().token;
+    let listed = manager.call(&ListTokens {}).unwrap().tokens;
+    assert_eq!(listed.len(), 3);
+    eventually("it expires", || match fleet.join(2, &short) {
+        Err(error) if error.message.contains("expired") => Ok(()),
+        Err(error) => Err(error.to_string()),
+        Ok(_) => {
+            // It was in time; out again for the next look.
+            let leave = cnm::cluster::LeaveCluster { force: true };
+            fleet.hosts[2].client().call(&leave).unwrap();
+            Err("it was let in".to_owned())
+        }
+    });
+    let rotated = manager.call(&RotateToken::default()).unwrap().token;
+    refused(2, &first, "unknown");
+    fleet.join(2, &rotated).unwrap();
+    let left = manager.call(&ListTokens {}).unwrap().tokens;
+    assert_eq!(left.len(), 1);
+    manager.call(&RemoveToken { token: left[0].id[..6].to_owned() }).unwrap();
+    refused(3, &rotated, "unknown");
+    let (kind, _) = kind_of(fleet.hosts[1].client().call(&CreateToken::default()));
+    assert_eq!(kind, Kind::Denied, "tokens are for managers");
+}
+
+#[test]
+fn the_token_of_another_cluster_finds_nobody() {
+    let mut fleet = Fleet::bare(2);
+    let token = fleet.init().token.unwrap();
+    let mut parts: Vec<_> = token.split('-').map(str::to_owned).collect();
+    parts[2] = parts[2].chars().rev().collect();
+    let (kind, error) = kind_of(fleet.join(1, &parts.join("-")));
+    assert_eq!(kind, Kind::Unavailable, "{error}");
+}
+
+#[test]
+fn a_second_manager_decides_too_and_brings_its_etcd() {
+    let mut fleet = Fleet::bare(2);
+    fleet.init();
+    let token = CreateToken { role: Role::Manager, ..CreateToken::default() };
+    let token = fleet.hosts[0].client().call(&token).unwrap().token;
+    let joined = fleet.join(1, &token).unwrap();
+    assert_eq!(joined.role, Role::Manager);
+    eventually("it has its vote", || {
+        let log = fleet.hosts[1].log();
+        if log.contains("this host has a vote in etcd") { Ok(()) } else { Err(()) }
+    });
+    // It decides by itself: the network and the token are its own work.
+    let create = cnm::network::CreateNetwork {
+        driver: Some("overlay".into()),
+        ..cnm::network::CreateNetwork::named("shop")
+    };
+    let mut second = fleet.hosts[1].client();
+    second.call(&create).unwrap();
+    second.call(&CreateToken::default()).unwrap();
+    eventually("the first sees the network", || {
+        let seen = fleet.networks(0);
+        if seen.contains(&"shop".to_owned()) { Ok(()) } else { Err(seen) }
+    });
+    let (one, two) = (fleet.run(0, "shop", "one"), fleet.run(1, "shop", "two"));
+    crate::fleet::resolves(&two, "one", &[one.ip()]);
+    crate::fleet::reaches(&one.container.netns, two.ip());
+}

@@ -1,0 +1,73 @@
+//! A host leaves, or is removed: its part of the cluster goes, and nothing else.
+
+use cnm::{
+    Kind,
+    cluster::{LeaveCluster, RemoveNode},
+    network::RemoveNetwork,
+};
+use netd_tests::{Asking as _, eventually, kind_of};
+
+use crate::fleet::{Fleet, reaches, resolves};
+
+#[test]
+fn a_host_leaves_and_keeps_its_own_networks() {
+    let fleet = Fleet::new(2);
+    fleet.create("shop");
+    let a = fleet.run(0, "shop", "a");
+    let mut netd = fleet.hosts[1].client();
+    netd.create("app");
+    let local = fleet.world.container("local");
+    netd.attach(&local.to("app"));
+    let b = fleet.run(1, "shop", "b");
+    resolves(&a, "b", &[b.ip()]);
+    let remove = RemoveNetwork { network: "shop".into() };
+    let (kind, _) = kind_of(fleet.hosts[0].client().call(&remove));
+    assert_eq!(kind, Kind::Busy, "it is used");
+    let (kind, _) = kind_of(netd.call(&LeaveCluster { force: false }));
+    assert_eq!(kind, Kind::Busy, "b is on a network of the cluster");
+    netd.detach(&b.container.id);
+    netd.call(&LeaveCluster { force: false }).unwrap();
+    assert_eq!(netd.endpoints().len(), 1);
+    assert!(!fleet.networks(1).contains(&"shop".to_owned()));
+    assert!(fleet.networks(1).contains(&"app".to_owned()));
+    assert_eq!(fleet.status(1).cluster, None);
+    let vxlan = fleet.hosts[1].netns.run("ip -o link show type vxlan");
+    assert!(!vxlan.contains("nx"), "{vxlan}");
+    resolves(&a, "b", &[]);
+    eventually("the others know", || match fleet.status(0).nodes {
+        1 => Ok(()),
+        n => Err(n),
+    });
+    fleet.hosts[0].client().detach(&a.container.id);
+    eventually("nobody is on it", || {
+        let remove = RemoveNetwork { network: "shop".into() };
+        fleet.hosts[0].client().call(&remove)
+    });
+    assert!(!fleet.networks(0).contains(&"shop".to_owned()));
+}
+
+#[test]
+fn a_host_that_is_removed_is_let_in_no_more() {
+    let fleet = Fleet::new(2);
+    fleet.create("shop");
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&a, "b", &[b.ip()]);
+    reaches(&a.container.netns, b.ip());
+    let mut manager = fleet.hosts[0].client();
+    eventually("it cannot be removed by mistake", || {
+        match manager.call(&RemoveNode { node: "h2".into(), force: false }) {
+            Err(error) if error.kind == Kind::Busy => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    manager.call(&RemoveNode { node: "h2".into(), force: true }).unwrap();
+    resolves(&a, "b", &[]);
+    let create = cnm::network::CreateNetwork {
+        driver: Some("overlay".into()),
+        ..cnm::network::CreateNetwork::named("other")
+    };
+    let (kind, error) = kind_of(fleet.hosts[1].client().call(&create));
+    assert_eq!(kind, Kind::Denied, "{error}");
+    fleet.hosts[1].client().call(&LeaveCluster { force: true }).unwrap();
+    assert_eq!(fleet.status(1).cluster, None);
+}

@@ -1,0 +1,12 @@
+//! Many hosts as one: netd on each, one etcd, real traffic over a real underlay.
+//!
+//! Each test has a machine of its own (`netd_tests::World`) and is named after what it proves.
+
+#![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
+
+mod away;
+mod fleet;
+mod joining;
+mod leaving;
+mod reach;
+mod restarts;
