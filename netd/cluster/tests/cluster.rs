@@ -202,7 +202,7 @@ fn a_worker_joins_and_writes_its_own_and_nothing_else() {
         let layout = stage.layout();
         let own = layout.key(&Key::Live(node('w')));
         store.put(own.as_str(), "{}").await.expect("its own");
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         assert_eq!((joined.node.role, joined.ca_key), (Role::Worker, None));
         assert_eq!(joined.managers, vec![stage.address.clone()]);
         let lease = store.grant(Duration::from_secs(10)).await.expect("a lease");

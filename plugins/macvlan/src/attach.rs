@@ -156,6 +156,9 @@ impl Kernel {
         for gateway in &port.gateways {
             routes::add_default_route(&mut batch, index, *gateway, port.metric);
         }
+        for route in &port.routes {
+            routes::add_route(&mut batch, index, route.dst, route.gateway);
+        }
         inside.socket.run(batch)?;
         for address in &port.addresses {
             // A parent that is down has no neighbours to tell.

@@ -3,7 +3,11 @@
 
 use std::net::IpAddr;
 
-use cnm::{Error, Result, endpoint::Endpoint, network::Network};
+use cnm::{
+    Error, Result,
+    endpoint::{Endpoint, Route},
+    network::Network,
+};
 use ipnetwork::IpNetwork;
 use kernel::{links::Mac, macvlan::Mode};
 
@@ -169,6 +173,8 @@ pub struct Port {
     pub gateways: Vec<IpAddr>,
     /// What those cost.
     pub metric: u32,
+    /// Its other routes.
+    pub routes: Vec<Route>,
 }
 
 impl Port {
@@ -190,6 +196,7 @@ impl Port {
             addresses: endpoint.addresses.clone(),
             gateways: endpoint.gateways.clone(),
             metric: endpoint.metric,
+            routes: endpoint.routes.clone(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use cnm::{Error, MacAddr, Result};
+use cnm::{Error, MacAddr, Result, endpoint::Route};
 use ipnetwork::IpNetwork;
 use kernel::{
     host_routes::HostRoute,
@@ -232,6 +232,8 @@ pub enum Step {
         gateways: Vec<IpAddr>,
         /// What those cost; 0 leaves it to the kernel.
         metric: u32,
+        /// Its other routes.
+        routes: Vec<Route>,
     },
     /// Take a container's macvlan away.
     RemoveLink {
@@ -284,7 +286,7 @@ impl fmt::Display for Step {
                 }
                 write!(f, ", mode {}", word(*mode))
             }
-            Self::Configure { name, addresses, gateways, metric } => {
+            Self::Configure { name, addresses, gateways, metric, routes } => {
                 write!(f, "set {name} up in the container")?;
                 for address in addresses {
                     write!(f, ", address {address}")?;
@@ -293,6 +295,12 @@ impl fmt::Display for Step {
                     write!(f, ", default route via {gateway}")?;
                     if *metric != 0 {
                         write!(f, " metric {metric}")?;
+                    }
+                }
+                for Route { dst, gateway } in routes {
+                    write!(f, ", route to {dst}")?;
+                    if let Some(gateway) = gateway {
+                        write!(f, " via {gateway}")?;
                     }
                 }
                 Ok(())
@@ -415,6 +423,7 @@ pub fn attach(segment: &Segment, base: Option<&Base>, port: &Port) -> Vec<Step> 
             addresses: port.addresses.clone(),
             gateways: port.gateways.clone(),
             metric: port.metric,
+            routes: port.routes.clone(),
         },
     ];
     steps.extend(ways(segment, port).map(|(link, to, from)| Step::AddRoute {

@@ -25,7 +25,10 @@ fn without_etcd_hosts_go_on_by_themselves() {
         let began = Instant::now();
         let (kind, error) = kind_of(fleet.hosts[host].client().call(&overlay("other")));
         assert_eq!(kind, Kind::Unavailable, "{error}");
-        assert!(began.elapsed() < Duration::from_secs(3), "that is not at once: {error}");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it took as long as a caller may wait: {error}"
+        );
     }
     let c = fleet.run(1, "shop", "c");
     reaches(&c.container.netns, b.ip());

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use cnm::{
     Kind, Request,
-    endpoint::{CheckEndpoint, Endpoint},
+    endpoint::{CheckEndpoint, Endpoint, Route},
     network::{CreateNetwork, InspectNetwork, Network, RemoveNetwork, Subnet},
     system::Reconcile,
 };
@@ -686,4 +686,24 @@ points! {
     detach_before_routes: "macvlan.detach.before-routes",
     detach_after_routes: "macvlan.detach.after-routes",
     detach_after_link: "macvlan.detach.after-link",
+}
+
+#[test]
+fn routes_that_are_asked_for_are_there() {
+    let world = World::new();
+    let host = world.host("a");
+    let _lan = host.lan();
+    make(&host, &lan_network("lan", &[("parent", "lan0")]));
+    let container = world.container("web");
+    let mut attach = container.to("lan");
+    let route = |dst: &str, gateway: Option<&str>| Route {
+        dst: dst.parse().unwrap(),
+        gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+    };
+    attach.routes =
+        Some(vec![route("172.30.0.0/16", Some(NEIGHBOUR)), route("172.31.0.0/16", None)]);
+    host.client().attach(&attach);
+    let routes = container.netns.run("ip route");
+    assert!(routes.contains("172.30.0.0/16 via 192.0.2.2 dev eth0"), "{routes}");
+    assert!(routes.contains("172.31.0.0/16 dev eth0"), "{routes}");
 }

@@ -27,6 +27,7 @@ fn port(number: u8) -> Port {
         addresses: vec![format!("192.0.2.{number}/24").parse().unwrap()],
         gateways: vec!["192.0.2.1".parse().unwrap()],
         metric: 0,
+        routes: Vec::new(),
     }
 }
 
