@@ -133,7 +133,7 @@ fn run(
     read.map_err(|error| {
         Refusal::new(Refusal::INPUT, format_args!("cannot read the network configuration: {error}"))
     })?;
-    let header = Header::parse(&text)?;
+    let header = Header::parse(&text, environment.verb)?;
     *version = header.version;
     let needed = match environment.verb {
         Verb::Check => Version::V0_4_0,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     addressing::{self, Ipam},
+    environment::Verb,
     keys::Keys,
     outcome::{Dns, Outcome},
     refusal::{Refusal, Result},
@@ -31,11 +32,12 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the configuration as far as every verb needs it.
+    /// Reads the configuration as far as every verb needs it. What a DEL can do without is not held
+    /// against it: a runtime would ask again and again, and the container would stay.
     ///
     /// # Errors
     /// 6 when it is no object of JSON, 1 when its version is not spoken, 7 when it has no name.
-    pub(super) fn parse(text: &[u8]) -> Result<Self> {
+    pub(super) fn parse(text: &[u8], verb: Verb) -> Result<Self> {
         let undecoded = |error: &dyn std::fmt::Display| {
             Refusal::new(
                 Refusal::DECODING,
@@ -47,7 +49,9 @@ impl Header {
         let keys = Keys::root(&document);
         // As the reference library has it: who names no version knew of none.
         let text = keys.text("cniVersion")?.unwrap_or("0.1.0");
-        let version = Version::parse(text).ok_or_else(|| {
+        let version =
+            Version::parse(text).or_else(|| (verb == Verb::Del).then_some(Version::NEWEST));
+        let version = version.ok_or_else(|| {
             Refusal::new(Refusal::VERSION, format_args!("cniVersion {text} is not supported"))
                 .with(format_args!("supported are {}", Version::texts().join(", ")))
         })?;
@@ -59,7 +63,10 @@ impl Header {
             return Err(Refusal::config("name", &Value::from(name), rule));
         }
         let kind = keys.text("type")?.map(str::to_owned);
-        let delegate = addressing::delegate(&keys)?;
+        let delegate = match addressing::delegate(&keys) {
+            Err(_) if verb == Verb::Del => None,
+            delegate => delegate?,
+        };
         Ok(Self { version, name: name.to_owned(), kind, delegate, document })
     }
 

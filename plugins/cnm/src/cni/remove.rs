@@ -45,7 +45,11 @@ pub(super) fn del(call: &Call<'_, impl Driver>) -> Result<String> {
         })?;
     }
     if let Some(kind) = &call.header.delegate {
-        Delegate::find(kind, &call.environment.path, call.text)?.run(Verb::Del)?;
+        match Delegate::find(kind, &call.environment.path, call.text) {
+            Ok(delegate) => drop(delegate.run(Verb::Del)?),
+            // Who is not there takes nothing back, however often it is asked for.
+            Err(refusal) => eprintln!("its address is not taken back: {}", refusal.msg),
+        }
     }
     fault::point("front.detach.before-answer");
     Ok(String::new())

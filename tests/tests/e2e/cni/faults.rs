@@ -92,7 +92,21 @@ fn a_del_knows_by_itself_what_to_delete() {
     ranges_are_wrong["ipam"]["ranges"] = json!([[{"subnet": "x"}]]);
     let mut without_ports = good.clone();
     without_ports["runtimeConfig"] = json!({"portMappings": []});
-    for (n, later) in [&with_port, &ranges_are_wrong, &without_ports, &good].iter().enumerate() {
+    let wrong = |key: &str, value: Value| {
+        let mut wrong = good.clone();
+        wrong[key] = value;
+        wrong
+    };
+    let laters = [
+        with_port.clone(),
+        ranges_are_wrong,
+        without_ports,
+        good.clone(),
+        wrong("cniVersion", json!("7.7.7")),
+        wrong("ipam", json!(7)),
+        wrong("ipam", json!({"type": "nowhere"})),
+    ];
+    for (n, later) in laters.iter().enumerate() {
         let mut web = world.container(&format!("web{n}"));
         let mut attachment = Attachment::new(&host, world.programs(), &web);
         attachment.run("ADD", &with_port);

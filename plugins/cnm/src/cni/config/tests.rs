@@ -5,7 +5,7 @@ use super::*;
 use crate::cni::addressing::Ipam;
 
 fn parse(config: &Value) -> Result<Config> {
-    Config::parse(&Header::parse(config.to_string().as_bytes())?)
+    Config::parse(&Header::parse(config.to_string().as_bytes(), Verb::Add)?)
 }
 
 fn parsed(more: Value) -> Config {
@@ -18,7 +18,7 @@ fn parsed(more: Value) -> Config {
 
 #[test]
 fn what_every_verb_needs() {
-    let header = |text: &str| Header::parse(text.as_bytes());
+    let header = |text: &str| Header::parse(text.as_bytes(), Verb::Add);
     let good =
         header(r#"{"NAME":"pods","CniVersion":"0.4.0","Type":"netd-bridge"}"#).expect("any case");
     assert_eq!((good.version, good.name.as_str()), (Version::V0_4_0, "pods"));
@@ -120,7 +120,9 @@ fn what_a_gc_leaves() {
         for (key, value) in more.as_object().expect("an object") {
             config[key] = value.clone();
         }
-        valid_attachments(&Header::parse(config.to_string().as_bytes()).expect("a configuration"))
+        valid_attachments(
+            &Header::parse(config.to_string().as_bytes(), Verb::Add).expect("a configuration"),
+        )
     };
     assert_eq!(valid(json!({})), Ok(None));
     for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
@@ -183,7 +185,7 @@ proptest! {
     ) {
         let mut config = json!({"cniVersion": "1.1.0", "name": "pods"});
         config[key] = value;
-        match Header::parse(config.to_string().as_bytes()) {
+        match Header::parse(config.to_string().as_bytes(), Verb::Add) {
             Err(refusal) => prop_assert!(matches!(refusal.code, 2 | 7)),
             Ok(header) => {
                 for code in [
