@@ -32,11 +32,6 @@ use tokio::{
 use config::{Arguments, Config};
 use netd::Netd;
 
-// With musl it is the plugins' that `cnm` has.
-#[cfg(not(target_env = "musl"))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let config = match Config::load(Arguments::parse()) {
         Ok(config) => config,
