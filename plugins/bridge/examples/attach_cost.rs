@@ -137,6 +137,7 @@ impl Bare {
             name: "eth0",
             mac: [2, 0, 0, 0, high, low],
             mtu: 1500,
+            up: true,
         };
         links::make_pair(&mut batch, &pair);
         links::tune_port(&mut batch, &name, 1500, false);

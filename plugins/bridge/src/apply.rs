@@ -117,7 +117,7 @@ impl Kernel {
         }
 
         let mut batch = Batch::new();
-        let mut condemned = 0;
+        let mut condemned = Vec::new();
         for step in steps {
             match step {
                 Step::AddAddress { link, address } => {
@@ -143,7 +143,7 @@ impl Kernel {
                 }
                 Step::Condemn { host } => {
                     condemn(&mut batch, &self.marks, host);
-                    condemned += 1;
+                    condemned.push(host.clone());
                 }
                 Step::RemoveBridge { name } => links::delete(&mut batch, name),
                 _ => {}
@@ -172,10 +172,12 @@ impl Kernel {
     }
 }
 
-/// Takes a host end off its bridge, down, and into the group of the reaper.
+/// Takes a host end down, and into the group of the reaper. Taking it off its bridge as well costs
+/// more than all else of a detach, since the kernel waits for whoever looks at its ports just then
+/// (`netdev_rx_handler_unregister`, net/core/dev.c): the reaper does it.
 pub(crate) fn condemn(batch: &mut Batch, marks: &Marks, host: &str) {
-    let (up, master, group) = (Some(false), Some(0), Some(marks.condemned));
-    links::change(batch, host, &Change { up, master, group, ..Change::default() });
+    let (up, group) = (Some(false), Some(marks.condemned));
+    links::change(batch, host, &Change { up, group, ..Change::default() });
 }
 
 /// What the firewall is to forget and to learn.

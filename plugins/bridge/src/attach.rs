@@ -13,7 +13,7 @@ use kernel::{
     routes, sysctl,
 };
 
-use crate::{Port, apply::Kernel, refusal::refusal};
+use crate::{Port, apply::Kernel, reaper::free_ports, refusal::refusal};
 
 /// A bridge, as an attach needs to know it.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +47,18 @@ impl Kernel {
                 self.clear_the_way(port, netns)?;
                 self.make_pair(port, bridge, netns)
             }
+            // Ports of endpoints that are gone are yet to be given back.
+            Err(error) if error.errno() == Some(Errno::EXFULL) => {
+                free_ports(&mut self.socket, &self.reaper.waiting()).map_err(refusal)?;
+                self.make_pair(port, bridge, netns)
+            }
             outcome => outcome,
         }
         .map_err(|error| self.explain(error, port, bridge))?;
         fault::point("bridge.attach.after-veth");
         let finished = self.set_up(port, index, bridge.mtu, netns).and_then(|cookie| {
             fault::point("bridge.attach.after-config");
+            self.bring_up(host)?;
             self.publish(&port.facts)?;
             self.redirected(&port.facts);
             fault::point("bridge.attach.after-elements");
@@ -82,6 +88,7 @@ impl Kernel {
             name: &port.name,
             mac: port.mac,
             mtu: bridge.mtu,
+            up: false,
         };
         links::make_pair(&mut batch, &pair);
         links::tune_port(&mut batch, &port.host, bridge.mtu, port.hairpin);
@@ -135,6 +142,16 @@ impl Kernel {
         }
         socket.run(batch)?;
         Ok(cookie)
+    }
+
+    /// Brings the host end up, and with it the line: last, since a worker of the kernel then takes
+    /// the lock that every message of this conversation needs, to say so (`linkwatch_event`,
+    /// net/core/link_watch.c), and the container's routes would wait for it.
+    fn bring_up(&mut self, host: u32) -> kernel::Result<()> {
+        let mut batch = Batch::new();
+        let up = links::Change { up: Some(true), ..links::Change::default() };
+        links::change_index(&mut batch, host, &up);
+        self.socket.run(batch)
     }
 
     /// Publishes ports. What is left of an earlier owner of one gives way: netd decides whose a

@@ -168,10 +168,11 @@ impl Driver for Bridge {
         kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
         let mut batch = Batch::new();
-        condemn(&mut batch, &kernel.marks, endpoint.id.link_name().as_str());
+        let link = endpoint.id.link_name().to_string();
+        condemn(&mut batch, &kernel.marks, &link);
         match kernel.socket.run(batch) {
-            Ok(()) if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(),
-            Ok(()) => kernel.reaper.condemned(1),
+            Ok(()) if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(link),
+            Ok(()) => kernel.reaper.condemned([link]),
             Err(error) if error.errno() == Some(Errno::ENODEV) => {}
             Err(error) => return Err(refusal(error)),
         }
@@ -239,7 +240,7 @@ impl Driver for Bridge {
         });
         if first {
             let left = observed.links.iter().filter(|link| marks.is_condemned(link));
-            kernel.reaper.condemned(left.count());
+            kernel.reaper.condemned(left.map(|link| link.name.clone()));
         }
         let steps = plan::everything(&marks, &segments, &ports, &observed);
         kernel.apply(&steps, &observed).map_err(refusal)?;

@@ -76,7 +76,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: usize,
+    /// Links that are condemned, by name: ports of their bridges yet.
+    condemned: Vec<String>,
     first: Option<Instant>,
     at_once: bool,
     reaped: Option<Instant>,
@@ -89,7 +90,7 @@ struct State {
 /// What is to be done now.
 #[derive(Debug, Default)]
 struct Due {
-    links: bool,
+    links: Option<Vec<String>>,
     flows: Vec<Destination>,
 }
 
@@ -151,25 +152,30 @@ impl Reaper {
     }
 
     /// Tells it that one more link is condemned, and looked for by somebody.
-    pub(crate) fn condemned_at_once(&self) {
+    pub(crate) fn condemned_at_once(&self, link: String) {
         self.shared.state().at_once = true;
-        self.condemned(1);
+        self.condemned([link]);
         self.shared.changed.notify_one();
     }
 
-    /// Tells it that so many more links are condemned.
-    pub(crate) fn condemned(&self, count: usize) {
-        if count == 0 {
+    /// Tells it which more links are condemned.
+    pub(crate) fn condemned(&self, links: impl IntoIterator<Item = String>) {
+        let mut state = self.shared.state();
+        state.condemned.extend(links);
+        if state.condemned.is_empty() {
             return;
         }
-        let mut state = self.shared.state();
-        state.waiting += count;
         if state.first.is_none() {
             state.first = Some(Instant::now());
             self.shared.changed.notify_one();
-        } else if state.waiting >= Pace::USUAL.enough {
+        } else if state.condemned.len() >= Pace::USUAL.enough {
             self.shared.changed.notify_one();
         }
+    }
+
+    /// The condemned links that it has not begun with.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        self.shared.state().condemned.clone()
     }
 }
 
@@ -193,8 +199,8 @@ fn work(shared: &Shared, marks: &Marks, socket: &mut Socket, conntrack: &mut Con
         {
             eprintln!("cannot forget connections to ports that changed: {error}");
         }
-        if due.links {
-            if let Err(error) = reap(marks, socket) {
+        if let Some(links) = due.links {
+            if let Err(error) = reap(marks, socket, &links) {
                 eprintln!("cannot take condemned links away: {error}");
             }
             shared.state().reaped = Some(Instant::now());
@@ -209,7 +215,7 @@ fn wait(shared: &Shared) -> Option<Due> {
         let now = Instant::now();
         let time = state.first.map(|first| {
             let attach = if state.attaching { Some(now) } else { state.last_attach };
-            let usual = Pace::USUAL.wait(now, state.waiting, first, attach);
+            let usual = Pace::USUAL.wait(now, state.condemned.len(), first, attach);
             if state.at_once && !state.attaching {
                 usual.min(Pace::USUAL.wait_little(now, state.reaped))
             } else {
@@ -219,11 +225,11 @@ fn wait(shared: &Shared) -> Option<Due> {
         let links = time.is_some_and(|time| time.is_zero() || state.closed);
         // An attach that is under way may add more of them.
         if links || (!state.flows.is_empty() && !state.attaching) {
-            if links {
+            let links = links.then(|| {
                 state.first = None;
                 state.at_once = false;
-                state.waiting = 0;
-            }
+                std::mem::take(&mut state.condemned)
+            });
             return Some(Due { links, flows: std::mem::take(&mut state.flows) });
         }
         state = match time {
@@ -237,9 +243,21 @@ fn wait(shared: &Shared) -> Option<Due> {
     }
 }
 
+/// Takes links off their bridges that are down already; gone ones are passed over. Until then they
+/// count among the ports that a bridge may have.
+pub(crate) fn free_ports(socket: &mut Socket, links: &[String]) -> kernel::Result<()> {
+    let mut batch = Batch::new();
+    for link in links {
+        links::change(&mut batch, link, &Change { master: Some(0), ..Change::default() });
+    }
+    socket.run_but(&[Errno::ENODEV], batch, |_| ()).map(drop)
+}
+
 /// Takes the condemned links away. What is in their group and not netd's is moved out of it.
-fn reap(marks: &Marks, socket: &mut Socket) -> kernel::Result<()> {
+fn reap(marks: &Marks, socket: &mut Socket, links: &[String]) -> kernel::Result<()> {
     let group = marks.condemned;
+    // Each for itself, so that an attach waits for one of them at most.
+    free_ports(socket, links)?;
     let condemned: Vec<_> =
         links::without_master(socket)?.into_iter().filter(|link| link.group == group).collect();
     let mut batch = Batch::new();

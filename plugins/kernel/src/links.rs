@@ -77,6 +77,8 @@ pub struct Pair<'a> {
     pub mac: Mac,
     /// The MTU of both.
     pub mtu: u32,
+    /// Whether the end in the socket's own namespace comes up at once.
+    pub up: bool,
 }
 
 /// Makes both ends in place: moving or renaming one afterwards would wait for an RCU grace period
@@ -93,8 +95,10 @@ pub fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
     ];
     peer.attributes.extend(queues.clone());
     let mut message = LinkMessage::default();
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
+    if pair.up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
     message.attributes = vec![
         LinkAttribute::IfName(pair.host.to_owned()),
         LinkAttribute::Mtu(pair.mtu),

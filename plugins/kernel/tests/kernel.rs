@@ -66,6 +66,7 @@ fn the_echo_of_a_pair_tells_its_peer_and_whose_it_is() {
         name: "eth0",
         mac: [2, 0, 0, 0, 0, 2],
         mtu: 1300,
+        up: true,
     };
     links::make_pair(&mut batch, &pair);
     links::tune_port(&mut batch, "host0", 1500, true);

@@ -63,6 +63,7 @@ impl Floor {
             name: "eth0",
             mac: [2, 0x42, 10, self.subnet, high, low],
             mtu: MTU,
+            up: true,
         };
         links::make_pair(&mut batch, &pair);
         links::tune_port(&mut batch, &host, MTU, false);
