@@ -29,7 +29,7 @@ pub(crate) use place::{Descriptors, check_kind, open};
 #[derive(Debug)]
 pub(crate) struct Done {
     /// What was made.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: Rc<Endpoint>,
     driver: String,
     took: Duration,
 }
@@ -41,7 +41,7 @@ impl Netd {
         params: Attach,
         line: &Line,
         key: Option<String>,
-    ) -> Result<Endpoint> {
+    ) -> Result<Rc<Endpoint>> {
         let began = Instant::now();
         fault::point("netd.attach.before-intent");
         let given = match &params.netns {
@@ -59,7 +59,7 @@ impl Netd {
         place::check(self.host.is_own(&netns), &network, capabilities)?;
         let ifname = self.choose_ifname(&network, &params, capabilities);
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
-            return Ok(existing);
+            return Ok(existing.into());
         }
         let path = params.netns.as_ref().and_then(Netns::path).map(str::to_owned);
         let sticky = params.sticky;
@@ -81,14 +81,15 @@ impl Netd {
         if sticky {
             self.remember_sticky(&undo.endpoint)?;
         }
-        let made = self.record_and_make(&network, undo, &driver, &netns, path.clone()).await;
+        let (driver_name, spread) = (network.driver.clone(), network.overlay.is_some());
+        let made = self.record_and_make(network, undo, &driver, &netns, path.clone()).await;
         let endpoint = made.map_err(|error| place::explain(error, &netns, path.as_deref()))?;
         self.tell_endpoint("attach", &endpoint);
-        let driver = network.driver.clone();
-        if network.overlay.is_some() {
-            self.keep_spare(&network.id);
+        if spread {
+            self.spread(&endpoint);
+            self.keep_spare(&endpoint.network);
         }
-        let done = Done { endpoint: endpoint.clone(), driver, took: began.elapsed() };
+        let done = Done { endpoint: endpoint.clone(), driver: driver_name, took: began.elapsed() };
         line.attached.borrow_mut().push(done);
         Ok(endpoint)
     }
@@ -110,13 +111,13 @@ impl Netd {
     /// From the intent on record to the endpoint in place.
     async fn record_and_make(
         self: &Rc<Self>,
-        network: &Network,
+        network: Network,
         mut undo: Undo,
         driver: &Rc<Session>,
         netns: &File,
         path: Option<String>,
-    ) -> Result<Endpoint> {
-        let mut endpoint = undo.endpoint.clone();
+    ) -> Result<Rc<Endpoint>> {
+        let endpoint = undo.endpoint.clone();
         let record = self.sandbox_for(&endpoint, path);
         {
             let mut registry = self.registry.borrow_mut();
@@ -128,12 +129,12 @@ impl Netd {
         self.stores.put_endpoint(&endpoint, &record)?;
         fault::point("netd.attach.after-intent");
         let call = AttachEndpoint {
-            network: network.clone(),
+            network,
             endpoint: self.registry.borrow().published(&endpoint),
             netns: format!("/proc/{}/fd/{}", process::id(), netns.as_raw_fd()),
         };
-        undo.made = Some((driver.clone(), network.clone()));
-        let attached = match driver.call(&call).await {
+        let (_, call) = undo.made.insert((driver.clone(), call));
+        let attached = match driver.call(call).await {
             Ok(attached) => attached,
             Err(mut error) => {
                 // The path by which the driver was told means nothing to anybody else.
@@ -147,13 +148,10 @@ impl Netd {
             }
         };
         fault::point("netd.attach.after-driver");
-        self.take_in(&mut endpoint, &attached)?;
+        let endpoint = self.take_in(&endpoint, &attached)?;
         fault::point("netd.attach.after-record");
         undo.done();
         self.resolver.publish(&endpoint);
-        if network.overlay.is_some() {
-            self.spread(&endpoint);
-        }
         self.watch_process(&endpoint.container.id);
         Ok(endpoint)
     }
@@ -168,10 +166,10 @@ impl Netd {
     }
 
     /// Writes down what the driver made.
-    fn take_in(&self, endpoint: &mut Endpoint, attached: &Attached) -> Result<()> {
+    fn take_in(&self, intent: &Endpoint, attached: &Attached) -> Result<Rc<Endpoint>> {
         let mut record = {
             let registry = self.registry.borrow();
-            let entry = registry.sandbox(&endpoint.container.id);
+            let entry = registry.sandbox(&intent.container.id);
             let entry = entry.ok_or_else(|| Error::internal("the sandbox went away"))?;
             entry.record.clone()
         };
@@ -181,11 +179,12 @@ impl Netd {
                 Kind::Busy,
                 format_args!(
                     "container {} is in another network namespace already: detach it there first",
-                    endpoint.container.label()
+                    intent.container.label()
                 ),
             )
-            .with("container", endpoint.container.id.as_str()));
+            .with("container", intent.container.id.as_str()));
         }
+        let mut endpoint = intent.clone();
         endpoint.netns = Some(attached.netns);
         if let Some(interface) = &attached.interface {
             endpoint.mac = Some(interface.mac);
@@ -194,7 +193,7 @@ impl Netd {
         endpoint.state = State::Attached;
         let fresh = record.sandbox.netns != Some(attached.netns);
         record.sandbox.netns = Some(attached.netns);
-        self.stores.put_endpoint(endpoint, &record)?;
+        self.stores.put_endpoint(&endpoint, &record)?;
         if fresh && record.sandbox.kept {
             self.stores.put_sandbox(&record)?;
         }
@@ -202,8 +201,9 @@ impl Netd {
         if fresh {
             registry.put_sandbox(record);
         }
+        let endpoint = Rc::new(endpoint);
         registry.put_endpoint(endpoint.clone());
-        Ok(())
+        Ok(endpoint)
     }
 
     /// The sandbox's record; a new one where it has none yet.
@@ -239,15 +239,15 @@ impl Netd {
 /// caller's deadline passes in the middle of one.
 struct Undo {
     netd: Rc<Netd>,
-    endpoint: Endpoint,
-    /// The driver that may have made it.
-    made: Option<(Rc<Session>, Network)>,
+    endpoint: Rc<Endpoint>,
+    /// The driver that may have made it, and what it was told.
+    made: Option<(Rc<Session>, AttachEndpoint)>,
     turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Undo {
     fn new(netd: Rc<Netd>, endpoint: Endpoint, turn: OwnedMutexGuard<()>) -> Self {
-        Self { netd, endpoint, made: None, turn: Some(turn) }
+        Self { netd, endpoint: endpoint.into(), made: None, turn: Some(turn) }
     }
 
     /// There is nothing to undo any more.
@@ -260,18 +260,17 @@ impl Drop for Undo {
     fn drop(&mut self) {
         let Some(turn) = self.turn.take() else { return };
         let (netd, endpoint) = (self.netd.clone(), self.endpoint.clone());
-        let Some((driver, network)) = self.made.take() else {
+        let Some((driver, told)) = self.made.take() else {
             netd.forget(&endpoint);
             return;
         };
         // Nobody else gets its addresses, or this container's turn, before it is gone.
         tokio::task::spawn_local(async move {
-            let published = netd.registry.borrow().published(&endpoint);
-            let call = DetachEndpoint { network, endpoint: published };
+            let call = DetachEndpoint { network: told.network, endpoint: told.endpoint };
             if let Err(error) = driver.call(&call).await {
                 tracing::warn!(endpoint = call.endpoint.id.short(), %error, "undo left to a sync");
             }
-            netd.forget(&call.endpoint);
+            netd.forget(&endpoint);
             drop(turn);
         });
     }

@@ -74,7 +74,7 @@ impl Netd {
                 let start = row.process_start;
                 registry.put_sandbox(SandboxRecord::of(&endpoint, row.path, start));
             }
-            registry.put_endpoint(endpoint);
+            registry.put_endpoint(endpoint.into());
         }
         Ok(())
     }

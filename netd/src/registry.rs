@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -124,7 +125,7 @@ pub(crate) struct Registry {
     network_names: HashMap<Name, NetworkId>,
     sandboxes: BTreeMap<ContainerId, SandboxEntry>,
     sandbox_names: HashMap<Name, BTreeSet<ContainerId>>,
-    endpoints: BTreeMap<EndpointId, Endpoint>,
+    endpoints: BTreeMap<EndpointId, Rc<Endpoint>>,
     leaving: BTreeSet<EndpointId>,
     by_nsid: HashMap<i32, BTreeSet<ContainerId>>,
     /// Who answers for which port of the host.
@@ -444,12 +445,12 @@ impl Registry {
 
     /// Every endpoint, by id.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.values()
+        self.endpoints.values().map(Rc::as_ref)
     }
 
     /// The endpoint of this id.
     pub(crate) fn endpoint(&self, id: &EndpointId) -> Option<&Endpoint> {
-        self.endpoints.get(id)
+        self.endpoints.get(id).map(Rc::as_ref)
     }
 
     /// The endpoint that a user means: by its whole id, or the beginning of it.
@@ -473,13 +474,13 @@ impl Registry {
     /// The endpoints of a container, in the order in which they came.
     pub(crate) fn endpoints_of(&self, container: &ContainerId) -> impl Iterator<Item = &Endpoint> {
         let ids = self.sandboxes.get(container).map(|entry| entry.endpoints.as_slice());
-        ids.unwrap_or_default().iter().filter_map(|id| self.endpoints.get(id))
+        ids.unwrap_or_default().iter().filter_map(|id| self.endpoint(id))
     }
 
     /// The endpoints on a network.
     pub(crate) fn endpoints_on(&self, network: &NetworkId) -> impl Iterator<Item = &Endpoint> {
         let ids = self.networks.get(network).map(|entry| &entry.endpoints);
-        ids.into_iter().flatten().filter_map(|id| self.endpoints.get(id))
+        ids.into_iter().flatten().filter_map(|id| self.endpoint(id))
     }
 
     /// Whether another container of this name is on the network.
@@ -492,7 +493,7 @@ impl Registry {
     }
 
     /// Adds an endpoint, or brings it up to date. Its sandbox and network are known.
-    pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) {
+    pub(crate) fn put_endpoint(&mut self, endpoint: Rc<Endpoint>) {
         if let Some(entry) = self.networks.get_mut(&endpoint.network) {
             entry.endpoints.insert(endpoint.id.clone());
         }

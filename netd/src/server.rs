@@ -169,7 +169,7 @@ impl Netd {
         }
         match method {
             // A deadline that passes undoes these.
-            Attach::METHOD => raw(&self.attach(request.params()?, line, key).await?),
+            Attach::METHOD => raw(&*self.attach(request.params()?, line, key).await?),
             CreateNetwork::METHOD => raw(&self.create_network(request.params()?, key).await?),
             CreateSandbox::METHOD => raw(&self.create_sandbox(request.params()?, line).await?),
             // These go on when it passes: half of them would be worse than either.

@@ -70,7 +70,7 @@ fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpo
         created: String::new(),
         idempotency_key: None,
     };
-    registry.put_endpoint(endpoint.clone());
+    registry.put_endpoint(endpoint.clone().into());
     endpoint
 }
 

@@ -76,7 +76,7 @@ async fn undo(netd: &Rc<Netd>, attached: Vec<Done>) {
         let detach = Detach {
             network: Some(endpoint.network.to_string()),
             container: endpoint.container.id.to_string(),
-            ifname: Some(endpoint.ifname),
+            ifname: Some(endpoint.ifname.clone()),
         };
         tracing::info!(endpoint = endpoint.id.short(), "caller went away, attach undone");
         if let Err(error) = netd.detach(&detach).await {
