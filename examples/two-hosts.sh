@@ -39,7 +39,11 @@ for name in one two; do
 	printf 'node_name = "%s"\ndefault_link = "docker0"\n' $name >/run/$name.toml
 	host $name "$bin/netd" --run-dir /run/$name --state-dir /run/$name-state \
 		--config /run/$name.toml --plugin-dir "$bin" 2>/run/$name.log &
-	until host $name "$bin/netctl" version >/dev/null 2>&1; do sleep 0.05; done
+	netd=$!
+	until host $name "$bin/netctl" version >/dev/null 2>&1; do
+		kill -0 $netd 2>/dev/null || { echo "netd of host $name ended:" >&2; cat /run/$name.log >&2; exit 1; }
+		sleep 0.05
+	done
 done
 
 say "one: netctl cluster init"

@@ -16,9 +16,13 @@ use cnm::{
     fault,
     network::Network,
 };
+use ipnetwork::IpNetwork;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{drivers::Session, netd::Netd, processes, registry::SandboxRecord, server::Line};
+use crate::{
+    drivers::Session, netd::Netd, networks::lan::is_lan, processes, registry::SandboxRecord,
+    server::Line,
+};
 
 mod place;
 mod reserve;
@@ -52,6 +56,7 @@ impl Netd {
         let network = self.registry.borrow().resolve_network(&params.network)?.network.clone();
         let driver = self.driver(&network.driver)?;
         let capabilities = driver.capabilities().await?;
+        driver.check_endpoint_options(&params.options)?;
         let netns = match given {
             Some(netns) => netns,
             None => self.known_netns(&params)?,
@@ -69,6 +74,11 @@ impl Netd {
                 network.name
             ))
             .with("network", network.id.as_str()));
+        }
+        if is_lan(capabilities) {
+            let assigned = params.assigned.iter().flat_map(|assigned| &assigned.addresses);
+            let wanted = params.addresses.iter().copied().chain(assigned.map(IpNetwork::ip));
+            self.keep_off(&network, &wanted.collect::<Vec<_>>()).await?;
         }
         // Until the endpoint is there, or is not.
         let _coming = if Self::is_shared(&network.driver) {

@@ -80,6 +80,8 @@ pub(crate) struct Cluster {
     write: Notify,
     away: RefCell<Option<Away>>,
     liveness: RefCell<Liveness>,
+    /// This host is leaving, so that nobody has to be told that it is gone.
+    leaving: Cell<bool>,
     /// Blocks are claimed ahead by one at a time.
     claiming: Cell<bool>,
     tasks: RefCell<Vec<AbortHandle>>,
@@ -159,6 +161,7 @@ impl Cluster {
             write: Notify::new(),
             away: RefCell::default(),
             liveness: RefCell::new(Liveness::new(timing)),
+            leaving: Cell::new(false),
             claiming: Cell::new(false),
             tasks: RefCell::default(),
         })

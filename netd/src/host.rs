@@ -29,7 +29,10 @@ use tokio::sync::mpsc;
 
 use crate::netd::Netd;
 
+mod lan;
 mod underlay;
+
+pub(crate) use lan::Holder;
 
 /// What the kernel tells about namespaces.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod filter;
+pub(crate) mod lan;
 pub(crate) mod plan;
 
 impl Netd {
@@ -88,6 +89,7 @@ impl Netd {
             self.registry.borrow_mut().drop_network(&network.id);
             return Err(error);
         }
+        self.keep_off_from_now(&network).await;
         unfinished.network = None;
         self.resolve_on(&network);
         if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {

@@ -27,6 +27,14 @@ const DEFAULT_LINK: &str = "docker0";
 /// The default network's bridge beside Docker, which would adopt the other.
 const OTHER_LINK: &str = "netd0";
 
+/// What became of an endpoint whose link is gone, in a sentence.
+enum Lost {
+    /// It is on record: its container is still there.
+    Kept(String),
+    /// It is away, as its container is.
+    Released(String),
+}
+
 impl Netd {
     /// Reads the stores into memory. What was being attached when netd ended was never answered
     /// for, so it is not taken over: the first sync takes away what there is of it.
@@ -143,14 +151,14 @@ impl Netd {
         }
         for endpoint in synced.missing {
             let netd = self.clone();
-            tokio::task::spawn_local(async move { netd.lost(&endpoint).await });
+            tokio::task::spawn_local(async move { drop(netd.lost(&endpoint).await) });
         }
     }
 
     /// Releases an endpoint whose link is gone together with its namespace. One whose namespace
-    /// lives is kept and reported: absence is not a delete.
-    async fn lost(self: &Rc<Self>, id: &EndpointId) {
-        let Some(endpoint) = self.registry.borrow().endpoint(id).cloned() else { return };
+    /// lives is kept and reported: absence is not a delete. Says what became of it.
+    async fn lost(self: &Rc<Self>, id: &EndpointId) -> Option<Lost> {
+        let endpoint = self.registry.borrow().endpoint(id).cloned()?;
         let nsid = endpoint.netns.and_then(|netns| netns.nsid);
         let outlived = self.registry.borrow().is_outlived(&endpoint.container.id);
         let alive = match nsid {
@@ -165,13 +173,20 @@ impl Netd {
                 endpoint.network_name
             ));
             self.problem(&format!("endpoint {}", endpoint.id), &error);
-            return;
+            return Some(Lost::Kept(error.message));
         }
         let outcome =
             self.detach_where(&endpoint.container.id, "vanish", |other| other.id == *id).await;
         if let Err(error) = outcome {
             tracing::error!(endpoint = id.short(), %error, "not released");
+            return Some(Lost::Kept(error.message));
         }
+        Some(Lost::Released(format!(
+            "release endpoint {} of {} on {}, whose network namespace is gone",
+            endpoint.id.short(),
+            endpoint.container.label(),
+            endpoint.network_name
+        )))
     }
 
     /// `system.gc`: releases what was in namespaces that are gone.
@@ -199,8 +214,15 @@ impl Netd {
         let mut reconciled = Reconciled::default();
         for driver in self.drivers.all() {
             let name = driver.status().name;
-            let synced = driver.sync(&self.desired(&name)).await?;
+            let mut synced = driver.sync(&self.desired(&name)).await?;
             reconciled.repaired.extend(synced.repaired.iter().cloned());
+            for endpoint in std::mem::take(&mut synced.missing) {
+                match self.lost(&endpoint).await {
+                    Some(Lost::Kept(why)) => reconciled.lost.push(why),
+                    Some(Lost::Released(what)) => reconciled.repaired.push(what),
+                    None => {}
+                }
+            }
             self.after_sync(&name, synced);
         }
         Ok(reconciled)

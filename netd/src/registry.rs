@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use crate::netd::address_error;
 
 mod blocks;
+mod lan;
 mod ports;
 
 pub(crate) use blocks::{Blocks, Room};
@@ -44,6 +45,8 @@ pub(crate) struct NetworkEntry {
     /// The networks whose subnets have addresses in common with its own: none of them gives out
     /// what another has.
     shares: BTreeSet<NetworkId>,
+    /// What the host or a router has of its addresses, as it was last seen.
+    kept_off: BTreeSet<IpAddr>,
     /// What it has besides when it is of the cluster; its pools are empty then.
     pub(crate) shared: Option<Shared>,
 }
@@ -206,8 +209,9 @@ impl Registry {
             Some(_) => BTreeSet::new(),
             None => self.sharing(&network).map(|entry| entry.network.id.clone()).collect(),
         };
-        let (endpoints, dns) = Default::default();
-        let mut entry = NetworkEntry { network, pools, endpoints, dns, stage, shares, shared };
+        let (endpoints, dns, kept_off) = Default::default();
+        let mut entry =
+            NetworkEntry { network, pools, endpoints, dns, stage, shares, kept_off, shared };
         for other in &entry.shares {
             let taken = self.addresses_of(other).collect::<Vec<_>>();
             taken.into_iter().for_each(|address| hold(&mut entry.pools, address));

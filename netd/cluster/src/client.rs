@@ -69,16 +69,20 @@ impl Newcomer {
 /// Joins the cluster that `token` is of, by one of its managers at `address`.
 ///
 /// # Errors
-/// [`Error::Unreachable`] when nobody is there who is of that cluster, [`Error::Remote`] with what
-/// the manager says of the token.
+/// [`Error::Unreachable`] when nobody is there, [`Error::Token`] when who is there is not of the
+/// token's cluster, [`Error::Remote`] with what the manager says of the token.
 pub async fn join(address: &str, token: &Token, newcomer: &Newcomer) -> Result<(Joined, Identity)> {
     let config = identity::pinned_client_config(token)?;
     let call = Join { secret: token.secret().to_owned(), ..newcomer.call.clone() };
-    let mut stream = connect(address, Arc::new(config)).await?;
+    let connected = connect(address, Arc::new(config)).await;
+    let mut stream = connected.map_err(|error| match error {
+        Error::Stranger { .. } => Refusal::Elsewhere.into(),
+        error => error,
+    })?;
     let joined = ask(&mut stream, address, &call, JOIN).await?;
     // What was pinned is what is kept.
     if !token.is_of(&digest_of(&joined.ca)?) {
-        return Err(Refusal::Unknown.into());
+        return Err(Refusal::Elsewhere.into());
     }
     let key = newcomer.key.clone();
     let identity = Identity { ca: joined.ca.clone(), certificate: joined.certificate.clone(), key };
@@ -95,8 +99,16 @@ async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Stream> {
     stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
     let name = ServerName::try_from(MANAGER_NAME).expect("it is a name");
     let shaken = timeout(HANDSHAKE, TlsConnector::from(config).connect(name, stream)).await;
-    let stream = shaken.map_err(late)?.map_err(|error| failed(error.to_string()))?;
+    let stream = shaken.map_err(late)?.map_err(|error| match error.get_ref() {
+        Some(tls) if is_certificate(tls) => Error::Stranger { address: address.to_owned() },
+        _ => failed(error.to_string()),
+    })?;
     Ok(BufReader::new(stream))
+}
+
+/// Whether TLS ended for the certificate that the other side showed.
+fn is_certificate(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 async fn ask<P: Call>(

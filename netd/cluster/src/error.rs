@@ -181,6 +181,12 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// Somebody answers who is not of the cluster.
+    #[error("who answers at {address} shows no certificate of the cluster")]
+    Stranger {
+        /// Where.
+        address: String,
+    },
     /// What a manager said.
     #[error("{0}")]
     Remote(cnm::Error),
@@ -209,7 +215,7 @@ impl Error {
         match self {
             Self::Store(store::Error::Denied { .. }) => Kind::Denied,
             Self::Store(store::Error::NoSpace { .. }) => Kind::Exhausted,
-            Self::Store(_) | Self::Unreachable { .. } => Kind::Unavailable,
+            Self::Store(_) | Self::Unreachable { .. } | Self::Stranger { .. } => Kind::Unavailable,
             Self::NameTaken { .. }
             | Self::Overlap { .. }
             | Self::AddressTaken { .. }

@@ -35,6 +35,9 @@ pub enum Refusal {
     /// It was used as often as it may be.
     #[error("is used up: ask a manager for another (netctl cluster token create)")]
     Used,
+    /// Who answers is of another cluster.
+    #[error("is of another cluster than who answers there: ask a manager of that one for a token")]
+    Elsewhere,
 }
 
 /// `bytes` as one number, most significant first, in `length` digits of 0-9 a-z.

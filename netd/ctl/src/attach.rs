@@ -5,7 +5,7 @@ use std::{fs::File, os::fd::AsFd as _, path::Path, process::ExitCode};
 use cnm::{
     ContainerId, EndpointId,
     client::{Client, With},
-    endpoint::{self, Container, Endpoint, Netns, open_netns},
+    endpoint::{self, Container, Endpoint, Netns, of_netns, open_netns},
 };
 
 use crate::{
@@ -24,7 +24,8 @@ pub(crate) fn attach(socket: &Path, args: Attach) -> Outcome {
     };
     let container = Container { name: Some(args.name), pid: args.pid, ..Container::new(id) };
     let request = args.wanted.on(&args.network, container, Some(Netns::Fd));
-    let endpoint = send(&mut Client::connect(socket)?, &request, &netns)?;
+    let endpoint = send(&mut Client::connect(socket)?, &request, &netns)
+        .map_err(|error| of_netns(error, &args.netns.to_string_lossy()))?;
     if args.output.json {
         out::json(&endpoint)?;
     } else {

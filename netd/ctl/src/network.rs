@@ -49,6 +49,7 @@ fn create(socket: &Path, args: Create) -> Outcome {
         &args.aux_address,
         &args.exclude,
     )?;
+    let chosen = subnets.is_empty();
     let made = Client::connect(socket)?.call(&CreateNetwork {
         name: args.name,
         driver: Some(args.driver),
@@ -60,10 +61,30 @@ fn create(socket: &Path, args: Create) -> Outcome {
         labels: args.labels.into_iter().collect(),
     })?;
     out::print(&format!("{}\n", made.id))?;
+    if let Some(warning) = lan_without_subnet(&made).filter(|_| chosen) {
+        out::complain(&warning);
+    }
     if args.cni {
         cni::list::write(&args.cni_dir, &made)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of a network on a LAN whose subnet was chosen. It is chosen as for any other, as
+/// Docker does it: the containers reach each other, and so moved commands work. The LAN's own subnet
+/// is not taken instead, since its other addresses are somebody's to give out, a DHCP server's or an
+/// administrator's, and who does not name a part of it has not thought of that.
+fn lan_without_subnet(network: &cnm::network::Network) -> Option<String> {
+    let subnet = network.subnets.first()?.subnet;
+    let parent = network.options.get("parent").filter(|parent| !parent.is_empty())?;
+    (network.link.is_none() && !network.internal).then(|| {
+        format!(
+            "network {} has {subnet}, of the default pools, which nobody on the LAN of {parent} \
+             knows: to be reached from there, give it the LAN's --subnet, and an --ip-range that \
+             nobody else gives out",
+            network.name
+        )
+    })
 }
 
 fn ls(socket: &Path, args: List) -> Outcome {
@@ -107,8 +128,15 @@ fn rm(socket: &Path, args: Remove) -> Outcome {
     let mut client = Client::connect(socket)?;
     let mut tally = Tally::default();
     for network in args.networks {
+        // Whether it is there is said by its removal.
+        let known = client.call(&InspectNetwork { network: network.clone() }).ok();
         match client.call(&RemoveNetwork { network: network.clone() }) {
-            Ok(_) => out::print(&format!("{network}\n"))?,
+            Ok(_) => {
+                if let Some(known) = known {
+                    cni::list::withdraw(&args.cni_dir, &known.network);
+                }
+                out::print(&format!("{network}\n"))?;
+            }
             Err(error) if args.force && error.kind == Kind::NotFound => {}
             Err(error) => tally.fault(&error),
         }
@@ -122,7 +150,12 @@ fn prune(socket: &Path, args: Prune) -> Outcome {
         return Ok(ExitCode::FAILURE);
     }
     let request = PruneNetworks { filters: values::filters(args.filters) };
-    let pruned = Client::connect(socket)?.call(&request)?;
+    let mut client = Client::connect(socket)?;
+    let known = client.call(&ListNetworks::default())?.networks;
+    let pruned = client.call(&request)?;
+    for network in known.iter().filter(|network| pruned.removed.contains(&network.name)) {
+        cni::list::withdraw(&args.cni_dir, network);
+    }
     if args.output.json {
         out::json(&pruned)?;
     } else if !pruned.removed.is_empty() {

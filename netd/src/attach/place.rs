@@ -11,7 +11,7 @@ use std::{
 use cnm::{
     Error, Result,
     driver::Capabilities,
-    endpoint::{Netns, open_netns},
+    endpoint::{DESCRIPTOR, Netns, open_netns},
     network::Network,
 };
 
@@ -26,7 +26,7 @@ pub(crate) fn open(netns: &Netns, descriptors: &Descriptors) -> Result<File> {
             let fd = descriptors.borrow_mut().pop_front().ok_or_else(|| {
                 Error::invalid("netns is \"fd\", and no descriptor came with the request")
             })?;
-            (File::from(fd), "the descriptor".to_owned())
+            (File::from(fd), DESCRIPTOR.to_owned())
         }
         Netns::Path(path) if path.starts_with('/') => (open_netns(Path::new(path))?, path.clone()),
         Netns::Path(path) => {
@@ -45,7 +45,7 @@ fn no_network(what: &str) -> Error {
 
 /// Makes sure that an open namespace is one of the network.
 pub(crate) fn check_kind(netns: &File, path: Option<&str>) -> Result<()> {
-    if is_called_net(netns) { Ok(()) } else { Err(no_network(path.unwrap_or("the descriptor"))) }
+    if is_called_net(netns) { Ok(()) } else { Err(no_network(path.unwrap_or(DESCRIPTOR))) }
 }
 
 /// What to say when a driver failed, which knows the namespace by a path that nobody else does.

@@ -52,6 +52,7 @@ impl Netd {
             let entry = registry.network_mut(&network.id);
             let entry = entry.filter(|entry| entry.stage != Stage::Leaving).ok_or_else(|| {
                 Error::not_found(format_args!("network {} not found", network.name))
+                    .with("network", network.id.as_str())
             })?;
             if entry.stage == Stage::Making {
                 return Err(Error::new(

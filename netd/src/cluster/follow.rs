@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{clock, netd::Netd};
 
+/// What the problem of nodes that have one name is filed under.
+pub(super) const NAMESAKES: &str = "node name";
+
 /// A row of the cluster's store as this host keeps it until the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CachedRow {
@@ -207,14 +210,40 @@ impl Netd {
                 None => untold.node(node),
             }
         }
+        self.namesakes_changed(cluster);
         cluster.managers_changed();
         cluster.tell.notify_one();
+    }
+
+    /// Whether other nodes are called as this one: who names one of them would have to name it by
+    /// its id.
+    fn namesakes_changed(&self, cluster: &Cluster) {
+        let view = cluster.view.borrow();
+        let own = view.here().map(|here| here.facts.name.as_str()).unwrap_or_default();
+        let mut others = view
+            .nodes
+            .values()
+            .filter(|node| node.id != cluster.node && !own.is_empty() && node.facts.name == own);
+        let mut problems = self.problems.borrow_mut();
+        match others.next() {
+            None => drop(problems.remove(NAMESAKES)),
+            Some(other) if !problems.contains_key(NAMESAKES) => {
+                let why = format!(
+                    "node {} of the cluster is called {own}, as this host is: give one of them \
+                     another node_name",
+                    other.id
+                );
+                tracing::warn!("{why}");
+                problems.insert(NAMESAKES.to_owned(), why);
+            }
+            Some(_) => {}
+        }
     }
 
     /// This host is another than it was, in the others' eyes.
     fn here_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, there: bool) {
         if !there {
-            if cluster.view.borrow().complete {
+            if cluster.view.borrow().complete && !cluster.leaving.get() {
                 let why = "this host was removed from the cluster: leave it with netctl cluster \
                            leave --force";
                 tracing::error!("{why}");

@@ -24,7 +24,7 @@ use cnm::{
 };
 use tokio::{net::TcpListener, time::sleep};
 
-use super::{Cluster, Decisions, Kept, Place, now, store_error, view::View};
+use super::{Cluster, Decisions, Kept, Place, follow::NAMESAKES, now, store_error, view::View};
 use crate::netd::Netd;
 
 /// The ports of the host's own etcd: for clients, and for other members.
@@ -356,7 +356,9 @@ impl Netd {
             ));
         }
         if !last {
+            cluster.leaving.set(true);
             let left = cluster.decide_within(Decision::Leave, LEAVING).await;
+            cluster.leaving.set(left.is_ok() || params.force);
             match left {
                 Err(error) if !params.force => return Err(error),
                 Err(error) => tracing::warn!(%error, "the others were not told"),
@@ -395,7 +397,7 @@ impl Netd {
         self.stores.forget_cached()?;
         self.cluster.replace(None);
         self.problems.borrow_mut().retain(|about, _| {
-            !matches!(about.as_str(), "cluster" | "etcd" | "managers" | "liveness")
+            !matches!(about.as_str(), "cluster" | "etcd" | "managers" | "liveness" | NAMESAKES)
         });
         tracing::info!(cluster = %kept.cluster, "left");
         self.tell("cluster", "leave", kept.cluster.as_str(), &[("node", kept.node.as_str())]);

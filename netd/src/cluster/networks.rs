@@ -34,7 +34,9 @@ impl Netd {
     ) -> Result<Network> {
         let cluster = self.member()?;
         // Whoever has no such driver would only find out later.
-        self.driver(DRIVER)?.capabilities().await?;
+        let driver = self.driver(DRIVER)?;
+        driver.capabilities().await?;
+        driver.check_network_options(&params.options)?;
         let mtu = plan::mtu(&params.options)?;
         let agreed = cluster.agreed_mtu();
         if let (Some(mtu), Some(agreed)) = (mtu, agreed)

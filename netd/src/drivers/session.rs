@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -102,6 +103,21 @@ impl Session {
     /// What the driver takes part in, once it has said so.
     pub(crate) async fn capabilities(&self) -> Result<Capabilities> {
         Ok(self.ready().await?.1)
+    }
+
+    /// Refuses options of a network that nobody would act on, where the driver has said which it
+    /// knows.
+    pub(crate) fn check_network_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
+        let info = self.info.borrow();
+        let known = info.as_ref().and_then(|info| info.options.as_ref());
+        known.map_or(Ok(()), |known| known.check_network(&self.name, given))
+    }
+
+    /// As [`Session::check_network_options`], of an endpoint.
+    pub(crate) fn check_endpoint_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
+        let info = self.info.borrow();
+        let known = info.as_ref().and_then(|info| info.options.as_ref());
+        known.map_or(Ok(()), |known| known.check_endpoint(&self.name, given))
     }
 
     /// How it is, for people.

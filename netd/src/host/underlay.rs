@@ -10,7 +10,10 @@ use super::Host;
 
 /// Addresses that nobody has (RFC 5737, RFC 3849): nothing is sent there, the kernel only says by
 /// which way it would.
-const ANYWHERE: [&str; 2] = ["203.0.113.1:9", "[2001:db8::1]:9"];
+pub(super) const ANYWHERE: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
+
+/// The port "discard" (RFC 863).
+const DISCARD: u16 = 9;
 
 impl Host {
     /// The address with which this host would send to `there`; with which it would send far away
@@ -20,6 +23,7 @@ impl Host {
     /// When there is no way.
     pub(crate) fn source(&self, there: Option<SocketAddr>) -> Result<IpAddr> {
         let anywhere = ANYWHERE.iter().filter_map(|address| address.parse().ok());
+        let anywhere = anywhere.map(|address| SocketAddr::new(address, DISCARD));
         let targets: Vec<SocketAddr> =
             there.map_or_else(|| anywhere.collect(), |there| vec![there]);
         targets.into_iter().find_map(source).ok_or_else(|| {

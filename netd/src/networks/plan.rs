@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
 use cnm::{
     Error, IfName, Name, NetworkId, Result,
     network::{CreateNetwork, Network, Subnet},
+    options::{IPAM, LINK, MTU},
 };
 use ipam::{Pool, PoolConfig};
 use ipnetwork::IpNetwork;
@@ -14,12 +15,6 @@ use crate::{
     netd::{Netd, address_error},
     registry::from_outside,
 };
-
-/// Docker's option for the MTU, understood so that a moved command works.
-const MTU_OPTIONS: [&str; 2] = ["mtu", "com.docker.network.driver.mtu"];
-
-/// Docker's option for the bridge's name.
-const LINK_OPTIONS: [&str; 2] = ["link", "com.docker.network.bridge.name"];
 
 /// The name of the address that the host has on a network with host access.
 const HOST_ADDRESS: &str = "host";
@@ -41,13 +36,15 @@ impl Netd {
         predefined: bool,
         key: Option<String>,
     ) -> Result<Network> {
-        let capabilities = self.driver(driver)?.capabilities().await?;
+        let session = self.driver(driver)?;
+        let capabilities = session.capabilities().await?;
+        session.check_network_options(&params.options)?;
         let mut subnets = params.subnets;
         if capabilities.addresses {
             for subnet in &subnets {
                 self.check_overlap(subnet.subnet, driver, capabilities.shared_subnets)?;
             }
-            match option(&params.options, &["ipam"]) {
+            match IPAM.given(&params.options) {
                 None => {
                     let (ipv4, ipv6) = (params.ipv4, params.ipv6);
                     self.choose_subnets(&mut subnets, ipv4, ipv6, capabilities.gateway).await?;
@@ -76,7 +73,7 @@ impl Netd {
                 six.subnet
             )));
         }
-        let link = match option(&params.options, &LINK_OPTIONS) {
+        let link = match LINK.given(&params.options) {
             _ if !capabilities.gateway => None,
             Some((_, value)) => Some(self.free_link(value)?),
             None => Some(id.link_name()),
@@ -97,15 +94,17 @@ impl Netd {
             idempotency_key: key,
         };
         if !capabilities.gateway
-            && matches!(option(&network.options, &["host-access"]), Some((_, "" | "true")))
+            && matches!(network.options.get("host-access").map(String::as_str), Some("" | "true"))
         {
-            self.choose_host_addresses(&mut network)?;
+            let holders = self.holders(&network).await;
+            let others: Vec<_> = holders.iter().map(|holder| holder.address).collect();
+            self.choose_host_addresses(&mut network, &others)?;
         }
         Ok(network)
     }
 
     /// Gives the host an address of its own on a network where it has no gateway's.
-    fn choose_host_addresses(&self, network: &mut Network) -> Result<()> {
+    fn choose_host_addresses(&self, network: &mut Network, others: &[IpAddr]) -> Result<()> {
         if from_outside(network) {
             return Ok(());
         }
@@ -122,6 +121,9 @@ impl Netd {
             for address in taken.iter().filter(|address| subnet.subnet.contains(**address)) {
                 // One that is reserved is not chosen anyway.
                 pool.restore(*address).ok();
+            }
+            for address in others {
+                pool.allocate_static(*address, ipam::Moment(0)).ok();
             }
             let own = pool.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))?;
             subnet.aux.insert(HOST_ADDRESS.to_owned(), own);
@@ -229,7 +231,7 @@ impl Netd {
 
 /// The MTU that is asked for, if one is.
 pub(crate) fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>> {
-    let asked = option(options, &MTU_OPTIONS).map(|(key, value)| {
+    let asked = MTU.given(options).map(|(key, value)| {
         value.parse().ok().filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
             Error::invalid(format_args!(
                 "invalid {key} {value:?}: it should be a number from {} to {}",
@@ -269,11 +271,4 @@ fn choose_gateway(subnet: &mut Subnet) -> Result<()> {
     let mut pool = Pool::new(config).map_err(|error| address_error(&error))?;
     subnet.gateway = Some(pool.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))?);
     Ok(())
-}
-
-fn option<'a>(
-    options: &'a BTreeMap<String, String>,
-    keys: &[&'a str],
-) -> Option<(&'a str, &'a str)> {
-    keys.iter().find_map(|key| Some((*key, options.get(*key)?.as_str())))
 }

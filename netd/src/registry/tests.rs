@@ -246,3 +246,26 @@ fn networks_with_addresses_in_common_share_them() {
             .is_leased("10.9.0.1".parse().expect("an address"))
     }));
 }
+
+#[test]
+fn what_the_host_has_is_nobody_elses_until_it_gives_it_up() {
+    let mut registry = registry();
+    let id = NetworkId::from_bytes([0xaa; 32]);
+    let ip = |last: u8| IpAddr::from([10, 9, 0, last]);
+    let leases = |registry: &Registry| {
+        let entry = registry.network(&id).expect("a network");
+        entry.pools[0].leases().collect::<Vec<_>>()
+    };
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    registry.keep_off(&id, [ip(1), ip(2)].into(), Moment(0));
+    let web = endpoint(&mut registry, 1, 0xaa, "c1");
+    assert_eq!(web.addresses[0].ip(), ip(3));
+    assert_eq!(leases(&registry), [ip(1), ip(2), ip(3)]);
+    // It takes what an endpoint has, and gives it up again: the endpoint keeps it.
+    registry.keep_off(&id, [ip(1), ip(3)].into(), Moment(1));
+    assert_eq!(leases(&registry), [ip(1), ip(3)]);
+    registry.keep_off(&id, [ip(1)].into(), Moment(2));
+    assert_eq!(leases(&registry), [ip(1), ip(3)]);
+    registry.drop_endpoint(&web.id, Moment(3));
+    assert_eq!(leases(&registry), [ip(1)]);
+}

@@ -1,38 +1,22 @@
 //! What networks and endpoints should look like in the kernel, as far as it follows from what netd
 //! says of them.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use cnm::{
     Error, Result,
     endpoint::{self, Endpoint, Route},
     network::Network,
+    options::LINGER,
 };
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
-/// The option for networks whose members keep their own addresses elsewhere, and Docker's word.
-const MASQUERADE: [&str; 2] = ["masquerade", "com.docker.network.bridge.enable_ip_masquerade"];
-
-/// The option for networks on whose ports frames may always turn back.
-const HAIRPIN: [&str; 1] = ["hairpin"];
-
-/// The option for endpoints whose interface may not be there any more when somebody looks for it as
-/// soon as they are detached.
-const LINGER: [&str; 1] = ["linger"];
+use crate::options::{HAIRPIN, MASQUERADE, is_on};
 
 /// Whether an endpoint's interface has to go at once.
 pub(crate) fn is_looked_for(endpoint: &Endpoint) -> bool {
-    !is_on(&endpoint.options, &LINGER, true)
-}
-
-/// Whether an option is on. What is no truth value is as if it were not there.
-fn is_on(options: &BTreeMap<String, String>, keys: &[&str], unless_told: bool) -> bool {
-    let given = keys.iter().find_map(|key| options.get(*key));
-    given.and_then(|text| text.to_ascii_lowercase().parse().ok()).unwrap_or(unless_told)
+    !is_on(&endpoint.options, LINGER, true)
 }
 
 /// A network on this host: a bridge, its addresses, and what the firewall knows of it.
@@ -66,7 +50,7 @@ impl Segment {
         let mut facts = vec![Fact::Bridge(bridge.clone()), Fact::Within(bridge.clone())];
         if network.internal {
             facts.push(Fact::Internal(bridge.clone()));
-        } else if is_on(&network.options, &MASQUERADE, true) {
+        } else if is_on(&network.options, MASQUERADE, true) {
             facts.push(Fact::Outward(bridge.clone()));
         }
         facts.extend(
@@ -193,7 +177,7 @@ impl Port {
             gateways: endpoint.gateways.clone(),
             routes: endpoint.routes.clone(),
             metric: endpoint.metric,
-            hairpin: !facts.is_empty() || is_on(&network.options, &HAIRPIN, false),
+            hairpin: !facts.is_empty() || is_on(&network.options, HAIRPIN, false),
             facts,
         })
     }

@@ -18,6 +18,7 @@ use crate::{
     attach::Joined,
     desired,
     inside::Inside,
+    options::options,
     plan::{self, Observed, Step},
     refusal::{no_netns, refusal},
 };
@@ -103,6 +104,7 @@ impl Driver for Bridge {
                 ports: true,
                 ..Capabilities::default()
             },
+            options: Some(options()),
         }
     }
 

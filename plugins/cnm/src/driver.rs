@@ -9,6 +9,7 @@ use crate::{
     Call, Empty, EndpointId, Error, IfName, MacAddr, Result,
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
+    options::{self, Options},
     peers::{ChangePeers, PeersChanged},
 };
 
@@ -35,6 +36,22 @@ pub struct Info {
     /// What it takes part in.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// The options that it knows, so that others are refused; where it says nothing it is handed
+    /// whatever there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Options>,
+}
+
+impl Info {
+    /// Whether it has an option of this name for its networks; where it says nothing it may.
+    pub fn takes_for_network(&self, name: &str) -> bool {
+        self.options.as_ref().is_none_or(|options| options::has(&options.network, name))
+    }
+
+    /// As [`Info::takes_for_network`], for its endpoints.
+    pub fn takes_for_endpoint(&self, name: &str) -> bool {
+        self.options.as_ref().is_none_or(|options| options::has(&options.endpoint, name))
+    }
 }
 
 /// What a driver takes part in. All of it is `false` where a driver says nothing.

@@ -320,6 +320,19 @@ pub fn open_netns(path: &Path) -> Result<File, Error> {
     })
 }
 
+/// What netd calls the namespace of a request that came as a descriptor.
+pub const DESCRIPTOR: &str = "the descriptor";
+
+/// As an error about the namespace at `path`, where netd was handed only a descriptor of it and so
+/// could name no more.
+pub fn of_netns(mut error: Error, path: &str) -> Error {
+    if error.operands.get("netns").is_some_and(|netns| netns == DESCRIPTOR) {
+        error.message = error.message.replace(DESCRIPTOR, path);
+        error = error.with("netns", path);
+    }
+    error
+}
+
 /// Puts a sandbox on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -28,6 +28,7 @@ mod message;
 pub mod methods;
 mod name;
 pub mod network;
+pub mod options;
 pub mod peers;
 pub mod plugin;
 pub mod sandbox;

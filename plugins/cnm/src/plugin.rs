@@ -17,8 +17,8 @@ pub(crate) mod front;
 use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result, cni,
     driver::{
-        AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, NetworkDown, NetworkUp,
-        PlanEndpoint, Sync,
+        AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, Info, NetworkDown,
+        NetworkUp, PlanEndpoint, Sync,
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
@@ -40,12 +40,13 @@ pub fn main(driver: impl Driver) -> ExitCode {
         return cni::main(driver);
     }
     if env::args_os().len() > 1 {
-        let name = driver.info().name;
+        let Info { name, options, .. } = driver.info();
         eprintln!(
             "netd-{name} takes no arguments: it reads requests on standard input, one JSON-RPC \
              document per line, and answers on standard output. Those of a runtime it hands to \
              netd at NETD_SOCKET, or {DEFAULT_SOCKET}."
         );
+        eprint!("{}", options.unwrap_or_default().to_text());
         return ExitCode::from(Kind::Invalid.exit_code());
     }
     let mut input = io::BufReader::new(io::stdin().lock());

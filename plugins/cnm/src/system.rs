@@ -94,6 +94,10 @@ impl Call for Reconcile {
 pub struct Reconciled {
     /// One sentence for each thing that was put right.
     pub repaired: Vec<String>,
+    /// One sentence for each that only whoever made it can put right, such as a container's
+    /// interface that is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// Releases what belongs to namespaces that are gone.

@@ -6,6 +6,7 @@ use cnm::{
     driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
+    options::{LINGER, Options},
 };
 use kernel::{Errno, netlink::Socket, netns::Netns};
 
@@ -34,6 +35,7 @@ impl Driver for Host {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocols: vec![cnm::PROTOCOL],
             capabilities: Capabilities { host_netns: true, ..Capabilities::default() },
+            options: Some(Options::of(&[], &[LINGER])),
         }
     }
 

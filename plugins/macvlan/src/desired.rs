@@ -11,16 +11,11 @@ use cnm::{
 use ipnetwork::IpNetwork;
 use kernel::{links::Mac, macvlan::Mode};
 
-use crate::{HOST_PREFIX, NOWHERE_PREFIX};
+use crate::{
+    HOST_PREFIX, NOWHERE_PREFIX,
+    options::{HOST_ACCESS, MODE, PARENT, QUEUE},
+};
 
-/// Docker's option for the parent, and its long form.
-const PARENT: [&str; 2] = ["parent", "com.docker.network.parent"];
-/// Docker's option for the mode, ours, and the long form.
-const MODE: [&str; 3] = ["macvlan_mode", "mode", "com.docker.network.macvlan_mode"];
-/// How many broadcasts may wait to be copied.
-const QUEUE: [&str; 2] = ["bcqueuelen", "bc_queue_len"];
-/// Whether host and containers are to reach each other.
-const HOST_ACCESS: [&str; 1] = ["host-access"];
 /// Under what name a subnet has the address that the host has for them.
 const HOST_ADDRESS: &str = "host";
 
@@ -74,7 +69,7 @@ impl Segment {
     /// # Errors
     /// `invalid` for options that mean nothing.
     pub fn of(network: &Network) -> Result<Self> {
-        let mode = match option(network, &MODE) {
+        let mode = match MODE.given(&network.options) {
             None | Some((_, "" | "bridge")) => Mode::Bridge,
             Some((_, "private")) => Mode::Private,
             Some((_, "vepa")) => Mode::Vepa,
@@ -83,7 +78,7 @@ impl Segment {
                 return Err(wrong(network, key, value, "bridge, private, vepa or passthru"));
             }
         };
-        let queue = match option(network, &QUEUE) {
+        let queue = match QUEUE.given(&network.options) {
             None => None,
             Some((key, value)) => {
                 let right = "a number of broadcasts";
@@ -91,7 +86,7 @@ impl Segment {
             }
         };
         let nowhere = format!("{NOWHERE_PREFIX}{}", network.id.short());
-        let parent = match option(network, &PARENT) {
+        let parent = match PARENT.given(&network.options) {
             // As Docker has it: an internal network leads nowhere, whatever parent it is given.
             _ if network.internal => Parent::Nowhere(nowhere),
             Some((_, "")) => Parent::Nowhere(nowhere),
@@ -111,7 +106,7 @@ impl Segment {
     }
 
     fn host_end(network: &Network, mode: Mode) -> Result<Option<HostEnd>> {
-        match option(network, &HOST_ACCESS) {
+        match HOST_ACCESS.given(&network.options) {
             None | Some((_, "false")) => return Ok(None),
             Some((_, "true" | "")) => {}
             Some((key, value)) => return Err(wrong(network, key, value, "true or false")),
@@ -138,10 +133,6 @@ impl Segment {
         let own = self.host.iter().flat_map(|host| &host.addresses);
         own.copied().find(|own| own.is_ipv4() == to.is_ipv4())
     }
-}
-
-fn option<'a>(network: &'a Network, keys: &[&'a str]) -> Option<(&'a str, &'a str)> {
-    keys.iter().find_map(|key| Some((*key, network.options.get(*key)?.as_str())))
 }
 
 fn wrong(network: &Network, key: &str, value: &str, right: &str) -> Error {

@@ -12,15 +12,16 @@ use cnm::{
 use kernel::{
     links,
     macvlan::{self, Found, Mode},
-    netlink::Batch,
     netns::Netns,
 };
 use serde_json::json;
 
 use crate::{
     Parent, Port, Segment,
-    apply::{Kernel, gone_is_done},
+    apply::Kernel,
     attach::Joined,
+    delete::delete,
+    options::options,
     plan::{self, Base, Observed, Step},
     refusal::{no_netns, refusal},
 };
@@ -173,6 +174,7 @@ impl Driver for Macvlan {
                 shared_subnets: true,
                 ..Capabilities::default()
             },
+            options: Some(options()),
         }
     }
 
@@ -260,9 +262,7 @@ impl Driver for Macvlan {
         if let Some(found) = self.find(&port, endpoint)?
             && let Some(nsid) = found.nsid
         {
-            let mut batch = Batch::new();
-            macvlan::delete_within(&mut batch, nsid, &found.link);
-            self.kernel()?.socket.run(batch).or_else(gone_is_done).map_err(refusal)?;
+            delete(&mut self.kernel()?.socket, nsid, &found.link).map_err(refusal)?;
         }
         fault::point("macvlan.detach.after-link");
         Ok(())

@@ -6,8 +6,10 @@
 
 mod apply;
 mod attach;
+mod delete;
 mod desired;
 mod driver;
+mod options;
 pub mod plan;
 mod refusal;
 

@@ -6,6 +6,7 @@ use cnm::{
     driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
+    options::{LINGER, Options},
 };
 use kernel::{
     Errno,
@@ -66,6 +67,7 @@ impl Driver for Loopback {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocols: vec![cnm::PROTOCOL],
             capabilities: Capabilities::default(),
+            options: Some(Options::of(&[], &[LINGER])),
         }
     }
 

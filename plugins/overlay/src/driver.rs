@@ -7,13 +7,14 @@ use cnm::{
     driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
     endpoint::{Checked, Endpoint},
     network::Network,
+    options::{LINGER, MTU, Options},
     peers::{ChangePeers, Gone, PeersChanged},
 };
 use kernel::{
     firewall::{DROPPED, Fact},
     links::Link,
 };
-use netd_bridge::{Bridge, Segment, refusal, tunnel_link};
+use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, Segment, refusal, tunnel_link};
 use serde_json::json;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     apply::Kernel,
     plan::{self, Observed, Step},
     table::{self, Difference, Here, Key, Place, Value, Wanted},
-    tunnel::overlay_of,
+    tunnel::{BROADCAST, overlay_of},
 };
 
 /// The driver `overlay`. It touches nothing until it is called, since a runtime's call ends with
@@ -342,6 +343,7 @@ impl Driver for Overlay {
                 peers: true,
                 ..Capabilities::default()
             },
+            options: Some(Options::of(&[MTU, MASQUERADE, HAIRPIN, BROADCAST], &[LINGER])),
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use cnm::{
     Error, Result,
     network::Network,
+    options::Setting,
     peers::{MAX_NODE, Overlay},
 };
 use ipnetwork::IpNetwork;
@@ -12,6 +13,12 @@ use kernel::{firewall::Fact, links::Mac};
 use netd_bridge::{Segment, tunnel_link};
 
 use crate::overhead;
+
+/// Whether what goes to everybody goes to the other hosts, too.
+pub(crate) const BROADCAST: Setting = Setting {
+    names: &["broadcast"],
+    about: "on: what goes to everybody goes to other hosts as well",
+};
 
 /// The largest number on the wire.
 const MAX_VNI: u32 = (1 << 24) - 1;
@@ -88,12 +95,12 @@ impl Tunnel {
             Error::invalid(format_args!("network {} spans hosts and has no MTU", network.name))
                 .with("network", network.name.as_str())
         })?;
-        let broadcast = match network.options.get("broadcast").map(String::as_str) {
-            None | Some("" | "off" | "false") => false,
-            Some("on" | "true") => true,
-            Some(other) => {
-                let message = format_args!("option broadcast is on or off, and not {other}");
-                return Err(Error::invalid(message).with("option", "broadcast"));
+        let broadcast = match BROADCAST.given(&network.options) {
+            None | Some((_, "" | "off" | "false")) => false,
+            Some((_, "on" | "true")) => true,
+            Some((name, other)) => {
+                let message = format_args!("option {name} is on or off, and not {other}");
+                return Err(Error::invalid(message).with("option", name));
             }
         };
         Ok(Self {

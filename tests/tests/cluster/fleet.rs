@@ -71,17 +71,23 @@ impl Fleet {
     }
 
     fn add_host(&mut self) {
+        let name = format!("h{}", self.hosts.len() + 1);
+        self.add_host_named(&name);
+    }
+
+    /// One more host, in no cluster. Gives its number.
+    pub(crate) fn add_host_named(&mut self, name: &str) -> usize {
         let number = self.hosts.len();
-        let name = format!("h{}", number + 1);
         let options =
             HostOptions { config: format!("node_name = \"{name}\""), ..HostOptions::default() };
-        let host = self.world.host_with(&name, options);
+        let host = self.world.host_with(&format!("h{}", number + 1), options);
         let there = host.netns.path();
         self.wire.run(&format!("ip link add p{number} type veth peer name eth0 netns {there}"));
         self.wire.run(&format!("ip link set p{number} master wire up"));
         host.netns.run("ip link set eth0 up");
         host.netns.run(&format!("ip address add {}/24 dev eth0", underlay(number)));
         self.hosts.push(host);
+        number
     }
 
     /// The first host begins the cluster.

@@ -92,7 +92,30 @@ fn the_token_of_another_cluster_finds_nobody() {
     let mut parts: Vec<_> = token.split('-').map(str::to_owned).collect();
     parts[2] = parts[2].chars().rev().collect();
     let (kind, error) = kind_of(fleet.join(1, &parts.join("-")));
-    assert_eq!(kind, Kind::Unavailable, "{error}");
+    assert_eq!(kind, Kind::Denied, "{error}");
+    assert!(error.message.contains("of another cluster"), "{error}");
+}
+
+#[test]
+fn two_hosts_of_one_name_are_told_so() {
+    let mut fleet = Fleet::bare(2);
+    let token = fleet.init().token.unwrap();
+    let third = fleet.add_host_named("h1");
+    fleet.join(third, &token).unwrap();
+    fleet.join(1, &token).unwrap();
+    for (host, said) in [(0, true), (third, true), (1, false)] {
+        eventually("those know whom it concerns", || {
+            let problems = fleet.hosts[host].client().status().problems;
+            let told = problems.iter().any(|problem| problem.contains("another node_name"));
+            if told == said { Ok(()) } else { Err(problems) }
+        });
+    }
+    fleet.hosts[third].client().call(&cnm::cluster::LeaveCluster { force: false }).unwrap();
+    eventually("it is over", || {
+        let problems = fleet.hosts[0].client().status().problems;
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    });
+    assert!(fleet.hosts[third].client().status().problems.is_empty());
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn a_host_leaves_and_keeps_its_own_networks() {
     assert!(!fleet.networks(1).contains(&"shop".to_owned()));
     assert!(fleet.networks(1).contains(&"app".to_owned()));
     assert_eq!(fleet.status(1).cluster, None);
+    let log = fleet.hosts[1].log();
+    assert!(!log.contains("ERROR"), "it was its own wish: {log}");
     let vxlan = fleet.hosts[1].netns.run("ip -o link show type vxlan");
     assert!(!vxlan.contains("nx"), "{vxlan}");
     resolves(&a, "b", &[]);

@@ -1,6 +1,7 @@
 //! netd's plugins as runtimes of the Container Network Interface execute them.
 
 mod chains;
+mod failing;
 mod faults;
 mod networks;
 mod refusing;

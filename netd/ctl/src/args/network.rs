@@ -150,6 +150,9 @@ pub(crate) struct Remove {
     /// It is no fault if one is not there
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Where `create --cni` wrote its list, which goes too unless somebody has changed it
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/cni/net.d")]
+    pub(crate) cni_dir: PathBuf,
     /// Each one's name, id, or the beginning of its id
     #[arg(required = true, value_name = "NETWORK")]
     pub(crate) networks: Vec<String>,
@@ -164,6 +167,9 @@ pub(crate) struct Prune {
     /// Remove only those that match: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (RFC 3339)
     #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     pub(crate) filters: Vec<Pair>,
+    /// Where `create --cni` wrote their lists, which go too unless somebody has changed them
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/cni/net.d")]
+    pub(crate) cni_dir: PathBuf,
     /// How the answer is to look.
     #[command(flatten)]
     pub(crate) output: Format,

@@ -1,15 +1,23 @@
-//! A network's configuration list, in the directory that runtimes read.
+//! A network's configuration list, in the directory that runtimes read: written with it, and taken
+//! away with it.
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use cnm::network::Network;
 
 use super::replace::replace;
 use crate::out::{self, Stop};
 
+fn place(directory: &Path, network: &Network) -> PathBuf {
+    directory.join(format!("{}.conflist", network.name))
+}
+
 /// Writes it as `NAME.conflist`.
 pub(crate) fn write(directory: &Path, network: &Network) -> Result<(), Stop> {
-    let path = directory.join(format!("{}.conflist", network.name));
+    let path = place(directory, network);
     fs::create_dir_all(directory)
         .and_then(|()| replace(&path, cnm::cni::conflist(network).as_bytes(), 0o644))
         .map_err(|error| {
@@ -21,4 +29,20 @@ pub(crate) fn write(directory: &Path, network: &Network) -> Result<(), Stop> {
             out::system(what, &error)
         })?;
     Ok(())
+}
+
+/// Takes the list of a network that is gone away: with it the next ADD would make the network again.
+/// One that is not as it was written here is somebody's own, and stays.
+pub(crate) fn withdraw(directory: &Path, network: &Network) {
+    let path = place(directory, network);
+    let removed = match fs::read(&path) {
+        Ok(text) if text == cnm::cni::conflist(network).as_bytes() => fs::remove_file(&path),
+        Ok(_) => Err(io::Error::other("it is not as netctl wrote it")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        let (network, path) = (&network.name, path.display());
+        out::complain(&format_args!("network {network} is removed, and {path} stays: {error}"));
+    }
 }

@@ -1,6 +1,6 @@
 //! What etcd and the way to it say when something fails, as errors of the store.
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, io, iter};
 
 use etcd_client::Error as Failed;
 
@@ -17,57 +17,93 @@ mod code {
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
+/// What is behind an error, one after the other.
+fn causes(error: &Failed) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first = match error {
+        Failed::GRpcStatus(status) => status.source(),
+        Failed::TransportError(error) => error.source(),
+        _ => None,
+    };
+    iter::successors(first, |error| (*error).source())
+}
+
 /// The words of an error and of what is behind it.
 pub(crate) fn words(error: &Failed) -> String {
     let mut words = match error {
         Failed::GRpcStatus(status) => status.message().to_owned(),
         other => other.to_string(),
     };
-    let mut source = match error {
-        Failed::GRpcStatus(status) => status.source(),
-        Failed::TransportError(error) => error.source(),
-        _ => None,
-    };
-    while let Some(error) = source {
-        let more = error.to_string();
+    for cause in causes(error) {
+        let more = cause.to_string();
         if !words.contains(&more) {
             words = format!("{words}: {more}");
         }
-        source = error.source();
     }
     words
 }
 
+/// The same for people: what the system says of the way to etcd, or etcd of the request. The words
+/// of the libraries in between say nothing to whoever is to put it right.
+fn plain(error: &Failed, words: &str) -> String {
+    let of_system = causes(error).find_map(|cause| {
+        let io = cause.downcast_ref::<io::Error>()?;
+        match io.kind() {
+            io::ErrorKind::ConnectionRefused => Some("nobody listens there".to_owned()),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                Some("there is no way there".to_owned())
+            }
+            io::ErrorKind::TimedOut => Some(LATE.to_owned()),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Some(BROKEN.to_owned()),
+            _ => io.raw_os_error().map(|_| io.to_string()),
+        }
+    });
+    let own = causes(error).next().is_none() && !LIBRARIES.iter().any(|word| words.contains(word));
+    match of_system {
+        Some(said) => said,
+        None if is_certificate(words) => {
+            "one of the two does not know the other's certificate".into()
+        }
+        None if words.to_ascii_lowercase().contains("timeout") => LATE.to_owned(),
+        None if own => words.to_owned(),
+        None => BROKEN.to_owned(),
+    }
+}
+
+const LATE: &str = "no answer in time";
+const BROKEN: &str = "the connection broke off";
+
+/// By what the words of a library are known that stands between netd and etcd.
+const LIBRARIES: [&str; 5] = ["transport error", "h2 ", "http2", "hyper", "connection error"];
+
+/// What the two ends of TLS say of each other's certificates.
+fn is_certificate(words: &str) -> bool {
+    words.contains("invalid peer certificate") || words.contains("fatal alert")
+}
+
 /// Whether the way to etcd ended before the request was on it.
 fn not_sent(error: &Failed) -> bool {
-    let mut source = match error {
-        Failed::GRpcStatus(status) => status.source(),
-        Failed::TransportError(error) => error.source(),
-        _ => None,
-    };
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-                    | io::ErrorKind::AddrNotAvailable
-            );
-        }
-        if error.to_string().contains("connect error") {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    let decided = causes(error).find_map(|cause| match cause.downcast_ref::<io::Error>() {
+        Some(error) => Some(matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::AddrNotAvailable
+        )),
+        None => cause.to_string().contains("connect error").then_some(true),
+    });
+    decided.unwrap_or(false)
 }
 
 /// The error of the store that a failed request to `endpoint` is.
 pub(crate) fn of(endpoint: &str, error: &Failed) -> Error {
-    let (endpoint, why) = (endpoint.to_owned(), words(error));
-    // What the two ends of TLS say of each other's certificates.
-    if why.contains("invalid peer certificate") || why.contains("fatal alert") {
+    let (endpoint, words) = (endpoint.to_owned(), words(error));
+    let why = plain(error, &words);
+    tracing::debug!(endpoint, words, "etcd failed");
+    if is_certificate(&words) {
         return Error::Denied { endpoint, why };
     }
     if matches!(error, Failed::LeaseKeepAliveError(said) if said == "lease not found") {
@@ -77,7 +113,7 @@ pub(crate) fn of(endpoint: &str, error: &Failed) -> Error {
         let sent = !not_sent(error);
         return Error::Unavailable { endpoint, why, sent };
     };
-    let says = |words: &str| why.contains(words);
+    let says = |some: &str| words.contains(some);
     match i32::from(status.code()) {
         code::OUT_OF_RANGE if says("compacted") => Error::Compacted { asked: 0, oldest: 0 },
         code::OUT_OF_RANGE if says("future revision") => Error::Future { asked: 0 },

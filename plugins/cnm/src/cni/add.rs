@@ -22,9 +22,9 @@ use crate::{
     Error, Kind, Reply, Request,
     client::Client,
     driver::Driver,
-    endpoint::{Attach, Detach, Endpoint, open_netns},
+    endpoint::{Attach, Detach, Endpoint, of_netns, open_netns},
     fault,
-    network::{CreateNetwork, ListNetworks, Network, Networks},
+    network::{CreateNetwork, ListNetworks, Network, Networks, RemoveNetwork},
 };
 
 /// What an ADD prints.
@@ -47,26 +47,37 @@ pub(super) fn add(call: &Call<'_, impl Driver>) -> Result<String> {
         None => None,
     };
     let given = delegate.as_ref().map(Delegate::add).transpose();
+    let mut own_network = None;
     let added = given.and_then(|given| {
-        let attach =
+        let mut attach =
             translate::attach(&header.name, header.version, attachment, &config, given.as_ref())?;
-        let driver = call.driver.info().name;
-        let create = translate::create(&header.name, &driver, &config, given.as_ref());
-        let (endpoint, network) = attach_on(&mut client, &attach, &create, &netns)?;
-        let netns = attachment.netns.as_deref().unwrap_or_default();
-        let outcome = translate::outcome(&endpoint, &network, netns, &config, given);
+        let info = call.driver.info();
+        let driver = &info.name;
+        let mut create = translate::create(&header.name, driver, &config, given.as_ref());
+        // The keys are the reference bridge's, and some say nothing to another driver.
+        attach.options.retain(|option, _| info.takes_for_endpoint(option));
+        create.options.retain(|option, _| info.takes_for_network(option));
+        let path = attachment.netns.as_deref().unwrap_or_default();
+        let (endpoint, network) =
+            attach_on(&mut client, &attach, &create, &netns, &mut own_network)
+                .map_err(|error| of_netns(error, path))?;
+        let outcome = translate::outcome(&endpoint, &network, path, &config, given);
         let outcome = outcome.after(previous.unwrap_or_default());
-        let told = same_driver(&network, &driver).and_then(|()| outcome.to_text(header.version));
+        let told = same_driver(&network, driver).and_then(|()| outcome.to_text(header.version));
         if told.is_err() {
             undo(&mut client, &endpoint);
         }
         told
     });
-    if added.is_err()
-        && let Some(delegate) = &delegate
-        && let Err(error) = delegate.run(Verb::Del)
-    {
-        eprintln!("{}", error.msg);
+    if added.is_err() {
+        if let Some(network) = &own_network {
+            unmake(&mut client, network);
+        }
+        if let Some(delegate) = &delegate
+            && let Err(error) = delegate.run(Verb::Del)
+        {
+            eprintln!("{}", error.msg);
+        }
     }
     fault::point("front.attach.before-answer");
     added
@@ -92,28 +103,43 @@ pub(super) fn open(call: &Call<'_, impl Driver>, attachment: &Attachment) -> Res
     Ok(netns)
 }
 
-/// Attaches, and makes the network if that is what is missing. Many may do so at once: netd makes
-/// one, and the others find it.
+/// How often the network may be found missing: others make it, fail, and take it away again.
+const ATTEMPTS: usize = 8;
+
+/// Attaches, and makes the network if that is what is missing, which is then left in `own`. Many may
+/// do so at once: netd makes one, and the others find it.
 fn attach_on(
     client: &mut Client,
     attach: &Attach,
     create: &CreateNetwork,
     netns: &File,
-) -> Result<(Endpoint, Network)> {
+    own: &mut Option<Network>,
+) -> crate::Result<(Endpoint, Network)> {
     let mut refused = None;
-    loop {
+    for _ in 0..ATTEMPTS {
         match exchange(client, attach, &create.name, netns) {
-            Ok(made) => return Ok(made),
-            Err(error) if refused.is_none() && is_unmade(&error) => match client.call(create) {
-                Err(error) if error.kind != Kind::Exists => return Err(error.into()),
-                outcome => refused = Some(outcome.err()),
-            },
-            // What exists is then something else of it, such as its subnet.
-            Err(error) if is_unmade(&error) => {
-                return Err(refused.flatten().unwrap_or(error).into());
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) if is_unmade(&error) => refused = refused.or(Some(error)),
+            outcome => return outcome,
         }
+        match client.call(create) {
+            Ok(network) => *own = Some(network),
+            // Either somebody else has made it, or it is something else of it that exists, such as
+            // its subnet: then it stays missing.
+            Err(error) if error.kind == Kind::Exists => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::internal("the network is missing each time")))
+}
+
+/// Takes a network away again that an ADD made and that failed: unless somebody else is on it by now,
+/// who is then the one to need it.
+fn unmake(client: &mut Client, network: &Network) {
+    match client.call(&RemoveNetwork { network: network.id.to_string() }) {
+        Err(error) if !matches!(error.kind, Kind::Busy | Kind::NotFound) => {
+            eprintln!("network {} is left: {error}", network.name);
+        }
+        _ => {}
     }
 }
 

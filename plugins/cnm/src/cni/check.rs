@@ -14,7 +14,7 @@ use crate::{
     Kind,
     client::With,
     driver::Driver,
-    endpoint::{CheckEndpoint, Endpoint, Netns},
+    endpoint::{CheckEndpoint, Endpoint, Netns, of_netns},
 };
 
 /// Prints nothing when all is as it should be.
@@ -38,7 +38,9 @@ pub(super) fn check(call: &Call<'_, impl Driver>) -> Result<String> {
     let mac = link_of(&endpoint, &previous).and_then(|(_, mac)| mac?.parse().ok());
     let request = CheckEndpoint { endpoint: endpoint.id.to_string(), netns: Some(Netns::Fd), mac };
     let with = With { fds: &[netns.as_fd()], ..With::default() };
-    differences.extend(client.call_with(&request, with)?.differences);
+    let path = attachment.netns.as_deref().unwrap_or_default();
+    let checked = client.call_with(&request, with).map_err(|error| of_netns(error, path))?;
+    differences.extend(checked.differences);
     if !differences.is_empty() {
         return Err(Refusal::new(
             Refusal::DIFFERS,

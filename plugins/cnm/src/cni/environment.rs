@@ -127,8 +127,9 @@ fn attachment(
     .collect();
     let (Some(container), Some(ifname), true) = (container, ifname, missing.is_empty()) else {
         return Err(wrong(format_args!(
-            "{} needs the environment variables {}",
+            "{} needs the environment variable{} {}",
             verb.as_str(),
+            if missing.len() == 1 { "" } else { "s" },
             missing.join(", ")
         )));
     };

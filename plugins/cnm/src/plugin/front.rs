@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Request, RequestId, Result,
     client::Client,
-    endpoint::{Attach, CheckEndpoint, Detach, Detached, Netns, open_netns},
+    endpoint::{Attach, CheckEndpoint, Detach, Detached, Netns, of_netns, open_netns},
     events::Subscribe,
     fault,
 };
@@ -49,10 +49,12 @@ impl Front {
     /// Opens the namespace here, since its path may mean nothing where netd runs.
     fn attach(&mut self, request: &Incoming<'_>) -> Result<Box<RawValue>> {
         let mut params: Attach = request.params()?;
+        let path = path_of(params.netns.as_ref());
         let netns = take_netns(&mut params.netns)?;
         let fds: Vec<_> = netns.iter().map(AsFd::as_fd).collect();
         fault::point("front.attach.before-call");
         let outcome = self.exchange(request, &outgoing(request, &params), &fds);
+        let outcome = outcome.map_err(|error| of_netns(error, &path));
         fault::point("front.attach.before-answer");
         outcome
     }
@@ -60,9 +62,11 @@ impl Front {
     /// As an attach.
     fn check(&mut self, request: &Incoming<'_>) -> Result<Box<RawValue>> {
         let mut params: CheckEndpoint = request.params()?;
+        let path = path_of(params.netns.as_ref());
         let netns = take_netns(&mut params.netns)?;
         let fds: Vec<_> = netns.iter().map(AsFd::as_fd).collect();
-        self.exchange(request, &outgoing(request, &params), &fds)
+        let outcome = self.exchange(request, &outgoing(request, &params), &fds);
+        outcome.map_err(|error| of_netns(error, &path))
     }
 
     /// A detach always succeeds: when netd is not there it is written down for its next start.
@@ -122,6 +126,11 @@ impl Front {
         })?;
         reply.outcome()
     }
+}
+
+/// The path by which whoever asks knows the namespace.
+fn path_of(netns: Option<&Netns>) -> String {
+    netns.and_then(Netns::path).unwrap_or_default().to_owned()
 }
 
 /// Opens the namespace of a request, which then stands for a descriptor.

@@ -15,6 +15,7 @@ impl Driver for Silent {
             version: "0".into(),
             protocols: vec![PROTOCOL],
             capabilities: Capabilities::default(),
+            options: None,
         }
     }
 

@@ -25,6 +25,7 @@ use cnm::{
         CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
         PruneNetworks, Pruned, RemoveNetwork, Subnet,
     },
+    options::{LINGER, MTU, Options},
     peers::{ChangePeers, Elsewhere, Gone, Ingress, Member, Node, Overlay, Peer, PeersChanged},
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox, Sandbox, Sandboxes},
     system::{
@@ -280,7 +281,10 @@ sample!(
 sample!(
     Reconcile,
     Reconcile {},
-    Reconciled { repaired: vec!["made the bridge br-5a5a5a5a5a5a of app again".into()] }
+    Reconciled {
+        repaired: vec!["made the bridge br-5a5a5a5a5a5a of app again".into()],
+        lost: vec!["endpoint 5a5a5a5a5a5a of web on app has lost its link".into()],
+    }
 );
 sample!(CollectGarbage, CollectGarbage {}, detached());
 sample!(
@@ -472,6 +476,7 @@ sample!(
             shared_subnets: true,
             peers: true,
         },
+        options: Some(Options::of(&[MTU], &[LINGER])),
     }
 );
 sample!(

@@ -40,7 +40,10 @@ fn all_that_is_missing_is_named_at_once() {
             }
         }
     }
+    let error = read(&with(&[("CNI_COMMAND", "ADD"), ("CNI_NETNS", "")])).expect_err("incomplete");
+    assert_eq!(error.msg, "ADD needs the environment variable CNI_NETNS");
     let error = read(&[("CNI_COMMAND", "DEL")]).expect_err("incomplete");
+    assert_eq!(error.msg, "DEL needs the environment variables CNI_CONTAINERID, CNI_IFNAME");
     assert!(!error.msg.contains("CNI_NETNS") && error.msg.contains("CNI_IFNAME"));
 }
 

@@ -1,0 +1,210 @@
+//! What people may ask of a driver by name and value: a table of each driver's says which options
+//! there are. netd refuses by it what nobody would act on, and people read it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A row of a driver's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// What it is called: first its own name, then those that it has elsewhere, such as Docker's.
+    pub names: &'static [&'static str],
+    /// What it does, in half a sentence.
+    pub about: &'static str,
+}
+
+/// The MTU of a network's links. netd reads it itself.
+pub const MTU: Setting = Setting {
+    names: &["mtu", "com.docker.network.driver.mtu"],
+    about: "the MTU of its links; the uplink's if not given",
+};
+
+/// The name of a network's link on the host, where it has one. netd reads it itself.
+pub const LINK: Setting = Setting {
+    names: &["link", "com.docker.network.bridge.name"],
+    about: "the name of its link on the host",
+};
+
+/// Who gives out a network's addresses. netd reads it itself.
+pub const IPAM: Setting = Setting {
+    names: &["ipam"],
+    about: "none: addresses come from outside, netd gives out no others",
+};
+
+/// Whether an endpoint's interface may outlast its detach by a moment, which makes that faster.
+pub const LINGER: Setting = Setting {
+    names: &["linger"],
+    about: "false: the interface has to go at once when it is detached",
+};
+
+impl Setting {
+    /// What was said, and under which name: the first of its names that was used.
+    pub fn given<'a>(
+        &self,
+        options: &'a BTreeMap<String, String>,
+    ) -> Option<(&'static str, &'a str)> {
+        self.names.iter().find_map(|name| Some((*name, options.get(*name)?.as_str())))
+    }
+}
+
+/// The options that a driver knows. Others are refused before it is asked anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Options {
+    /// Those of its networks.
+    #[serde(default)]
+    pub network: Vec<Known>,
+    /// Those of its endpoints.
+    #[serde(default)]
+    pub endpoint: Vec<Known>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Known {
+    /// What it is called: first its own name, then those that it has elsewhere.
+    pub names: Vec<String>,
+    /// What it does, in half a sentence.
+    #[serde(default)]
+    pub about: String,
+}
+
+impl Options {
+    /// Those of two tables.
+    pub fn of(network: &[Setting], endpoint: &[Setting]) -> Self {
+        let known = |table: &[Setting]| {
+            let row = |setting: &Setting| Known {
+                names: setting.names.iter().map(|name| (*name).to_owned()).collect(),
+                about: setting.about.to_owned(),
+            };
+            table.iter().map(row).collect()
+        };
+        Self { network: known(network), endpoint: known(endpoint) }
+    }
+
+    /// Refuses the options that no network of a driver has.
+    ///
+    /// # Errors
+    /// `invalid`, with the name that may have been meant.
+    pub fn check_network(&self, driver: &str, given: &BTreeMap<String, String>) -> Result<()> {
+        check(&self.network, driver, given)
+    }
+
+    /// As [`Options::check_network`], for endpoints.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_endpoint(&self, driver: &str, given: &BTreeMap<String, String>) -> Result<()> {
+        let of = format!("endpoints of {driver}");
+        check(&self.endpoint, &of, given)
+    }
+
+    /// A line for each, for people.
+    pub fn to_text(&self) -> String {
+        let line = |known: &Known| format!("  {}: {}\n", known.names.join(", "), known.about);
+        let section = |title: &str, table: &[Known]| match table {
+            [] => String::new(),
+            rows => format!("{title}\n{}", rows.iter().map(line).collect::<String>()),
+        };
+        section("Options of its networks:", &self.network)
+            + &section("Options of its endpoints:", &self.endpoint)
+    }
+}
+
+/// Whether a table has an option of this name.
+pub fn has(table: &[Known], name: &str) -> bool {
+    table.iter().any(|known| known.names.iter().any(|other| other == name))
+}
+
+fn check(table: &[Known], of: &str, given: &BTreeMap<String, String>) -> Result<()> {
+    let Some(unknown) = given.keys().find(|name| !has(table, name)) else { return Ok(()) };
+    let names = table.iter().flat_map(|known| &known.names).map(String::as_str);
+    let hint = match nearest(unknown, names) {
+        Some(meant) => format!("did you mean {meant:?}?"),
+        None if table.is_empty() => "there are none".to_owned(),
+        None => {
+            let own: Vec<_> =
+                table.iter().filter_map(|known| Some(known.names.first()?.as_str())).collect();
+            format!("there are {}", own.join(", "))
+        }
+    };
+    Err(Error::invalid(format_args!("no option {unknown:?} for {of}; {hint}"))
+        .with("option", unknown.as_str()))
+}
+
+/// The name that is most like another; none when all are too different.
+fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+    let wanted = plain(given);
+    let near = (wanted.chars().count() / 3).clamp(1, 3);
+    let known = names.map(|name| (edits(&wanted, &plain(name)), name));
+    known.filter(|(edits, _)| *edits <= near).min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
+}
+
+/// How many letters have to be put in, taken out or changed to make one word of the other
+/// (Levenshtein): row by row, of which each knows how far every beginning of `b` is from one of `a`.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], i + 1);
+        for (j, other) in b.iter().enumerate() {
+            let changed = before + usize::from(letter != *other);
+            before = row[j + 1];
+            row[j + 1] = changed.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODE: Setting =
+        Setting { names: &["mode", "macvlan_mode"], about: "how its members see each other" };
+
+    fn said(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn letters_are_counted() {
+        let of = [("", ""), ("mode", "mode"), ("modee", "mode"), ("mdoe", "mode"), ("", "mtu")];
+        assert_eq!(of.map(|(a, b)| edits(a, b)), [0, 0, 1, 2, 3]);
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("sitting", "kitten"), 3);
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_refused_with_what_may_be_meant() {
+        let options = Options::of(&[MODE, MTU], &[]);
+        for right in ["mode", "macvlan_mode", "mtu", "com.docker.network.driver.mtu"] {
+            options.check_network("macvlan", &said(&[(right, "x")])).expect(right);
+        }
+        for (wrong, hint) in [
+            ("modee", "did you mean \"mode\"?"),
+            ("Mode", "did you mean \"mode\"?"),
+            ("macvlan-mode", "did you mean \"macvlan_mode\"?"),
+            ("com.docker.network.driver.mut", "did you mean \"com.docker.network.driver.mtu\"?"),
+            ("colour", "there are mode, mtu"),
+        ] {
+            let error = options.check_network("macvlan", &said(&[("mtu", "1"), (wrong, "x")]));
+            let error = error.expect_err(wrong);
+            assert_eq!(error.message, format!("no option {wrong:?} for macvlan; {hint}"));
+            assert_eq!(error.operands["option"], wrong);
+        }
+        let error = options.check_endpoint("macvlan", &said(&[("mode", "x")])).expect_err("none");
+        assert_eq!(error.message, "no option \"mode\" for endpoints of macvlan; there are none");
+    }
+
+    #[test]
+    fn the_first_name_that_is_used_counts() {
+        assert_eq!(MODE.given(&said(&[("macvlan_mode", "a"), ("mode", "b")])), Some(("mode", "b")));
+        assert_eq!(MODE.given(&said(&[("mtu", "1")])), None);
+    }
+}
