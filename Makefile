@@ -103,7 +103,7 @@ deps: ## Install the packages that netd and its demo use
 .PHONY: deps-test
 deps-test: deps ## Install what the tests use besides
 	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
-		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client)
+		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client openssl)
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }

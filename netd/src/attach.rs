@@ -81,10 +81,14 @@ impl Netd {
             self.keep_off(&network, &wanted.collect::<Vec<_>>()).await?;
         }
         // Until the endpoint is there, or is not.
-        let _coming = if Self::is_shared(&network.driver) {
-            Some(self.make_room(&network, &params.addresses).await?)
+        let (_coming, network) = if Self::is_shared(&network.driver) {
+            let coming = self.make_room(&network, &params.addresses).await?;
+            // It may have got the subnet in which there was room.
+            let registry = self.registry.borrow();
+            let now = registry.network(&network.id).map(|entry| entry.network.clone());
+            (Some(coming), now.unwrap_or(network))
         } else {
-            None
+            (None, network)
         };
         let endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
         let undo = Undo::new(self.clone(), endpoint, turn);

@@ -117,9 +117,7 @@ impl Cluster {
                 place.identity().path().display()
             ))
         })?;
-        let secure = kept.etcd.iter().any(|url| url.starts_with("https:"));
-        let options =
-            EtcdOptions { endpoints: kept.etcd.clone(), tls: secure.then(|| identity.tls()) };
+        let options = EtcdOptions { endpoints: kept.etcd.clone(), tls: kept.tls(&identity) };
         let etcd = Etcd::connect(options).await.map_err(store_error)?;
         let store = Store::Etcd(etcd.clone());
         let layout = Layout::new(&kept.cluster);
@@ -130,8 +128,10 @@ impl Cluster {
                         Error::internal("the cluster's CA is missing on this manager")
                     })?;
                     let decider = Decider::new(store.clone(), layout.clone());
-                    let etcd = Some(etcd.clone());
-                    Ok(Manager { cluster: kept.cluster.clone(), decider, authority, etcd })
+                    // The rights and the members of another's etcd are not the cluster's.
+                    let etcd = kept.own_etcd.then(|| etcd.clone());
+                    let (cluster, etcd_tls) = (kept.cluster.clone(), kept.etcd_tls.clone());
+                    Ok(Manager { cluster, decider, authority, etcd, etcd_tls })
                 };
                 let server = Server::new(manager()?, &identity)?;
                 Decisions::Here { manager: Rc::new(manager()?), server }

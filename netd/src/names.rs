@@ -117,13 +117,25 @@ impl Netd {
     /// Makes a network's names resolve for its members. Where its gateway cannot be listened on,
     /// the network works without, and the status says so.
     pub(crate) fn resolve_on(self: &Rc<Self>, network: &Network) {
-        self.resolver.network_up(network);
         self.resolver.server.stop_listening(network.id.as_str());
-        let mut listening = Vec::new();
-        let about = format!("dns {}", network.id);
-        self.problems.borrow_mut().remove(&about);
+        if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
+            entry.dns.clear();
+        }
+        self.problems.borrow_mut().remove(&about(network));
+        self.resolve_also(network);
+    }
+
+    /// As [`Netd::resolve_on`], for a network that has changed: where it is listened already, that
+    /// goes on.
+    pub(crate) fn resolve_also(self: &Rc<Self>, network: &Network) {
+        self.resolver.network_up(network);
+        let before = self.registry.borrow().network(&network.id).map(|entry| entry.dns.clone());
+        let mut listening = before.unwrap_or_default();
         let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
         for gateway in gateways.filter(|_| network.link.is_some()) {
+            if listening.contains(&gateway) {
+                continue;
+            }
             let listened = listen(gateway).map_err(|error| error.to_string()).and_then(|sockets| {
                 let (udp, tcp) = sockets;
                 let id = network.id.as_str();
@@ -138,7 +150,7 @@ impl Netd {
                         network.name
                     );
                     tracing::warn!(network = %network.name, "{problem}");
-                    self.problems.borrow_mut().insert(about.clone(), problem);
+                    self.problems.borrow_mut().insert(about(network), problem);
                 }
             }
         }
@@ -146,6 +158,11 @@ impl Netd {
             entry.dns = listening;
         }
     }
+}
+
+/// Under what a network's trouble with names is known.
+fn about(network: &Network) -> String {
+    format!("dns {}", network.id)
 }
 
 /// Sockets on a gateway's address, which need not be there yet.

@@ -21,6 +21,7 @@ use crate::{
 mod filter;
 pub(crate) mod lan;
 pub(crate) mod plan;
+mod update;
 
 impl Netd {
     /// `network.create`.

@@ -56,6 +56,8 @@ pub(crate) struct NetworkEntry {
 pub(crate) struct Shared {
     /// Whether it is up on this host.
     pub(crate) up: bool,
+    /// With which subnets it came up.
+    pub(crate) up_with: Vec<IpNetwork>,
     /// How many attaches to it are under way.
     pub(crate) coming: usize,
     /// Those of its addresses that this host gives out.
@@ -67,7 +69,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Down, with these addresses.
     pub(crate) fn new(blocks: Blocks) -> Self {
-        Self { up: false, coming: 0, blocks, turn: Arc::default() }
+        Self { up: false, up_with: Vec::new(), coming: 0, blocks, turn: Arc::default() }
     }
 }
 
@@ -221,6 +223,14 @@ impl Registry {
             }
         }
         self.networks.insert(id, entry);
+    }
+
+    /// A network has changed; `pools` are those of subnets that it has got.
+    pub(crate) fn change_network(&mut self, network: Network, pools: Vec<Pool>) {
+        if let Some(entry) = self.networks.get_mut(&network.id) {
+            entry.network = network;
+            entry.pools.extend(pools);
+        }
     }
 
     /// Forgets a network.
@@ -617,8 +627,42 @@ impl NetworkEntry {
         if from_outside(&self.network) {
             return Ok(wanted.iter().filter_map(|ip| on_its_subnet(&self.network, *ip)).collect());
         }
-        let mut leased = Vec::new();
-        for pool in &mut self.pools {
+        let mut leased: Vec<IpNetwork> = Vec::new();
+        for v6 in [false, true] {
+            match self.lease_one(v6, wanted, owner, now) {
+                Some(Ok(address)) => leased.push(address),
+                Some(Err(error)) => {
+                    leased.iter().for_each(|address| self.release(address.ip(), now));
+                    return Err(address_error(&error).with("network", self.network.id.as_str()));
+                }
+                None => {}
+            }
+        }
+        Ok(leased)
+    }
+
+    /// An address of a family, where the network has it: of several subnets of the first that has
+    /// one.
+    fn lease_one(
+        &mut self,
+        v6: bool,
+        wanted: &[IpAddr],
+        owner: Option<&str>,
+        now: Moment,
+    ) -> Option<std::result::Result<IpNetwork, ipam::Error>> {
+        let mut pools: Vec<&mut Pool> =
+            self.pools.iter_mut().filter(|pool| pool.config().subnet.is_ipv6() == v6).collect();
+        // The subnet of the address that is wanted, or that the owner had, comes first.
+        let first = |pool: &&mut Pool| {
+            let subnet = pool.config().subnet;
+            let had = owner.is_some_and(|owner| pool.sticky().any(|(other, _)| other == owner));
+            !wanted.iter().any(|address| subnet.contains(*address)) && !had
+        };
+        if pools.len() > 1 {
+            pools.sort_by_cached_key(first);
+        }
+        let mut refused = None;
+        for pool in pools {
             let subnet = pool.config().subnet;
             let wanted = wanted.iter().find(|address| subnet.contains(**address));
             let given = match (wanted, owner) {
@@ -627,14 +671,13 @@ impl NetworkEntry {
                 (None, None) => pool.allocate(now),
             };
             match given {
-                Ok(ip) => leased.extend(IpNetwork::new(ip, subnet.prefix()).ok()),
-                Err(error) => {
-                    leased.iter().for_each(|address: &IpNetwork| self.release(address.ip(), now));
-                    return Err(address_error(&error).with("network", self.network.id.as_str()));
-                }
+                Ok(ip) => return IpNetwork::new(ip, subnet.prefix()).ok().map(Ok),
+                // What was asked for is of this subnet alone.
+                Err(error) if wanted.is_some() => return Some(Err(error)),
+                Err(error) => refused = Some(Err(error)),
             }
         }
-        Ok(leased)
+        refused
     }
 
     /// Takes an endpoint's addresses as they were stored.

@@ -13,11 +13,13 @@ use cnm::{
     Call, Error, Incoming, Kind, Result,
     cluster::{
         CreateToken, GetCluster, InitCluster, JoinCluster, LeaveCluster, ListNodes, ListTokens,
-        RemoveNode, RemoveToken, RotateToken,
+        RemoveNode, RemoveToken, RotateToken, UpdateNode,
     },
     endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
     ipam::ListPools,
-    network::{CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork},
+    network::{
+        CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork, UpdateNetwork,
+    },
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox},
     system::{CollectGarbage, GetStatus, GetVersion, Reconcile},
 };
@@ -177,6 +179,10 @@ impl Netd {
                 let params = request.params::<Detach>()?;
                 self.to_the_end(|netd| async move { netd.detach(&params).await }).await
             }
+            UpdateNetwork::METHOD => {
+                let params = request.params::<UpdateNetwork>()?;
+                self.to_the_end(|netd| async move { netd.update_network(params).await }).await
+            }
             RemoveNetwork::METHOD => {
                 let params = request.params::<RemoveNetwork>()?;
                 self.to_the_end(|netd| async move { netd.remove_network(&params).await }).await
@@ -200,6 +206,10 @@ impl Netd {
             LeaveCluster::METHOD => {
                 let params = request.params::<LeaveCluster>()?;
                 self.to_the_end(|netd| async move { netd.leave_cluster(params).await }).await
+            }
+            UpdateNode::METHOD => {
+                let params = request.params::<UpdateNode>()?;
+                self.to_the_end(|netd| async move { netd.update_node(&params).await }).await
             }
             RemoveNode::METHOD => {
                 let params = request.params::<RemoveNode>()?;

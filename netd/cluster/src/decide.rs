@@ -18,7 +18,7 @@ mod ports;
 
 pub use addresses::Claimed;
 pub use blocks::{Idle, block_bits, choose_block, wants_another};
-pub use networks::{Wanted, choose_subnet, choose_vni, create_network_txn};
+pub use networks::{Changes, Wanted, choose_subnet, choose_vni, create_network_txn, random_ula};
 pub use nodes::Joining;
 
 /// How often a decision is tried when others are faster.

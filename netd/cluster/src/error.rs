@@ -51,6 +51,17 @@ pub enum Error {
         /// The rule it breaks.
         rule: &'static str,
     },
+    /// A host that the others reach by another family than each other.
+    #[error(
+        "the nodes of the cluster reach each other by {family}, and this host is to be reached at \
+         {address}: name another with --advertise-addr"
+    )]
+    Family {
+        /// Where it is to be reached.
+        address: IpAddr,
+        /// What the others are reached by.
+        family: &'static str,
+    },
     /// No subnet is left to choose.
     #[error("all subnets of the cluster's pools are in use: name one with --subnet")]
     PoolsExhausted,
@@ -220,7 +231,7 @@ impl Error {
             | Self::Overlap { .. }
             | Self::AddressTaken { .. }
             | Self::PortTaken { .. } => Kind::Exists,
-            Self::Subnet { .. } => Kind::Invalid,
+            Self::Subnet { .. } | Self::Family { .. } => Kind::Invalid,
             Self::PoolsExhausted | Self::VnisExhausted | Self::Exhausted { .. } => Kind::Exhausted,
             Self::NoNetwork { .. } | Self::NoNode { .. } => Kind::NotFound,
             Self::InUse { .. }
@@ -249,6 +260,7 @@ impl From<Error> for cnm::Error {
                 .with("subnet", subnet.to_string())
                 .with("other", other.to_string())
                 .with("network", network),
+            Error::Family { address, .. } => said.with("advertise", address.to_string()),
             Error::Exhausted { network, subnet, holders } => {
                 let holders: serde_json::Map<_, _> = holders
                     .into_iter()

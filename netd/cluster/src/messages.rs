@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
-use cnm::{Call, Empty, EndpointId, NetworkId, network::Subnet};
+use cnm::{Call, Empty, EndpointId, NetworkId, cluster::EtcdTls};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterId, NodeId,
-    decide::Claimed,
+    decide::{Changes, Claimed},
     rows::{self, Availability, Facts, Role},
 };
 
@@ -50,6 +50,9 @@ pub struct Joined {
     pub ca_key: Option<String>,
     /// The client URLs of etcd.
     pub etcd: Vec<String>,
+    /// How that is known, where it is not the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_tls: Option<EtcdTls>,
     /// The `--initial-cluster` of its member of etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_cluster: Option<String>,
@@ -178,12 +181,12 @@ pub enum Decision {
         /// Choose an IPv6 subnet when none is given.
         ipv6: bool,
     },
-    /// Adds a subnet to a network. Managers.
-    AddSubnet {
+    /// Changes a network. Managers.
+    ChangeNetwork {
         /// The network.
         network: NetworkId,
-        /// The subnet.
-        subnet: Subnet,
+        /// How.
+        changes: Box<Changes>,
     },
     /// Removes a network. Managers.
     RemoveNetwork {
@@ -218,7 +221,7 @@ impl Decision {
             | Self::UnpublishPort { .. }
             | Self::Leave => Role::Worker,
             Self::CreateNetwork { .. }
-            | Self::AddSubnet { .. }
+            | Self::ChangeNetwork { .. }
             | Self::RemoveNetwork { .. }
             | Self::SetAvailability { .. }
             | Self::RemoveNode { .. } => Role::Manager,
@@ -238,7 +241,7 @@ impl Decision {
             Self::UnpublishPort { .. } => "take a port back",
             Self::Leave => "leave",
             Self::CreateNetwork { .. } => "make a network of the cluster: ask on a manager",
-            Self::AddSubnet { .. } => "change a network of the cluster: ask on a manager",
+            Self::ChangeNetwork { .. } => "change a network of the cluster: ask on a manager",
             Self::RemoveNetwork { .. } => "remove a network of the cluster: ask on a manager",
             Self::SetAvailability { .. } => "change a node: ask on a manager",
             Self::RemoveNode { .. } => "remove a node: ask on a manager",

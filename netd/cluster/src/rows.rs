@@ -7,7 +7,7 @@ use std::{
 };
 
 use cnm::{EndpointId, MacAddr, NetworkId};
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use store::Row;
 
@@ -101,6 +101,9 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Every node has one address of it.
     pub node_subnet: IpNetwork,
+    /// And of this, where there is one, the address of the same number: for networks with IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_subnet6: Option<Ipv6Network>,
     /// Seconds from suspect to down.
     pub down_after: u64,
     /// Seconds from down to fenced; never when there are none.
@@ -121,6 +124,7 @@ impl Default for Config {
             vxlan_port: 4789,
             pools: vec![Pool { base: v4(10, 128, 10), size: 20 }],
             node_subnet: v4(100, 126, 16),
+            node_subnet6: None,
             down_after: 30,
             fence_after: Some(900),
             cooldown: 60,
@@ -149,6 +153,13 @@ pub struct Facts {
     /// The client URL of its member of etcd, for managers that run one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<String>,
+}
+
+impl Facts {
+    /// Where VXLAN reaches it.
+    pub fn vtep(&self) -> Option<IpAddr> {
+        self.vtep4.map(IpAddr::from).or_else(|| self.vtep6.map(IpAddr::from))
+    }
 }
 
 /// Whether a node takes new work.

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use cnm::{Call, Empty, Incoming, Kind, Reply, frame::MAX_LINE};
+use cnm::{Call, Empty, Incoming, Kind, Reply, cluster::EtcdTls, frame::MAX_LINE};
 use rustls::ServerConfig;
-use store::Etcd;
+use store::{Etcd, Store};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -49,8 +49,10 @@ pub struct Manager {
     pub decider: Decider,
     /// The cluster's CA.
     pub authority: Authority,
-    /// etcd itself, where the cluster is on it: for the rights of nodes and for members.
+    /// etcd itself, where the cluster is on one of its own: for the rights of nodes and for members.
     pub etcd: Option<Etcd>,
+    /// How an etcd is known that is not the cluster's own.
+    pub etcd_tls: Option<EtcdTls>,
 }
 
 /// How often what was done.
@@ -241,7 +243,7 @@ impl Server {
     }
 
     async fn join(&self, join: Join) -> Result<Joined> {
-        let Manager { cluster, decider, authority, etcd } = &self.shared.manager;
+        let Manager { cluster, decider, authority, etcd, etcd_tls } = &self.shared.manager;
         let request = Request::from_pem(&join.request)?;
         let digest = sha256(join.secret.as_bytes());
         let before = decider.find_node(&join.node).await?;
@@ -280,6 +282,7 @@ impl Server {
             certificate: String::new(),
             ca_key: (node.role == Role::Manager).then(|| authority.key().to_owned()),
             etcd: Vec::new(),
+            etcd_tls: etcd_tls.clone(),
             initial_cluster: None,
             managers: Vec::new(),
             node,
@@ -290,6 +293,8 @@ impl Server {
                 let cluster = etcd::add_member(store, &joined.node.id, url).await?;
                 joined.initial_cluster = Some(cluster);
             }
+        }
+        if let Store::Etcd(store) = decider.store() {
             joined.etcd = store.endpoints().map(ToOwned::to_owned).collect();
         }
         let nodes = decider.nodes().await?;
@@ -372,8 +377,8 @@ impl Manager {
                 let wanted = Wanted { ipv4, ipv6 };
                 decider.create_network(*network, wanted).await.map(made)
             }
-            Decision::AddSubnet { network, subnet } => {
-                decider.add_subnet(&network, subnet).await.map(made)
+            Decision::ChangeNetwork { network, changes } => {
+                decider.change_network(&network, *changes).await.map(made)
             }
             Decision::RemoveNetwork { network } => decider.remove_network(&network).await.map(done),
             Decision::SetAvailability { node, availability } => {

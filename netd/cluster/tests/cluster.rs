@@ -143,8 +143,13 @@ async fn init() -> Stage {
     };
     decider.init(&cluster, &Config::default(), joining, now()).await.expect("a cluster");
     let digest = authority.digest().expect("digest");
-    let manager =
-        Manager { cluster, decider: decider.clone(), authority, etcd: Some(etcd.clone()) };
+    let manager = Manager {
+        cluster,
+        decider: decider.clone(),
+        authority,
+        etcd: Some(etcd.clone()),
+        etcd_tls: None,
+    };
     let server = Server::new(manager, &identity).expect("a server");
     let serving = server.clone();
     tokio::spawn(async move { serving.serve(listener).await });

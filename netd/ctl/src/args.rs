@@ -13,12 +13,14 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cnm::Name;
 
-pub(crate) use cluster::{ClusterCommand, NodeCommand, Role, Token, TokenCommand};
+pub(crate) use cluster::{
+    Availability, ClusterCommand, Init, NodeCommand, Role, Token, TokenCommand,
+};
 pub(crate) use cni::CniCommand;
 pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
 pub(crate) use network::{
-    Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove,
+    Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Update,
 };
 
 /// Networks for containers, whatever started them

@@ -1,13 +1,13 @@
 //! `netctl cluster` and `netctl node`: many hosts whose networks are one.
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
 use cnm::{
     client::Client,
     cluster::{
-        ClusterStatus, CreateToken, GetCluster, InitCluster, JoinCluster, Joined, LeaveCluster,
-        ListNodes, ListTokens, NewToken, NodeInfo, NodeState, RemoveNode, RemoveToken, Role,
-        RotateToken, TokenInfo,
+        Availability, ClusterStatus, CreateToken, EtcdTls, GetCluster, InitCluster, JoinCluster,
+        Joined, LeaveCluster, ListNodes, ListTokens, NewToken, NodeInfo, NodeState, RemoveNode,
+        RemoveToken, Role, RotateToken, TokenInfo, UpdateNode,
     },
 };
 
@@ -22,7 +22,9 @@ pub(crate) fn cluster(socket: &Path, command: ClusterCommand) -> Outcome {
     let mut client = Client::connect(socket)?;
     match command {
         ClusterCommand::Init(args) => {
+            let etcd_tls = etcd_tls(&args)?;
             let joined = client.call(&InitCluster {
+                etcd_tls,
                 advertise: args.advertise_addr,
                 port: Some(args.port),
                 etcd: args.etcd,
@@ -62,6 +64,21 @@ pub(crate) fn node(socket: &Path, command: NodeCommand) -> Outcome {
     let mut client = Client::connect(socket)?;
     match command {
         NodeCommand::Ls(format) => nodes(&mut client, format),
+        NodeCommand::Update { availability, nodes } => {
+            let availability = match availability {
+                args::Availability::Active => Availability::Active,
+                args::Availability::Pause => Availability::Pause,
+                args::Availability::Drain => Availability::Drain,
+            };
+            let mut tally = Tally::default();
+            for node in nodes {
+                match client.call(&UpdateNode { node: node.clone(), availability }) {
+                    Ok(_) => out::print(&format!("{node}\n"))?,
+                    Err(error) => tally.fault(&error),
+                }
+            }
+            Ok(tally.code())
+        }
         NodeCommand::Rm { force, nodes } => {
             let mut tally = Tally::default();
             for node in nodes {
@@ -73,6 +90,19 @@ pub(crate) fn node(socket: &Path, command: NodeCommand) -> Outcome {
             Ok(tally.code())
         }
     }
+}
+
+/// What the files say by which an etcd is known, and knows the cluster.
+fn etcd_tls(args: &args::Init) -> Result<Option<EtcdTls>, out::Stop> {
+    let (Some(ca), Some(certificate), Some(key)) = (&args.etcd_ca, &args.etcd_cert, &args.etcd_key)
+    else {
+        return Ok(None);
+    };
+    let read = |path: &Path| {
+        let what = format!("cannot read {}", path.display());
+        fs::read_to_string(path).map_err(|error| out::system(&what, &error))
+    };
+    Ok(Some(EtcdTls { ca: read(ca)?, certificate: read(certificate)?, key: read(key)? }))
 }
 
 fn nodes(client: &mut Client, Format { json }: Format) -> Outcome {

@@ -18,11 +18,14 @@ use cnm::{
     endpoint::Detach,
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
+        UpdateNetwork,
     },
 };
 
 use crate::{
-    args::{Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, values},
+    args::{
+        Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Update, values,
+    },
     cni,
     out::{self, Outcome, Tally},
     sandbox,
@@ -34,6 +37,7 @@ pub(crate) fn network(socket: &Path, command: NetworkCommand) -> Outcome {
         NetworkCommand::Create(args) => create(socket, args),
         NetworkCommand::Ls(args) => ls(socket, args),
         NetworkCommand::Inspect(args) => inspect(socket, &args),
+        NetworkCommand::Update(args) => update(socket, args),
         NetworkCommand::Rm(args) => rm(socket, args),
         NetworkCommand::Prune(args) => prune(socket, args),
         NetworkCommand::Connect(args) => connect(socket, args),
@@ -122,6 +126,28 @@ fn inspect(socket: &Path, args: &Inspect) -> Outcome {
         out::print(&docker::text(&shown, args.format == "json"))?;
     }
     Ok(tally.code())
+}
+
+fn update(socket: &Path, args: Update) -> Outcome {
+    let add_subnets = subnets::group(
+        &args.add_subnet,
+        &args.ip_range,
+        &args.gateway,
+        &args.aux_address,
+        &args.exclude,
+    )?;
+    let changed = Client::connect(socket)?.call(&UpdateNetwork {
+        network: args.network,
+        add_subnets,
+        labels: args.labels.into_iter().collect(),
+        remove_labels: args.remove_labels,
+    })?;
+    if args.output.json {
+        out::json(&changed)?;
+    } else {
+        out::print(&format!("{}\n", changed.id))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn rm(socket: &Path, args: Remove) -> Outcome {

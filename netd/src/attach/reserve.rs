@@ -6,7 +6,7 @@ use cnm::{
     Error, IfName, Kind, Result,
     driver::Capabilities,
     endpoint::{Attach, Endpoint, Route, State},
-    network::Network,
+    network::{Network, Subnet},
 };
 use ipnetwork::IpNetwork;
 
@@ -69,7 +69,7 @@ impl Netd {
                     assigned.addresses.clone()
                 }
             };
-            let dns = entry.dns.clone();
+            let dns = entry.dns.iter().copied().filter(|dns| is_near(&addresses, *dns)).collect();
             registry.share(&network.id, &addresses);
             let container = &params.container.id;
             let others: Vec<_> = registry.endpoints_of(container).map(|e| e.id.clone()).collect();
@@ -83,13 +83,17 @@ impl Netd {
         let gateways = match &params.assigned {
             _ if network.internal => Vec::new(),
             None => {
-                let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
-                let has = |v4: bool| addresses.iter().any(|address| address.is_ipv4() == v4);
-                gateways.filter(|gateway| has(gateway.is_ipv4())).collect()
+                let has = |subnet: &&Subnet| {
+                    addresses.iter().any(|address| subnet.subnet.contains(address.ip()))
+                };
+                network.subnets.iter().filter(has).filter_map(|subnet| subnet.gateway).collect()
             }
             Some(assigned) => assigned.gateways.clone(),
         };
-        let (gateways, routes) = ways(gateways, params.routes.as_deref(), &addresses);
+        let (gateways, mut routes) = ways(gateways, params.routes.as_deref(), &addresses);
+        if params.assigned.is_none() {
+            routes.extend(beside(network, &addresses));
+        }
         Ok(Endpoint {
             id,
             network: network.id.clone(),
@@ -174,6 +178,23 @@ fn name_holder(registry: &Registry, mut error: Error) -> Error {
         );
     }
     error
+}
+
+/// Whether a resolver is on a subnet of these addresses, if on one of their family at all.
+fn is_near(addresses: &[IpNetwork], dns: IpAddr) -> bool {
+    let mut family =
+        addresses.iter().filter(|address| address.is_ipv4() == dns.is_ipv4()).peekable();
+    family.peek().is_none() || family.any(|address| address.contains(dns))
+}
+
+/// The ways to the network's other subnets of the families that somebody has: they are on the same
+/// link.
+fn beside(network: &Network, addresses: &[IpNetwork]) -> Vec<Route> {
+    let family = |subnet: &IpNetwork| addresses.iter().any(|a| a.is_ipv4() == subnet.is_ipv4());
+    let own = |subnet: &IpNetwork| addresses.iter().any(|address| subnet.contains(address.ip()));
+    let subnets = network.subnets.iter().map(|subnet| subnet.subnet);
+    let others = subnets.filter(|subnet| family(subnet) && !own(subnet));
+    others.map(|dst| Route { dst, gateway: None }).collect()
 }
 
 /// The default routes and the others: all that lead through the network's gateways unless told.
@@ -287,5 +308,36 @@ mod tests {
         let (defaults, routes) = ways(Vec::new(), Some(&wanted[..4]), &[four]);
         assert_eq!(defaults, ["10.0.0.9".parse::<IpAddr>().expect("an address")]);
         assert_eq!(routes, [route("10.7.0.0/16", None)], "on the link itself");
+    }
+
+    #[test]
+    fn what_is_of_another_subnet_is_on_the_link_and_its_gateway_nobodys() {
+        let parse = |text: &str| text.parse::<IpNetwork>().expect("a network");
+        let mut network = Network {
+            id: cnm::NetworkId::from_bytes([1; 32]),
+            name: "app".parse().expect("a name"),
+            driver: "bridge".into(),
+            created: String::new(),
+            subnets: ["10.0.0.0/24", "10.1.0.0/24", "fd00::/64"]
+                .map(|text| Subnet::new(parse(text)))
+                .into(),
+            internal: false,
+            predefined: false,
+            link: None,
+            mtu: None,
+            overlay: None,
+            options: Default::default(),
+            labels: Default::default(),
+            idempotency_key: None,
+        };
+        let both = [parse("10.1.0.5/24"), parse("fd00::5/64")];
+        let to: Vec<_> = beside(&network, &both).iter().map(|route| route.dst).collect();
+        assert_eq!(to, [parse("10.0.0.0/24")]);
+        assert_eq!(beside(&network, &both[1..]), [], "no IPv4 without an address of it");
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert!(!is_near(&both, ip("10.0.0.1")) && is_near(&both, ip("10.1.0.1")));
+        assert!(is_near(&both[1..], ip("10.0.0.1")), "there is none that is nearer");
+        network.subnets.truncate(1);
+        assert_eq!(beside(&network, &[parse("10.0.0.5/24")]), []);
     }
 }

@@ -1,6 +1,6 @@
 //! What is asked of the cluster over netd's socket: how it is, its nodes, its tokens.
 
-use std::{net::IpAddr, rc::Rc};
+use std::rc::Rc;
 
 use ::cluster::{
     NodeId, Role,
@@ -14,7 +14,7 @@ use cnm::{
     Empty, Error, Kind, Result,
     cluster::{
         self as protocol, ClusterStatus, CreateToken, NewToken, NodeInfo, NodeState, Nodes,
-        RemoveNode, RemoveToken, TokenInfo,
+        RemoveNode, RemoveToken, TokenInfo, UpdateNode,
     },
 };
 
@@ -29,6 +29,15 @@ pub(super) fn role(role: Role) -> protocol::Role {
     match role {
         Role::Manager => protocol::Role::Manager,
         Role::Worker => protocol::Role::Worker,
+    }
+}
+
+/// Whether a node takes new endpoints, in the protocol's words.
+fn availability(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Active => "active",
+        Availability::Pause => "pause",
+        Availability::Drain => "drain",
     }
 }
 
@@ -70,14 +79,9 @@ impl Netd {
                 Some(State::Fenced) => NodeState::Fenced,
                 Some(State::Suspect) | None => NodeState::Suspect,
             },
-            availability: match node.availability {
-                Availability::Active => "active",
-                Availability::Pause => "pause",
-                Availability::Drain => "drain",
-            }
-            .to_owned(),
+            availability: availability(node.availability).to_owned(),
             version: node.facts.version.clone(),
-            vtep: node.facts.vtep4.map(IpAddr::from).or_else(|| node.facts.vtep6.map(IpAddr::from)),
+            vtep: node.facts.vtep(),
             mtu: node.facts.mtu,
             address: node.ingress,
             joined: rfc3339(node.joined),
@@ -85,6 +89,25 @@ impl Netd {
         let mut nodes: Vec<NodeInfo> = view.nodes.values().map(info).collect();
         nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Ok(Nodes { nodes })
+    }
+
+    /// `cluster.node_update`.
+    pub(crate) async fn update_node(self: &Rc<Self>, params: &UpdateNode) -> Result<Empty> {
+        let cluster = self.member()?;
+        let node = cluster.find_node(&params.node)?;
+        let availability = match params.availability {
+            protocol::Availability::Active => Availability::Active,
+            protocol::Availability::Pause => Availability::Pause,
+            protocol::Availability::Drain => Availability::Drain,
+        };
+        let decision = Decision::SetAvailability { node: node.clone(), availability };
+        cluster.decide(decision).await?;
+        let is = |view: &super::View| {
+            view.nodes.get(&node).is_some_and(|node| node.availability == availability)
+        };
+        cluster.until("the node's availability", is).await?;
+        tracing::info!(%node, ?availability, "node changed");
+        Ok(Empty {})
     }
 
     /// `cluster.node_remove`.
@@ -179,6 +202,26 @@ async fn in_time<T>(asked: impl Future<Output = ::cluster::Result<T>>) -> Result
 }
 
 impl Cluster {
+    /// Refuses new endpoints on the cluster's networks where this host is to have none.
+    pub(super) fn takes_endpoints(&self) -> Result<()> {
+        let view = self.view.borrow();
+        let Some(here) = view.here().filter(|here| here.availability != Availability::Active)
+        else {
+            return Ok(());
+        };
+        let (name, word) = (&here.facts.name, availability(here.availability));
+        Err(Error::new(
+            Kind::Denied,
+            format_args!(
+                "node {name} takes no new endpoints on networks of the cluster (its availability \
+                 is {word}): use another node, or on a manager netctl node update --availability \
+                 active {name}"
+            ),
+        )
+        .with("node", here.id.as_str())
+        .with("availability", word))
+    }
+
     /// The tokens, which managers have to do with alone.
     fn tokens(&self) -> Result<(Rc<Manager>, Tokens)> {
         match &self.decisions {

@@ -9,7 +9,7 @@ use std::{
 use ::cluster::{
     Authority, ClusterId, Decider, Identity, Layout, NodeId, Role, Token,
     client::{self, Newcomer},
-    decide::Joining,
+    decide::{self, Joining},
     etcd,
     identity::{self, Request, Subject},
     messages::Decision,
@@ -59,9 +59,11 @@ impl Netd {
             .map(|entry| entry.network.id.clone())
             .collect();
         for id in used {
-            if let Some(shared) = registry.network_mut(&id).and_then(|entry| entry.shared.as_mut())
-            {
+            let Some(entry) = registry.network_mut(&id) else { continue };
+            if let Some(shared) = &mut entry.shared {
                 shared.up = true;
+                // Its driver's first sync brings it up with them.
+                shared.up_with = entry.network.subnets.iter().map(|s| s.subnet).collect();
             }
         }
     }
@@ -124,15 +126,7 @@ impl Netd {
     pub(crate) async fn init_cluster(self: &Rc<Self>, params: InitCluster) -> Result<Joined> {
         let _turn = self.network_turn.lock().await;
         self.check_alone()?;
-        if let Some(url) = params.etcd.iter().find(|url| !url.starts_with("http://")) {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format_args!(
-                    "etcd at {url} cannot be used: only http:// URLs can be given; without any \
-                     netd starts an etcd of its own, with certificates"
-                ),
-            ));
-        }
+        check_etcd(&params)?;
         let address = params.advertise.map_or_else(|| self.host.source(None), Ok)?;
         let kept = Kept {
             cluster: ClusterId::random().map_err(Error::internal)?,
@@ -146,6 +140,7 @@ impl Netd {
             } else {
                 params.etcd
             },
+            etcd_tls: params.etcd_tls,
             managers: vec![
                 SocketAddr::new(address, params.port.unwrap_or(CLUSTER_PORT)).to_string(),
             ],
@@ -185,7 +180,7 @@ impl Netd {
         if kept.own_etcd {
             Cluster::machine(place, kept, &self.config.run_dir).ensure()?;
         }
-        let tls = kept.own_etcd.then(|| identity.tls());
+        let tls = kept.tls(&identity);
         let etcd = connect(EtcdOptions { endpoints: kept.etcd.clone(), tls }).await?;
         let layout = Layout::new(&kept.cluster);
         if kept.own_etcd {
@@ -193,7 +188,8 @@ impl Netd {
         }
         let store = Store::Etcd(etcd);
         let decider = Decider::new(store.clone(), layout.clone());
-        let mut config = Config::default();
+        let node_subnet6 = Some(decide::random_ula()?);
+        let mut config = Config { node_subnet6, ..Config::default() };
         config.vxlan_port = vxlan_port.unwrap_or(config.vxlan_port);
         let first = Joining {
             node: kept.node.clone(),
@@ -232,6 +228,7 @@ impl Netd {
             address,
             port: CLUSTER_PORT,
             etcd: joined.etcd,
+            etcd_tls: joined.etcd_tls,
             managers,
             own_etcd: joined.initial_cluster.is_some(),
             initial_cluster: joined.initial_cluster,
@@ -398,10 +395,38 @@ impl Netd {
         self.cluster.replace(None);
         self.problems.borrow_mut().retain(|about, _| {
             !matches!(about.as_str(), "cluster" | "etcd" | "managers" | "liveness" | NAMESAKES)
+                && !about.starts_with("mtu ")
         });
         tracing::info!(cluster = %kept.cluster, "left");
         self.tell("cluster", "leave", kept.cluster.as_str(), &[("node", kept.node.as_str())]);
         Ok(Empty {})
+    }
+}
+
+/// Refuses an etcd that cannot be spoken to as is said.
+fn check_etcd(params: &InitCluster) -> Result<()> {
+    let secure = |url: &&String| url.starts_with("https://");
+    let plain = |url: &&String| url.starts_with("http://");
+    if let Some(url) = params.etcd.iter().find(|url| !secure(url) && !plain(url)) {
+        return Err(Error::invalid(format_args!(
+            "etcd at {url} cannot be used: its URL should begin with https:// or http://"
+        ))
+        .with("etcd", url.as_str()));
+    }
+    match (&params.etcd_tls, params.etcd.iter().find(secure), params.etcd.iter().find(plain)) {
+        (None, Some(url), _) => Err(Error::invalid(format_args!(
+            "etcd at {url} needs its CA and a certificate that it knows: name them with \
+             --etcd-ca, --etcd-cert and --etcd-key"
+        ))
+        .with("etcd", url.as_str())),
+        (Some(_), _, Some(url)) => Err(Error::invalid(format_args!(
+            "etcd at {url} has no use for certificates: its URL should begin with https://"
+        ))
+        .with("etcd", url.as_str())),
+        (Some(_), None, None) => Err(Error::invalid(
+            "certificates for an etcd are given and no etcd: name its URL with --etcd",
+        )),
+        _ => Ok(()),
     }
 }
 

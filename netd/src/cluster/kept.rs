@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::cluster::{ClusterId, NodeId, Role, identity::Directory};
-use cnm::{Error, Result};
+use ::cluster::{ClusterId, Identity, NodeId, Role, identity::Directory};
+use ::store::Tls;
+use cnm::{Error, Result, cluster::EtcdTls};
 use serde::{Deserialize, Serialize};
 
 /// The file.
@@ -32,6 +33,9 @@ pub(crate) struct Kept {
     pub(crate) port: u16,
     /// The client URLs of etcd.
     pub(crate) etcd: Vec<String>,
+    /// How that is known, where it is not the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etcd_tls: Option<EtcdTls>,
     /// Where managers listen.
     pub(crate) managers: Vec<String>,
     /// Whether the host runs a member of etcd, which has the cluster's certificates.
@@ -39,6 +43,22 @@ pub(crate) struct Kept {
     /// The `--initial-cluster` of that member, where it joined others.
     #[serde(default)]
     pub(crate) initial_cluster: Option<String>,
+}
+
+impl Kept {
+    /// How etcd is known and knows this host: by the cluster's certificates, unless it is another's.
+    pub(crate) fn tls(&self, identity: &Identity) -> Option<Tls> {
+        let secure = self.etcd.iter().any(|url| url.starts_with("https:"));
+        secure.then(|| match &self.etcd_tls {
+            None => identity.tls(),
+            Some(EtcdTls { ca, certificate, key }) => Tls {
+                ca: ca.clone(),
+                certificate: certificate.clone(),
+                key: key.clone(),
+                name: None,
+            },
+        })
+    }
 }
 
 /// Where all of it is.

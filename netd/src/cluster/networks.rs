@@ -2,14 +2,17 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use ::cluster::messages::{Decided, Decision};
+use ::cluster::{
+    decide::Changes,
+    messages::{Decided, Decision},
+};
 use cnm::{
     Error, Kind, Name, NetworkId, Result,
     driver::{NetworkDown, NetworkUp},
     network::{CreateNetwork, Network},
 };
 
-use super::{Cluster, DRIVER};
+use super::{Cluster, DECISION, DRIVER, view::View};
 use crate::{clock, netd::Netd, networks::plan, registry::Blocks};
 
 impl Netd {
@@ -47,6 +50,8 @@ impl Netd {
             ))
             .with("mtu", mtu));
         }
+        let six = params.ipv6 == Some(true) || params.subnets.iter().any(|s| s.subnet.is_ipv6());
+        plan::check_ipv6(mtu.or(agreed).filter(|_| six), "IPv6")?;
         for subnet in &params.subnets {
             plan::check_unicast(subnet.subnet)?;
             self.check_overlap(subnet.subnet, DRIVER, false)?;
@@ -81,6 +86,25 @@ impl Netd {
         Ok(network)
     }
 
+    /// `network.update` of a network that all hosts have.
+    pub(crate) async fn change_shared(
+        self: &Rc<Self>,
+        network: &Network,
+        changes: Changes,
+    ) -> Result<Network> {
+        let cluster = self.member()?;
+        let id = &network.id;
+        let (network, changes) = (id.clone(), Box::new(changes));
+        let decided = cluster.decide(Decision::ChangeNetwork { network, changes }).await?;
+        let Decided::Network { network } = decided else {
+            return Err(Error::internal("a manager answered something else"));
+        };
+        let is = |view: &View| view.networks.get(id).is_some_and(|row| row == &*network);
+        cluster.until("the change", is).await?;
+        self.grow(&cluster, id).await?;
+        Ok(cluster.local(&network).unwrap_or(network.network))
+    }
+
     /// `network.remove` of a network that all hosts have.
     pub(crate) async fn remove_shared(self: &Rc<Self>, network: &Network) -> Result<()> {
         let cluster = self.member()?;
@@ -96,28 +120,64 @@ impl Netd {
         let row = cluster.view.borrow().networks.get(id).cloned();
         let Some(row) = row else { return self.network_gone(cluster, id) };
         let Some(network) = cluster.local(&row) else { return };
-        let (name, driver) = (network.name.clone(), network.driver.clone());
-        let known = {
+        let now = network.clone();
+        let before = {
             let mut registry = self.registry.borrow_mut();
             match registry.network_mut(id) {
                 Some(entry) => {
                     if let Some(shared) = &mut entry.shared {
                         shared.blocks.set_subnets(&network.subnets);
                     }
-                    entry.network = network;
-                    true
+                    Some(std::mem::replace(&mut entry.network, network))
                 }
                 None => {
                     let blocks = Blocks::new(&network, self.config.reuse_delay);
                     registry.add_shared_network(network, blocks);
-                    false
+                    None
                 }
             }
         };
         self.blocks_changed(cluster, id);
-        if !known {
-            let attributes = [("name", name.as_str()), ("type", driver.as_str())];
-            self.tell("network", "create", id.as_str(), &attributes);
+        self.flag_mtu(cluster, &now);
+        let Some(before) = before else {
+            let attributes = [("name", now.name.as_str()), ("type", now.driver.as_str())];
+            return self.tell("network", "create", id.as_str(), &attributes);
+        };
+        if (&before.subnets, &before.labels) != (&now.subnets, &now.labels) {
+            self.network_updated(&now);
+        }
+        if self.is_up(id) && !self.is_up_as_it_is(id) {
+            let (netd, cluster, id) = (self.clone(), cluster.clone(), id.clone());
+            tokio::task::spawn_local(async move {
+                let about = format!("network {id}");
+                match netd.grow(&cluster, &id).await {
+                    Ok(()) => drop(netd.problems.borrow_mut().remove(&about)),
+                    Err(error) => {
+                        tracing::error!(network = id.short(), %error, "network not changed here");
+                        netd.problems.borrow_mut().insert(about, error.message);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Says that a network cannot come up here, since this host's underlay is too small for it.
+    fn flag_mtu(&self, cluster: &Cluster, network: &Network) {
+        let (about, view) = (format!("mtu {}", network.id), cluster.view.borrow());
+        let underlay = view.here().map(|here| here.facts.mtu).filter(|mtu| *mtu > 0);
+        let vtep = view.node(&cluster.node).map(|node| node.vtep);
+        if let (Some(underlay), Some(vtep), Some(mtu)) = (underlay, vtep, network.mtu)
+            && mtu + overhead(vtep) > underlay
+        {
+            let why = format!(
+                "network {} cannot be used on this host: its mtu is {mtu}, and with {} bytes of \
+                 VXLAN around it that does not fit the mtu {underlay} of the link with {vtep}",
+                network.name,
+                overhead(vtep)
+            );
+            self.problems.borrow_mut().insert(about, why);
+        } else {
+            self.problems.borrow_mut().remove(&about);
         }
     }
 
@@ -148,6 +208,7 @@ impl Netd {
     }
 
     fn drop_shared(&self, network: &Network) {
+        self.problems.borrow_mut().remove(&format!("mtu {}", network.id));
         self.registry.borrow_mut().drop_network(&network.id);
         let attributes = [("name", network.name.as_str()), ("type", network.driver.as_str())];
         self.tell("network", "remove", network.id.as_str(), &attributes);
@@ -161,14 +222,36 @@ impl Netd {
         }
     }
 
-    /// Brings a network up before its first endpoint comes.
+    /// Whether a network of the cluster is up here with all that it has by now.
+    fn is_up_as_it_is(&self, id: &NetworkId) -> bool {
+        let registry = self.registry.borrow();
+        let entry = registry.network(id);
+        let shared = entry.and_then(|entry| Some((&entry.network, entry.shared.as_ref()?)));
+        shared.is_some_and(|(network, shared)| {
+            shared.up && shared.up_with.iter().eq(network.subnets.iter().map(|s| &s.subnet))
+        })
+    }
+
+    /// Brings a network up before its first endpoint comes, and to what it has become since.
     pub(super) async fn rise(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) -> Result<()> {
-        if self.is_up(id) {
+        if self.is_up_as_it_is(id) {
             return Ok(());
         }
         let turn = self.turn_of(id)?;
         let _turn = turn.lock().await;
-        if self.is_up(id) {
+        self.bring_up_shared(cluster, id).await
+    }
+
+    /// Brings a network to what it has become, where it is up.
+    async fn grow(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) -> Result<()> {
+        let turn = self.turn_of(id)?;
+        let _turn = turn.lock().await;
+        if self.is_up(id) { self.bring_up_shared(cluster, id).await } else { Ok(()) }
+    }
+
+    /// As [`Netd::rise`], for who has the network's turn.
+    async fn bring_up_shared(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) -> Result<()> {
+        if self.is_up_as_it_is(id) {
             return Ok(());
         }
         let network = {
@@ -178,10 +261,16 @@ impl Netd {
         };
         self.check_local_overlap(&network)?;
         self.driver(&network.driver)?.call(&NetworkUp { network: network.clone() }).await?;
+        let grown = self.is_up(id);
         if let Some(entry) = self.registry.borrow_mut().network_mut(id)
             && let Some(shared) = &mut entry.shared
         {
             shared.up = true;
+            shared.up_with = network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        }
+        if grown {
+            self.resolve_also(&network);
+            return Ok(());
         }
         self.resolve_on(&network);
         let remotes: Vec<_> =
@@ -190,7 +279,10 @@ impl Netd {
             self.remote_changed(cluster, id, endpoint);
         }
         cluster.untold.borrow_mut().everything();
-        self.tell_driver(cluster).await;
+        let (netd, told) = (self.clone(), cluster.clone());
+        let telling = tokio::task::spawn_local(async move { netd.tell_driver(&told).await });
+        // What the driver refuses is told again and again, which nobody can wait for.
+        tokio::time::timeout(DECISION, telling).await.ok();
         tracing::info!(network = %network.name, "network up on this host");
         Ok(())
     }

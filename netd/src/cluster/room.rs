@@ -39,6 +39,7 @@ impl Netd {
         wanted: &[IpAddr],
     ) -> Result<Coming> {
         let cluster = self.member()?;
+        cluster.takes_endpoints()?;
         let id = &network.id;
         match self.registry.borrow_mut().network_mut(id).and_then(|entry| entry.shared.as_mut()) {
             Some(shared) => shared.coming += 1,

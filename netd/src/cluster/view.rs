@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use ::cluster::{
@@ -229,7 +229,7 @@ impl View {
 
     /// A node, as drivers know it.
     pub(crate) fn node(&self, id: &NodeId) -> Option<Node> {
-        driver_node(self.nodes.get(id)?, self.config.node_subnet)
+        driver_node(self.nodes.get(id)?, &self.config)
     }
 
     /// An endpoint, as drivers know it.
@@ -253,18 +253,22 @@ impl View {
     }
 }
 
-/// A node's number is where its address is in the node subnet.
-fn driver_node(row: &rows::Node, subnet: IpNetwork) -> Option<Node> {
-    let vtep = row.facts.vtep4.map(IpAddr::from).or_else(|| row.facts.vtep6.map(IpAddr::from))?;
-    let offset = match (row.ingress, subnet.network()) {
+/// A node's number is where its address is in the node subnet; that of IPv6 has the same number.
+fn driver_node(row: &rows::Node, config: &Config) -> Option<Node> {
+    let (vtep, subnet) = (row.facts.vtep()?, config.node_subnet);
+    let number = match (row.ingress, subnet.network()) {
         (IpAddr::V4(address), IpAddr::V4(base)) => address.to_bits().checked_sub(base.to_bits())?,
         (IpAddr::V6(address), IpAddr::V6(base)) => {
             u32::try_from(address.to_bits().checked_sub(base.to_bits())?).ok()?
         }
         _ => return None,
     };
-    let address = IpNetwork::new(row.ingress, subnet.prefix()).ok()?;
-    Some(Node { number: offset, vtep, addresses: vec![address] })
+    let mut addresses = vec![IpNetwork::new(row.ingress, subnet.prefix()).ok()?];
+    addresses.extend(config.node_subnet6.and_then(|six| {
+        let address = Ipv6Addr::from_bits(six.network().to_bits() + u128::from(number));
+        IpNetwork::new(address.into(), six.prefix()).ok()
+    }));
+    Some(Node { number, vtep, addresses })
 }
 
 /// What a row says; one that cannot be read is of a later version, and is as good as none.

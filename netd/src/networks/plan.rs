@@ -1,6 +1,6 @@
 //! What a network is to be: everything that was not said is chosen, and what was is checked.
 
-use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, rc::Rc};
 
 use cnm::{
     Error, IfName, Name, NetworkId, Result,
@@ -65,13 +65,8 @@ impl Netd {
             .with("driver", driver));
         }
         let mtu = mtu(&params.options)?;
-        if mtu.is_some_and(|mtu| mtu < IPV6_MTU)
-            && let Some(six) = subnets.iter().find(|subnet| subnet.subnet.is_ipv6())
-        {
-            return Err(Error::invalid(format_args!(
-                "IPv6 needs an MTU of at least {IPV6_MTU}: raise it, or leave {} out",
-                six.subnet
-            )));
+        for six in subnets.iter().map(|subnet| subnet.subnet).filter(IpNetwork::is_ipv6) {
+            check_ipv6(mtu, six)?;
         }
         let link = match LINK.given(&params.options) {
             _ if !capabilities.gateway => None,
@@ -243,6 +238,18 @@ pub(crate) fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>> {
     asked.transpose()
 }
 
+/// Refuses `six`, which is IPv6, where packets are too small for it.
+pub(crate) fn check_ipv6(mtu: Option<u32>, six: impl fmt::Display) -> Result<()> {
+    match mtu.filter(|mtu| *mtu < IPV6_MTU) {
+        Some(mtu) => Err(Error::invalid(format_args!(
+            "IPv6 needs an MTU of at least {IPV6_MTU}, and this is {mtu}: raise it, or leave {six} \
+             out"
+        ))
+        .with("mtu", mtu)),
+        None => Ok(()),
+    }
+}
+
 /// Refuses what no interface can have an address of (RFC 6890): its first address tells.
 pub(crate) fn check_unicast(subnet: IpNetwork) -> Result<()> {
     let first = subnet.network();
@@ -259,7 +266,7 @@ pub(crate) fn check_unicast(subnet: IpNetwork) -> Result<()> {
 }
 
 /// The first address of the range, or of the subnet, that nothing else has.
-fn choose_gateway(subnet: &mut Subnet) -> Result<()> {
+pub(super) fn choose_gateway(subnet: &mut Subnet) -> Result<()> {
     if subnet.gateway.is_some() {
         return Ok(());
     }

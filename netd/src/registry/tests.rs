@@ -269,3 +269,31 @@ fn what_the_host_has_is_nobody_elses_until_it_gives_it_up() {
     registry.drop_endpoint(&web.id, Moment(3));
     assert_eq!(leases(&registry), [ip(1)]);
 }
+
+#[test]
+fn of_several_subnets_the_first_with_room_gives_an_address_of_each_family() {
+    let mut registry = Registry::default();
+    let mut network = network(0xaa, "app");
+    let subnets = ["10.9.0.0/30", "fd00::/64", "10.8.0.0/24"];
+    network.subnets =
+        subnets.iter().map(|text| Subnet::new(text.parse().expect("a subnet"))).collect();
+    let pool = |subnet: &Subnet| {
+        let gateway = subnet.subnet.iter().nth(1);
+        let config = PoolConfig { gateway, ..PoolConfig::new(subnet.subnet) };
+        Pool::new(config).expect("a pool")
+    };
+    let pools = network.subnets.iter().map(pool).collect();
+    let id = network.id.clone();
+    registry.add_network(network, pools, Stage::Open);
+    let entry = registry.network_mut(&id).expect("a network");
+    let mut lease = |wanted: &[&str], owner: Option<&str>| {
+        let wanted: Vec<IpAddr> = wanted.iter().map(|ip| ip.parse().expect("ip")).collect();
+        let leased = entry.lease(&wanted, owner, Moment(0));
+        leased.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(lease(&["10.8.0.9"], Some("web")).expect("free"), ["10.8.0.9/24", "fd00::2/64"]);
+    assert!(lease(&["10.8.0.9"], None).is_err(), "of that subnet or not at all");
+    assert_eq!(lease(&[], None).expect("free"), ["10.9.0.2/30", "fd00::3/64"]);
+    let third = lease(&[], None).expect("free");
+    assert!(third[0].starts_with("10.8.0.") && third[0].ends_with("/24"), "{third:?}");
+}

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use cnm::{
     Error, Result,
     endpoint::{self, Endpoint, Route},
-    network::Network,
+    network::{Network, Subnet},
     options::LINGER,
 };
 use ipnetwork::IpNetwork;
@@ -59,7 +59,19 @@ impl Segment {
                 subnet: masked(subnet.subnet),
             }),
         );
+        for Subnet { subnet, .. } in &network.subnets {
+            let family = |other: &&Subnet| other.subnet.is_ipv4() == subnet.is_ipv4();
+            if network.subnets.iter().filter(family).count() > 1 {
+                facts.push(Fact::Kin { bridge: bridge.clone(), subnet: masked(*subnet) });
+            }
+        }
         if let Some(overlay) = network.overlay.as_ref().filter(|_| !network.internal) {
+            facts.extend(
+                overlay.node.addresses.iter().map(|address| Fact::Nodes {
+                    bridge: bridge.clone(),
+                    subnet: masked(*address),
+                }),
+            );
             facts.extend(
                 overlay
                     .node

@@ -259,9 +259,11 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
         Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) | Fact::Outward(link) => {
             link == name
         }
-        Fact::Members { bridge, .. } | Fact::Through { bridge, .. } | Fact::Node { bridge, .. } => {
-            bridge == name
-        }
+        Fact::Members { bridge, .. }
+        | Fact::Through { bridge, .. }
+        | Fact::Node { bridge, .. }
+        | Fact::Nodes { bridge, .. }
+        | Fact::Kin { bridge, .. } => bridge == name,
         _ => false,
     };
     let stale = observed.facts.iter().filter(of_this).filter(|fact| !segment.facts.contains(fact));

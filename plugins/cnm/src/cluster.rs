@@ -34,9 +34,31 @@ pub struct InitCluster {
     /// URLs of an etcd that is there; without any the host starts one of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub etcd: Vec<String>,
+    /// How that etcd is known and knows its clients, where its URLs are `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_tls: Option<EtcdTls>,
     /// The UDP port of VXLAN, the same on all nodes; 4789 unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vxlan_port: Option<u16>,
+}
+
+/// How an etcd is known that is not the cluster's own, and how it knows its clients: PEM each. All
+/// nodes of the cluster are the same client.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EtcdTls {
+    /// The CA that its certificates are of.
+    pub ca: String,
+    /// The clients' certificate; who has it may read and write the keys under `/netd/`.
+    pub certificate: String,
+    /// The key to that.
+    pub key: String,
+}
+
+impl std::fmt::Debug for EtcdTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdTls").finish_non_exhaustive()
+    }
 }
 
 impl Call for InitCluster {
@@ -296,6 +318,34 @@ pub enum NodeState {
     Down,
     /// It is given up: its addresses may be given to others.
     Fenced,
+}
+
+/// Whether a node takes new endpoints on the cluster's networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// It does.
+    Active,
+    /// Not for now.
+    Pause,
+    /// Not any more, and those that it has are to go: whoever runs the containers takes them away.
+    Drain,
+}
+
+/// Says whether a node takes new endpoints on the cluster's networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UpdateNode {
+    /// Its id, its name, or the beginning of its id.
+    pub node: String,
+    /// Whether.
+    pub availability: Availability,
+}
+
+impl Call for UpdateNode {
+    const METHOD: &'static str = "cluster.node_update";
+    type Reply = Empty;
 }
 
 /// Removes a node from the cluster: it is let in no more.

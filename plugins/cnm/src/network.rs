@@ -19,7 +19,8 @@ pub struct Network {
     pub driver: String,
     /// When it was made, as RFC 3339 in UTC with nanoseconds.
     pub created: String,
-    /// Its addresses, at most one subnet of each family; none where the driver needs none.
+    /// Its addresses; of several subnets of a family an endpoint has an address of one. None where
+    /// the driver needs none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<Subnet>,
     /// No way in or out but for its own members.
@@ -49,7 +50,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether it has addresses of the family of `address`.
+    /// The subnet that `address` is in.
     pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.subnet.contains(address))
     }
@@ -171,6 +172,28 @@ pub struct NetworkDetail {
     pub network: Network,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// Changes a network while it is in use. What is not given stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UpdateNetwork {
+    /// Its id, its name, or the beginning of its id.
+    pub network: String,
+    /// Subnets that it has besides from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_subnets: Vec<Subnet>,
+    /// Labels that it has from now on, in the place of those of the same key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Keys of labels that it has no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_labels: Vec<String>,
+}
+
+impl Call for UpdateNetwork {
+    const METHOD: &'static str = "network.update";
+    type Reply = Network;
 }
 
 /// Removes a network that nobody is on.

@@ -4,6 +4,7 @@
 
 pub mod announce;
 pub mod conntrack;
+pub mod direct;
 mod error;
 pub mod fdb;
 pub mod firewall;

@@ -5,8 +5,10 @@ use std::{
     net::IpAddr,
 };
 
+use ipnetwork::IpNetwork;
 use kernel::{
     Errno, Result,
+    direct::{self, Direct},
     fdb::{self, Row},
     firewall::{Fact, Firewall},
     links::{self, Change, Link},
@@ -19,7 +21,7 @@ use kernel::{
 use crate::{
     OWNER, TUNNELS, Tunnel,
     plan::{Observed, Step},
-    table::{self, Difference, Here, Key, Table, Value},
+    table::{self, Difference, Here, Key, Table, Underlay, Value},
 };
 
 /// How many messages go into one send: as many as fit a socket's buffer many times over.
@@ -162,9 +164,18 @@ impl Kernel {
         Ok(found.iter().filter_map(row).collect())
     }
 
+    /// The ways to addresses elsewhere that do without VXLAN.
+    pub(crate) fn routes(&mut self) -> Result<Table> {
+        let row = |(to, through): (_, std::net::Ipv4Addr)| {
+            (Key::Route { to }, Value::Vtep(through.into()))
+        };
+        Ok(direct::all(&mut self.socket)?.into_iter().map(row).collect())
+    }
+
     /// All rows of this host's devices, and what the firewall knows.
     pub(crate) fn table(&mut self, here: &Here) -> Result<Table> {
         let mut table = self.node_rows()?;
+        table.extend(self.routes()?);
         let networks = here.networks.values().map(|place| (place.tunnel, place.bridge));
         let ingress = here.ingress.map(|(link, _)| (link, link));
         for (link, bridge) in networks.chain(ingress) {
@@ -196,13 +207,17 @@ impl Kernel {
         self.firewall.forget(stale)
     }
 
-    /// Writes rows, and deletes others; how many it wrote and deleted.
-    pub(crate) fn change(&mut self, difference: &Difference) -> Result<usize> {
+    /// Writes rows, and deletes others; how many it wrote and deleted. Routes go by `underlay`.
+    pub(crate) fn change(
+        &mut self,
+        difference: &Difference,
+        underlay: Option<Underlay>,
+    ) -> Result<usize> {
         let mut rows = 0;
         for chunk in difference.write.chunks(CHUNK) {
             let mut batch = Batch::new();
             for (key, value) in chunk {
-                write(&mut batch, *key, *value);
+                write(&mut batch, *key, *value, underlay);
             }
             self.socket.run(batch)?;
             rows += chunk.len();
@@ -266,8 +281,13 @@ fn entry(link: u32, row: Row) -> Option<(Key, Value)> {
     })
 }
 
-fn write(batch: &mut Batch, key: Key, value: Value) {
+fn write(batch: &mut Batch, key: Key, value: Value, underlay: Option<Underlay>) {
     match (key, value) {
+        (Key::Route { to }, Value::Vtep(IpAddr::V4(through))) => {
+            if let Some(Underlay { link, address: IpNetwork::V4(own) }) = underlay {
+                direct::write(batch, &Direct { to, through, link, from: own.ip() });
+            }
+        }
         (Key::Node { number }, Value::Vtep(vtep)) => {
             nexthop::replace(batch, table::nexthop(number), vtep);
             nexthop::replace_group(batch, table::group(number), table::nexthop(number));
@@ -291,6 +311,7 @@ fn delete(batch: &mut Batch, key: Key) {
         Key::Forward { link, mac } => fdb::delete(batch, link, &Row::Forward { mac, group: 0 }),
         Key::Port { link, mac } => fdb::delete(batch, link, &Row::Port { mac }),
         Key::Flood { link, vtep } => fdb::delete(batch, link, &Row::Flood { vtep }),
+        Key::Route { to } => direct::delete(batch, to),
         Key::Neighbour { link, address } => neighbours::delete(batch, link, address),
     }
 }

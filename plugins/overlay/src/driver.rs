@@ -13,6 +13,7 @@ use cnm::{
 use kernel::{
     firewall::{DROPPED, Fact},
     links::Link,
+    routes::Address,
 };
 use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, Segment, refusal, tunnel_link};
 use serde_json::json;
@@ -21,7 +22,7 @@ use crate::{
     MARKS, TUNNELS, Tunnel,
     apply::Kernel,
     plan::{self, Observed, Step},
-    table::{self, Difference, Here, Key, Place, Value, Wanted},
+    table::{self, Difference, Here, Key, Place, Underlay, Value, Wanted},
     tunnel::{BROADCAST, overlay_of},
 };
 
@@ -109,17 +110,27 @@ impl Overlay {
             let overlay = overlay_of(network)?;
             let tunnel = Tunnel::of(network)?;
             self.here.number = overlay.node.number;
+            let vtep = overlay.node.vtep;
+            let found = observed.addresses.iter().find(|found| found.address.ip() == vtep);
+            let underlay = found.map(|f| Underlay { link: f.link, address: f.address });
+            self.here.underlay = underlay.or(self.here.underlay);
             let ingress = overlay.ingress.and_then(|ingress| {
                 let found = observed.tunnel(&tunnel_link(ingress.vni))?;
                 Some((found.link.index, found.vni))
             });
             self.here.ingress = ingress.or(self.here.ingress);
-            let bridge = tunnel.bridge.as_ref().and_then(|bridge| observed.bridges.get(bridge));
+            self.here.ingress_ipv6 = self.here.ingress.is_some_and(|(link, _)| {
+                let six = |f: &&Address| f.link == link && f.address.is_ipv6() && !f.link_local;
+                observed.addresses.iter().any(|found| six(&found))
+            });
+            let (segment, routed) = (tunnel.bridge, tunnel.routed);
+            let bridge = segment.as_ref().and_then(|bridge| observed.bridges.get(bridge));
             let found = observed.tunnel(&tunnel.name);
             if let (Some(bridge), Some(found)) = (bridge, found) {
                 let (vni, bridge, tunnel, broadcast) =
                     (tunnel.vni, *bridge, found.link.index, tunnel.broadcast);
-                let place = Place { vni, bridge, tunnel, broadcast };
+                let routed = routed.then(|| segment.clone()).flatten();
+                let place = Place { vni, bridge, tunnel, broadcast, routed };
                 self.here.networks.insert(network.id.clone(), place);
             }
         }
@@ -177,18 +188,35 @@ impl Overlay {
                 }
             }
         }
+        if !moved.is_empty() {
+            self.redirect(&moved, &mut difference)?;
+        }
         let known = |key: &Key, value: &Value| match (key, value) {
             (Key::Node { number }, Value::Vtep(vtep)) => self.here.nodes.get(number) == Some(vtep),
             _ => false,
         };
         let write = wanted.table.iter().filter(|(key, value)| !known(key, value));
         difference.write.splice(0..0, write.map(|(key, value)| (*key, *value)));
+        let underlay = self.here.underlay;
         let kernel = self.kernel()?;
         // The guard knows a new address before anything is sent to it.
         kernel.learn(&stale, &new).map_err(refusal)?;
-        rows += kernel.change(&difference).map_err(refusal)?;
+        rows += kernel.change(&difference, underlay).map_err(refusal)?;
         self.remember(&wanted);
         Ok(rows)
+    }
+
+    /// Has routes lead to where nodes have moved, as far as that is on the link.
+    fn redirect(&mut self, moved: &[(IpAddr, IpAddr)], difference: &mut Difference) -> Result<()> {
+        for (key, through) in self.kernel()?.routes().map_err(refusal)? {
+            let there = moved.iter().find(|(from, _)| Value::Vtep(*from) == through);
+            match there.map(|(_, to)| self.here.near(*to)) {
+                Some(Some(near)) => difference.write.push((key, Value::Vtep(near.into()))),
+                Some(None) => difference.delete.push(key),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes away what is gone; a node with one message, and then what led to it.
@@ -206,18 +234,22 @@ impl Overlay {
         let here = self.here.clone();
         let kernel = self.kernel()?;
         let mut rows =
-            kernel.change(&Difference { delete, ..Default::default() }).map_err(refusal)?;
+            kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
         if !gone.nodes.is_empty() {
+            let table = kernel.table(&here).map_err(refusal)?;
+            let delete = here.orphans(&table);
             let kept: Vec<_> = here.nodes.values().collect();
+            let is_gone = |address: &IpAddr| vteps.contains(address) && !kept.contains(&address);
             stale.extend(kernel.facts().map_err(refusal)?.into_iter().filter(|fact| match fact {
-                Fact::Vtep(vtep) | Fact::Tunnel { vtep, .. } => {
-                    vteps.contains(vtep) && !kept.contains(&vtep)
+                Fact::Vtep(vtep) | Fact::Tunnel { vtep, .. } => is_gone(vtep),
+                Fact::Routed { address, .. } | Fact::Afar(address) => {
+                    is_gone(&(*address).into()) || delete.contains(&Key::Route { to: *address })
                 }
                 _ => false,
             }));
-            let table = kernel.table(&here).map_err(refusal)?;
-            let delete = here.orphans(&table);
-            rows += kernel.change(&Difference { delete, ..Default::default() }).map_err(refusal)?;
+            rows += kernel
+                .change(&Difference { delete, ..Default::default() }, None)
+                .map_err(refusal)?;
         }
         kernel.learn(&stale, &[]).map_err(refusal)?;
         Ok(rows)
@@ -239,7 +271,12 @@ impl Overlay {
         let here = self.here.clone();
         let kernel = self.kernel()?;
         let facts = kernel.facts().map_err(refusal)?;
-        let of_others = |fact: &&Fact| matches!(fact, Fact::Vtep(_) | Fact::Tunnel { .. });
+        let of_others = |fact: &&Fact| {
+            matches!(
+                fact,
+                Fact::Vtep(_) | Fact::Tunnel { .. } | Fact::Routed { .. } | Fact::Afar(_)
+            )
+        };
         let stale: Vec<_> = facts
             .iter()
             .filter(of_others)
@@ -250,7 +287,7 @@ impl Overlay {
         let current = kernel.table(&here).map_err(refusal)?;
         let difference = table::difference(&wanted.table, &current);
         kernel.learn(&[], &new).map_err(refusal)?;
-        let rows = kernel.change(&difference).map_err(refusal)?;
+        let rows = kernel.change(&difference, here.underlay).map_err(refusal)?;
         kernel.learn(&stale, &[]).map_err(refusal)?;
         self.remember(&wanted);
         Ok(rows)
@@ -281,6 +318,26 @@ impl Overlay {
         Ok(())
     }
 
+    /// Takes the routes to a network's members away, which do not go with its devices.
+    fn forget_routes(&mut self, segment: &str) -> Result<()> {
+        let kernel = self.kernel()?;
+        let mut stale = Vec::new();
+        let mut delete = Vec::new();
+        for fact in kernel.facts().map_err(refusal)? {
+            if let Fact::Routed { bridge, address } = &fact
+                && bridge == segment
+            {
+                delete.push(Key::Route { to: *address });
+                stale.extend([Fact::Afar(*address), fact]);
+            }
+        }
+        if stale.is_empty() {
+            return Ok(());
+        }
+        kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
+        kernel.learn(&stale, &[]).map_err(refusal)
+    }
+
     /// Forgets the nodes too when no network is left to send them anything.
     fn forget_nodes(&mut self) -> Result<()> {
         if !self.here.networks.is_empty() {
@@ -289,7 +346,7 @@ impl Overlay {
         let kernel = self.kernel()?;
         let nodes = kernel.table(&Here::default()).map_err(refusal)?;
         let delete = nodes.into_keys().collect();
-        kernel.change(&Difference { delete, ..Default::default() }).map_err(refusal)?;
+        kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
         self.here = Here::default();
         Ok(())
     }
@@ -308,6 +365,10 @@ fn follow(
             Fact::Tunnel { vtep, vni } => {
                 moved.get(vtep).map(|to| Fact::Tunnel { vtep: *to, vni: *vni })
             }
+            Fact::Routed { bridge, address } => match moved.get(&IpAddr::from(*address)) {
+                Some(IpAddr::V4(to)) => Some(Fact::Routed { bridge: bridge.clone(), address: *to }),
+                _ => None,
+            },
             _ => None,
         };
         if let Some(there) = there {
@@ -375,6 +436,7 @@ impl Driver for Overlay {
             let steps = plan::without(vni, &observed, ingress);
             self.kernel()?.apply(&steps, &observed).map_err(refusal)?;
         }
+        self.forget_routes(&segment)?;
         self.bridge.network_down(network)?;
         self.here.networks.remove(&network.id);
         let left = self.kernel()?.observe(&[]).map_err(refusal)?;

@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use cnm::{
     Error, NetworkId, Result,
     peers::{Elsewhere, Gone, MAX_NODE, Node, Peer},
 };
+use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
 use crate::{NEXTHOPS, tunnel::node_mac};
@@ -42,6 +43,11 @@ pub enum Key {
         link: u32,
         /// The VTEP.
         vtep: IpAddr,
+    },
+    /// Through which node an address is reached without VXLAN.
+    Route {
+        /// The address.
+        to: Ipv4Addr,
     },
     /// Who has an address.
     Neighbour {
@@ -85,7 +91,7 @@ pub fn node_of(id: u32) -> Option<u32> {
 }
 
 /// A network of this host, as its rows need to know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its number on the wire.
     pub vni: u32,
@@ -95,6 +101,27 @@ pub struct Place {
     pub tunnel: u32,
     /// Whether what goes to everybody goes to other hosts.
     pub broadcast: bool,
+    /// The bridge's name, where members on nodes of this host's link are reached by routes.
+    pub routed: Option<String>,
+}
+
+/// The link by which this host reaches the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    /// The link, by index.
+    pub link: u32,
+    /// This host's address there.
+    pub address: IpNetwork,
+}
+
+impl Underlay {
+    /// The address of a node that is on the link, as far as its addresses tell.
+    fn near(&self, vtep: IpAddr) -> Option<Ipv4Addr> {
+        match vtep {
+            IpAddr::V4(near) if self.address.contains(vtep) => Some(near),
+            _ => None,
+        }
+    }
 }
 
 /// What this host has.
@@ -106,8 +133,12 @@ pub struct Here {
     pub networks: BTreeMap<NetworkId, Place>,
     /// The device between the nodes: its index and its number on the wire.
     pub ingress: Option<(u32, u32)>,
+    /// Whether that device has IPv6.
+    pub ingress_ipv6: bool,
     /// The nodes that the kernel knows, by number.
     pub nodes: BTreeMap<u32, IpAddr>,
+    /// Where this host takes VXLAN, once it is known.
+    pub underlay: Option<Underlay>,
 }
 
 /// What should be there because of something elsewhere.
@@ -145,7 +176,7 @@ impl Here {
                 .with("node", node.number));
             }
             nodes.insert(node.number, node.vtep);
-            wanted.node(node, self.ingress);
+            wanted.node(node, self.ingress, self.ingress_ipv6);
         }
         let elsewhere = |node: u32| node != self.number;
         for member in there.members.iter().filter(|member| elsewhere(member.node)) {
@@ -155,11 +186,19 @@ impl Here {
         }
         for peer in there.peers.iter().filter(|peer| elsewhere(peer.node)) {
             if let Some(place) = self.networks.get(&peer.network) {
-                wanted.member(place, self.vtep(peer.node, &nodes)?);
-                wanted.table.extend(rows_of(peer, place));
+                let vtep = self.vtep(peer.node, &nodes)?;
+                let near = self.near(vtep).filter(|_| place.routed.is_some());
+                wanted.member(place, vtep);
+                wanted.table.extend(rows_of(peer, place, near.is_some()));
+                wanted.directly(peer, place, vtep, near);
             }
         }
         Ok(wanted)
+    }
+
+    /// Where a node is reached without VXLAN.
+    pub fn near(&self, vtep: IpAddr) -> Option<Ipv4Addr> {
+        self.underlay.and_then(|underlay| underlay.near(vtep))
     }
 
     /// The rows and facts that go with what is gone, but for whole nodes.
@@ -167,7 +206,14 @@ impl Here {
         let (mut keys, mut facts) = (Vec::new(), Vec::new());
         for peer in &gone.peers {
             if let Some(place) = self.networks.get(&peer.network) {
-                keys.extend(rows_of(peer, place).map(|(key, _)| key));
+                keys.extend(rows_of(peer, place, false).map(|(key, _)| key));
+                for (bridge, to) in
+                    place.routed.iter().flat_map(|b| v4(peer).map(move |to| (b, to)))
+                {
+                    keys.push(Key::Route { to });
+                    facts.push(Fact::Routed { bridge: bridge.clone(), address: to });
+                    facts.push(Fact::Afar(to));
+                }
             }
         }
         for member in &gone.members {
@@ -200,7 +246,9 @@ impl Here {
             (Key::Neighbour { link, .. }, Value::Mac(mac)) => {
                 !leads(tunnel_of.get(link).unwrap_or(link), mac)
             }
-            (Key::Flood { vtep, .. }, _) => !vteps.contains(vtep),
+            (Key::Flood { vtep, .. }, _) | (Key::Route { .. }, Value::Vtep(vtep)) => {
+                !vteps.contains(vtep)
+            }
             _ => false,
         };
         table.iter().filter(is_orphan).map(|(key, _)| *key).collect()
@@ -208,19 +256,36 @@ impl Here {
 }
 
 impl Wanted {
-    fn node(&mut self, node: &Node, ingress: Option<(u32, u32)>) {
+    fn node(&mut self, node: &Node, ingress: Option<(u32, u32)>, ipv6: bool) {
         self.table.insert(Key::Node { number: node.number }, Value::Vtep(node.vtep));
         self.facts.insert(Fact::Vtep(node.vtep));
         let Some((link, vni)) = ingress else { return };
         let mac = node_mac(node.number);
         self.facts.insert(Fact::Tunnel { vtep: node.vtep, vni });
         self.table.insert(Key::Forward { link, mac }, Value::Node(node.number));
-        let neighbours =
-            node.addresses.iter().map(|address| Key::Neighbour { link, address: address.ip() });
+        let addresses = node.addresses.iter().filter(|address| ipv6 || address.is_ipv4());
+        let neighbours = addresses.map(|address| Key::Neighbour { link, address: address.ip() });
         self.table.extend(neighbours.map(|key| (key, Value::Mac(mac))));
     }
 
+    /// What it takes to reach a peer by routes, and to be reached by it so: each sees for itself
+    /// who is near.
+    fn directly(&mut self, peer: &Peer, place: &Place, vtep: IpAddr, near: Option<Ipv4Addr>) {
+        let Some(bridge) = place.routed.as_ref().filter(|_| vtep.is_ipv4()) else { return };
+        for to in v4(peer) {
+            self.facts.insert(Fact::Routed { bridge: bridge.clone(), address: to });
+            self.facts.insert(Fact::Afar(to));
+            if let Some(through) = near {
+                self.table.insert(Key::Route { to }, Value::Vtep(through.into()));
+            }
+        }
+    }
+
     fn member(&mut self, place: &Place, vtep: IpAddr) {
+        // The node itself comes so, too.
+        if let (Some(bridge), IpAddr::V4(address)) = (&place.routed, vtep) {
+            self.facts.insert(Fact::Routed { bridge: bridge.clone(), address });
+        }
         self.facts.insert(Fact::Tunnel { vtep, vni: place.vni });
         if place.broadcast {
             self.table.insert(Key::Flood { link: place.tunnel, vtep }, Value::There);
@@ -228,12 +293,26 @@ impl Wanted {
     }
 }
 
-fn rows_of<'a>(peer: &'a Peer, place: &Place) -> impl Iterator<Item = (Key, Value)> + use<'a> {
+/// The addresses of a peer that can be reached by routes.
+fn v4(peer: &Peer) -> impl Iterator<Item = Ipv4Addr> + use<'_> {
+    peer.addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// The rows of a peer, but for routes; where there are any, nobody says that it is on the bridge.
+fn rows_of<'a>(
+    peer: &'a Peer,
+    place: &Place,
+    routed: bool,
+) -> impl Iterator<Item = (Key, Value)> + use<'a> {
     let Place { tunnel: link, bridge, .. } = *place;
     let mac = peer.mac.0;
+    let bridged = peer.addresses.iter().filter(move |address| !routed || address.is_ipv6());
     [(Key::Forward { link, mac }, Value::Node(peer.node)), (Key::Port { link, mac }, Value::There)]
         .into_iter()
-        .chain(peer.addresses.iter().map(move |address| {
+        .chain(bridged.map(move |address| {
             (Key::Neighbour { link: bridge, address: *address }, Value::Mac(mac))
         }))
 }

@@ -23,6 +23,9 @@ pub(crate) const BROADCAST: Setting = Setting {
 /// The largest number on the wire.
 const MAX_VNI: u32 = (1 << 24) - 1;
 
+/// The smallest MTU of a link that has IPv6 (RFC 8200, section 5).
+const IPV6_MTU: u32 = 1280;
+
 /// A VXLAN device of this host: a network's, which is a port of its bridge, or the one between the
 /// nodes, which has addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Tunnel {
     pub bridge: Option<String>,
     /// Whether what goes to everybody goes to other hosts.
     pub broadcast: bool,
+    /// Whether its members on nodes of the same link are reached by routes.
+    pub routed: bool,
     /// Its network addresses.
     pub addresses: Vec<IpNetwork>,
 }
@@ -103,6 +108,15 @@ impl Tunnel {
                 return Err(Error::invalid(message).with("option", name));
             }
         };
+        let routed = match network.options.get("mode").map(String::as_str) {
+            None | Some("" | "vxlan") => false,
+            // An internal network has nothing to do with any other link.
+            Some("routed") => !network.internal,
+            Some(other) => {
+                let message = format_args!("option mode is vxlan or routed, and not {other}");
+                return Err(Error::invalid(message).with("option", "mode"));
+            }
+        };
         Ok(Self {
             name: tunnel_link(overlay.vni),
             vni: overlay.vni,
@@ -112,6 +126,7 @@ impl Tunnel {
             mtu,
             bridge: Some(Segment::of(network).bridge),
             broadcast,
+            routed,
             addresses: Vec::new(),
         })
     }
@@ -120,16 +135,21 @@ impl Tunnel {
     pub fn ingress(overlay: &Overlay, underlay: u32) -> Option<Self> {
         let ingress = overlay.ingress?;
         let room = underlay.saturating_sub(overhead(overlay.node.vtep));
+        let mtu = ingress.mtu.unwrap_or(room);
+        // Where packets are too small for it there is no IPv6, and the kernel refuses its addresses.
+        let addresses = overlay.node.addresses.iter().copied();
+        let addresses = addresses.filter(|address| address.is_ipv4() || mtu >= IPV6_MTU).collect();
         Some(Self {
             name: tunnel_link(ingress.vni),
             vni: ingress.vni,
             local: overlay.node.vtep,
             port: overlay.port,
             mac: node_mac(overlay.node.number),
-            mtu: ingress.mtu.unwrap_or(room),
+            mtu,
             bridge: None,
             broadcast: false,
-            addresses: overlay.node.addresses.clone(),
+            routed: false,
+            addresses,
         })
     }
 
@@ -160,8 +180,13 @@ impl Tunnel {
     /// The kernel parameters that it needs, and their values.
     pub fn parameters(&self) -> Vec<(String, &'static str)> {
         let name = &self.name;
-        if self.bridge.is_some() {
-            return Vec::new();
+        if let Some(bridge) = &self.bridge {
+            // Who is asked for on the bridge and is elsewhere by a route is answered for, at once.
+            let answering = [
+                (format!("net/ipv4/conf/{bridge}/proxy_arp"), "1"),
+                (format!("net/ipv4/neigh/{bridge}/proxy_delay"), "0"),
+            ];
+            return answering.into_iter().filter(|_| self.routed).collect();
         }
         // What a container answers to this host comes by here, where the way to it is its bridge.
         let mut parameters = vec![(format!("net/ipv4/conf/{name}/rp_filter"), "2")];

@@ -4,9 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
+mod availability;
 mod away;
 mod fleet;
+mod growing;
 mod joining;
 mod leaving;
+mod outside;
+mod paths;
 mod reach;
 mod restarts;
+mod routed;
+mod six;

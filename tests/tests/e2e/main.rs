@@ -9,6 +9,7 @@ mod cni;
 mod crashes;
 mod crowd;
 mod drivers;
+mod growing;
 mod hardship;
 mod isolation;
 mod macvlan;

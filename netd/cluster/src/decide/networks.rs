@@ -8,6 +8,7 @@ use std::{
 
 use cnm::{MacAddr, NetworkId, network::Subnet};
 use ipnetwork::{IpNetwork, Ipv6Network};
+use serde::{Deserialize, Serialize};
 use store::{Compare, Keys, Op, Read, Row, Txn};
 
 use super::{ATTEMPTS, Decider, choose_block, contended, unwritten_since};
@@ -33,11 +34,41 @@ pub struct Wanted {
     pub ipv6: bool,
 }
 
+/// How a network is to change. What is not named stays as it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Changes {
+    /// Subnets that it has besides.
+    pub subnets: Vec<Subnet>,
+    /// Labels that it has from now on.
+    pub labels: BTreeMap<String, String>,
+    /// Keys of labels that it has no more.
+    pub remove_labels: Vec<String>,
+}
+
+impl Changes {
+    /// Makes them, but for subnets.
+    pub fn label(&self, labels: &mut BTreeMap<String, String>) {
+        labels.retain(|key, _| !self.remove_labels.contains(key));
+        labels.extend(self.labels.clone());
+    }
+}
+
 /// The first number from `start` on that is free.
 pub fn choose_vni(taken: &BTreeSet<u32>, start: u32) -> Option<u32> {
     let span = VNIS.end - VNIS.start;
     let first = VNIS.start + start % span;
     (first..VNIS.end).chain(VNIS.start..first).find(|vni| !taken.contains(vni))
+}
+
+/// A /64 that nobody else has, as good as surely (RFC 4193, section 3.2).
+///
+/// # Errors
+/// When the kernel gives no random bytes.
+pub fn random_ula() -> Result<Ipv6Network> {
+    let mut bytes = [0; 16];
+    getrandom::fill(bytes.split_at_mut(8).0)?;
+    bytes[0] = 0xfd;
+    Ok(Ipv6Network::new(Ipv6Addr::from(bytes), 64).expect("64 is a length"))
 }
 
 /// The first subnet of the pools that overlaps with none that is taken.
@@ -64,6 +95,17 @@ fn checked(subnet: &mut Subnet) -> Result<()> {
     }
     if subnet.gateway.is_some_and(|gateway| !range.contains(gateway)) {
         return Err(wrong("its gateway is outside of it"));
+    }
+    Ok(())
+}
+
+/// Refuses subnets that share an address with one another: they are in no row yet.
+fn among(subnets: &[Subnet]) -> Result<()> {
+    for (n, Subnet { subnet, .. }) in subnets.iter().enumerate() {
+        if subnets.iter().take(n).any(|other| overlap(*subnet, other.subnet)) {
+            let rule = "it overlaps with another that is given with it";
+            return Err(Error::Subnet { subnet: *subnet, rule });
+        }
     }
     Ok(())
 }
@@ -141,6 +183,7 @@ impl Decider {
         for subnet in &mut network.subnets {
             checked(subnet)?;
         }
+        among(&network.subnets)?;
         let given = network.subnets.clone();
         let config = self.config().await?;
         let mut mac = [0; 6];
@@ -186,11 +229,7 @@ impl Decider {
             subnets.push(Subnet::new(chosen.ok_or(Error::PoolsExhausted)?));
         }
         if wanted.ipv6 && !given.iter().any(|subnet| subnet.subnet.is_ipv6()) {
-            let mut bytes = [0; 16];
-            getrandom::fill(bytes.split_at_mut(8).0)?;
-            bytes[0] = 0xfd;
-            let ula = Ipv6Network::new(Ipv6Addr::from(bytes), 64).expect("64 is a length");
-            subnets.push(Subnet::new(IpNetwork::V6(ula)));
+            subnets.push(Subnet::new(IpNetwork::V6(random_ula()?)));
         }
         for subnet in &mut subnets {
             checked(subnet)?;
@@ -198,34 +237,44 @@ impl Decider {
         Ok(subnets)
     }
 
-    /// Adds a subnet to a network.
+    /// Changes a network: all of it or nothing.
     ///
     /// # Errors
     /// [`Error::NoNetwork`], [`Error::Overlap`], [`Error::Subnet`]; when the store is away.
-    pub async fn add_subnet(&self, id: &NetworkId, mut subnet: Subnet) -> Result<rows::Network> {
-        checked(&mut subnet)?;
+    pub async fn change_network(
+        &self,
+        id: &NetworkId,
+        mut changes: Changes,
+    ) -> Result<rows::Network> {
+        for subnet in &mut changes.subnets {
+            checked(subnet)?;
+        }
+        among(&changes.subnets)?;
+        let owner = NetworkOwner { of: id.clone() };
         for _ in 0..ATTEMPTS {
             let found = self.find::<rows::Network>(&Key::Network(id.clone())).await?;
             let (row, mut network) =
                 found.ok_or_else(|| Error::NoNetwork { network: id.short().to_owned() })?;
-            network.network.subnets.push(subnet.clone());
-            let index = Key::Subnet(subnet.subnet);
+            network.network.subnets.extend(changes.subnets.iter().cloned());
+            changes.label(&mut network.network.labels);
             let mut txn = Txn::new()
                 .when(Compare::unchanged(&row))
                 .then(self.put(&Key::Network(id.clone()), &network))
-                .then(self.put(&index, &NetworkOwner { of: id.clone() }))
                 .otherwise(Op::Get(Read::new(self.layout.subnets())));
-            for keys in self.layout.overlapping_subnets(subnet.subnet) {
-                txn = txn.when(Compare::absent(keys));
+            for Subnet { subnet, .. } in &changes.subnets {
+                for keys in self.layout.overlapping_subnets(*subnet) {
+                    txn = txn.when(Compare::absent(keys));
+                }
+                txn = txn.then(self.put(&Key::Subnet(*subnet), &owner));
             }
             let outcome = self.store.txn(txn).await?;
             if outcome.held {
                 return Ok(network);
             }
-            network.network.subnets = vec![subnet.clone()];
+            network.network.subnets.clone_from(&changes.subnets);
             refusal(&self.layout, &network, &[], outcome.rows(0))?;
         }
-        Err(contended("adding a subnet"))
+        Err(contended("changing a network"))
     }
 
     /// Removes a network that no endpoint is on.

@@ -48,6 +48,16 @@ fn ingress(config: &Config, taken: &[IpNetwork], node: &NodeId) -> Result<IpAddr
     free.map(|free| free.ip()).ok_or(Error::PoolsExhausted)
 }
 
+/// Refuses a host that others would not reach: they send from an address of their own family.
+fn same_family(new: &Facts, other: &Facts) -> Result<()> {
+    let (Some(address), Some(theirs)) = (new.vtep(), other.vtep()) else { return Ok(()) };
+    if address.is_ipv4() == theirs.is_ipv4() {
+        return Ok(());
+    }
+    let family = if theirs.is_ipv4() { "IPv4" } else { "IPv6" };
+    Err(Error::Family { address, family })
+}
+
 /// The first node of a cluster.
 pub(super) fn first(config: &Config, joining: Joining, now: u64) -> Result<rows::Node> {
     let ingress = ingress(config, &[], &joining.node)?;
@@ -86,9 +96,13 @@ impl Decider {
     /// Adds a node to a transaction, which the token's use is the other part of.
     ///
     /// # Errors
-    /// [`Error::PoolsExhausted`] when the node subnet is; when the store is away.
+    /// [`Error::Family`] when the others are reached by another; [`Error::PoolsExhausted`] when the
+    /// node subnet is; when the store is away.
     pub async fn join(&self, txn: Txn, joining: Joining, now: u64) -> Result<Txn> {
         let config = self.config().await?;
+        for node in self.nodes().await? {
+            same_family(&joining.facts, &node.facts)?;
+        }
         let taken = self.store.all(self.layout.ingress()).await?.rows;
         let taken = taken.iter().filter_map(|row| match self.layout.parse(&row.key) {
             Some(Key::Ingress(address)) => Some(IpNetwork::from(address)),

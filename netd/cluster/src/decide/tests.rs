@@ -1,7 +1,7 @@
 //! The decisions, on the embedded store, which is as good as any.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -136,10 +136,25 @@ fn names_and_subnets_are_given_once() {
         }
         let wrong = decider.create_network(network(2, "b", &["10.7.0.1/16"]), GIVEN).await;
         assert!(matches!(wrong, Err(Error::Subnet { .. })), "{wrong:?}");
-        let added = decider.add_subnet(&id(1), Subnet::new(range("10.10.0.0/16"))).await;
-        assert_eq!(added.expect("added").network.subnets.len(), 2);
-        let twice = decider.add_subnet(&id(1), Subnet::new(range("10.10.3.0/24"))).await;
+        let growing = |subnets: &[&str], label: &str| Changes {
+            subnets: subnets.iter().map(|text| Subnet::new(range(text))).collect(),
+            labels: BTreeMap::from([(label.to_owned(), String::new())]),
+            remove_labels: vec!["old".to_owned()],
+        };
+        let more = growing(&["10.10.0.0/16", "fd00:1::/64"], "old");
+        let added = decider.change_network(&id(1), more).await.expect("added").network;
+        assert_eq!(added.subnets.len(), 3);
+        assert_eq!(added.subnets[2].gateway, Some(ip("fd00:1::1")));
+        // All of it or nothing.
+        let taken = growing(&["10.11.0.0/16", "10.10.3.0/24"], "new");
+        let twice = decider.change_network(&id(1), taken).await;
         assert!(matches!(twice, Err(Error::Overlap { .. })), "{twice:?}");
+        let itself = growing(&["10.11.0.0/16", "10.11.3.0/24"], "new");
+        let twice = decider.change_network(&id(1), itself).await;
+        assert!(matches!(twice, Err(Error::Subnet { .. })), "{twice:?}");
+        let labelled = decider.change_network(&id(1), growing(&[], "new")).await.expect("labels");
+        assert_eq!(labelled.network.labels.keys().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(labelled.network.subnets, added.subnets);
         decider.remove_network(&id(1)).await.expect("removed");
         let gone = decider.remove_network(&id(1)).await;
         assert!(matches!(gone, Err(Error::NoNetwork { .. })), "{gone:?}");

@@ -1,6 +1,9 @@
 //! `netctl cluster` and `netctl node`: the words of `docker swarm` and `docker node`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -19,12 +22,16 @@ package is etcd-server. Networks of this host stay as they are.
 
 Examples:
   netctl cluster init --advertise-addr 10.0.0.1
-  netctl cluster init --etcd http://10.0.0.9:2379")]
+  netctl cluster init --advertise-addr fd00::1
+  netctl cluster init --etcd http://10.0.0.9:2379
+  netctl cluster init --etcd https://etcd.example:2379 \\
+    --etcd-ca ca.pem --etcd-cert client.pem --etcd-key client.key")]
     Init(Init),
     /// Join a cluster
     #[command(after_help = "\
 Examples:
-  netctl cluster join --token NETD-1-... 10.0.0.1:2377")]
+  netctl cluster join --token NETD-1-... 10.0.0.1:2377
+  netctl cluster join --token NETD-1-... [fd00::1]:2377")]
     Join(Join),
     /// Leave the cluster; networks of this host stay
     Leave {
@@ -58,6 +65,15 @@ pub(crate) struct Init {
     /// Where an etcd is that is to be used; several of its URLs with commas
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub(crate) etcd: Vec<String>,
+    /// The CA of that etcd's certificates, as PEM
+    #[arg(long, value_name = "FILE", requires_all = ["etcd", "etcd_cert", "etcd_key"])]
+    pub(crate) etcd_ca: Option<PathBuf>,
+    /// The certificate by which it knows the cluster's nodes, which get it when they join
+    #[arg(long, value_name = "FILE", requires = "etcd_ca")]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// The key to that
+    #[arg(long, value_name = "FILE", requires = "etcd_ca")]
+    pub(crate) etcd_key: Option<PathBuf>,
     /// The UDP port of VXLAN, on all nodes
     #[arg(long, value_name = "PORT", default_value_t = cnm::peers::VXLAN_PORT)]
     pub(crate) data_path_port: u16,
@@ -135,12 +151,38 @@ pub(crate) struct Token {
     pub(crate) output: Format,
 }
 
+/// Whether a node takes new containers on networks of the cluster.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Availability {
+    /// It does.
+    Active,
+    /// Not for now.
+    Pause,
+    /// Not any more, and those that it has are to go elsewhere.
+    Drain,
+}
+
 /// The commands on nodes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// Show the nodes of the cluster
     #[command(visible_alias = "list")]
     Ls(Format),
+    /// Change nodes
+    #[command(after_help = "\
+A node that is paused or drained takes no new containers on networks of the cluster; those that are
+there stay. Networks of the host itself are as before.
+
+Examples:
+  netctl node update --availability drain two")]
+    Update {
+        /// Whether new containers come to networks of the cluster there
+        #[arg(long, value_enum)]
+        availability: Availability,
+        /// Each one's name, id, or the beginning of its id
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
     /// Remove nodes from the cluster: they are let in no more
     #[command(visible_alias = "remove")]
     Rm {

@@ -45,6 +45,15 @@ Examples:
   netctl network inspect app
   netctl network inspect --json app | jq '.[0].endpoints[].addresses'")]
     Inspect(Inspect),
+    /// Change a network while it is in use
+    #[command(after_help = "\
+Containers that are on it stay as they are; new ones get addresses of the first subnet that has one
+left. A gateway, range, auxiliary address or exclusion belongs to the subnet that contains it.
+
+Examples:
+  netctl network update --add-subnet 10.6.0.0/16 app
+  netctl network update --label tier=web --label-rm team app")]
+    Update(Update),
     /// Remove networks that nobody is on
     #[command(visible_alias = "remove")]
     Rm(Remove),
@@ -142,6 +151,37 @@ pub(crate) struct Inspect {
     /// Each one's name, id, or the beginning of its id
     #[arg(required = true, value_name = "NETWORK")]
     pub(crate) networks: Vec<String>,
+}
+
+/// `network update`.
+#[derive(Args, Debug)]
+pub(crate) struct Update {
+    /// Addresses that it has besides
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) add_subnet: Vec<IpNetwork>,
+    /// Give out addresses of this part of a new subnet only
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) ip_range: Vec<IpNetwork>,
+    /// A new subnet's gateway; its first address if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) gateway: Vec<IpAddr>,
+    /// An address of a new subnet that something else has
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = pair)]
+    pub(crate) aux_address: Vec<Pair>,
+    /// Addresses of a new subnet that are never given out by themselves
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) exclude: Vec<IpNetwork>,
+    /// A label of your own, new or in the place of another
+    #[arg(long = "label", visible_alias = "label-add", value_name = "KEY[=VALUE]", value_parser = pair)]
+    pub(crate) labels: Vec<Pair>,
+    /// A label that goes
+    #[arg(long = "label-rm", value_name = "KEY")]
+    pub(crate) remove_labels: Vec<String>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// Its name, id, or the beginning of its id
+    pub(crate) network: String,
 }
 
 /// `network rm`.

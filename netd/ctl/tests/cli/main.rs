@@ -1,6 +1,7 @@
 //! The built netctl against a netd that only answers: what it asks, what it prints, how it ends.
 
 mod asking;
+mod changing;
 mod fake;
 mod running;
 mod sandboxes;

@@ -152,3 +152,17 @@ fn only_what_differs_from_what_was_told_is_told() {
     untold.everything();
     assert!(untold.take(&view, |_| true).expect("everything").complete);
 }
+
+#[test]
+fn a_node_has_the_same_number_in_both_families() {
+    let mut view = view();
+    let config =
+        Config { node_subnet6: Some("fd64::/64".parse().expect("a subnet")), ..Config::default() };
+    assert_eq!(view.apply(&put(&Key::Config, &config)), Some(Changed::Config));
+    let there = view.node(&node(2)).expect("it is known");
+    let addresses: Vec<_> = there.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (there.number, &*addresses),
+        (2, &["100.126.0.2/16".into(), "fd64::2/64".into()][..])
+    );
+}

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, str::FromStr};
 use cnm::{
     Call, Empty, EndpointId, Error, Kind, NetworkId,
     cluster::{
-        ClusterStatus, CreateToken, GetCluster, InitCluster, JoinCluster, Joined, LeaveCluster,
-        ListNodes, ListTokens, NewToken, NodeInfo, NodeState, Nodes, RemoveNode, RemoveToken, Role,
-        RotateToken, TokenInfo, Tokens,
+        Availability, ClusterStatus, CreateToken, EtcdTls, GetCluster, InitCluster, JoinCluster,
+        Joined, LeaveCluster, ListNodes, ListTokens, NewToken, NodeInfo, NodeState, Nodes,
+        RemoveNode, RemoveToken, Role, RotateToken, TokenInfo, Tokens, UpdateNode,
     },
     driver::{
         AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
@@ -23,7 +23,7 @@ use cnm::{
     ipam::{ListPools, Pool, Pools},
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
-        PruneNetworks, Pruned, RemoveNetwork, Subnet,
+        PruneNetworks, Pruned, RemoveNetwork, Subnet, UpdateNetwork,
     },
     options::{LINGER, MTU, Options},
     peers::{ChangePeers, Elsewhere, Gone, Ingress, Member, Node, Overlay, Peer, PeersChanged},
@@ -307,6 +307,16 @@ sample!(
     InspectNetwork { network: "app".into() },
     NetworkDetail { network: network(), endpoints: vec![endpoint()] }
 );
+sample!(
+    UpdateNetwork,
+    UpdateNetwork {
+        network: "5a5a".into(),
+        add_subnets: vec![Subnet::new(from("10.90.0.0/24"))],
+        labels: [("tier".to_owned(), "web".to_owned())].into(),
+        remove_labels: vec!["team".into()],
+    },
+    network()
+);
 sample!(RemoveNetwork, RemoveNetwork { network: "5a5a".into() }, Empty {});
 sample!(PruneNetworks, PruneNetworks { filters: filters() }, Pruned { removed: vec![from("app")] });
 sample!(
@@ -389,7 +399,8 @@ sample!(
     InitCluster {
         advertise: Some(from("192.0.2.1")),
         port: Some(2377),
-        etcd: vec!["http://192.0.2.9:2379".into()],
+        etcd: vec!["https://192.0.2.9:2379".into()],
+        etcd_tls: Some(EtcdTls { ca: "CA".into(), certificate: "C".into(), key: "K".into() }),
         vxlan_port: Some(4789),
     },
     joined(Role::Manager, Some(token()))
@@ -460,6 +471,7 @@ sample!(
         }],
     }
 );
+sample!(UpdateNode, UpdateNode { node: "two".into(), availability: Availability::Drain }, Empty {});
 sample!(RemoveNode, RemoveNode { node: "two".into(), force: true }, Empty {});
 sample!(
     GetInfo,

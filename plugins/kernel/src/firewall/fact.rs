@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use crate::nft::Element;
 
 /// The sets that facts are elements of.
-pub(super) const SETS: [&str; 19] = [
+pub(super) const SETS: [&str; 25] = [
     "bridges",
     "internal",
     "outward",
@@ -24,6 +24,12 @@ pub(super) const SETS: [&str; 19] = [
     "through",
     "node4",
     "node6",
+    "nodes4",
+    "nodes6",
+    "kin4",
+    "kin6",
+    "routed4",
+    "afar4",
     "vxlan_ports",
     "vnis",
     "vteps4",
@@ -77,6 +83,32 @@ pub enum Fact {
         /// The host's address between the nodes.
         address: IpAddr,
     },
+    /// The addresses of the nodes between the nodes: what goes between them and this bridge may be
+    /// half a flow here.
+    Nodes {
+        /// The bridge.
+        bridge: String,
+        /// All of them.
+        subnet: IpNetwork,
+    },
+    /// This bridge has several subnets, and this is one: what goes to it from the bridge may be half
+    /// a flow here.
+    Kin {
+        /// The bridge.
+        bridge: String,
+        /// Its subnet.
+        subnet: IpNetwork,
+    },
+    /// Who has this address is a member elsewhere, or a node of one, and comes by the link between
+    /// the nodes as it is.
+    Routed {
+        /// The bridge.
+        bridge: String,
+        /// Its address.
+        address: Ipv4Addr,
+    },
+    /// Who has this address is a member elsewhere that comes so, and nobody else's to reach.
+    Afar(Ipv4Addr),
     /// VXLAN comes to this UDP port.
     VxlanPort(u16),
     /// This number on the wire is a network of ours: its VXLAN is taken from members alone.
@@ -115,6 +147,10 @@ impl fmt::Display for Fact {
             }
             Self::Through { bridge, link } => write!(f, "way from {bridge} through {link}"),
             Self::Node { bridge, address } => write!(f, "host's address {address} to {bridge}"),
+            Self::Nodes { bridge, subnet } => write!(f, "nodes {subnet} of {bridge}"),
+            Self::Kin { bridge, subnet } => write!(f, "subnet {subnet} among those of {bridge}"),
+            Self::Routed { bridge, address } => write!(f, "way in from {address} to {bridge}"),
+            Self::Afar(address) => write!(f, "guard of {address}"),
             Self::VxlanPort(port) => write!(f, "guard of VXLAN at port {port}"),
             Self::Vni(vni) => write!(f, "guard of VNI {vni}"),
             Self::Vtep(vtep) => write!(f, "node at {vtep}"),
@@ -191,13 +227,29 @@ impl Fact {
                 ifname(&mut key, link);
                 "within"
             }
-            Self::Members { bridge, subnet } => {
+            Self::Members { bridge, subnet }
+            | Self::Nodes { bridge, subnet }
+            | Self::Kin { bridge, subnet } => {
                 ifname(&mut key, bridge);
                 let mut last = key.clone();
                 address(&mut key, subnet.network());
                 address(&mut last, subnet.broadcast());
                 end = Some(last);
-                if subnet.is_ipv4() { "members4" } else { "members6" }
+                let first = subnet.network();
+                match self {
+                    Self::Members { .. } => of_family(first, "members4", "members6"),
+                    Self::Nodes { .. } => of_family(first, "nodes4", "nodes6"),
+                    _ => of_family(first, "kin4", "kin6"),
+                }
+            }
+            Self::Routed { bridge, address: from } => {
+                ifname(&mut key, bridge);
+                key.extend_from_slice(&from.octets());
+                "routed4"
+            }
+            Self::Afar(member) => {
+                key.extend_from_slice(&member.octets());
+                "afar4"
             }
             Self::Publish { protocol, address: at, port: from, to } => {
                 if let Some(at) = at {
@@ -258,13 +310,23 @@ impl Fact {
             "internal" => Self::Internal(name_at(key)?),
             "outward" => Self::Outward(name_at(key)?),
             "within" => Self::Within(name_at(key)?),
-            set @ ("members4" | "members6") => {
-                let v6 = set == "members6";
+            set @ ("members4" | "members6" | "nodes4" | "nodes6" | "kin4" | "kin6") => {
+                let v6 = set.ends_with('6');
                 let (first, _) = take_address(key.get(16..)?, v6)?;
                 let (last, _) = take_address(element.end.as_ref()?.get(16..)?, v6)?;
                 let subnet = IpNetwork::new(first, prefix_between(first, last)?).ok()?;
-                Self::Members { bridge: name_at(key)?, subnet }
+                let bridge = name_at(key)?;
+                match set.trim_end_matches(['4', '6']) {
+                    "members" => Self::Members { bridge, subnet },
+                    "nodes" => Self::Nodes { bridge, subnet },
+                    _ => Self::Kin { bridge, subnet },
+                }
             }
+            "routed4" => {
+                let address = Ipv4Addr::from(*key.get(16..)?.first_chunk::<4>()?);
+                Self::Routed { bridge: name_at(key)?, address }
+            }
+            "afar4" => Self::Afar(Ipv4Addr::from(*key.first_chunk::<4>()?)),
             "through" => Self::Through { bridge: name_at(key)?, link: name_at(key.get(16..)?)? },
             set @ ("node4" | "node6") => {
                 let (address, _) = take_address(element.data.as_ref()?, set == "node6")?;
@@ -339,6 +401,12 @@ mod tests {
             Fact::Through { bridge: "br-0123456789ab".into(), link: "nx001000".into() },
             Fact::Node { bridge: "a".into(), address: "100.64.0.1".parse().unwrap() },
             Fact::Node { bridge: "a".into(), address: "fd64::1".parse().unwrap() },
+            Fact::Nodes { bridge: "a".into(), subnet: "100.126.0.0/16".parse().unwrap() },
+            Fact::Nodes { bridge: "a".into(), subnet: "fd64::/64".parse().unwrap() },
+            Fact::Kin { bridge: "a".into(), subnet: "10.1.0.0/24".parse().unwrap() },
+            Fact::Kin { bridge: "a".into(), subnet: "fd00:1::/64".parse().unwrap() },
+            Fact::Routed { bridge: "a".into(), address: "10.1.0.2".parse().unwrap() },
+            Fact::Afar("10.1.0.2".parse().unwrap()),
             Fact::VxlanPort(4789),
             Fact::Vni(0x12_3456),
             Fact::Vtep("192.0.2.1".parse().unwrap()),

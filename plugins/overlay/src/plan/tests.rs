@@ -12,6 +12,7 @@ fn network(vni: u32) -> Tunnel {
         mtu: 1450,
         bridge: Some("br-a".into()),
         broadcast: false,
+        routed: false,
         addresses: Vec::new(),
     }
 }

@@ -28,12 +28,15 @@ fn here() -> Here {
         bridge: 10 + number,
         tunnel: 20 + number,
         broadcast: number == 2,
+        routed: None,
     };
     Here {
         number: 1,
         networks: [(id(1), place(1)), (id(2), place(2))].into(),
         ingress: Some((20, 0x1000)),
+        ingress_ipv6: true,
         nodes: BTreeMap::new(),
+        underlay: None,
     }
 }
 
@@ -190,4 +193,50 @@ proptest! {
         let on_it = |key: &Key| !matches!(key, Key::Neighbour { link, .. } if *link != 11);
         prop_assert!(!table.keys().any(|key| is_leavers(key) && on_it(key)));
     }
+}
+
+#[test]
+fn a_peer_on_a_node_of_the_link_is_a_route_where_that_is_wanted() {
+    let mut here = here();
+    here.networks.get_mut(&id(1)).unwrap().routed = Some("br-a".to_owned());
+    let address = "192.0.2.1/24".parse().unwrap();
+    here.underlay = Some(Underlay { link: 3, address });
+    let mut there = there(&[2, 3], vec![peer(1, 2, 5), peer(1, 3, 6), peer(2, 2, 7)]);
+    there.nodes[1].vtep = [198, 51, 100, 3].into();
+    let wanted = here.want(&there).unwrap();
+    let routes: Vec<_> =
+        wanted.table.iter().filter(|(key, _)| matches!(key, Key::Route { .. })).collect();
+    let to = [10, 1, 0, 5].into();
+    assert_eq!(
+        routes,
+        [(&Key::Route { to }, &Value::Vtep(node(2).vtep))],
+        "on the link, and routed"
+    );
+    let bridged = |last: u8| {
+        let address = [10, 1, 0, last].into();
+        wanted.table.contains_key(&Key::Neighbour { link: 11, address })
+    };
+    assert!(!bridged(5) && bridged(6));
+    let six = Key::Neighbour { link: 11, address: "fd00::5".parse().unwrap() };
+    assert!(wanted.table.contains_key(&six), "IPv6 goes by VXLAN");
+    let facts: Vec<_> = wanted
+        .facts
+        .iter()
+        .filter(|fact| matches!(fact, Fact::Routed { .. } | Fact::Afar(_)))
+        .cloned()
+        .collect();
+    let routed = |address: [u8; 4]| Fact::Routed { bridge: "br-a".into(), address: address.into() };
+    let far = [routed([10, 1, 0, 6]), routed([192, 0, 2, 2]), routed([198, 51, 100, 3])];
+    let afar = [Fact::Afar(to), Fact::Afar([10, 1, 0, 6].into())];
+    let mut expected = [vec![routed([10, 1, 0, 5])], far.to_vec(), afar.to_vec()].concat();
+    expected.sort();
+    assert_eq!(facts, expected, "whether it is near or not");
+    let gone = Gone { peers: vec![peer(1, 2, 5)], ..Gone::default() };
+    let (keys, stale) = here.leave(&gone);
+    assert!(keys.contains(&Key::Route { to }));
+    assert_eq!(stale, [routed([10, 1, 0, 5]), Fact::Afar(to)]);
+    assert_eq!(
+        here.orphans(&wanted.table).iter().filter(|key| **key == Key::Route { to }).count(),
+        1
+    );
 }

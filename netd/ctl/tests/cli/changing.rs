@@ -1,0 +1,72 @@
+//! Commands that change what is there: networks, nodes, and how a cluster begins.
+
+use std::fs;
+
+use cnm::{
+    Call as _,
+    cluster::{InitCluster, UpdateNode},
+    network::UpdateNetwork,
+};
+use serde_json::json;
+
+use crate::fake::{Ended, Fake, network};
+
+#[test]
+fn a_network_is_changed_as_was_said() {
+    let netd = Fake::new(|_, _| Ok(network(0xab, "app", "bridge")));
+    let changed = netd.netctl(
+        "network update --add-subnet 10.2.0.0/24 --gateway 10.2.0.9 --label tier=web \
+         --label-rm team app",
+    );
+    let stdout = format!("{}\n", "ab".repeat(32));
+    assert_eq!(changed, Ended { code: Some(0), stdout, stderr: String::new() });
+    let asked = netd.asked().pop().expect("asked");
+    assert_eq!(asked.method, UpdateNetwork::METHOD);
+    let expected = json!({
+        "network": "app",
+        "add_subnets": [{"subnet": "10.2.0.0/24", "gateway": "10.2.0.9"}],
+        "labels": {"tier": "web"},
+        "remove_labels": ["team"],
+    });
+    assert_eq!(asked.params, expected);
+}
+
+#[test]
+fn nodes_are_changed_one_after_the_other() {
+    let netd = Fake::new(|_, _| Ok(json!({})));
+    let changed = netd.netctl("node update --availability drain one two");
+    assert_eq!(changed.stdout, "one\ntwo\n");
+    let asked = netd.asked().pop().expect("asked");
+    assert_eq!(asked.method, UpdateNode::METHOD);
+    assert_eq!(asked.params, json!({"node": "two", "availability": "drain"}));
+    assert_eq!(netd.netctl("node update one").code, Some(2), "what is it to be?");
+}
+
+#[test]
+fn the_certificates_of_an_etcd_are_read_where_the_command_runs() {
+    let joined = json!({
+        "cluster": "c", "node": "n", "role": "manager", "managers": ["[fd00::1]:2377"],
+    });
+    let netd = Fake::new(move |_, _| Ok(joined.clone()));
+    let place = netd.directory.display().to_string();
+    for name in ["ca", "client", "key"] {
+        fs::write(format!("{place}/{name}.pem"), format!("the {name}")).expect("a directory");
+    }
+    let init = "cluster init --advertise-addr fd00::1 --etcd https://[fd00::9]:2379";
+    let begun = netd.netctl(&format!(
+        "{init} --etcd-ca {place}/ca.pem --etcd-cert {place}/client.pem --etcd-key {place}/key.pem"
+    ));
+    assert_eq!(begun.code, Some(0), "{begun:?}");
+    let asked = netd.asked().pop().expect("asked");
+    assert_eq!(asked.method, InitCluster::METHOD);
+    assert_eq!(asked.params["advertise"], "fd00::1");
+    let tls = json!({"ca": "the ca", "certificate": "the client", "key": "the key"});
+    assert_eq!(asked.params["etcd_tls"], tls);
+    let missing = netd.netctl(&format!(
+        "{init} --etcd-ca {place}/none --etcd-cert {place}/client.pem --etcd-key {place}/key.pem"
+    ));
+    assert_eq!(missing.code, Some(3), "{missing:?}");
+    assert!(missing.stderr.contains("none"), "{missing:?}");
+    let half = netd.netctl(&format!("{init} --etcd-ca {place}/ca.pem"));
+    assert_eq!(half.code, Some(2), "{half:?}");
+}
