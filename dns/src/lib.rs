@@ -42,6 +42,6 @@ mod view;
 
 pub use answer::{Asker, Outcome, Transport, answer};
 pub use error::Error;
-pub use names::{DEFAULT_DOMAIN, Member, Names, NetworkKey, Snapshot, Zone};
+pub use names::{Change, DEFAULT_DOMAIN, Member, Names, NetworkKey, Snapshot, Zone};
 pub use server::{Counters, Options, Server};
 pub use upstreams::Upstreams;

@@ -9,7 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use ipnetwork::IpNetwork;
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+
+mod bearers;
+mod trie;
+
+pub(crate) use bearers::Bearers;
+use bearers::ByEndpoint;
+use trie::Trie;
 
 /// The id of a network, as netd keeps it.
 pub type NetworkKey = Arc<str>;
@@ -22,13 +28,23 @@ pub const DEFAULT_DOMAIN: &str = "netd";
 pub struct Member {
     /// The endpoint's id: what a later publish replaces and a retract removes.
     pub endpoint: String,
-    /// The id of the container that the endpoint belongs to.
+    /// The id of the container that the endpoint belongs to; empty for one on another host, which
+    /// never asks anything here.
     pub container: String,
     /// What it is called: container name, aliases, short id, hostname. Case does not matter. The
     /// first one is what its addresses are called in reverse.
     pub names: Vec<String>,
     /// Its addresses on this network, of either family.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What is to become of an endpoint's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// As [`Names::publish`]; whoever has it as well shares it.
+    Publish(Arc<Member>),
+    /// As [`Names::retract`], of the endpoint with this id.
+    Retract(&'a str),
 }
 
 /// What a network is, as far as names are concerned.
@@ -49,9 +65,6 @@ pub struct Zone {
 /// A name as it is looked up: lower case, dots between labels, none at the end.
 pub(crate) type Text = Arc<[u8]>;
 
-/// The members that share one name, by endpoint. Ordered, so that rotation visits each.
-pub(crate) type Bearers = RedBlackTreeMapSync<Arc<str>, Arc<Member>>;
-
 /// One network's part of a [`Snapshot`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
@@ -59,9 +72,9 @@ pub(crate) struct Network {
     pub(crate) zone: Option<Arc<Zone>>,
     /// The zone's name as text.
     pub(crate) name: Option<Text>,
-    pub(crate) names: HashTrieMapSync<Text, Bearers>,
-    pub(crate) addresses: HashTrieMapSync<IpAddr, Arc<Member>>,
-    members: HashTrieMapSync<Arc<str>, Arc<Member>>,
+    pub(crate) names: Trie<Text, Bearers>,
+    pub(crate) addresses: Trie<IpAddr, Arc<Member>>,
+    members: Trie<ByEndpoint, Arc<Member>>,
 }
 
 /// The networks one container is on, each with the number of its endpoints there.
@@ -71,8 +84,8 @@ pub(crate) type Attachments = Arc<[(NetworkKey, usize)]>;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) domain: Text,
-    pub(crate) networks: HashTrieMapSync<NetworkKey, Network>,
-    pub(crate) containers: HashTrieMapSync<Arc<str>, Attachments>,
+    pub(crate) networks: Trie<NetworkKey, Network>,
+    pub(crate) containers: Trie<Arc<str>, Attachments>,
     /// Counts changes; the serial number of every zone of ours.
     pub(crate) serial: u32,
 }
@@ -81,8 +94,8 @@ impl Default for Snapshot {
     fn default() -> Self {
         Self {
             domain: text(DEFAULT_DOMAIN),
-            networks: HashTrieMapSync::default(),
-            containers: HashTrieMapSync::default(),
+            networks: Trie::default(),
+            containers: Trie::default(),
             serial: 1,
         }
     }
@@ -144,6 +157,26 @@ impl Names {
         self.change(|next| next.retract(network, endpoint));
     }
 
+    /// Many changes, each on the network that it comes with, seen together. Those that change
+    /// nothing cost next to nothing.
+    pub fn change_all<'a>(&self, changes: impl IntoIterator<Item = (&'a str, Change<'a>)>) {
+        self.change(|next| {
+            for (network, change) in changes {
+                match change {
+                    Change::Publish(member) => {
+                        let known = next.networks.get(network);
+                        let known = known.and_then(|it| it.members.get(member.endpoint.as_str()));
+                        if known != Some(&member) {
+                            next.retract(network, &member.endpoint);
+                            next.publish(network, member);
+                        }
+                    }
+                    Change::Retract(endpoint) => next.retract(network, endpoint),
+                }
+            }
+        });
+    }
+
     /// What is known now.
     pub fn load(&self) -> Arc<Snapshot> {
         self.0.current.load_full()
@@ -173,14 +206,13 @@ impl Snapshot {
 
     fn publish(&mut self, key: &str, member: Arc<Member>) {
         let network = self.network_mut(key);
-        let endpoint: Arc<str> = member.endpoint.as_str().into();
-        network.members.insert_mut(Arc::clone(&endpoint), Arc::clone(&member));
+        network.members.insert_mut(ByEndpoint(Arc::clone(&member)), Arc::clone(&member));
         for &address in &member.addresses {
             network.addresses.insert_mut(address, Arc::clone(&member));
         }
         for name in member.names.iter().map(|name| text(name)).filter(|name| !name.is_empty()) {
             let mut bearers = network.names.get(&name).cloned().unwrap_or_default();
-            bearers.insert_mut(Arc::clone(&endpoint), Arc::clone(&member));
+            bearers.insert_mut(Arc::clone(&member));
             network.names.insert_mut(name, bearers);
         }
         self.join(&member.container, key);
@@ -216,6 +248,9 @@ impl Snapshot {
     }
 
     fn join(&mut self, container: &str, network: &str) {
+        if container.is_empty() {
+            return;
+        }
         let mut attachments = self.attachments(container).to_vec();
         match attachments.iter_mut().find(|(key, _)| &**key == network) {
             Some((_, endpoints)) => *endpoints += 1,
@@ -225,6 +260,9 @@ impl Snapshot {
     }
 
     fn leave(&mut self, container: &str, network: &str) {
+        if container.is_empty() {
+            return;
+        }
         let mut attachments = self.attachments(container).to_vec();
         if let Some((_, endpoints)) = attachments.iter_mut().find(|(key, _)| &**key == network) {
             *endpoints -= 1;

@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -48,6 +49,7 @@ mod view;
 pub(crate) use kept::{Kept, Place};
 use outbox::Outbox;
 use peers::Untold;
+pub(crate) use view::Remote;
 use view::View;
 
 /// The driver whose networks span hosts.
@@ -82,6 +84,8 @@ pub(crate) struct Cluster {
     liveness: RefCell<Liveness>,
     /// This host is leaving, so that nobody has to be told that it is gone.
     leaving: Cell<bool>,
+    /// The nodes that are down: what they have does not resolve.
+    down: RefCell<BTreeSet<NodeId>>,
     /// Blocks are claimed ahead by one at a time.
     claiming: Cell<bool>,
     tasks: RefCell<Vec<AbortHandle>>,
@@ -141,7 +145,7 @@ impl Cluster {
                 Decisions::There(RefCell::new(client))
             }
         };
-        let view = View::new(layout.clone(), kept.node.clone());
+        let view = View::new(kept.node.clone());
         let timing = (&view.config).into();
         Ok(Self {
             id: kept.cluster.clone(),
@@ -162,6 +166,7 @@ impl Cluster {
             away: RefCell::default(),
             liveness: RefCell::new(Liveness::new(timing)),
             leaving: Cell::new(false),
+            down: RefCell::default(),
             claiming: Cell::new(false),
             tasks: RefCell::default(),
         })

@@ -10,7 +10,7 @@ use std::{
 use cnm::{EndpointId, NetworkId, endpoint::Endpoint, network::Network};
 use socket2::{Domain, Socket, Type};
 
-use crate::{config::Config, netd::Netd};
+use crate::{cluster::Remote, config::Config, netd::Netd};
 
 /// The port that resolvers are asked on (RFC 1035, section 4.2).
 const PORT: u16 = 53;
@@ -78,17 +78,20 @@ impl Resolver {
         self.names.retract(endpoint.network.as_str(), endpoint.id.as_str());
     }
 
-    /// As [`Resolver::publish`], for an endpoint on another host.
-    pub(crate) fn publish_remote(
+    /// As [`Resolver::publish`] and [`Resolver::retract`], for endpoints on other hosts: those
+    /// resolve that are there and of which `resolves` holds.
+    pub(crate) fn publish_remotes<'a>(
         &self,
-        network: &NetworkId,
-        endpoint: &EndpointId,
-        names: Vec<String>,
-        addresses: Vec<IpAddr>,
+        remotes: impl Iterator<Item = (&'a NetworkId, &'a str, Option<&'a Remote>)>,
+        resolves: impl Fn(&Remote) -> bool,
     ) {
-        let (endpoint, container) = (endpoint.to_string(), endpoint.to_string());
-        let member = dns::Member { endpoint, container, names, addresses };
-        self.names.publish(network.as_str(), member);
+        self.names.change_all(remotes.map(|(network, endpoint, remote)| {
+            let change = match remote.filter(|remote| resolves(remote)) {
+                Some(remote) => dns::Change::Publish(remote.member.clone()),
+                None => dns::Change::Retract(endpoint),
+            };
+            (network.as_str(), change)
+        }));
     }
 
     /// As [`Resolver::retract`], for an endpoint on another host.

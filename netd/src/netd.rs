@@ -52,7 +52,7 @@ pub(crate) struct Netd {
     /// The cluster that this host is in.
     pub(crate) cluster: RefCell<Option<Rc<Cluster>>>,
     /// Rows of the cluster's store that were known when netd ended, until they are followed.
-    pub(crate) known: RefCell<Vec<::store::Row>>,
+    pub(crate) known: RefCell<::store::Known>,
     /// Containers whose process is watched.
     pub(crate) watched: RefCell<HashSet<ContainerId>>,
     /// A look at containers that may or may not have died is due.

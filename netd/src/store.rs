@@ -302,8 +302,8 @@ impl Stores {
                     Some((network.parse().ok()?, owner.to_owned(), address))
                 })
                 .collect(),
-            sandboxes: self.boot.rows(SANDBOXES)?,
-            endpoints: self.boot.rows(ENDPOINTS)?,
+            sandboxes: self.boot.rows(SANDBOXES)?.collect::<Result<_, _>>()?,
+            endpoints: self.boot.rows(ENDPOINTS)?.collect::<Result<_, _>>()?,
         })
     }
 
@@ -355,18 +355,18 @@ impl Stores {
     }
 
     /// Reads the rows of the cluster's store that were known.
-    pub(crate) fn cached_rows<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+    pub(crate) fn cached_rows<T: DeserializeOwned>(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<T, Error>>, Error> {
         self.cluster.rows(CACHED)
     }
 
-    /// Writes a row of the cluster's store.
-    pub(crate) fn put_cached(&self, key: &str, row: &impl Serialize) -> Result<(), Error> {
-        self.cluster.put(CACHED, key, &text(row))
-    }
-
-    /// Takes a row of the cluster's store away.
-    pub(crate) fn remove_cached(&self, key: &str) -> Result<(), Error> {
-        self.cluster.remove(CACHED, key)
+    /// Writes rows of the cluster's store, and takes those away that there is nothing of.
+    pub(crate) fn cache<'a, T: Serialize>(
+        &self,
+        rows: impl Iterator<Item = (&'a str, Option<T>)>,
+    ) -> Result<(), Error> {
+        self.cluster.change(CACHED, rows.map(|(key, row)| (key, row.map(|row| text(&row)))))
     }
 
     /// Forgets all rows of the cluster's store.

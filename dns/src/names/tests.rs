@@ -17,7 +17,7 @@ fn member(endpoint: &str, container: &str, names: &[&str], addresses: &[&str]) -
 fn bearers(snapshot: &Snapshot, network: &str, name: &str) -> Vec<String> {
     let network = snapshot.networks.get(network);
     let bearers = network.and_then(|network| network.names.get(name.as_bytes()));
-    bearers.map_or_else(Vec::new, |it| it.keys().map(ToString::to_string).collect())
+    bearers.map_or_else(Vec::new, |it| it.values().map(|it| it.endpoint.clone()).collect())
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Following the store: each row that changes is written down for the next start, taken into the
 //! view, and seen to.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use ::cluster::{Key, NodeId, liveness};
-use ::store::{Change, Event, Row};
-use cnm::{EndpointId, NetworkId};
+use ::store::{Change, Event, Known, Row};
+use cnm::{EndpointId, NetworkId, peers::Node};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Away, Cluster, Instant,
+    peers::About,
     view::{Changed, Remote},
 };
 use crate::{clock, netd::Netd};
@@ -25,6 +26,9 @@ pub(crate) struct CachedRow {
     modified: u64,
 }
 
+/// How many rows are recalled at a time.
+const RECALLED: usize = 500;
+
 impl CachedRow {
     fn of(row: &Row) -> Option<Self> {
         let value = String::from_utf8(row.value.clone()).ok()?;
@@ -38,30 +42,31 @@ impl CachedRow {
     }
 }
 
-impl Cluster {
-    /// Whether a row is kept for the next start: what the networks of this host are made of.
-    fn is_cached(&self, key: &str) -> bool {
-        let kept = self.layout.parse(key);
-        matches!(
-            kept,
-            Some(Key::Config | Key::Node(_) | Key::Network(_) | Key::Block(..) | Key::Endpoint(..))
-        )
-    }
+/// Whether a row is kept for the next start: what the networks of this host are made of.
+fn is_cached(key: &Key) -> bool {
+    matches!(key, Key::Config | Key::Node(_) | Key::Network(_) | Key::Block(..) | Key::Endpoint(..))
 }
 
 impl Netd {
     /// Takes in what was known when netd ended.
-    pub(super) fn recall(self: &Rc<Self>, cluster: &Rc<Cluster>) -> cnm::Result<Vec<Row>> {
-        let rows: Vec<Row> = self.stores.cached_rows()?.into_iter().map(CachedRow::row).collect();
-        let known: Vec<Row> =
-            rows.into_iter().filter(|row| cluster.layout.all().contains(&row.key)).collect();
-        let events = known.iter().cloned().map(Event::Put).collect();
-        self.learn(cluster, events, false);
-        Ok(known)
+    pub(super) fn recall(self: &Rc<Self>, cluster: &Rc<Cluster>) -> cnm::Result<Known> {
+        let (mut known, all) = (Known::default(), cluster.layout.all());
+        // A few at a time: all of them together would take several times what is kept of them.
+        let mut rows = self.stores.cached_rows::<CachedRow>()?;
+        loop {
+            let some = rows.by_ref().take(RECALLED).map(|row| row.map(CachedRow::row));
+            let some: Vec<Row> = some.collect::<Result<_, _>>()?;
+            if some.is_empty() {
+                return Ok(known);
+            }
+            let some = some.into_iter().filter(|row| all.contains(&row.key));
+            let events = some.inspect(|row| known.add(row)).map(Event::Put).collect();
+            self.learn(cluster, events, false);
+        }
     }
 
     /// Follows the store for as long as this host is in the cluster.
-    pub(super) async fn follow_cluster(self: Rc<Self>, cluster: Rc<Cluster>, known: Vec<Row>) {
+    pub(super) async fn follow_cluster(self: Rc<Self>, cluster: Rc<Cluster>, known: Known) {
         let mut follow = cluster.store.follow(cluster.layout.all(), known);
         while let Some(change) = follow.next().await {
             match change {
@@ -118,43 +123,41 @@ impl Netd {
     }
 
     /// Takes events in, and sees to what they change.
-    fn learn(self: &Rc<Self>, cluster: &Rc<Cluster>, mut events: Vec<Event>, keep: bool) {
+    fn learn(self: &Rc<Self>, cluster: &Rc<Cluster>, events: Vec<Event>, keep: bool) {
+        let known = |event: Event| Some((cluster.layout.parse(event.key())?, event));
+        let mut events: Vec<_> = events.into_iter().filter_map(known).collect();
         // Nodes first: everything else is of one.
-        events.sort_by_key(|event| {
-            !matches!(cluster.layout.parse(event.key()), Some(Key::Config | Key::Node(_)))
-        });
-        for event in &events {
-            if keep && cluster.is_cached(event.key()) {
-                let kept = match event {
-                    Event::Put(row) => CachedRow::of(row)
-                        .map_or(Ok(()), |cached| self.stores.put_cached(&row.key, &cached)),
-                    Event::Delete { key, .. } => self.stores.remove_cached(key),
-                };
-                if let Err(error) = kept {
-                    tracing::error!(%error, "a row of the cluster is not kept");
-                }
+        events.sort_by_key(|(key, _)| !matches!(key, Key::Config | Key::Node(_)));
+        if keep {
+            let cached = events.iter().filter(|(key, _)| is_cached(key));
+            let cached = cached.filter_map(|(_, event)| match event {
+                Event::Put(row) => Some((row.key.as_str(), Some(CachedRow::of(row)?))),
+                Event::Delete { key, .. } => Some((key.as_str(), None)),
+            });
+            if let Err(error) = self.stores.cache(cached) {
+                tracing::error!(%error, "rows of the cluster are not kept");
             }
-            let gone = match (event, cluster.layout.parse(event.key())) {
-                (Event::Delete { .. }, Some(Key::Node(node))) => {
-                    cluster.view.borrow().node(&node).map(|node| node.number)
-                }
+        }
+        for (key, event) in events {
+            let was = match &key {
+                Key::Node(node) => cluster.view.borrow().node(node),
                 _ => None,
             };
-            let changed = cluster.view.borrow_mut().apply(event);
+            let changed = cluster.view.borrow_mut().apply(key, &event);
             if let Some(changed) = changed {
-                self.see_to(cluster, changed, gone);
+                self.see_to(cluster, changed, was);
             }
         }
     }
 
-    fn see_to(self: &Rc<Self>, cluster: &Rc<Cluster>, changed: Changed, gone: Option<u32>) {
+    fn see_to(self: &Rc<Self>, cluster: &Rc<Cluster>, changed: Changed, was: Option<Node>) {
         match changed {
             Changed::Config => {
                 self.refresh_networks(cluster);
                 cluster.untold.borrow_mut().everything();
                 cluster.tell.notify_one();
             }
-            Changed::Node(node) => self.node_changed(cluster, &node, gone),
+            Changed::Node(node) => self.node_changed(cluster, &node, was),
             Changed::Live(node) => {
                 let alive = cluster.view.borrow().live.contains(&node);
                 let changes = {
@@ -166,28 +169,35 @@ impl Netd {
             Changed::Network(network) => self.network_changed(cluster, &network),
             Changed::Blocks(network) => self.blocks_changed(cluster, &network),
             Changed::Remote(network, endpoint, before) => {
-                self.remote_changed(cluster, &network, &endpoint);
-                self.untold_remote(cluster, network, endpoint, before);
+                self.remote_changed(cluster, network, endpoint, before);
             }
             Changed::Own => {}
         }
     }
 
-    fn untold_remote(
+    /// What is gone does not resolve from now on; what is new does when the driver knows the way.
+    fn remote_changed(
         &self,
         cluster: &Cluster,
         network: NetworkId,
         endpoint: EndpointId,
         before: Option<Remote>,
     ) {
-        if self.is_up(&network) {
-            cluster.untold.borrow_mut().remote(network, endpoint, before);
-            cluster.tell.notify_one();
+        if !self.is_up(&network) {
+            return;
         }
+        if cluster.view.borrow().remote_of(&network, &endpoint).is_none() {
+            self.resolver.retract_remote(&network, &endpoint);
+        }
+        cluster.untold.borrow_mut().remote(network, endpoint, before);
+        cluster.tell.notify_one();
     }
 
-    fn node_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, node: &NodeId, gone: Option<u32>) {
-        let there = cluster.view.borrow().nodes.contains_key(node);
+    fn node_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, node: &NodeId, was: Option<Node>) {
+        let (there, now) = {
+            let view = cluster.view.borrow();
+            (view.nodes.contains_key(node), view.node(node))
+        };
         {
             let mut liveness = cluster.liveness.borrow_mut();
             if there {
@@ -203,11 +213,16 @@ impl Netd {
             self.here_changed(cluster, there);
         } else {
             let mut untold = cluster.untold.borrow_mut();
-            match gone {
-                Some(number) => untold.node_gone(number),
-                // What is known of it already is told along with it.
-                None if !cluster.view.borrow().on_node(node).is_empty() => untold.everything(),
-                None => untold.node(node),
+            match (was, now) {
+                (Some(was), None) => untold.node_gone(was.number),
+                (None, Some(now)) => {
+                    let remotes = cluster.view.borrow().on_node(node);
+                    untold.node_came(node, now.number, remotes);
+                }
+                // It started anew, where it was: what leads to it is as it was.
+                (was, now) if was == now => {}
+                (Some(was), Some(now)) if was.number == now.number => untold.node(node),
+                _ => untold.everything(),
             }
         }
         self.namesakes_changed(cluster);
@@ -263,29 +278,29 @@ impl Netd {
         }
     }
 
-    /// An endpoint elsewhere resolves as long as its node is not down.
-    pub(super) fn remote_changed(
-        &self,
-        cluster: &Cluster,
-        network: &NetworkId,
-        endpoint: &EndpointId,
-    ) {
-        if !self.is_up(network) {
-            return;
-        }
+    /// Endpoints elsewhere resolve as long as their nodes are not down.
+    pub(super) fn publish(&self, cluster: &Cluster, about: &About) {
         let view = cluster.view.borrow();
-        let remote = view.remote_of(network, endpoint).filter(|remote| {
-            let state = cluster.liveness.borrow().state(&remote.node);
+        let up: BTreeSet<NetworkId> = {
+            let registry = self.registry.borrow();
+            let up = registry.networks().filter(|e| e.shared.as_ref().is_some_and(|s| s.up));
+            up.map(|entry| entry.network.id.clone()).collect()
+        };
+        let liveness = cluster.liveness.borrow();
+        let resolves = |remote: &Remote| {
+            let state = liveness.state(&remote.node);
             state.is_none_or(|state| state < liveness::State::Down)
-        });
-        match remote {
-            Some(remote) => self.resolver.publish_remote(
-                network,
-                endpoint,
-                remote.names.clone(),
-                remote.addresses.clone(),
-            ),
-            None => self.resolver.retract_remote(network, endpoint),
+        };
+        let on = |network| view.remotes(network).map(move |known| (network, known.id(), Some(known)));
+        match about {
+            About::All => self.resolver.publish_remotes(up.iter().flat_map(on), resolves),
+            About::Some(networks, endpoints) => {
+                let networks = networks.iter().filter(|network| up.contains(*network));
+                let endpoints = endpoints.iter().filter(|(network, _)| up.contains(network));
+                let single = endpoints
+                    .map(|(network, id)| (network, id.as_str(), view.remote_of(network, id)));
+                self.resolver.publish_remotes(networks.flat_map(on).chain(single), resolves);
+            }
         }
     }
 
@@ -299,9 +314,15 @@ impl Netd {
             match change {
                 liveness::Change::State(node, state) => {
                     tracing::info!(%node, ?state, "a node's state changed");
-                    let endpoints = cluster.view.borrow().on_node(&node);
-                    for (network, endpoint) in endpoints {
-                        self.remote_changed(cluster, &network, &endpoint);
+                    // Only who is down does not resolve.
+                    let down = state >= liveness::State::Down;
+                    let was = match down {
+                        true => !cluster.down.borrow_mut().insert(node.clone()),
+                        false => cluster.down.borrow_mut().remove(&node),
+                    };
+                    if down != was {
+                        let endpoints = cluster.view.borrow().on_node(&node);
+                        self.publish(cluster, &About::Some(BTreeSet::new(), endpoints));
                     }
                     if state == liveness::State::Fenced {
                         cluster.fence(&node);

@@ -24,7 +24,9 @@ use cnm::{
 };
 use tokio::{net::TcpListener, time::sleep};
 
-use super::{Cluster, Decisions, Kept, Place, follow::NAMESAKES, now, store_error, view::View};
+use super::{
+    Cluster, Decisions, Kept, Place, follow::NAMESAKES, now, peers::About, store_error, view::View,
+};
 use crate::netd::Netd;
 
 /// The ports of the host's own etcd: for clients, and for other members.
@@ -80,10 +82,8 @@ impl Netd {
             tracing::error!(%error, "the host's own etcd does not run");
             self.problems.borrow_mut().insert("etcd".to_owned(), error.to_string());
         }
-        let all_remotes = cluster.view.borrow().all_remotes();
-        for (network, endpoint) in all_remotes {
-            self.remote_changed(&cluster, &network, &endpoint);
-        }
+        // The kernel knows the way to what was known.
+        self.publish(&cluster, &About::All);
         self.start_tasks(&cluster, self.known.take());
         if let Err(error) = self.hear_others(&cluster).await {
             tracing::error!(%error, "other nodes are not heard");

@@ -273,12 +273,7 @@ impl Netd {
             return Ok(());
         }
         self.resolve_on(&network);
-        let remotes: Vec<_> =
-            cluster.view.borrow().remotes(id).map(|(endpoint, _)| endpoint.clone()).collect();
-        for endpoint in &remotes {
-            self.remote_changed(cluster, id, endpoint);
-        }
-        cluster.untold.borrow_mut().everything();
+        cluster.untold.borrow_mut().network(id);
         let (netd, told) = (self.clone(), cluster.clone());
         let telling = tokio::task::spawn_local(async move { netd.tell_driver(&told).await });
         // What the driver refuses is told again and again, which nobody can wait for.
@@ -309,7 +304,13 @@ impl Netd {
         };
         match down {
             Ok(()) => tracing::info!(network = %network.name, "network down on this host"),
-            Err(error) => tracing::warn!(network = %network.name, %error, "network not taken down"),
+            Err(error) => {
+                tracing::warn!(network = %network.name, %error, "network not taken down");
+                // What is left of it is told apart from what there is when all is told.
+                if let Some(cluster) = self.cluster() {
+                    cluster.untold.borrow_mut().everything();
+                }
+            }
         }
     }
 

@@ -16,11 +16,29 @@ use super::view::{Remote, View};
 pub(crate) struct Untold {
     /// Everything is to be told.
     everything: bool,
+    /// Networks that came up: all there is on them is to be told.
+    networks: BTreeSet<NetworkId>,
     nodes: BTreeSet<NodeId>,
     /// The numbers of nodes that went.
     gone_nodes: BTreeSet<u32>,
     /// Endpoints, with what they were when they were last told.
     remotes: BTreeMap<(NetworkId, EndpointId), Option<Remote>>,
+}
+
+/// What a driver is told, and what may resolve once it has been.
+#[derive(Debug, PartialEq)]
+pub(crate) struct News {
+    pub(crate) call: ChangePeers,
+    pub(crate) about: About,
+}
+
+/// Which endpoints elsewhere something is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// All of them.
+    All,
+    /// All on these networks, and these.
+    Some(BTreeSet<NetworkId>, Vec<(NetworkId, EndpointId)>),
 }
 
 impl Untold {
@@ -29,9 +47,31 @@ impl Untold {
         *self = Self { everything: true, ..Self::default() };
     }
 
+    /// A network came up.
+    pub(crate) fn network(&mut self, network: &NetworkId) {
+        self.networks.insert(network.clone());
+    }
+
     /// A node is there, or is another than it was.
     pub(crate) fn node(&mut self, node: &NodeId) {
         self.nodes.insert(node.clone());
+    }
+
+    /// A node is there with what it has, and was not.
+    pub(crate) fn node_came(
+        &mut self,
+        node: &NodeId,
+        number: u32,
+        remotes: Vec<(NetworkId, EndpointId)>,
+    ) {
+        // With a node goes all it had, and what was told of that before counts no more.
+        if self.gone_nodes.contains(&number) {
+            return self.everything();
+        }
+        self.node(node);
+        for (network, endpoint) in remotes {
+            self.remote(network, endpoint, None);
+        }
     }
 
     /// A node of this number went.
@@ -56,16 +96,23 @@ impl Untold {
         &mut self,
         view: &View,
         up: impl Fn(&NetworkId) -> bool,
-    ) -> Option<ChangePeers> {
-        let untold = std::mem::take(self);
+    ) -> Option<News> {
+        let mut untold = std::mem::take(self);
         if untold.everything {
-            let there = view.elsewhere(up);
-            return Some(ChangePeers { complete: view.complete, there, gone: Gone::default() });
+            let (complete, there) = (view.complete, view.elsewhere(up));
+            let call = ChangePeers { complete, there, ..ChangePeers::default() };
+            return Some(News { call, about: About::All });
         }
-        let mut there = Elsewhere {
-            nodes: untold.nodes.iter().filter_map(|id| view.node(id)).collect(),
-            ..Elsewhere::default()
+        untold.networks.retain(&up);
+        // Before the first network is up a driver passes over nodes.
+        let mut there = match untold.networks.is_empty() {
+            false => view.elsewhere(|network| untold.networks.contains(network)),
+            true => Elsewhere {
+                nodes: untold.nodes.iter().filter_map(|id| view.node(id)).collect(),
+                ..Elsewhere::default()
+            },
         };
+        let mut about = Vec::new();
         let mut gone = Gone { nodes: untold.gone_nodes.into_iter().collect(), ..Gone::default() };
         for ((network, id), before) in untold.remotes {
             if !up(&network) {
@@ -77,9 +124,15 @@ impl Untold {
             }
             // One that moved is told as gone first, or its old addresses would stay.
             gone.peers.extend(before.and_then(|before| view.peer(&network, &before)));
-            there.peers.extend(now.and_then(|now| view.peer(&network, now)));
+            if let Some(now) = now {
+                if !untold.networks.contains(&network) {
+                    there.peers.extend(view.peer(&network, now));
+                }
+                about.push((network, id));
+            }
         }
         let empty = there == Elsewhere::default() && gone.is_empty();
-        (!empty).then_some(ChangePeers { complete: false, there, gone })
+        let call = ChangePeers { there, gone, ..ChangePeers::default() };
+        (!empty).then_some(News { call, about: About::Some(untold.networks, about) })
     }
 }

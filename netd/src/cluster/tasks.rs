@@ -10,11 +10,11 @@ use ::cluster::{
     messages::{Decided, Decision},
     rows::Facts,
 };
-use ::store::{Compare, Row, Store, Txn};
+use ::store::{Compare, Known, Store, Txn};
 use cnm::{Error, Kind, Result, peers::ChangePeers};
 use tokio::time::sleep;
 
-use super::{Cluster, DRIVER, Decisions, Instant, outbox::operations};
+use super::{Cluster, DRIVER, Decisions, Instant, outbox::operations, peers::News};
 use crate::netd::Netd;
 
 /// How soon what did not work is tried again.
@@ -32,12 +32,9 @@ const RENEWAL: u32 = 3600;
 /// How often etcd is made to forget.
 const ROUND: u32 = 300;
 
-/// As many endpoints as one line to a driver takes (1 MiB; about 250 bytes each).
-const PEERS_AT_ONCE: usize = 3000;
-
 impl Netd {
     /// Begins everything that goes on in the background.
-    pub(super) fn start_tasks(self: &Rc<Self>, cluster: &Rc<Cluster>, known: Vec<Row>) {
+    pub(super) fn start_tasks(self: &Rc<Self>, cluster: &Rc<Cluster>, known: Known) {
         let spawn = |task: tokio::task::JoinHandle<()>| {
             cluster.tasks.borrow_mut().push(task.abort_handle());
         };
@@ -172,31 +169,31 @@ impl Netd {
                 // Everything is told to the first network that comes up.
                 return;
             }
-            let call = {
+            let news = {
                 let view = cluster.view.borrow();
                 cluster.untold.borrow_mut().take(&view, |network| self.is_up(network))
             };
-            let Some(call) = call else { return };
-            if let Err(error) = self.tell_peers(call).await {
-                tracing::warn!(%error, "the driver was not told of other hosts");
-                cluster.untold.borrow_mut().everything();
-                sleep(AGAIN).await;
+            let Some(News { call, about }) = news else { return };
+            match self.tell_peers(call).await {
+                // A name that resolves before there is a way to its address has whoever asks wait
+                // for the next attempt of ARP, which is a second later.
+                Ok(()) => self.publish(cluster, &about),
+                Err(error) => {
+                    tracing::warn!(%error, "the driver was not told of other hosts");
+                    cluster.untold.borrow_mut().everything();
+                    sleep(AGAIN).await;
+                }
             }
         }
     }
 
-    async fn tell_peers(self: &Rc<Self>, mut call: ChangePeers) -> Result<()> {
+    async fn tell_peers(self: &Rc<Self>, call: ChangePeers) -> Result<()> {
         let driver = self.driver(DRIVER)?;
-        // What does not fit into a line cannot be said to be everything.
-        while call.there.peers.len() > PEERS_AT_ONCE {
-            let rest = call.there.peers.split_off(PEERS_AT_ONCE);
-            call.complete = false;
-            driver.call(&call).await?;
-            call = ChangePeers::default();
-            call.there.peers = rest;
+        let (mut rows, complete) = (0, call.complete);
+        for part in call.parts() {
+            rows += driver.call(&part).await?.rows;
         }
-        let rows = driver.call(&call).await?.rows;
-        tracing::debug!(rows, complete = call.complete, "the driver knows of other hosts");
+        tracing::debug!(rows, complete, "the driver knows of other hosts");
         Ok(())
     }
 

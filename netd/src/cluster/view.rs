@@ -2,12 +2,16 @@
 //! changed, and others see to it.
 
 use std::{
+    borrow::Borrow,
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
+    rc::Rc,
+    sync::Arc,
 };
 
 use ::cluster::{
-    Key, Layout, NodeId,
+    Key, NodeId,
     rows::{self, Config},
 };
 use ::store::{Event, Row};
@@ -17,17 +21,52 @@ use cnm::{
 };
 use ipnetwork::IpNetwork;
 
-/// An endpoint on another host.
+/// An endpoint on another host. There may be very many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     /// The host.
-    pub(crate) node: NodeId,
+    pub(crate) node: Rc<NodeId>,
     /// Its link-layer address.
     pub(crate) mac: MacAddr,
-    /// Its addresses.
-    pub(crate) addresses: Vec<IpAddr>,
-    /// What it answers to.
-    pub(crate) names: Vec<String>,
+    /// Its id, its addresses, and what it answers to; shared with the resolver.
+    pub(crate) member: Arc<dns::Member>,
+}
+
+impl Remote {
+    /// Its id.
+    pub(crate) fn id(&self) -> &str {
+        &self.member.endpoint
+    }
+}
+
+/// One of a network, found by its id.
+#[derive(Debug)]
+struct ById(Remote);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.id()
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id().cmp(other.0.id())
+    }
 }
 
 /// What an event changed.
@@ -41,7 +80,7 @@ pub(crate) enum Changed {
     Live(NodeId),
     /// A network is there, is another than it was, or is gone.
     Network(NetworkId),
-    /// The blocks of a network.
+    /// The blocks of a network that are this host's, or of which it has addresses.
     Blocks(NetworkId),
     /// An endpoint elsewhere: what it was before.
     Remote(NetworkId, EndpointId, Option<Remote>),
@@ -52,14 +91,16 @@ pub(crate) enum Changed {
 /// The rows, read.
 #[derive(Debug)]
 pub(crate) struct View {
-    layout: Layout,
     own: NodeId,
     pub(crate) config: Config,
     pub(crate) nodes: BTreeMap<NodeId, rows::Node>,
     pub(crate) live: BTreeSet<NodeId>,
     pub(crate) networks: BTreeMap<NetworkId, rows::Network>,
+    /// Those that are this host's, or of which it has addresses.
     blocks: BTreeMap<NetworkId, BTreeMap<IpNetwork, rows::Block>>,
-    remotes: BTreeMap<NetworkId, BTreeMap<EndpointId, Remote>>,
+    remotes: BTreeMap<NetworkId, BTreeSet<ById>>,
+    /// The nodes that have them, once each.
+    holders: BTreeSet<Rc<NodeId>>,
     /// This host's own endpoints, as the store has them.
     pub(crate) written: BTreeMap<String, Vec<u8>>,
     /// The store's revision up to which everything is known.
@@ -72,9 +113,8 @@ pub(crate) struct View {
 
 impl View {
     /// Of nothing yet, for a node.
-    pub(crate) fn new(layout: Layout, own: NodeId) -> Self {
+    pub(crate) fn new(own: NodeId) -> Self {
         Self {
-            layout,
             own,
             config: Config::default(),
             nodes: BTreeMap::new(),
@@ -82,6 +122,7 @@ impl View {
             networks: BTreeMap::new(),
             blocks: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            holders: BTreeSet::new(),
             written: BTreeMap::new(),
             revision: 0,
             complete: false,
@@ -89,9 +130,8 @@ impl View {
         }
     }
 
-    /// Takes an event in. One that says nothing new changes nothing.
-    pub(crate) fn apply(&mut self, event: &Event) -> Option<Changed> {
-        let key = self.layout.parse(event.key())?;
+    /// Takes an event in, of this key. One that says nothing new changes nothing.
+    pub(crate) fn apply(&mut self, key: Key, event: &Event) -> Option<Changed> {
         let row = match event {
             Event::Put(row) => Some(row),
             Event::Delete { .. } => None,
@@ -118,8 +158,22 @@ impl View {
                 set(&mut self.networks, network.clone(), row).then_some(Changed::Network(network))
             }
             Key::Block(network, block) => {
+                let row = match row {
+                    Some(row) => Some(read::<rows::Block>(row)?),
+                    None => None,
+                };
+                // Who else has what is for managers to know.
+                let row = row.filter(|row| {
+                    row.node == self.own || row.lent.values().any(|holder| *holder == self.own)
+                });
                 let blocks = self.blocks.entry(network.clone()).or_default();
-                let changed = set(blocks, block, row);
+                let changed = match row {
+                    Some(row) => blocks.get(&block) != Some(&row) && {
+                        blocks.insert(block, row);
+                        true
+                    },
+                    None => blocks.remove(&block).is_some(),
+                };
                 if blocks.is_empty() {
                     self.blocks.remove(&network);
                 }
@@ -146,27 +200,40 @@ impl View {
     ) -> Option<Changed> {
         let now = match row {
             Some(row) => {
-                let rows::Endpoint { addresses, mac, names, .. } = read(row)?;
-                Some(Remote { node, mac, addresses, names })
+                let rows::Endpoint { mut addresses, mac, mut names, .. } = read(row)?;
+                addresses.shrink_to_fit();
+                names.shrink_to_fit();
+                let (endpoint, container) = (id.to_string(), String::new());
+                let member = Arc::new(dns::Member { endpoint, container, names, addresses });
+                Some(Remote { node: self.holder(node), mac, member })
             }
             None => None,
         };
-        let remotes = self.remotes.entry(network.clone()).or_default();
-        let (before, same) = match now {
-            Some(now) => {
-                let same = remotes.get(&id) == Some(&now);
-                (remotes.insert(id.clone(), now), same)
-            }
-            None => {
-                let before = remotes.remove(&id);
-                let same = before.is_none();
-                (before, same)
-            }
-        };
+        if !self.remotes.contains_key(&network) {
+            self.remotes.insert(network.clone(), BTreeSet::new());
+        }
+        let remotes = self.remotes.get_mut(&network)?;
+        let before = remotes.get(id.as_str()).map(|known| known.0.clone());
+        if before == now {
+            return None;
+        }
+        match now {
+            Some(now) => drop(remotes.replace(ById(now))),
+            None => drop(remotes.take(id.as_str())),
+        }
         if remotes.is_empty() {
             self.remotes.remove(&network);
         }
-        (!same).then_some(Changed::Remote(network, id, before))
+        Some(Changed::Remote(network, id, before))
+    }
+
+    fn holder(&mut self, node: NodeId) -> Rc<NodeId> {
+        if let Some(known) = self.holders.get(&node) {
+            return known.clone();
+        }
+        let holder = Rc::new(node);
+        self.holders.insert(holder.clone());
+        holder
     }
 
     /// The node that this host is, as the store has it.
@@ -175,38 +242,31 @@ impl View {
     }
 
     /// The endpoints elsewhere on a network.
-    pub(crate) fn remotes(
-        &self,
-        network: &NetworkId,
-    ) -> impl Iterator<Item = (&EndpointId, &Remote)> {
-        self.remotes.get(network).into_iter().flatten()
+    pub(crate) fn remotes(&self, network: &NetworkId) -> impl Iterator<Item = &Remote> {
+        self.remotes.get(network).into_iter().flatten().map(|known| &known.0)
     }
 
     /// One of them.
     pub(crate) fn remote_of(&self, network: &NetworkId, id: &EndpointId) -> Option<&Remote> {
-        self.remotes.get(network)?.get(id)
+        self.remotes.get(network)?.get(id.as_str()).map(|known| &known.0)
     }
 
     /// Where a node has endpoints, and which.
     pub(crate) fn on_node(&self, node: &NodeId) -> Vec<(NetworkId, EndpointId)> {
-        let all = self.remotes.iter().flat_map(|(network, remotes)| {
-            remotes.iter().map(move |(id, remote)| (network, id, remote))
-        });
-        all.filter(|(.., remote)| remote.node == *node)
-            .map(|(network, id, _)| (network.clone(), id.clone()))
+        let there = self.all_remotes().filter(|(_, remote)| *remote.node == *node);
+        there.filter_map(|(network, remote)| Some((network.clone(), remote.id().parse().ok()?)))
             .collect()
     }
 
     /// All endpoints elsewhere.
-    pub(crate) fn all_remotes(&self) -> Vec<(NetworkId, EndpointId)> {
+    fn all_remotes(&self) -> impl Iterator<Item = (&NetworkId, &Remote)> {
         let all = self.remotes.iter();
-        all.flat_map(|(network, remotes)| remotes.keys().map(|id| (network.clone(), id.clone())))
-            .collect()
+        all.flat_map(|(network, remotes)| remotes.iter().map(move |known| (network, &known.0)))
     }
 
     /// How many endpoints there are elsewhere.
     pub(crate) fn count_remotes(&self) -> usize {
-        self.remotes.values().map(BTreeMap::len).sum()
+        self.remotes.values().map(BTreeSet::len).sum()
     }
 
     /// The blocks of a network that are this host's, with the addresses of them that others have,
@@ -235,7 +295,7 @@ impl View {
     /// An endpoint, as drivers know it.
     pub(crate) fn peer(&self, network: &NetworkId, remote: &Remote) -> Option<Peer> {
         let node = self.node(&remote.node)?.number;
-        let (network, addresses) = (network.clone(), remote.addresses.clone());
+        let (network, addresses) = (network.clone(), remote.member.addresses.clone());
         Some(Peer { network, node, mac: remote.mac, addresses })
     }
 
@@ -247,7 +307,7 @@ impl View {
             ..Default::default()
         };
         for (network, remotes) in self.remotes.iter().filter(|(network, _)| up(network)) {
-            there.peers.extend(remotes.values().filter_map(|remote| self.peer(network, remote)));
+            there.peers.extend(remotes.iter().filter_map(|known| self.peer(network, &known.0)));
         }
         there
     }

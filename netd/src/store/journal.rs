@@ -7,7 +7,8 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
+    ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
 };
@@ -22,6 +23,9 @@ const HEAD: &str = "netd boot store, schema ";
 /// A file shorter than this is not written again, in bytes.
 const SHORT: u64 = 1 << 20;
 
+/// How much is gathered for one write, in bytes.
+const AT_ONCE: usize = 64 << 10;
+
 /// One file; its rows are found by table and key.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -33,8 +37,9 @@ pub(super) struct Journal {
     limit: Cell<u64>,
 }
 
-/// What a journal comes to, by table and key.
-type Rows = BTreeMap<(String, String), String>;
+/// Where in the file the text of each row is, by table and key with a space between. It is read when
+/// it is wanted, since there may be very many.
+type Index = BTreeMap<String, Range<u64>>;
 
 impl Journal {
     /// Opens the journal at `path`, or begins one.
@@ -49,21 +54,31 @@ impl Journal {
             .open(&path)
             .map_err(failed)?;
         let head = format!("{HEAD}{SCHEMA}\n");
-        let text = fs::read_to_string(&path).map_err(failed)?;
-        let length = match text.rfind('\n') {
-            Some(end) if text.starts_with(&head) => end + 1,
-            Some(_) => {
-                let first = text.lines().next().unwrap_or_default();
+        let mut first = None;
+        let (mut length, mut rest) = (0, Vec::new());
+        each_line(&file, |line, at| {
+            match line.strip_suffix(b"\n") {
+                Some(whole) => {
+                    first.get_or_insert_with(|| String::from_utf8_lossy(whole).into_owned());
+                    length = at + line.len() as u64;
+                }
+                None => rest = line.to_owned(),
+            }
+            Ok(())
+        })
+        .map_err(failed)?;
+        match first {
+            Some(first) if first == head.trim_end() => {}
+            Some(first) => {
                 let found = first.strip_prefix(HEAD).unwrap_or("of another program").to_owned();
                 return Err(Error::Schema { path, found });
             }
-            None if head.starts_with(&text) => {
+            None if head.as_bytes().starts_with(&rest) => {
                 file.write_all_at(head.as_bytes(), 0).map_err(failed)?;
-                head.len()
+                length = head.len() as u64;
             }
             None => return Err(Error::Schema { path, found: "of another program".to_owned() }),
-        };
-        let length = length as u64;
+        }
         file.set_len(length).map_err(failed)?;
         let journal = Self {
             path,
@@ -85,6 +100,27 @@ impl Journal {
         self.append(&format!("{table} {key}\n"))
     }
 
+    /// Writes rows, and takes those away that there is no text of, with one write for many.
+    pub(super) fn change<'a>(
+        &self,
+        table: &str,
+        rows: impl Iterator<Item = (&'a str, Option<String>)>,
+    ) -> Result<(), Error> {
+        let mut lines = String::new();
+        for (key, text) in rows {
+            lines.extend([table, " ", key]);
+            if let Some(text) = text {
+                lines.extend([" ", &text]);
+            }
+            lines.push('\n');
+            if lines.len() > AT_ONCE {
+                self.append(&lines)?;
+                lines.clear();
+            }
+        }
+        if lines.is_empty() { Ok(()) } else { self.append(&lines) }
+    }
+
     /// Takes every row away.
     pub(super) fn clear(&self) -> Result<(), Error> {
         let head = format!("{HEAD}{SCHEMA}\n").len() as u64;
@@ -95,11 +131,11 @@ impl Journal {
         Ok(())
     }
 
-    fn append(&self, line: &str) -> Result<(), Error> {
+    fn append(&self, lines: &str) -> Result<(), Error> {
         let length = self.length.get();
         let written = {
             let file = self.file.borrow();
-            file.write_all_at(line.as_bytes(), length).inspect_err(|_| {
+            file.write_all_at(lines.as_bytes(), length).inspect_err(|_| {
                 // Half a line, with the next one behind it, would be a line that nobody wrote.
                 if let Err(error) = file.set_len(length) {
                     tracing::error!(path = %self.path.display(), %error, "half a line is left");
@@ -107,7 +143,7 @@ impl Journal {
             })
         };
         written.map_err(|source| Error::File { path: self.path.clone(), source })?;
-        self.length.set(length + line.len() as u64);
+        self.length.set(length + lines.len() as u64);
         if self.length.get() > self.limit.get()
             && let Err(error) = self.shorten()
         {
@@ -123,58 +159,96 @@ impl Journal {
             return Ok(());
         }
         let failed = |source| Error::File { path: self.path.clone(), source };
-        let mut text = format!("{HEAD}{SCHEMA}\n");
-        for ((table, key), row) in self.replay()? {
-            text.extend([table.as_str(), " ", &key, " ", &row, "\n"]);
-        }
+        let index = self.index()?;
         let aside = self.path.with_extension("unfinished");
-        let rewrite = || -> io::Result<File> {
-            let mut file = fs::OpenOptions::new()
+        let rewrite = || -> io::Result<(File, u64)> {
+            let file = fs::OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(true)
                 .mode(0o600)
                 .open(&aside)?;
-            file.write_all(text.as_bytes())?;
+            let mut writer = BufWriter::with_capacity(AT_ONCE, file);
+            write!(writer, "{HEAD}{SCHEMA}\n")?;
+            for (place, text) in &index {
+                writeln!(writer, "{place} {}", self.text(text)?)?;
+            }
+            let file = writer.into_inner()?;
             fs::rename(&aside, &self.path)?;
-            Ok(file)
+            let length = file.metadata()?.len();
+            Ok((file, length))
         };
-        *self.file.borrow_mut() = rewrite().map_err(failed)?;
-        let length = text.len() as u64;
+        let (file, length) = rewrite().map_err(failed)?;
+        *self.file.borrow_mut() = file;
         self.length.set(length);
         self.limit.set(SHORT.max(length * 2));
         Ok(())
     }
 
-    /// Reads every row of a table.
-    pub(super) fn rows<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<T>, Error> {
-        let rows = self.replay()?.into_iter().filter(|((of, _), _)| of == table);
-        rows.map(|((_, key), text)| {
-            serde_json::from_str(&text).map_err(|source| Error::Row {
-                path: self.path.clone(),
-                table,
-                key,
-                source,
-            })
-        })
-        .collect()
+    /// Reads the rows of a table, each when it is its turn. Nothing may be written meanwhile.
+    pub(super) fn rows<T: DeserializeOwned>(
+        &self,
+        table: &'static str,
+    ) -> Result<impl Iterator<Item = Result<T, Error>>, Error> {
+        let rows = self.index()?.into_iter().filter_map(move |(place, text)| {
+            let key = place.strip_prefix(table)?.strip_prefix(' ')?.to_owned();
+            Some((key, text))
+        });
+        Ok(rows.map(move |(key, text)| {
+            let path = || self.path.clone();
+            let text = self.text(&text).map_err(|source| Error::File { path: path(), source })?;
+            serde_json::from_str(&text)
+                .map_err(|source| Error::Row { path: path(), table, key, source })
+        }))
     }
 
-    fn replay(&self) -> Result<Rows, Error> {
-        let failed = |source| Error::File { path: self.path.clone(), source };
-        let text = fs::read_to_string(&self.path).map_err(failed)?;
-        let mut rows = Rows::new();
-        for line in text.lines().skip(1) {
-            let mut parts = line.splitn(3, ' ');
-            let (table, key) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            let place = (table.to_owned(), key.to_owned());
-            match parts.next() {
-                Some(text) => drop(rows.insert(place, text.to_owned())),
-                None => drop(rows.remove(&place)),
+    /// What is at a place of the file.
+    fn text(&self, place: &Range<u64>) -> io::Result<String> {
+        let length = usize::try_from(place.end - place.start).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        self.file.borrow().read_exact_at(&mut bytes, place.start)?;
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn index(&self) -> Result<Index, Error> {
+        let mut index = Index::new();
+        let indexed = each_line(&self.file.borrow(), |line, at| {
+            let text = std::str::from_utf8(line).map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            })?;
+            let Some(text) = text.strip_suffix('\n').filter(|_| at > 0) else { return Ok(()) };
+            let mut spaces = text.match_indices(' ').map(|(space, _)| space);
+            match (spaces.next(), spaces.next()) {
+                (Some(_), Some(space)) => {
+                    let row = at + space as u64 + 1..at + text.len() as u64;
+                    index.insert(text.get(..space).unwrap_or_default().to_owned(), row);
+                }
+                _ => drop(index.remove(text)),
             }
+            Ok(())
+        });
+        indexed.map_err(|source| Error::File { path: self.path.clone(), source })?;
+        Ok(index)
+    }
+}
+
+/// Gives each line of a file, with its end, and where it begins.
+fn each_line(
+    file: &File,
+    mut take: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(AT_ONCE, file);
+    reader.seek(SeekFrom::Start(0))?;
+    let (mut line, mut at) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)?;
+        if length == 0 {
+            return Ok(());
         }
-        Ok(rows)
+        take(&line, at)?;
+        at += length as u64;
     }
 }
 
@@ -209,7 +283,7 @@ mod tests {
     }
 
     fn rows(journal: &Journal) -> Vec<String> {
-        journal.rows(TABLE).expect("read")
+        journal.rows(TABLE).expect("read").collect::<Result<_, _>>().expect("rows")
     }
 
     #[test]
@@ -226,6 +300,21 @@ mod tests {
         assert_eq!(rows(&journal), ["3", "2"]);
         journal.put(TABLE, "b", "\"6\"").expect("written");
         assert_eq!(rows(&journal), ["3", "6"]);
+    }
+
+    #[test]
+    fn many_changes_are_as_each_by_itself() {
+        let scratch = Scratch::new("many");
+        let journal = scratch.open();
+        let text = format!("{:?}", "x".repeat(AT_ONCE / 3));
+        let keys: Vec<_> = (0..10).map(|n| format!("key{n}")).collect();
+        let put = keys.iter().map(|key| (key.as_str(), Some(text.clone())));
+        journal.change(TABLE, put).expect("written");
+        assert_eq!(rows(&scratch.open()).len(), 10);
+        let gone = keys.iter().skip(1).map(|key| (key.as_str(), None));
+        journal.change(TABLE, gone.chain([("z", Some("\"1\"".to_owned()))])).expect("written");
+        assert_eq!(rows(&scratch.open()).last().map(String::as_str), Some("1"));
+        assert_eq!(rows(&journal).len(), 2);
     }
 
     proptest! {
@@ -275,7 +364,9 @@ mod tests {
     fn another_schema_a_foreign_file_and_a_damaged_row_are_named() {
         let scratch = Scratch::new("damaged");
         scratch.open().put(TABLE, "a", "{").expect("written");
-        let error = scratch.open().rows::<String>(TABLE).expect_err("damaged").to_string();
+        let journal = scratch.open();
+        let first = journal.rows::<String>(TABLE).expect("indexed").next().expect("a row");
+        let error = first.expect_err("damaged").to_string();
         assert!(error.contains("things a"), "{error}");
         for (text, said) in [
             (format!("{HEAD}99\n"), "has schema 99"),

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
-use crate::{Era, Error, Event, Keys, Page, Result, Row, Store};
+use crate::{Era, Error, Event, Keys, Result, Row, Store};
 
 /// How many changes wait to be taken before the follower waits as well.
 const WAITING: usize = 64;
@@ -60,10 +60,8 @@ impl Drop for Follow {
 }
 
 impl Follow {
-    pub(crate) fn new(store: Store, keys: Keys, known: Vec<Row>) -> Self {
+    pub(crate) fn new(store: Store, keys: Keys, known: Known) -> Self {
         let (tell, changes) = mpsc::channel(WAITING);
-        let mut known: Known = known.iter().map(|row| (row.key.clone(), Mark::of(row))).collect();
-        known.retain(|key, _| keys.contains(key));
         let follower = Follower { store, keys, known, seen: None, tell, away: false };
         let task = tokio::spawn(follower.run()).abort_handle();
         Self { changes, task }
@@ -76,7 +74,58 @@ impl Follow {
     }
 }
 
-type Known = BTreeMap<String, Mark>;
+/// Rows that are known, as far as it takes to tell whether they are others by now. Their keys have
+/// long beginnings in common, up to the last slash, which are kept once each.
+#[derive(Debug, Default)]
+pub struct Known(BTreeMap<String, BTreeMap<Box<str>, Mark>>);
+
+/// A key up to its last slash, and what is behind it.
+fn split(key: &str) -> (&str, &str) {
+    key.split_at(key.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+impl Known {
+    /// One row more.
+    pub fn add(&mut self, row: &Row) {
+        self.insert(&row.key, Mark::of(row));
+    }
+
+    fn get(&self, key: &str) -> Option<Mark> {
+        let (place, name) = split(key);
+        self.0.get(place)?.get(name).copied()
+    }
+
+    fn insert(&mut self, key: &str, mark: Mark) {
+        let (place, name) = split(key);
+        match self.0.get_mut(place) {
+            Some(names) => drop(names.insert(name.into(), mark)),
+            None => drop(self.0.insert(place.to_owned(), BTreeMap::from([(name.into(), mark)]))),
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        let (place, name) = split(key);
+        if let Some(names) = self.0.get_mut(place) {
+            names.remove(name);
+            if names.is_empty() {
+                self.0.remove(place);
+            }
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = String> {
+        let all = self.0.iter();
+        all.flat_map(|(place, names)| names.keys().map(move |name| format!("{place}{name}")))
+    }
+}
+
+impl From<Vec<Row>> for Known {
+    fn from(rows: Vec<Row>) -> Self {
+        let mut known = Self::default();
+        rows.iter().for_each(|row| known.add(row));
+        known
+    }
+}
 
 /// As much of a row as tells whether it is another: a restored store may give a revision again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,22 +142,33 @@ impl Mark {
     }
 }
 
-/// What turns `known` into the rows of a whole listing, which it becomes.
-fn difference(known: &mut Known, listing: Page) -> Vec<Event> {
-    let mut gone = std::mem::take(known);
-    let mut events = Vec::new();
-    for row in listing.rows {
-        let mark = Mark::of(&row);
-        let before = gone.remove(&row.key);
-        known.insert(row.key.clone(), mark);
-        if before != Some(mark) {
-            events.push(Event::Put(row));
+/// What turns rows that were known into those of a whole listing, which comes page by page.
+#[derive(Debug, Default)]
+struct Difference {
+    listed: Known,
+    events: Vec<Event>,
+}
+
+impl Difference {
+    /// A page of it.
+    fn page(&mut self, known: &Known, rows: Vec<Row>) {
+        for row in rows {
+            let mark = Mark::of(&row);
+            self.listed.insert(&row.key, mark);
+            if known.get(&row.key) != Some(mark) {
+                self.events.push(Event::Put(row));
+            }
         }
     }
-    let revision = listing.revision;
-    events.extend(gone.into_keys().map(|key| Event::Delete { key, revision }));
-    events.sort_by(|a, b| a.key().cmp(b.key()));
-    events
+
+    /// The end of it, at this revision: what was known and is not listed is gone.
+    fn whole(mut self, known: &mut Known, revision: u64) -> Vec<Event> {
+        let gone = known.keys().filter(|key| self.listed.get(key).is_none());
+        self.events.extend(gone.map(|key| Event::Delete { key, revision }));
+        *known = self.listed;
+        self.events.sort_by(|a, b| a.key().cmp(b.key()));
+        self.events
+    }
 }
 
 /// Whoever listened is gone.
@@ -181,8 +241,8 @@ impl Follower {
             self.seen = Some((batch.era, last));
             for event in &events {
                 match event {
-                    Event::Put(row) => drop(self.known.insert(row.key.clone(), Mark::of(row))),
-                    Event::Delete { key, .. } => drop(self.known.remove(key)),
+                    Event::Put(row) => self.known.insert(&row.key, Mark::of(row)),
+                    Event::Delete { key, .. } => self.known.remove(key),
                 }
             }
             if self.tell.send(Change::Changed { revision: last, events }).await.is_err() {
@@ -205,9 +265,11 @@ impl Follower {
 
     /// Reads everything and tells the difference.
     async fn list(&mut self) -> Result<Option<u64>> {
-        let listing = self.store.all(self.keys.clone()).await?;
-        let (era, revision) = (listing.era, listing.revision);
-        let events = difference(&mut self.known, listing);
+        let mut difference = Difference::default();
+        let known = &self.known;
+        let take = |rows| difference.page(known, rows);
+        let (era, revision) = self.store.pages(self.keys.clone(), take).await?;
+        let events = difference.whole(&mut self.known, revision);
         self.seen = Some((era, revision));
         self.away = false;
         let told = self.tell.send(Change::Synced { revision, events }).await;
@@ -238,25 +300,31 @@ mod tests {
         Row { key: key.to_owned(), value, created: 1, modified, version: 1, lease: None }
     }
 
-    fn listing(rows: Vec<Row>) -> Page {
-        let count = rows.len();
-        Page { rows, revision: 9, era: Era::default(), count, more: false }
+    fn difference(known: &mut Known, rows: Vec<Row>) -> Vec<Event> {
+        let mut difference = Difference::default();
+        rows.chunks(2).for_each(|page| difference.page(known, page.to_vec()));
+        difference.whole(known, 9)
     }
 
     #[test]
     fn a_difference_is_what_was_missed() {
-        let rows = [row("a", 2, "1"), row("b", 3, "1"), row("c", 4, "1")];
-        let mut known = rows.iter().map(|row| (row.key.clone(), Mark::of(row))).collect();
+        let rows = vec![row("a", 2, "1"), row("b", 3, "1"), row("c", 4, "1"), row("x/y/z", 4, "1")];
+        let mut known = Known::from(rows);
         // A revision that is given twice, after a restore, with another value.
         let now = vec![row("a", 2, "1"), row("b", 3, "2"), row("d", 5, "1")];
-        let events = difference(&mut known, listing(now.clone()));
+        let events = difference(&mut known, now.clone());
         let wanted = [
             Event::Put(row("b", 3, "2")),
             Event::Delete { key: "c".into(), revision: 9 },
             Event::Put(row("d", 5, "1")),
+            Event::Delete { key: "x/y/z".into(), revision: 9 },
         ];
         assert_eq!(events, wanted);
-        assert_eq!(difference(&mut known, listing(now)), []);
+        assert_eq!(difference(&mut known, now), []);
+        assert_eq!(known.keys().collect::<Vec<_>>(), ["a", "b", "d"]);
+        known.remove("b");
+        known.remove("b");
+        assert_eq!(known.keys().count(), 2);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use etcd::{
     Etcd, EtcdOptions, Tls,
     admin::{Access, Grant, Member, Status},
 };
-pub use follow::{Change, Follow};
+pub use follow::{Change, Follow, Known};
 pub use row::{Era, Event, Keys, LeaseId, Page, Read, Row};
 pub use txn::{Compare, Done, MOST_OPERATIONS, Op, Outcome, Relation, Test, Txn};
 pub use watch::{Batch, Watch};
@@ -65,19 +65,32 @@ impl Store {
     /// As [`Store::read`]; [`Error::Compacted`] when the history went away under the reading, which
     /// may be tried again; [`Error::Torn`] when the pages do not make up the whole.
     pub async fn all(&self, keys: Keys) -> Result<Page> {
-        let mut whole = self.read(Read::new(keys.clone()).limit(PAGE)).await?;
-        while whole.more {
-            let Some(last) = whole.rows.last() else { break };
-            let rest = keys.after(&last.key);
-            let page = self.read(Read::new(rest).limit(PAGE).at(whole.revision)).await?;
-            whole.more = page.more;
-            whole.rows.extend(page.rows);
+        let mut rows = Vec::new();
+        let (era, revision) = self.pages(keys, |page| rows.extend(page)).await?;
+        let count = rows.len();
+        Ok(Page { rows, revision, era, count, more: false })
+    }
+
+    /// As [`Store::all`], page by page. What was taken counts only once this returns.
+    ///
+    /// # Errors
+    /// As [`Store::all`].
+    pub async fn pages(
+        &self,
+        keys: Keys,
+        mut take: impl FnMut(Vec<Row>),
+    ) -> Result<(Era, u64)> {
+        let mut page = self.read(Read::new(keys.clone()).limit(PAGE)).await?;
+        let (era, revision, count) = (page.era, page.revision, page.count);
+        let mut read = 0;
+        loop {
+            read += page.rows.len();
+            let last = page.rows.last().map(|row| row.key.clone());
+            take(std::mem::take(&mut page.rows));
+            let Some(last) = last.filter(|_| page.more) else { break };
+            page = self.read(Read::new(keys.after(&last)).limit(PAGE).at(revision)).await?;
         }
-        if whole.rows.len() == whole.count {
-            Ok(whole)
-        } else {
-            Err(Error::Torn { read: whole.rows.len(), count: whole.count })
-        }
+        if read == count { Ok((era, revision)) } else { Err(Error::Torn { read, count }) }
     }
 
     /// Where the store is: its era and its revision.
@@ -134,8 +147,8 @@ impl Store {
 
     /// Follows `keys` for as long as the follower is kept: the difference to the `known` rows
     /// first, then every change, whatever becomes of the store meanwhile. Needs a runtime.
-    pub fn follow(&self, keys: Keys, known: Vec<Row>) -> Follow {
-        Follow::new(self.clone(), keys, known)
+    pub fn follow(&self, keys: Keys, known: impl Into<Known>) -> Follow {
+        Follow::new(self.clone(), keys, known.into())
     }
 
     /// A lease: rows that are put under it go when it is not kept alive for `ttl`, which is

@@ -139,11 +139,94 @@ pub struct ChangePeers {
     /// What is gone.
     #[serde(default, skip_serializing_if = "Gone::is_empty")]
     pub gone: Gone,
+    /// Which part this is, from 0, of what is complete and does not fit into one line.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
+    /// Whether another part follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+fn is_first(part: &u32) -> bool {
+    *part == 0
 }
 
 impl Call for ChangePeers {
     const METHOD: &'static str = "driver.peers";
     type Reply = PeersChanged;
+}
+
+/// How many nodes, members and peers one line takes: the longest of them has 350 bytes.
+const AT_ONCE: usize = 2500;
+
+impl ChangePeers {
+    /// The same as calls that fit into a line each, in the order in which they are to be made: parts
+    /// of what is complete, and otherwise changes, what is gone first.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let Self { complete, there, gone, .. } = self;
+        let (mut gone, mut there) = (Backlog::of_gone(gone), Backlog::of_there(there));
+        let mut next = Some(0);
+        std::iter::from_fn(move || {
+            let part = next?;
+            let mut room = AT_ONCE;
+            let gone_now = Gone {
+                nodes: take(&mut gone.nodes, &mut room),
+                members: take(&mut gone.members, &mut room),
+                peers: take(&mut gone.peers, &mut room),
+            };
+            let there_now = Elsewhere {
+                nodes: take(&mut there.nodes, &mut room),
+                members: take(&mut there.members, &mut room),
+                peers: take(&mut there.peers, &mut room),
+            };
+            let left = !gone.is_empty() || !there.is_empty();
+            next = left.then_some(part + 1);
+            let (part, more) = if complete { (part, left) } else { (0, false) };
+            Some(Self { complete, there: there_now, gone: gone_now, part, more })
+        })
+    }
+}
+
+/// What has not been said yet.
+struct Backlog<N> {
+    nodes: std::vec::IntoIter<N>,
+    members: std::vec::IntoIter<Member>,
+    peers: std::vec::IntoIter<Peer>,
+}
+
+impl Backlog<u32> {
+    fn of_gone(gone: Gone) -> Self {
+        let Gone { nodes, members, peers } = gone;
+        Self {
+            nodes: nodes.into_iter(),
+            members: members.into_iter(),
+            peers: peers.into_iter(),
+        }
+    }
+}
+
+impl Backlog<Node> {
+    fn of_there(there: Elsewhere) -> Self {
+        let Elsewhere { nodes, members, peers } = there;
+        Self {
+            nodes: nodes.into_iter(),
+            members: members.into_iter(),
+            peers: peers.into_iter(),
+        }
+    }
+}
+
+impl<N> Backlog<N> {
+    fn is_empty(&self) -> bool {
+        self.nodes.len() + self.members.len() + self.peers.len() == 0
+    }
+}
+
+/// As many as there is room for.
+fn take<T>(from: &mut std::vec::IntoIter<T>, room: &mut usize) -> Vec<T> {
+    let taken: Vec<_> = from.by_ref().take(*room).collect();
+    *room -= taken.len();
+    taken
 }
 
 /// What it came to.
@@ -152,4 +235,81 @@ impl Call for ChangePeers {
 pub struct PeersChanged {
     /// How many rows of the kernel's tables were written or deleted; none when all of it was there.
     pub rows: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Request, frame::MAX_LINE};
+
+    fn peer(n: u32) -> Peer {
+        let [_, a, b, c] = n.to_be_bytes();
+        Peer {
+            network: NetworkId::from_bytes([0xff; 32]),
+            node: MAX_NODE,
+            mac: MacAddr([2, 0xff, 0xff, a, b, c]),
+            addresses: vec![
+                [255, 255, 255, c].into(),
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().expect("an address"),
+            ],
+        }
+    }
+
+    fn node(number: u32) -> Node {
+        let addresses = vec!["255.255.255.255/16".parse().expect("an address")];
+        Node { number, vtep: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().expect("one"), addresses }
+    }
+
+    fn members() -> Vec<Member> {
+        let member = |node| Member { network: NetworkId::from_bytes([0xff; 32]), node };
+        (1..=3000).map(member).collect()
+    }
+
+    #[test]
+    fn what_is_complete_comes_in_parts_that_fit() {
+        let there = Elsewhere {
+            nodes: (1..=100).map(node).collect(),
+            members: members(),
+            peers: (0..10_000).map(peer).collect(),
+        };
+        let whole = ChangePeers { complete: true, there: there.clone(), ..Default::default() };
+        let parts: Vec<_> = whole.parts().collect();
+        let last = parts.len() - 1;
+        let mut joined = Elsewhere::default();
+        for (n, part) in parts.into_iter().enumerate() {
+            assert!(Request::new(1, &part).to_line().len() <= MAX_LINE);
+            assert_eq!((part.complete, part.part as usize, part.more), (true, n, n < last));
+            joined.nodes.extend(part.there.nodes);
+            joined.members.extend(part.there.members);
+            joined.peers.extend(part.there.peers);
+        }
+        assert_eq!(joined, there);
+    }
+
+    #[test]
+    fn a_long_change_is_several_and_what_is_gone_is_so_first() {
+        let peers: Vec<_> = (0..6000).map(peer).collect();
+        let there = Elsewhere { nodes: vec![node(1)], peers: peers.clone(), ..Default::default() };
+        let gone = Gone { nodes: vec![7], members: members(), peers: peers.clone() };
+        let change = ChangePeers { there, gone, ..Default::default() };
+        let changes: Vec<_> = change.parts().collect();
+        assert!(changes.iter().all(|one| !one.complete && !one.more && one.part == 0));
+        assert!(changes.iter().all(|one| Request::new(1, one).to_line().len() <= MAX_LINE));
+        let began = changes.iter().position(|one| one.there != Elsewhere::default());
+        let ended = changes.iter().rposition(|one| !one.gone.is_empty());
+        assert!(began >= ended, "{began:?} {ended:?}");
+        let there: Vec<_> = changes.iter().flat_map(|one| one.there.peers.clone()).collect();
+        let gone: Vec<_> = changes.iter().flat_map(|one| one.gone.peers.clone()).collect();
+        assert_eq!((&there, &gone), (&peers, &peers));
+        let named = changes.iter().position(|one| !one.there.nodes.is_empty());
+        assert!(named <= changes.iter().position(|one| !one.there.peers.is_empty()));
+    }
+
+    #[test]
+    fn what_fits_is_one_call_and_nothing_is_one_too() {
+        for complete in [true, false] {
+            let nothing = ChangePeers { complete, ..Default::default() };
+            assert_eq!(nothing.clone().parts().collect::<Vec<_>>(), [nothing]);
+        }
+    }
 }

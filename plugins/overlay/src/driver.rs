@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::{
     MARKS, TUNNELS, Tunnel,
     apply::Kernel,
+    gathered::Gathered,
     plan::{self, Observed, Step},
     table::{self, Difference, Here, Key, Place, Underlay, Value, Wanted},
     tunnel::{BROADCAST, overlay_of},
@@ -34,6 +35,8 @@ pub struct Overlay {
     kernel: Option<Kernel>,
     /// What this session was told that is here, and seen in the kernel.
     here: Here,
+    /// What comes in parts and is not whole yet.
+    gathered: Gathered,
     /// The counters of dropped VXLAN as they were last seen.
     dropped: BTreeMap<String, u64>,
 }
@@ -44,6 +47,7 @@ impl Default for Overlay {
             bridge: Bridge::marked(MARKS),
             kernel: None,
             here: Here::default(),
+            gathered: Gathered::default(),
             dropped: BTreeMap::new(),
         }
     }
@@ -523,13 +527,14 @@ impl Driver for Overlay {
                 "driver.peers with complete says what there is, and so nothing of what is gone",
             ));
         }
+        let Some(change) = self.gathered.take(change)? else { return Ok(PeersChanged::default()) };
         // Without a network here nothing is sent to anybody, and nothing has to be known.
         if self.here.networks.is_empty() {
             return Ok(PeersChanged::default());
         }
         let rows = match change.complete {
-            true => self.apply_everything(change)?,
-            false => self.apply_change(change)?,
+            true => self.apply_everything(&change)?,
+            false => self.apply_change(&change)?,
         };
         if change.complete {
             self.report_dropped()?;

@@ -6,6 +6,7 @@
 
 mod apply;
 mod driver;
+mod gathered;
 pub mod plan;
 pub mod table;
 mod tunnel;

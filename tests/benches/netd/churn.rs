@@ -52,7 +52,7 @@ fn ours_under_churn(world: &mut World, round: usize, samples: &mut Samples) -> R
     let others = Sandbox::make(OTHERS)?;
     let mut last = None;
     for (n, sandbox) in others.iter().enumerate() {
-        last = Some(daemon::attach(&mut other, "away", base + n, sandbox, Vec::new())?.1);
+        last = Some(daemon::attach(&mut other, "away", base + n, sandbox, Vec::new())?.1.id);
     }
     let last = format!("nd{}", &last.context("there were some")?.as_str()[..12]);
     let sandboxes = Sandbox::make(ROOM)?;

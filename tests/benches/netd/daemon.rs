@@ -3,16 +3,15 @@
 use std::{
     fs::{self, File},
     os::fd::AsFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use cnm::{
-    EndpointId,
     client::{Client, With},
-    endpoint::{Attach, Container, Detach, Netns, Port},
+    endpoint::{Attach, Container, Detach, Endpoint, Netns, Port},
     network::{CreateNetwork, Subnet},
     system::{GetStatus, GetVersion, Status},
 };
@@ -35,6 +34,7 @@ impl Daemon {
     pub(crate) fn start(name: &str) -> Result<Self> {
         let dir = PathBuf::from("/run/bench").join(name);
         fs::create_dir_all(&dir)?;
+        fs::write(dir.join("netd.toml"), format!("node_name = \"{name}\"\n"))?;
         let child = spawn(&dir)?;
         let client = connect(&dir)?;
         Ok(Self { child, dir, client })
@@ -68,14 +68,31 @@ impl Daemon {
         Ok(())
     }
 
+    /// Ends it as nothing else would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after [`Daemon::kill`], and waits until it answers.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        self.child = spawn(&self.dir)?;
+        self.client = connect(&self.dir)?;
+        Ok(())
+    }
+
+    /// Where all of it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Ends it as nothing else would and starts it again; how long until it answers and says that
     /// all is well.
     pub(crate) fn crash(&mut self) -> Result<Duration> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.kill()?;
         let start = Instant::now();
-        self.child = spawn(&self.dir)?;
-        self.client = connect(&self.dir)?;
+        self.revive()?;
         let mut status = self.status()?;
         wait_until("netd in sync", || {
             status = self.status()?;
@@ -95,13 +112,13 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(dir: &std::path::Path) -> Result<Child> {
+fn spawn(dir: &Path) -> Result<Child> {
     // It logs as it does for its users, to a file, as under a service manager.
     let log = File::create(dir.join("log"))?;
     Command::new(binary("netd")?)
         .stderr(log)
         .arg("--config")
-        .arg("/dev/null")
+        .arg(dir.join("netd.toml"))
         .arg("--run-dir")
         .arg(dir.join("run"))
         .arg("--state-dir")
@@ -110,7 +127,7 @@ fn spawn(dir: &std::path::Path) -> Result<Child> {
         .context("cannot start netd")
 }
 
-fn connect(dir: &std::path::Path) -> Result<Client> {
+fn connect(dir: &Path) -> Result<Client> {
     let path = dir.join("run/netd.sock");
     let mut client = None;
     wait_until("netd listens", || {
@@ -122,10 +139,15 @@ fn connect(dir: &std::path::Path) -> Result<Client> {
     Ok(client)
 }
 
+/// What container number `n` is called.
+pub(crate) fn name_of(n: usize) -> String {
+    format!("web-{n}")
+}
+
 /// The request to attach container number `n`.
 pub(crate) fn request(network: &str, n: usize, netns: Netns, ports: Vec<Port>) -> Result<Attach> {
     let mut container = Container::new(format!("container-{n}").parse()?);
-    container.name = Some(format!("web-{n}").parse()?);
+    container.name = Some(name_of(n).parse()?);
     let mut attach = Attach::new(network, container, Some(netns));
     attach.ports = ports;
     Ok(attach)
@@ -138,12 +160,12 @@ pub(crate) fn attach(
     n: usize,
     sandbox: &Sandbox,
     ports: Vec<Port>,
-) -> Result<(Duration, EndpointId)> {
+) -> Result<(Duration, Endpoint)> {
     let attach = request(network, n, Netns::Fd, ports)?;
     let with = With { fds: &[sandbox.as_fd()], ..With::default() };
     let start = Instant::now();
     let endpoint = client.call_with(&attach, with)?;
-    Ok((start.elapsed(), endpoint.id))
+    Ok((start.elapsed(), endpoint))
 }
 
 /// Detaches container number `n`, and says how long until the answer.

@@ -7,6 +7,7 @@
 
 mod attach;
 mod churn;
+mod cluster;
 mod cni;
 mod daemon;
 mod docker;
@@ -30,7 +31,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 17] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -42,6 +43,12 @@ const SECTIONS: [Section; 11] = [
     ("names", names::measure),
     ("overlay-traffic", overlay::traffic),
     ("overlay-peers", overlay::peers),
+    ("cluster-reach", cluster::reach),
+    ("cluster-burst", cluster::burst),
+    ("cluster-hosts", cluster::hosts),
+    ("cluster-restart", cluster::restart),
+    ("cluster-memory", cluster::memory),
+    ("cluster-store", cluster::store),
 ];
 
 /// What the caller wants.

@@ -127,7 +127,7 @@ fn spent_by(pid: u32) -> Result<f64> {
 }
 
 /// A question for the IPv4 addresses of a name (RFC 1035, section 4).
-fn question(name: &str) -> Vec<u8> {
+pub(crate) fn question(name: &str) -> Vec<u8> {
     let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         bytes.push(u8::try_from(label.len()).unwrap_or(u8::MAX));

@@ -90,7 +90,7 @@ impl Drop for Session {
 }
 
 /// A host on the underlay, as `192.0.2.LAST`.
-fn plug(wire: &Sandbox, last: u32) -> Result<Sandbox> {
+pub(crate) fn plug(wire: &Sandbox, last: u32) -> Result<Sandbox> {
     let host = Sandbox::make(1)?.pop().context("one was asked for")?;
     let there = host.path();
     run(
@@ -310,7 +310,7 @@ impl Side {
     }
 }
 
-fn underlay() -> Result<Sandbox> {
+pub(crate) fn underlay() -> Result<Sandbox> {
     let wire = Sandbox::make(1)?.pop().context("one was asked for")?;
     run(&wire, "ip link add wire type bridge mcast_snooping 0; ip link set wire up")?;
     Ok(wire)
@@ -380,7 +380,7 @@ pub(crate) fn peers(options: &Options, report: &mut Report) -> Result<()> {
     let mut session = Session::start(&host)?;
     let network = network(1)?;
     session.call(&NetworkUp { network: network.clone() })?;
-    let complete = |there| ChangePeers { complete: true, there, gone: Gone::default() };
+    let complete = |there| ChangePeers { complete: true, there, ..Default::default() };
     let (all, few) = (complete(many()?), complete(two(2)?));
     let rounds = options.rounds.div_ceil(30);
     let (mut first, mut again) = (Samples::default(), Samples::default());

@@ -108,6 +108,12 @@ impl Row {
         self.promise(format!("≤ {limit} {unit}"), value, value <= limit)
     }
 
+    /// The value that so many in a hundred do not exceed may be so much, in the row's unit.
+    pub(crate) fn at_most_of(self, percent: usize, limit: f64) -> Self {
+        let (value, unit) = (self.ours.percentile(percent), self.unit);
+        self.promise(format!("p{percent} ≤ {limit} {unit}"), value, value <= limit)
+    }
+
     /// The median may be so many times the peer's.
     pub(crate) fn at_most_times(self, limit: f64) -> Self {
         let value = self.ratios().map_or(f64::NAN, |ratios| ratios.0);

@@ -74,7 +74,7 @@ fn executed(daemon: &daemon::Daemon) -> Result<f64> {
 }
 
 /// A line of `/proc/PID/status`, in MB.
-fn resident(pid: u32, field: &str) -> Result<f64> {
+pub(crate) fn resident(pid: u32, field: &str) -> Result<f64> {
     kilobytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, field)
 }
 

@@ -13,6 +13,7 @@ mod growing;
 mod hardship;
 mod isolation;
 mod macvlan;
+mod many;
 mod names;
 mod neighbours;
 mod plugin;

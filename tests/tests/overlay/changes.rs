@@ -121,7 +121,7 @@ fn an_endpoint_that_moves_is_found_where_it_is() {
     host.session.call(&params).unwrap();
     host.endpoints.push(endpoint.clone());
     let there = Elsewhere { peers: vec![peer(&endpoint, 3)], ..Elsewhere::default() };
-    let change = ChangePeers { complete: false, there, gone };
+    let change = ChangePeers { there, gone, ..Default::default() };
     cluster.hosts[0].peers(&change);
     cluster.hosts[1].peers(&change);
     assert!(a.netns.pings(b.v4()));

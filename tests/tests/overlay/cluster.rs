@@ -276,7 +276,7 @@ impl Cluster {
     pub(crate) fn tell_all(&mut self) -> Vec<usize> {
         let everything: Vec<_> = (0..self.hosts.len()).map(|host| self.elsewhere(host)).collect();
         let tell = |(host, there): (&mut Host, Elsewhere)| {
-            host.peers(&ChangePeers { complete: true, there, gone: Gone::default() })
+            host.peers(&ChangePeers { complete: true, there, ..Default::default() })
         };
         self.hosts.iter_mut().zip(everything).map(tell).collect()
     }

@@ -46,7 +46,7 @@ fn ten_thousand_endpoints_are_known_and_stay_known() {
     cluster.up(&network);
     let [a, b] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&network, host, number));
     let there = many(&cluster, &network);
-    let everything = ChangePeers { complete: true, there, gone: Gone::default() };
+    let everything = ChangePeers { complete: true, there, ..Default::default() };
     let timed = |what: &str, cluster: &mut Cluster, change: &ChangePeers| {
         let start = Instant::now();
         let rows = cluster.hosts[0].peers(change);
@@ -97,7 +97,7 @@ fn a_driver_that_dies_half_way_is_carried_on_by_the_next() {
     let [a, b] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&network, host, number));
     let before = cluster.hosts[0].rows();
     let there = many(&cluster, &network);
-    let everything = ChangePeers { complete: true, there, gone: Gone::default() };
+    let everything = ChangePeers { complete: true, there, ..Default::default() };
     let nobody = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() };
     let ping = Ping::start(&a.netns, b.v4());
     let mut half = 0;
@@ -118,5 +118,51 @@ fn a_driver_that_dies_half_way_is_carried_on_by_the_next() {
     }
     println!("killed in the middle {half} times of 2");
     assert_eq!(cluster.hosts[0].rows(), before);
+    ping.lost_none();
+}
+
+#[test]
+fn what_comes_in_parts_is_done_with_the_last() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let network = network(1, &["10.1.0.0/16"], 1450);
+    cluster.up(&network);
+    let [a, b] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&network, host, number));
+    cluster.tell_all();
+    let before = cluster.hosts[0].rows();
+    let ping = Ping::start(&a.netns, b.v4());
+    let there = many(&cluster, &network);
+    let everything = ChangePeers { complete: true, there, ..Default::default() };
+    let parts: Vec<_> = everything.clone().parts().collect();
+    let (last, others) = parts.split_last().unwrap();
+    assert!(others.len() > 1, "they fit into {} lines", parts.len());
+    // Twice, since whoever was interrupted begins again.
+    for _ in 0..2 {
+        for part in others {
+            assert_eq!(cluster.hosts[0].peers(part), 0);
+        }
+    }
+    assert_eq!(cluster.hosts[0].rows(), before);
+    // The second time from the beginning, or there would be too many.
+    assert_eq!(cluster.hosts[0].peers(last), 3 * 10_000 + 3 * 50);
+    assert_eq!(cluster.hosts[0].peers(&everything), 0);
+
+    // Half of it is not everything, whatever comes between.
+    cluster.hosts[0].peers(&others[0]);
+    cluster.hosts[0].peers(&ChangePeers::default());
+    let refused = cluster.hosts[0].session.call(last).unwrap_err();
+    assert_eq!(refused.kind, cnm::Kind::Invalid, "{refused}");
+    cluster.restart(0);
+    cluster.hosts[0].sync();
+    let refused = cluster.hosts[0].session.call(&others[1]).unwrap_err();
+    assert_eq!(refused.kind, cnm::Kind::Invalid, "{refused}");
+    assert_eq!(cluster.hosts[0].peers(&everything), 0);
+
+    let few: Vec<_> = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() }
+        .parts()
+        .collect();
+    assert_eq!(few.len(), 1);
+    cluster.hosts[0].peers(&few[0]);
+    assert_eq!(cluster.hosts[0].rows(), before);
+    ping.goes_on();
     ping.lost_none();
 }

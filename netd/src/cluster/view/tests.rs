@@ -1,6 +1,9 @@
-use ::cluster::rows::{Schema, write};
+use ::cluster::{
+    Layout,
+    rows::{Schema, write},
+};
 
-use super::{super::peers::Untold, *};
+use super::{super::peers::{About, News, Untold}, *};
 
 fn node(n: usize) -> NodeId {
     format!("{n:025}").parse().expect("a node")
@@ -52,10 +55,15 @@ fn remote(address: &str) -> rows::Endpoint {
     }
 }
 
+/// As netd does.
+fn take(view: &mut View, event: &Event) -> Option<Changed> {
+    view.apply(layout().parse(event.key())?, event)
+}
+
 fn view() -> View {
-    let mut view = View::new(layout(), node(1));
+    let mut view = View::new(node(1));
     for n in 1..=2 {
-        view.apply(&put(&Key::Node(node(n)), &member(n)));
+        take(&mut view, &put(&Key::Node(node(n)), &member(n)));
     }
     view
 }
@@ -64,28 +72,28 @@ fn view() -> View {
 fn an_endpoint_elsewhere_comes_changes_and_goes() {
     let mut view = view();
     let key = Key::Endpoint(node(2), network(7), endpoint(1));
-    let came = view.apply(&put(&key, &remote("10.0.0.2")));
+    let came = take(&mut view, &put(&key, &remote("10.0.0.2")));
     assert_eq!(came, Some(Changed::Remote(network(7), endpoint(1), None)));
-    assert_eq!(view.apply(&put(&key, &remote("10.0.0.2"))), None);
+    assert_eq!(take(&mut view, &put(&key, &remote("10.0.0.2"))), None);
     let before = view.remote_of(&network(7), &endpoint(1)).cloned();
-    let moved = view.apply(&put(&key, &remote("10.0.0.3")));
+    let moved = take(&mut view, &put(&key, &remote("10.0.0.3")));
     assert_eq!(moved, Some(Changed::Remote(network(7), endpoint(1), before)));
     let there = view.elsewhere(|id| *id == network(7));
     assert_eq!(there.nodes.len(), 1, "not this host");
     assert_eq!((there.nodes[0].number, there.peers[0].node), (2, 2));
     assert_eq!(there.peers[0].addresses, ["10.0.0.3".parse::<IpAddr>().expect("an address")]);
     assert_eq!(view.elsewhere(|_| false).peers, []);
-    assert!(matches!(view.apply(&delete(&key)), Some(Changed::Remote(_, _, Some(_)))));
-    assert_eq!(view.apply(&delete(&key)), None);
+    assert!(matches!(take(&mut view, &delete(&key)), Some(Changed::Remote(_, _, Some(_)))));
+    assert_eq!(take(&mut view, &delete(&key)), None);
     assert_eq!(view.count_remotes(), 0);
 }
 
 #[test]
 fn an_endpoint_may_be_known_before_its_node() {
-    let mut view = View::new(layout(), node(1));
-    view.apply(&put(&Key::Endpoint(node(3), network(7), endpoint(1)), &remote("10.0.0.2")));
+    let mut view = View::new(node(1));
+    take(&mut view, &put(&Key::Endpoint(node(3), network(7), endpoint(1)), &remote("10.0.0.2")));
     assert_eq!(view.elsewhere(|_| true), Elsewhere::default());
-    view.apply(&put(&Key::Node(node(3)), &member(3)));
+    take(&mut view, &put(&Key::Node(node(3)), &member(3)));
     assert_eq!(view.elsewhere(|_| true).peers.len(), 1);
     assert_eq!(view.on_node(&node(3)), [(network(7), endpoint(1))]);
 }
@@ -94,10 +102,10 @@ fn an_endpoint_may_be_known_before_its_node() {
 fn own_rows_are_no_peers() {
     let mut view = view();
     let key = Key::Endpoint(node(1), network(7), endpoint(1));
-    assert_eq!(view.apply(&put(&key, &remote("10.0.0.2"))), Some(Changed::Own));
+    assert_eq!(take(&mut view, &put(&key, &remote("10.0.0.2"))), Some(Changed::Own));
     assert_eq!(view.written.len(), 1);
     assert_eq!(view.elsewhere(|_| true).peers, []);
-    view.apply(&delete(&key));
+    take(&mut view, &delete(&key));
     assert!(view.written.is_empty());
 }
 
@@ -112,12 +120,12 @@ fn blocks_and_loans_are_told_apart() {
         epoch: 1,
         lent: BTreeMap::from([(lent, node(holder))]),
     };
-    view.apply(&put(&Key::Block(network(7), mine), &block(1, 2)));
+    take(&mut view, &put(&Key::Block(network(7), mine), &block(1, 2)));
     assert_eq!(
         view.own_blocks(&network(7)),
         (BTreeMap::from([(mine, BTreeSet::from([lent]))]), BTreeSet::new())
     );
-    view.apply(&put(&Key::Block(network(7), mine), &block(2, 1)));
+    take(&mut view, &put(&Key::Block(network(7), mine), &block(2, 1)));
     assert_eq!(view.own_blocks(&network(7)), (BTreeMap::new(), BTreeSet::from([lent])));
 }
 
@@ -127,7 +135,7 @@ fn only_what_differs_from_what_was_told_is_told() {
     let mut untold = Untold::default();
     let key = Key::Endpoint(node(2), network(7), endpoint(1));
     let happen = |view: &mut View, untold: &mut Untold, event: Event| {
-        if let Some(Changed::Remote(network, id, before)) = view.apply(&event) {
+        if let Some(Changed::Remote(network, id, before)) = take(view, &event) {
             untold.remote(network, id, before);
         }
     };
@@ -135,11 +143,12 @@ fn only_what_differs_from_what_was_told_is_told() {
     happen(&mut view, &mut untold, delete(&key));
     assert_eq!(untold.take(&view, |_| true), None, "it came and went");
     happen(&mut view, &mut untold, put(&key, &remote("10.0.0.2")));
-    let told = untold.take(&view, |_| true).expect("it came");
+    let News { call: told, about } = untold.take(&view, |_| true).expect("it came");
+    assert_eq!(about, About::Some(BTreeSet::new(), vec![(network(7), endpoint(1))]));
     assert_eq!((told.complete, told.there.peers.len()), (false, 1));
     happen(&mut view, &mut untold, put(&key, &remote("10.0.0.3")));
     happen(&mut view, &mut untold, put(&key, &remote("10.0.0.4")));
-    let told = untold.take(&view, |_| true).expect("it changed");
+    let told = untold.take(&view, |_| true).expect("it changed").call;
     let addresses = |peers: &[Peer]| peers[0].addresses[0].to_string();
     assert_eq!(addresses(&told.gone.peers), "10.0.0.2", "as it was told last");
     assert_eq!(addresses(&told.there.peers), "10.0.0.4");
@@ -147,10 +156,65 @@ fn only_what_differs_from_what_was_told_is_told() {
     assert_eq!(untold.take(&view, |_| false), None, "its network is not up");
     untold.everything();
     let told = untold.take(&view, |_| true).expect("everything");
-    assert!(!told.complete, "nothing says that everything is known");
+    assert_eq!(told.about, About::All);
+    assert!(!told.call.complete, "nothing says that everything is known");
     view.complete = true;
     untold.everything();
-    assert!(untold.take(&view, |_| true).expect("everything").complete);
+    assert!(untold.take(&view, |_| true).expect("everything").call.complete);
+}
+
+#[test]
+fn a_network_that_comes_up_is_told_whole_and_alone() {
+    let mut view = view();
+    for (n, of) in [(1, 7), (2, 8)] {
+        let key = Key::Endpoint(node(2), network(of), endpoint(n));
+        take(&mut view, &put(&key, &remote("10.0.0.2")));
+    }
+    let mut untold = Untold::default();
+    untold.network(&network(7));
+    // It is not told twice for being news besides.
+    untold.remote(network(7), endpoint(1), None);
+    let News { call, about } = untold.take(&view, |_| true).expect("news");
+    assert_eq!((call.complete, call.there.nodes.len(), call.there.peers.len()), (false, 1, 1));
+    assert_eq!(call.there.peers[0].network, network(7));
+    let said = vec![(network(7), endpoint(1))];
+    assert_eq!(about, About::Some(BTreeSet::from([network(7)]), said));
+    untold.network(&network(7));
+    assert_eq!(untold.take(&view, |_| false), None, "it went down again");
+}
+
+#[test]
+fn a_node_that_comes_back_at_once_is_told_with_all_it_has() {
+    let mut view = view();
+    let key = Key::Endpoint(node(2), network(7), endpoint(1));
+    take(&mut view, &put(&key, &remote("10.0.0.2")));
+    let mut untold = Untold::default();
+    untold.node_came(&node(2), 2, view.on_node(&node(2)));
+    let told = untold.take(&view, |_| true).expect("it came").call;
+    assert_eq!((told.there.nodes.len(), told.there.peers.len()), (1, 1));
+    untold.node_gone(2);
+    untold.node_came(&node(2), 2, view.on_node(&node(2)));
+    assert_eq!(untold.take(&view, |_| true).expect("it went and came").about, About::All);
+}
+
+#[test]
+fn the_blocks_of_others_are_nobodys_business() {
+    let mut view = view();
+    let block = "10.0.0.0/28".parse().expect("a block");
+    let row = |owner, lent: &[(IpAddr, NodeId)]| rows::Block {
+        schema: Schema::default(),
+        node: node(owner),
+        epoch: 1,
+        lent: lent.iter().cloned().collect(),
+    };
+    let key = Key::Block(network(7), block);
+    let changed = Some(Changed::Blocks(network(7)));
+    assert_eq!(take(&mut view, &put(&key, &row(2, &[]))), None);
+    let lent = ("10.0.0.3".parse().expect("an address"), node(1));
+    assert_eq!(take(&mut view, &put(&key, &row(2, &[lent]))), changed);
+    assert_eq!(take(&mut view, &put(&key, &row(2, &[]))), changed);
+    assert_eq!(take(&mut view, &delete(&key)), None);
+    assert!(view.blocks.is_empty());
 }
 
 #[test]

@@ -545,6 +545,8 @@ sample!(
             members: vec![Member { network: network_id(), node: 4 }],
             peers: vec![peer(4)],
         },
+        part: 1,
+        more: true,
     },
     PeersChanged { rows: 9 }
 );

@@ -1,0 +1,314 @@
+//! A map whose clones are snapshots: they share all that has not changed since. There is one for
+//! each thing that an endpoint is looked up by, so what counts is bytes for an entry: entries lie
+//! side by side in leaves, and a leaf that is full becomes two.
+
+use std::{
+    borrow::Borrow,
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hash},
+    mem,
+    sync::Arc,
+};
+
+/// How many entries a leaf has, unless their hashes begin alike for longer than is likely.
+const MOST: usize = 16;
+
+/// How few entries two leaves have together when they become one.
+const FEW: usize = MOST / 2;
+
+/// The map.
+#[derive(Debug)]
+pub(crate) struct Trie<K, V> {
+    root: Arc<Node<K, V>>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Debug)]
+enum Node<K, V> {
+    /// By a bit of the hash, the lowest one at the root: those without it, and those with it.
+    Fork([Arc<Self>; 2]),
+    Leaf(Vec<Entry<K, V>>),
+}
+
+#[derive(Clone, Debug)]
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+}
+
+impl<K, V> Clone for Trie<K, V> {
+    fn clone(&self) -> Self {
+        Self { root: Arc::clone(&self.root), hasher: self.hasher.clone() }
+    }
+}
+
+impl<K, V> Default for Trie<K, V> {
+    fn default() -> Self {
+        Self { root: Arc::new(Node::Leaf(Vec::new())), hasher: RandomState::new() }
+    }
+}
+
+impl<K, V> Trie<K, V> {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(&*self.root, Node::Leaf(entries) if entries.is_empty())
+    }
+
+    /// All values, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries().map(|entry| &entry.value)
+    }
+
+    /// All keys, in no order.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.entries().map(|entry| &entry.key)
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> usize {
+        self.entries().count()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry<K, V>> {
+        let mut open = vec![&*self.root];
+        let leaves = std::iter::from_fn(move || {
+            loop {
+                match open.pop()? {
+                    Node::Fork(sides) => open.extend(sides.iter().map(|side| &**side)),
+                    Node::Leaf(entries) => return Some(entries),
+                }
+            }
+        });
+        leaves.flatten()
+    }
+}
+
+impl<K: Hash + Eq, V> Trie<K, V> {
+    /// What is there under a key.
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let hash = self.hasher.hash_one(key);
+        let (mut node, mut bits) = (&*self.root, hash);
+        loop {
+            match node {
+                Node::Fork(sides) => (node, bits) = (&sides[side(bits)], bits >> 1),
+                Node::Leaf(entries) => {
+                    return place(entries, hash, key).map(|at| &entries[at].value);
+                }
+            }
+        }
+    }
+
+    /// Whether something is there under a key.
+    pub(crate) fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key).is_some()
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
+    /// As [`Trie::get`], to be changed; clones keep what it is now.
+    pub(crate) fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        if !self.contains_key(key) {
+            return None;
+        }
+        let hash = self.hasher.hash_one(key);
+        let (mut node, mut bits) = (Arc::make_mut(&mut self.root), hash);
+        loop {
+            match node {
+                Node::Fork(sides) => {
+                    (node, bits) = (Arc::make_mut(&mut sides[side(bits)]), bits >> 1);
+                }
+                Node::Leaf(entries) => {
+                    let at = place(entries, hash, key)?;
+                    return Some(&mut entries[at].value);
+                }
+            }
+        }
+    }
+
+    /// Puts something there, in place of what was.
+    pub(crate) fn insert_mut(&mut self, key: K, value: V) {
+        let hash = self.hasher.hash_one(&key);
+        insert(Arc::make_mut(&mut self.root), hash, 0, Entry { hash, key, value });
+    }
+
+    /// Takes away what is there.
+    pub(crate) fn remove_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        // What is not there is no reason to copy anything.
+        if self.contains_key(key) {
+            let hash = self.hasher.hash_one(key);
+            remove(Arc::make_mut(&mut self.root), hash, hash, key);
+        }
+    }
+}
+
+/// Which side of a fork: the bit.
+fn side(bits: u64) -> usize {
+    usize::from(bits & 1 == 1)
+}
+
+fn place<K: Borrow<Q>, V, Q: Eq + ?Sized>(
+    entries: &[Entry<K, V>],
+    hash: u64,
+    key: &Q,
+) -> Option<usize> {
+    entries.iter().position(|entry| entry.hash == hash && entry.key.borrow() == key)
+}
+
+fn insert<K: Eq + Clone, V: Clone>(
+    node: &mut Node<K, V>,
+    bits: u64,
+    depth: u32,
+    entry: Entry<K, V>,
+) {
+    match node {
+        Node::Fork(sides) => {
+            insert(Arc::make_mut(&mut sides[side(bits)]), bits >> 1, depth + 1, entry);
+        }
+        Node::Leaf(entries) => {
+            if let Some(at) = place(entries, entry.hash, &entry.key) {
+                entries[at] = entry;
+                return;
+            }
+            entries.reserve_exact(1);
+            entries.push(entry);
+            if entries.len() > MOST && depth < u64::BITS {
+                let (mut with, mut without): (Vec<_>, Vec<_>) = mem::take(entries)
+                    .into_iter()
+                    .partition(|entry| side(entry.hash >> depth) == 1);
+                with.shrink_to_fit();
+                without.shrink_to_fit();
+                *node = Node::Fork([without, with].map(|side| Arc::new(Node::Leaf(side))));
+            }
+        }
+    }
+}
+
+fn remove<K: Borrow<Q> + Clone, V: Clone, Q: Eq + ?Sized>(
+    node: &mut Node<K, V>,
+    bits: u64,
+    hash: u64,
+    key: &Q,
+) {
+    match node {
+        Node::Leaf(entries) => {
+            if let Some(at) = place(entries, hash, key) {
+                entries.swap_remove(at);
+                entries.shrink_to_fit();
+            }
+        }
+        Node::Fork(sides) => {
+            remove(Arc::make_mut(&mut sides[side(bits)]), bits >> 1, hash, key);
+            if let (Node::Leaf(one), Node::Leaf(other)) = (&*sides[0], &*sides[1])
+                && one.len() + other.len() <= FEW
+            {
+                *node = Node::Leaf(one.iter().chain(other).cloned().collect());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All of it, sorted.
+    fn all(trie: &Trie<String, u32>) -> BTreeMap<String, u32> {
+        trie.entries().map(|entry| (entry.key.clone(), entry.value)).collect()
+    }
+
+    /// Keys of which a third have the same hash, which no hasher is to be trusted never to give.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Alike(u8);
+
+    impl Hash for Alike {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            (self.0 % 3).hash(state);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_and_its_clones_stay_as_they_were(
+            steps in prop::collection::vec((0..400_u32, any::<bool>(), any::<bool>()), 0..800),
+        ) {
+            let mut trie = Trie::default();
+            let mut model = BTreeMap::new();
+            let mut kept = None;
+            for (n, (key, put, keep)) in steps.into_iter().enumerate() {
+                let key = format!("name-{key}");
+                if keep {
+                    kept = Some((trie.clone(), model.clone()));
+                }
+                let value = u32::try_from(n).expect("few");
+                if put {
+                    trie.insert_mut(key.clone(), value);
+                    model.insert(key.clone(), value);
+                } else if let Some(found) = trie.get_mut(key.as_str()) {
+                    *found = value;
+                    model.insert(key.clone(), value);
+                }
+                if !put && keep {
+                    trie.remove_mut(key.as_str());
+                    model.remove(&key);
+                }
+                prop_assert_eq!(trie.get(key.as_str()), model.get(&key));
+            }
+            prop_assert_eq!(&all(&trie), &model);
+            prop_assert_eq!(trie.is_empty(), model.is_empty());
+            prop_assert_eq!(trie.values().count(), model.len());
+            if let Some((trie, model)) = kept {
+                prop_assert_eq!(all(&trie), model);
+            }
+        }
+
+        #[test]
+        fn keys_of_one_hash_are_told_apart(
+            steps in prop::collection::vec((any::<u8>(), any::<bool>()), 0..600),
+        ) {
+            let mut trie = Trie::default();
+            let mut model = BTreeMap::new();
+            for (key, put) in steps {
+                if put {
+                    trie.insert_mut(Alike(key), key);
+                    model.insert(key, key);
+                } else {
+                    trie.remove_mut(&Alike(key));
+                    model.remove(&key);
+                }
+            }
+            for key in 0..=u8::MAX {
+                prop_assert_eq!(trie.get(&Alike(key)), model.get(&key));
+            }
+            let mut values: Vec<_> = trie.values().copied().collect();
+            values.sort_unstable();
+            prop_assert_eq!(values, model.into_values().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_is_emptied_becomes_small_again() {
+        let mut trie = Trie::default();
+        (0..1000).for_each(|n| trie.insert_mut(n, n));
+        (0..1000).for_each(|n| trie.remove_mut(&n));
+        assert!(trie.is_empty());
+    }
+}
