@@ -52,6 +52,13 @@ test: deps-test build ## Run all tests (as root)
 	@$(CARGO) nextest run --workspace --features cnm/schema
 	@$(CARGO) test --doc --workspace
 
+.PHONY: faults
+faults: deps-test build ## Run clusters through ten minutes of faults (SECONDS_EACH=600 SEED=…)
+	@echo "==> faults, for $${SECONDS_EACH:-600} s"
+	@NETD_FAULTS_SECONDS=$${SECONDS_EACH:-600} NETD_FAULTS_CUT=60 \
+		$(if $(SEED),NETD_FAULTS_SEED=$(SEED)) \
+		$(CARGO) nextest run -p netd-tests --profile faults -E 'test(/^faults::/)'
+
 .PHONY: bench
 bench: deps-test build ## Measure, beside the bare kernel
 	@echo "==> the benchmarks"

@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -19,9 +19,9 @@ use ::cluster::{
     rows::{self, Schema},
     server::{Manager, Server},
 };
-use ::store::{Etcd, EtcdOptions, Store};
+use ::store::{Etcd, Event, Store};
 use cnm::{
-    Error, Result,
+    EndpointId, Error, Result,
     endpoint::Endpoint,
     network::Network,
     peers::{Ingress, Overlay},
@@ -31,15 +31,17 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::netd::Netd;
+use crate::{config::Config, netd::Netd};
 
 mod calls;
+mod claims;
 mod follow;
 mod join;
 mod kept;
 mod live;
 mod networks;
 mod outbox;
+mod own_etcd;
 mod peers;
 mod renewal;
 mod room;
@@ -72,7 +74,17 @@ pub(crate) struct Cluster {
     decisions: Decisions,
     /// The epoch in which this host is, once it has been told.
     epoch: Cell<Option<u64>>,
+    /// Whether the addresses that endpoints here have are known to be this host's in that epoch.
+    settled: Cell<bool>,
+    /// This host was given up by the others, or the store went back: it begins anew.
+    anew: Notify,
+    /// There are addresses to be claimed.
+    claim: Notify,
+    /// Endpoints with an address that is another host's by now.
+    disputed: RefCell<BTreeSet<EndpointId>>,
     view: RefCell<View>,
+    /// Rows of other hosts that a store which went back does not have any more.
+    rewound: RefCell<BTreeMap<String, Event>>,
     /// The revision up to which the view has come, for those who wait for it.
     seen: watch::Sender<u64>,
     untold: RefCell<Untold>,
@@ -114,15 +126,14 @@ impl Drop for Cluster {
 
 impl Cluster {
     /// The membership that is kept. Nothing is sent.
-    pub(crate) async fn open(place: Place, kept: Kept) -> Result<Self> {
+    pub(crate) async fn open(place: Place, kept: Kept, config: &Config) -> Result<Self> {
         let identity = place.identity().identity()?.ok_or_else(|| {
             Error::internal(format_args!(
                 "the certificate in {} is missing: put it back, or leave the cluster with --force",
                 place.identity().path().display()
             ))
         })?;
-        let options = EtcdOptions { endpoints: kept.etcd.clone(), tls: kept.tls(&identity) };
-        let etcd = Etcd::connect(options).await.map_err(store_error)?;
+        let etcd = Etcd::connect(kept.way(&identity)).await.map_err(store_error)?;
         let store = Store::Etcd(etcd.clone());
         let layout = Layout::new(&kept.cluster);
         let decisions = match kept.role {
@@ -131,6 +142,7 @@ impl Cluster {
                     let authority = place.identity().authority()?.ok_or_else(|| {
                         Error::internal("the cluster's CA is missing on this manager")
                     })?;
+                    let authority = authority.signing_for(config.certificate_life);
                     let decider = Decider::new(store.clone(), layout.clone());
                     // The rights and the members of another's etcd are not the cluster's.
                     let etcd = kept.own_etcd.then(|| etcd.clone());
@@ -156,6 +168,11 @@ impl Cluster {
             store,
             decisions,
             epoch: Cell::new(None),
+            settled: Cell::new(false),
+            anew: Notify::new(),
+            claim: Notify::new(),
+            disputed: RefCell::default(),
+            rewound: RefCell::default(),
             view: RefCell::new(view),
             seen: watch::Sender::new(0),
             untold: RefCell::default(),
@@ -170,6 +187,17 @@ impl Cluster {
             claiming: Cell::new(false),
             tasks: RefCell::default(),
         })
+    }
+
+    /// Reaches the store as it is to be reached by now: other members, or another certificate.
+    async fn reconnect(&self) {
+        let Store::Etcd(etcd) = &self.store else { return };
+        let Ok(Some(identity)) = self.place.identity().identity() else { return };
+        let way = self.kept.borrow().way(&identity);
+        tracing::info!(members = ?way.endpoints, "the store is reached anew");
+        if let Err(error) = etcd.reconnect(way).await {
+            tracing::error!(%error, "the store is reached as before");
+        }
     }
 
     /// The host's own etcd, where it runs one.
@@ -268,6 +296,9 @@ impl Cluster {
 
     /// An endpoint is there: others are told when the store can be written.
     pub(crate) fn spread(&self, endpoint: &Endpoint) {
+        if self.disputed.borrow().contains(&endpoint.id) {
+            return;
+        }
         let Some((key, value)) = self.row(endpoint) else { return };
         self.outbox.borrow_mut().put(key, value);
         self.write.notify_one();
@@ -338,6 +369,7 @@ impl Netd {
         if registry.network(&endpoint.network).is_some_and(|entry| entry.shared.is_some()) {
             drop(registry);
             cluster.withdraw(endpoint);
+            self.settle_dispute(&cluster, endpoint);
             self.settle_down(&endpoint.network);
         }
     }

@@ -43,7 +43,8 @@ netd's own executable, and in /usr/libexec/netd.
 netd.toml takes run_dir, state_dir, plugin_dirs, log_level, default_pools (a list of
 { base = \"10.76.0.0/14\", size = 24 }), reuse_delay (seconds), dns_upstreams (a list of
 \"address:port\"; the host's resolv.conf unless told), dns_domain, driver_deadline (seconds),
-node_name (what other nodes of a cluster call this host; its hostname unless told) and
+node_name (what other nodes of a cluster call this host; its hostname unless told),
+certificate_life (seconds that the certificates are good for which this host signs as a manager) and
 default_link (the bridge of the network `bridge`).";
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +61,7 @@ struct File {
     dns_domain: Option<String>,
     driver_deadline: Option<u64>,
     node_name: Option<String>,
+    certificate_life: Option<u64>,
     default_link: Option<cnm::IfName>,
 }
 
@@ -93,6 +95,8 @@ pub(crate) struct Config {
     pub(crate) driver_deadline: Duration,
     /// What the other nodes of a cluster call this host; its hostname unless told.
     pub(crate) node_name: Option<String>,
+    /// How long the certificates are good for that this host signs as a manager; 90 days unless told.
+    pub(crate) certificate_life: Option<Duration>,
     /// The bridge of the network `bridge`, where it is not to be found out.
     pub(crate) default_link: Option<cnm::IfName>,
 }
@@ -165,6 +169,7 @@ impl Config {
             dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
             driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
             node_name: file.node_name,
+            certificate_life: file.certificate_life.map(Duration::from_secs),
             default_link: file.default_link,
         })
     }

@@ -28,7 +28,7 @@ pub use tls::{client_config, peer_node, pinned_client_config, server_config};
 /// The name in managers' certificates and in no others.
 pub const MANAGER_NAME: &str = "manager.netd";
 
-/// How long a node's certificate is good for.
+/// How long a node's certificate is good for, unless told.
 const LIFE: Duration = Duration::from_secs(90 * 86_400);
 
 /// How long the CA's is.
@@ -62,6 +62,7 @@ pub struct Authority {
     certificate: String,
     key: String,
     issuer: Issuer<'static, KeyPair>,
+    life: Duration,
 }
 
 impl fmt::Debug for Authority {
@@ -97,7 +98,13 @@ impl Authority {
         let failed = failed("the CA");
         let pair = KeyPair::from_pem(&key).map_err(&failed)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, pair).map_err(&failed)?;
-        Ok(Self { certificate, key, issuer })
+        Ok(Self { certificate, key, issuer, life: LIFE })
+    }
+
+    /// It signs for so long; for 90 days when none is given.
+    #[must_use]
+    pub fn signing_for(self, life: Option<Duration>) -> Self {
+        Self { life: life.unwrap_or(LIFE), ..self }
     }
 
     /// Its certificate, as PEM.
@@ -118,7 +125,7 @@ impl Authority {
         digest_of(&self.certificate)
     }
 
-    /// Signs a node's key, for 90 days. Who it is is `subject`'s to say: of the request only the
+    /// Signs a node's key. Who it is is `subject`'s to say: of the request only the
     /// key is taken.
     ///
     /// # Errors
@@ -134,7 +141,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, subject.node.as_str());
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = (now - SKEW).into();
-        params.not_after = (now + LIFE).into();
+        params.not_after = (now + self.life).into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -272,7 +279,9 @@ impl Facts {
     pub fn renew_at(&self) -> u64 {
         let seed = digest(&SHA256, self.node.as_str().as_bytes()).as_ref()[0];
         let percent = 50 + u64::from(seed) * 30 / 255;
-        self.from + self.until.saturating_sub(self.from) * percent / 100
+        // It was backdated by as much as clocks may be apart.
+        let signed = self.from + SKEW.as_secs();
+        signed + self.until.saturating_sub(signed) * percent / 100
     }
 }
 

@@ -99,6 +99,11 @@ impl Liveness {
         Self { timing, nodes: BTreeMap::new(), losses: VecDeque::new(), braked: false }
     }
 
+    /// From now on one state becomes the next so.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
     /// How a node is; `None` when it is none of the cluster's.
     pub fn state(&self, node: &NodeId) -> Option<State> {
         self.nodes.get(node).map(|watched| watched.state)

@@ -153,6 +153,17 @@ pub enum Decision {
         /// The address.
         address: IpAddr,
     },
+    /// Says whether an address of the caller's block is free that another has asked for. Any node.
+    LendAddress {
+        /// The network.
+        network: NetworkId,
+        /// The block.
+        block: IpNetwork,
+        /// The address.
+        address: IpAddr,
+        /// Whether.
+        free: bool,
+    },
     /// A port on every node. Any node.
     PublishPort {
         /// `tcp`, `udp` or `sctp`.
@@ -217,6 +228,7 @@ impl Decision {
             | Self::ReleaseBlock { .. }
             | Self::ClaimAddress { .. }
             | Self::ReleaseAddress { .. }
+            | Self::LendAddress { .. }
             | Self::PublishPort { .. }
             | Self::UnpublishPort { .. }
             | Self::Leave => Role::Worker,
@@ -237,6 +249,7 @@ impl Decision {
             Self::ReleaseBlock { .. } => "release a block",
             Self::ClaimAddress { .. } => "claim an address",
             Self::ReleaseAddress { .. } => "release an address",
+            Self::LendAddress { .. } => "lend an address",
             Self::PublishPort { .. } => "publish a port",
             Self::UnpublishPort { .. } => "take a port back",
             Self::Leave => "leave",

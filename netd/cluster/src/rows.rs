@@ -240,6 +240,37 @@ pub struct Block {
     /// Addresses of it that others have, by request: the owner leaves them alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lent: BTreeMap<IpAddr, NodeId>,
+    /// Addresses of it that others ask for. Only the owner knows whether they are free: it may have
+    /// endpoints that nobody has heard of yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asked: BTreeMap<IpAddr, NodeId>,
+    /// Addresses of it that the owner has itself, and who asked for them and has not heard it yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<IpAddr, NodeId>,
+}
+
+impl Block {
+    /// A block of which nobody else has an address.
+    pub fn new(node: NodeId, epoch: u64) -> Self {
+        let (lent, asked, refused) = Default::default();
+        Self { schema: Schema::default(), node, epoch, lent, asked, refused }
+    }
+
+    /// Nobody else has an address of it, or asks for one.
+    pub fn is_whole(&self) -> bool {
+        self.lent.is_empty() && self.asked.is_empty()
+    }
+
+    /// Takes from a node all that it has of the block, or asks for; whether that was anything.
+    pub fn forget(&mut self, node: &NodeId) -> bool {
+        let mut any = false;
+        for addresses in [&mut self.lent, &mut self.asked, &mut self.refused] {
+            let before = addresses.len();
+            addresses.retain(|_, of| of != node);
+            any |= addresses.len() < before;
+        }
+        any
+    }
 }
 
 /// A port that is published on every node.

@@ -37,6 +37,9 @@ const CALLERS: usize = 512;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(300);
 
+/// How long it may take until etcd takes another member.
+const MEMBER: Duration = Duration::from_secs(12);
+
 /// How long to wait when the host cannot take another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -243,7 +246,7 @@ impl Server {
     }
 
     async fn join(&self, join: Join) -> Result<Joined> {
-        let Manager { cluster, decider, authority, etcd, etcd_tls } = &self.shared.manager;
+        let decider = &self.shared.manager.decider;
         let request = Request::from_pem(&join.request)?;
         let digest = sha256(join.secret.as_bytes());
         let before = decider.find_node(&join.node).await?;
@@ -276,6 +279,20 @@ impl Server {
         }
         let unknown = || Error::NoNode { node: join.node.to_string() };
         let node = decider.find_node(&join.node).await?.ok_or_else(unknown)?;
+        let id = node.id.clone();
+        let admitted = self.admitted(join, &request, node).await;
+        if let Err(error) = &admitted
+            && !again
+            && let Err(left) = self.shared.manager.remove(&id).await
+        {
+            tracing::warn!(node = %id, %error, %left, "a node that did not join stays listed");
+        }
+        admitted
+    }
+
+    /// What a node that may join needs: rights, a member of etcd for a manager, a certificate.
+    async fn admitted(&self, join: Join, request: &Request, node: rows::Node) -> Result<Joined> {
+        let Manager { cluster, decider, authority, etcd, etcd_tls } = &self.shared.manager;
         let mut joined = Joined {
             cluster: cluster.clone(),
             ca: authority.certificate().to_owned(),
@@ -290,18 +307,18 @@ impl Server {
         if let Some(store) = etcd {
             etcd::admit(store, decider.layout(), &joined.node).await?;
             if let (Some(url), Role::Manager) = (&join.peer_url, joined.node.role) {
-                let cluster = etcd::add_member(store, &joined.node.id, url).await?;
+                let cluster = patiently(|| etcd::add_member(store, &joined.node.id, url)).await?;
                 joined.initial_cluster = Some(cluster);
             }
         }
         if let Store::Etcd(store) = decider.store() {
-            joined.etcd = store.endpoints().map(ToOwned::to_owned).collect();
+            joined.etcd = store.endpoints();
         }
         let nodes = decider.nodes().await?;
         joined.managers = nodes.into_iter().filter_map(|node| node.facts.listens).collect();
         let (node, role) = (joined.node.id.clone(), joined.node.role);
         let subject = Subject { node, role, addresses: join.addresses };
-        joined.certificate = authority.sign(&request, &subject, SystemTime::now())?;
+        joined.certificate = authority.sign(request, &subject, SystemTime::now())?;
         self.shared.counts.joined.fetch_add(1, Ordering::Relaxed);
         tracing::info!(node = %join.node, %role, name = join.facts.name, "a node joined");
         Ok(joined)
@@ -367,6 +384,9 @@ impl Manager {
             Decision::ReleaseAddress { network, address } => {
                 decider.release_address(node, &network, address).await.map(done)
             }
+            Decision::LendAddress { network, block, address, free } => {
+                decider.lend_address(node, &network, block, address, free).await.map(done)
+            }
             Decision::PublishPort { protocol, port, endpoint } => {
                 decider.publish_port(node, epoch, &protocol, port, endpoint).await.map(done)
             }
@@ -399,6 +419,23 @@ impl Manager {
             etcd::dismiss(store, node).await?;
         }
         Ok(())
+    }
+}
+
+/// etcd takes another member once all have been in touch for five seconds, and one at a time.
+async fn patiently<F>(ask: impl Fn() -> F) -> Result<String>
+where
+    F: Future<Output = Result<String>>,
+{
+    let deadline = tokio::time::Instant::now() + MEMBER;
+    loop {
+        match ask().await {
+            Err(Error::Store(error)) if tokio::time::Instant::now() < deadline => {
+                tracing::debug!(%error, "etcd takes no member yet");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+            answered => return answered,
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Following the store: each row that changes is written down for the next start, taken into the
 //! view, and seen to.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use ::cluster::{Key, NodeId, liveness};
 use ::store::{Change, Event, Known, Row};
 use cnm::{EndpointId, NetworkId, peers::Node};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::{
     Away, Cluster, Instant,
@@ -42,6 +43,16 @@ impl CachedRow {
     }
 }
 
+/// How long the other hosts have to write their endpoints again after the store went back.
+const REWRITTEN: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    /// Whether it is the one that this host is in.
+    fn is_current(self: &Rc<Self>, netd: &Netd) -> bool {
+        netd.cluster().is_some_and(|cluster| Rc::ptr_eq(&cluster, self))
+    }
+}
+
 /// Whether a row is kept for the next start: what the networks of this host are made of.
 fn is_cached(key: &Key) -> bool {
     matches!(key, Key::Config | Key::Node(_) | Key::Network(_) | Key::Block(..) | Key::Endpoint(..))
@@ -51,16 +62,22 @@ impl Netd {
     /// Takes in what was known when netd ended.
     pub(super) fn recall(self: &Rc<Self>, cluster: &Rc<Cluster>) -> cnm::Result<Known> {
         let (mut known, all) = (Known::default(), cluster.layout.all());
+        let mut newest = 0;
         // A few at a time: all of them together would take several times what is kept of them.
         let mut rows = self.stores.cached_rows::<CachedRow>()?;
         loop {
             let some = rows.by_ref().take(RECALLED).map(|row| row.map(CachedRow::row));
             let some: Vec<Row> = some.collect::<Result<_, _>>()?;
             if some.is_empty() {
+                cluster.view.borrow_mut().revision = newest;
                 return Ok(known);
             }
             let some = some.into_iter().filter(|row| all.contains(&row.key));
-            let events = some.inspect(|row| known.add(row)).map(Event::Put).collect();
+            let events = some.inspect(|row| {
+                newest = newest.max(row.modified);
+                known.add(row);
+            });
+            let events = events.map(Event::Put).collect();
             self.learn(cluster, events, false);
         }
     }
@@ -70,7 +87,10 @@ impl Netd {
         let mut follow = cluster.store.follow(cluster.layout.all(), known);
         while let Some(change) = follow.next().await {
             match change {
-                Change::Synced { revision, events } => {
+                Change::Synced { revision, mut events } => {
+                    if revision < cluster.view.borrow().revision {
+                        events = self.rewound(&cluster, revision, events);
+                    }
                     self.learn(&cluster, events, true);
                     {
                         let mut view = cluster.view.borrow_mut();
@@ -102,6 +122,41 @@ impl Netd {
         }
     }
 
+    /// The store is older than it was: somebody put an old copy in its place. What others have
+    /// written since they are about to write again; until they had the time to, their endpoints are
+    /// there, or what runs would stop. Gives the events that are taken in at once.
+    fn rewound(
+        self: &Rc<Self>,
+        cluster: &Rc<Cluster>,
+        revision: u64,
+        events: Vec<Event>,
+    ) -> Vec<Event> {
+        let before = cluster.view.borrow().revision;
+        let why = format!(
+            "the cluster's store went back from revision {before} to {revision}: an older copy was \
+             put in its place, and what was decided since is lost; the endpoints are written again"
+        );
+        tracing::error!("{why}");
+        self.problems.borrow_mut().insert("store".to_owned(), why);
+        let is_endpoint = |event: &Event| {
+            let key = cluster.layout.parse(event.key());
+            matches!(key, Some(Key::Endpoint(node, ..)) if node != cluster.node)
+        };
+        let later = |event: &Event| matches!(event, Event::Delete { .. }) && is_endpoint(event);
+        let (gone, now): (Vec<_>, Vec<_>) = events.into_iter().partition(later);
+        cluster.rewound.borrow_mut().extend(gone.into_iter().map(|e| (e.key().to_owned(), e)));
+        cluster.begin_anew();
+        let (netd, cluster) = (self.clone(), cluster.clone());
+        tokio::task::spawn_local(async move {
+            sleep(REWRITTEN).await;
+            let gone = cluster.rewound.take();
+            if cluster.is_current(&netd) {
+                netd.learn(&cluster, gone.into_values().collect(), true);
+            }
+        });
+        now
+    }
+
     fn is_back(&self, cluster: &Cluster) {
         if cluster.away.take().is_some() {
             tracing::info!("the cluster's store is back");
@@ -115,7 +170,9 @@ impl Netd {
             let registry = self.registry.borrow();
             let shared = registry.networks().filter(|entry| entry.shared.is_some());
             let endpoints = shared.flat_map(|entry| registry.endpoints_on(&entry.network.id));
-            endpoints.filter(|e| registry.is_wanted(e)).filter_map(|e| cluster.row(e)).collect()
+            let disputed = cluster.disputed.borrow();
+            let wanted = endpoints.filter(|e| registry.is_wanted(e) && !disputed.contains(&e.id));
+            wanted.filter_map(|e| cluster.row(e)).collect()
         };
         let view = cluster.view.borrow();
         cluster.outbox.borrow_mut().compare(&view.written, wanted);
@@ -128,6 +185,9 @@ impl Netd {
         let mut events: Vec<_> = events.into_iter().filter_map(known).collect();
         // Nodes first: everything else is of one.
         events.sort_by_key(|(key, _)| !matches!(key, Key::Config | Key::Node(_)));
+        for (_, event) in &events {
+            cluster.rewound.borrow_mut().remove(event.key());
+        }
         if keep {
             let cached = events.iter().filter(|(key, _)| is_cached(key));
             let cached = cached.filter_map(|(_, event)| match event {
@@ -153,6 +213,8 @@ impl Netd {
     fn see_to(self: &Rc<Self>, cluster: &Rc<Cluster>, changed: Changed, was: Option<Node>) {
         match changed {
             Changed::Config => {
+                let timing = (&cluster.view.borrow().config).into();
+                cluster.liveness.borrow_mut().set_timing(timing);
                 self.refresh_networks(cluster);
                 cluster.untold.borrow_mut().everything();
                 cluster.tell.notify_one();
@@ -272,10 +334,9 @@ impl Netd {
             && now > mine
         {
             tracing::warn!(mine, now, "this host was given up by the others, and is back");
-            cluster.epoch.set(None);
-            let (netd, cluster) = (self.clone(), cluster.clone());
-            tokio::task::spawn_local(async move { netd.return_to(&cluster).await });
+            cluster.begin_anew();
         }
+        cluster.write.notify_one();
     }
 
     /// Endpoints elsewhere resolve as long as their nodes are not down.

@@ -45,7 +45,7 @@ impl Netd {
     pub(crate) async fn open_cluster(self: &Rc<Self>) -> Result<()> {
         let place = Place::new(&self.config.state_dir);
         let Some(kept) = place.read()? else { return Ok(()) };
-        let cluster = Rc::new(Cluster::open(place, kept).await?);
+        let cluster = Rc::new(Cluster::open(place, kept, &self.config).await?);
         *self.cluster.borrow_mut() = Some(cluster.clone());
         let known = self.recall(&cluster)?;
         self.known.replace(known);
@@ -169,6 +169,7 @@ impl Netd {
         let facts = self.facts(kept.address, Some(kept)).await?;
         let clock = SystemTime::now();
         let authority = Authority::new(&kept.cluster, clock)?;
+        let authority = authority.signing_for(self.config.certificate_life);
         let (key, request) = identity::new_request(&kept.node)?;
         let request = Request::from_pem(&request)?;
         let addresses = vec![kept.address, IpAddr::from([127, 0, 0, 1])];
@@ -276,7 +277,7 @@ impl Netd {
     ) -> Result<Joined> {
         self.stores.forget_cached()?;
         place.write(&kept)?;
-        let cluster = Rc::new(Cluster::open(place, kept.clone()).await?);
+        let cluster = Rc::new(Cluster::open(place, kept.clone(), &self.config).await?);
         *self.cluster.borrow_mut() = Some(cluster.clone());
         self.start_cluster().await;
         // Who asks next finds everything; a store that is slow is none of its business.
@@ -394,8 +395,10 @@ impl Netd {
         self.stores.forget_cached()?;
         self.cluster.replace(None);
         self.problems.borrow_mut().retain(|about, _| {
-            !matches!(about.as_str(), "cluster" | "etcd" | "managers" | "liveness" | NAMESAKES)
-                && !about.starts_with("mtu ")
+            !matches!(
+                about.as_str(),
+                "cluster" | "etcd" | "managers" | "liveness" | "store" | NAMESAKES
+            ) && !about.starts_with("mtu ")
         });
         tracing::info!(cluster = %kept.cluster, "left");
         self.tell("cluster", "leave", kept.cluster.as_str(), &[("node", kept.node.as_str())]);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ::cluster::{ClusterId, Identity, NodeId, Role, identity::Directory};
-use ::store::Tls;
+use ::store::{EtcdOptions, Tls};
 use cnm::{Error, Result, cluster::EtcdTls};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// How the store is reached.
+    pub(super) fn way(&self, identity: &Identity) -> EtcdOptions {
+        EtcdOptions { endpoints: self.etcd.clone(), tls: self.tls(identity) }
+    }
+
     /// How etcd is known and knows this host: by the cluster's certificates, unless it is another's.
     pub(crate) fn tls(&self, identity: &Identity) -> Option<Tls> {
         let secure = self.etcd.iter().any(|url| url.starts_with("https:"));

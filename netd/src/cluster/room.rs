@@ -2,13 +2,18 @@
 //! network up on this host, and addresses that are this host's to give. Nobody is asked for either
 //! as long as there is room in a block.
 
-use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    rc::Rc,
+};
 
 use ::cluster::{
     decide::{Claimed, Idle, wants_another},
     messages::{Decided, Decision},
 };
 use cnm::{Error, NetworkId, Result, network::Network};
+use ipnetwork::IpNetwork;
 
 use super::Cluster;
 use crate::{netd::Netd, registry::Room};
@@ -120,11 +125,29 @@ impl Netd {
             let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
             shared.is_some_and(|shared| shared.blocks.has(address))
         };
-        if has {
+        // What somebody here had is not this host's for that.
+        if has && cluster.view.borrow().is_ours(id, address) {
             return Ok(());
         }
-        let network = id.clone();
-        match cluster.decide(Decision::ClaimAddress { network, address }).await? {
+        let claim = || Decision::ClaimAddress { network: id.clone(), address };
+        let mut decided = cluster.decide(claim()).await?;
+        if let Decided::Address { claimed: Claimed::Asked(block) } = decided {
+            // Only who has the block knows whether somebody has the address.
+            let answered = cluster.until("an address", |view| view.is_answered(id, address)).await;
+            if answered.is_err() {
+                let release = Decision::ReleaseAddress { network: id.clone(), address };
+                if let Err(error) = cluster.decide(release).await {
+                    tracing::info!(network = id.short(), %address, %error, "still asked for");
+                }
+                return Err(Error::unavailable(format_args!(
+                    "address {address} lies in block {block} of another host, which does not \
+                     answer: ask for another address, or again when that host is back"
+                ))
+                .with("address", address.to_string()));
+            }
+            decided = cluster.decide(claim()).await?;
+        }
+        match decided {
             Decided::Address { claimed: Claimed::Own(_) } => Ok(()),
             Decided::Address { claimed: Claimed::Block(block) } => {
                 cluster.until("an address", |view| view.own_blocks(id).0.contains_key(&block)).await
@@ -166,23 +189,63 @@ impl Netd {
     }
 
     /// The blocks of a network of the cluster are as the store has them.
-    pub(super) fn blocks_changed(&self, cluster: &Cluster, id: &NetworkId) {
+    pub(super) fn blocks_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) {
         let (own, borrowed) = cluster.view.borrow().own_blocks(id);
+        self.take_blocks(id, own, borrowed, cluster);
+        if !self.strays(cluster, Some(id)).is_empty() {
+            cluster.claim.notify_one();
+        }
+    }
+
+    fn take_blocks(
+        self: &Rc<Self>,
+        id: &NetworkId,
+        own: BTreeMap<IpNetwork, BTreeSet<IpAddr>>,
+        borrowed: BTreeSet<IpAddr>,
+        cluster: &Rc<Cluster>,
+    ) {
         let now = self.now();
         let mut registry = self.registry.borrow_mut();
         let shared = registry.network_mut(id).and_then(|entry| entry.shared.as_mut());
         let Some(blocks) = shared.map(|shared| &mut shared.blocks) else { return };
         let lost: Vec<_> = blocks.own().filter(|block| !own.contains_key(block)).collect();
         lost.into_iter().for_each(|block| blocks.remove(block));
-        for (block, lent) in own {
-            if let Err(error) = blocks.add(block, lent, now) {
-                tracing::error!(%block, %error, "block passed over");
+        let mut refused = BTreeSet::new();
+        for (block, others) in own {
+            match blocks.add(block, others, now) {
+                Ok(taken) => refused.extend(taken),
+                Err(error) => tracing::error!(%block, %error, "block passed over"),
+            }
+        }
+        let held: Vec<_> = blocks.own().collect();
+        for (block, address) in cluster.view.borrow().asked(id) {
+            if held.contains(&block) {
+                self.answer_asker(cluster, id, block, address, !refused.contains(&address));
             }
         }
         let unknown: Vec<_> =
             blocks.unused_loans().into_iter().filter(|a| !borrowed.contains(a)).collect();
         unknown.into_iter().for_each(|address| blocks.give_back(address));
         borrowed.into_iter().for_each(|address| blocks.borrow(address));
+    }
+
+    /// Says whether an address of this host's block is free that another asks for.
+    fn answer_asker(
+        self: &Rc<Self>,
+        cluster: &Rc<Cluster>,
+        id: &NetworkId,
+        block: IpNetwork,
+        address: IpAddr,
+        free: bool,
+    ) {
+        let (cluster, network) = (cluster.clone(), id.clone());
+        tokio::task::spawn_local(async move {
+            let decision = Decision::LendAddress { network, block, address, free };
+            match cluster.decide(decision).await {
+                Ok(_) => tracing::info!(%address, free, "another host asked for an address"),
+                Err(error) => tracing::info!(%address, %error, "who asked for it is not answered"),
+            }
+        });
     }
 
     /// Takes a network of the cluster down when nobody is on it, and nobody comes.
@@ -231,7 +294,7 @@ impl Netd {
         self: &Rc<Self>,
         cluster: &Rc<Cluster>,
         id: &NetworkId,
-        block: ipnetwork::IpNetwork,
+        block: IpNetwork,
     ) -> Result<()> {
         let now = self.now();
         {

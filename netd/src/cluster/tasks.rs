@@ -26,9 +26,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often this host's rows are compared with its endpoints, and what it holds with what it needs.
 const LOOK: u32 = 60;
 
-/// How often it is asked whether the certificate is to be renewed.
-const RENEWAL: u32 = 3600;
-
 /// How often etcd is made to forget.
 const ROUND: u32 = 300;
 
@@ -42,18 +39,32 @@ impl Netd {
         let (n, c) = netd();
         spawn(tokio::task::spawn_local(n.follow_cluster(c, known)));
         let (n, c) = netd();
-        spawn(tokio::task::spawn_local(async move { n.return_to(&c).await }));
+        spawn(tokio::task::spawn_local(n.be_known(c)));
+        let (n, c) = netd();
+        spawn(tokio::task::spawn_local(n.keep_addresses(c)));
+        if cluster.kept.borrow().own_etcd {
+            let (n, c) = netd();
+            spawn(tokio::task::spawn_local(n.keep_etcd(c)));
+        }
         let (n, c) = netd();
         spawn(tokio::task::spawn_local(n.tell_driver_of_changes(c)));
         let (n, c) = netd();
         spawn(tokio::task::spawn_local(n.keep_house(c)));
         spawn(tokio::task::spawn_local(cluster.clone().write_own()));
         spawn(tokio::task::spawn_local(cluster.clone().live()));
+        spawn(tokio::task::spawn_local(cluster.clone().keep_certificate()));
     }
 
     /// This host has started, or was given up and is back: tells the others what it is, learns its
     /// epoch, and makes sure of the addresses that it has.
-    pub(super) async fn return_to(self: &Rc<Self>, cluster: &Rc<Cluster>) {
+    async fn be_known(self: Rc<Self>, cluster: Rc<Cluster>) {
+        loop {
+            self.return_to(&cluster).await;
+            cluster.anew.notified().await;
+        }
+    }
+
+    async fn return_to(self: &Rc<Self>, cluster: &Rc<Cluster>) {
         while cluster.epoch.get().is_none() {
             match self.begin_epoch(cluster).await {
                 Ok(epoch) => tracing::info!(epoch, "the cluster knows of this host's start"),
@@ -68,7 +79,17 @@ impl Netd {
                 }
             }
         }
-        self.reclaim(cluster).await;
+        // Whatever was taken back from it before is known once its own row is.
+        let mut seen = cluster.seen.subscribe();
+        while cluster.view.borrow().here().map(|node| node.epoch) < cluster.epoch.get() {
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+        while cluster.epoch.get().is_some() && !self.claim_strays(cluster).await {
+            sleep(AGAIN).await;
+        }
+        cluster.settled.set(true);
         self.compare_own(cluster);
     }
 
@@ -81,43 +102,6 @@ impl Netd {
         };
         cluster.epoch.set(Some(node.epoch));
         Ok(node.epoch)
-    }
-
-    /// Every address that an endpoint here has must be this host's, after it was given up as
-    /// before. One that is another's by now is reported and not told to others.
-    async fn reclaim(self: &Rc<Self>, cluster: &Rc<Cluster>) {
-        let held: Vec<_> = {
-            let registry = self.registry.borrow();
-            let shared =
-                registry.networks().filter_map(|entry| Some((entry, entry.shared.as_ref()?)));
-            let strays = shared.flat_map(|(entry, shared)| {
-                let endpoints = registry.endpoints_on(&entry.network.id);
-                endpoints.flat_map(move |endpoint| {
-                    let own = move |a: &ipnetwork::IpNetwork| {
-                        !shared.blocks.own().any(|block| block.contains(a.ip()))
-                    };
-                    let strays = endpoint.addresses.iter().copied().filter(own);
-                    strays.map(move |address| (endpoint.clone(), address.ip()))
-                })
-            });
-            strays.collect()
-        };
-        for (endpoint, address) in held {
-            let decision = Decision::ClaimAddress { network: endpoint.network.clone(), address };
-            if let Err(error) = cluster.decide(decision).await
-                && error.kind == Kind::Exists
-            {
-                let why = format!(
-                    "{} of {} on {} was given away while this host was out of reach: detach it and \
-                     attach it again",
-                    address,
-                    endpoint.container.label(),
-                    endpoint.network_name
-                );
-                tracing::error!("{why}");
-                self.problems.borrow_mut().insert(format!("address {address}"), why);
-            }
-        }
     }
 
     /// What this host says of itself.
@@ -219,13 +203,9 @@ impl Netd {
             let changes = cluster.liveness.borrow_mut().tick(Instant::now());
             self.liveness_changed(&cluster, changes);
             if seconds.is_multiple_of(LOOK) {
+                cluster.claim.notify_one();
                 self.compare_own(&cluster);
                 self.give_back(&cluster, &mut idle).await;
-            }
-            if seconds.is_multiple_of(RENEWAL)
-                && let Err(error) = cluster.renew_if_due().await
-            {
-                tracing::warn!(%error, "this host's certificate is not renewed yet");
             }
             if let (Store::Etcd(etcd), Decisions::Here { .. }) =
                 (&cluster.store, &cluster.decisions)
@@ -243,12 +223,13 @@ impl Cluster {
     async fn write_own(self: Rc<Self>) {
         loop {
             self.write.notified().await;
-            loop {
+            // Without it this host is about to begin anew, and says so when it has.
+            while let Some(guard) = self.guard() {
                 let rows = self.outbox.borrow_mut().take();
                 if rows.is_empty() {
                     break;
                 }
-                match self.store.txn(operations(self.guard(), &rows)).await {
+                match self.store.txn(operations(guard, &rows)).await {
                     Ok(outcome) if outcome.held => {}
                     // This host is another than it believed: what it is now is on its way.
                     Ok(_) => {
@@ -265,11 +246,20 @@ impl Cluster {
         }
     }
 
-    /// A transaction that holds as long as this host is who it believes to be.
-    fn guard(&self) -> Txn {
+    /// A transaction that holds as long as this host is who it believes to be; none while it does
+    /// not know.
+    fn guard(&self) -> Option<Txn> {
         let view = self.view.borrow();
+        let known = self.settled.get() && view.here().map(|node| node.epoch) == self.epoch.get();
         let node = self.layout.key(&Key::Node(self.node.clone()));
-        Txn::new().when(Compare::modified(node, view.here_modified))
+        known.then(|| Txn::new().when(Compare::modified(node, view.here_modified)))
+    }
+
+    /// This host is not who it was: it has to begin anew.
+    pub(super) fn begin_anew(&self) {
+        self.epoch.set(None);
+        self.settled.set(false);
+        self.anew.notify_one();
     }
 
     /// A node is given up: it may come back in another epoch only.
@@ -288,7 +278,7 @@ impl Cluster {
     }
 
     /// Managers may listen elsewhere than they did, and etcd may have other members.
-    pub(super) fn managers_changed(&self) {
+    pub(super) fn managers_changed(self: &Rc<Self>) {
         let (managers, etcd) = {
             let view = self.view.borrow();
             let facts = || view.nodes.values().map(|node| &node.facts);
@@ -309,6 +299,10 @@ impl Cluster {
         }
         if let Err(error) = self.place.write(&kept) {
             tracing::error!(%error, "membership not kept");
+        }
+        if kept.etcd != before.etcd {
+            let cluster = self.clone();
+            tokio::task::spawn_local(async move { cluster.reconnect().await });
         }
         if let Decisions::There(client) = &self.decisions
             && let Ok(Some(identity)) = self.place.identity().identity()

@@ -269,8 +269,8 @@ impl View {
         self.remotes.values().map(BTreeSet::len).sum()
     }
 
-    /// The blocks of a network that are this host's, with the addresses of them that others have,
-    /// and the addresses of others' blocks that this host has.
+    /// The blocks of a network that are this host's, with the addresses of them that others have or
+    /// ask for, and the addresses of others' blocks that this host has.
     pub(crate) fn own_blocks(
         &self,
         network: &NetworkId,
@@ -278,13 +278,42 @@ impl View {
         let (mut own, mut borrowed) = (BTreeMap::new(), BTreeSet::new());
         for (block, row) in self.blocks.get(network).into_iter().flatten() {
             if row.node == self.own {
-                own.insert(*block, row.lent.keys().copied().collect());
+                let others = row.lent.keys().chain(row.asked.keys());
+                own.insert(*block, others.copied().collect());
             } else {
                 let lent = row.lent.iter().filter(|(_, holder)| **holder == self.own);
                 borrowed.extend(lent.map(|(address, _)| *address));
             }
         }
         (own, borrowed)
+    }
+
+    /// Whether an address is this host's to give.
+    pub(crate) fn is_ours(&self, network: &NetworkId, address: IpAddr) -> bool {
+        let Some(blocks) = self.blocks.get(network) else { return false };
+        // They do not overlap: only the last that begins before it can be around it.
+        let Some((block, row)) = blocks.range(..=IpNetwork::from(address)).next_back() else {
+            return false;
+        };
+        let lent = row.lent.get(&address);
+        block.contains(address)
+            && if row.node == self.own { lent.is_none() } else { lent == Some(&self.own) }
+    }
+
+    /// The addresses of this host's blocks that others ask for.
+    pub(crate) fn asked(&self, network: &NetworkId) -> Vec<(IpNetwork, IpAddr)> {
+        let blocks = self.blocks.get(network).into_iter().flatten();
+        let own = blocks.filter(|(_, row)| row.node == self.own);
+        own.flat_map(|(block, row)| row.asked.keys().map(|address| (*block, *address))).collect()
+    }
+
+    /// Whether it is known what became of this host's asking for an address of another's block.
+    pub(crate) fn is_answered(&self, network: &NetworkId, address: IpAddr) -> bool {
+        let mut rows = self.blocks.get(network).into_iter().flat_map(BTreeMap::values);
+        let answered = |row: &rows::Block| {
+            [&row.lent, &row.refused].into_iter().any(|of| of.get(&address) == Some(&self.own))
+        };
+        rows.any(answered)
     }
 
     /// A node, as drivers know it.

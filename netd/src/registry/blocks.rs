@@ -78,21 +78,23 @@ impl Blocks {
         self.subnets = subnets.to_vec();
     }
 
-    /// A block is this host's, or others have other addresses of it.
+    /// A block is this host's, or others have other addresses of it, or ask for some; which of them
+    /// somebody here has.
     ///
     /// # Errors
     /// When it is none of the network's.
     pub(crate) fn add(
         &mut self,
         block: IpNetwork,
-        lent: BTreeSet<IpAddr>,
+        mut lent: BTreeSet<IpAddr>,
         now: Moment,
-    ) -> Result<()> {
+    ) -> Result<BTreeSet<IpAddr>> {
         let stray = || {
             Error::internal(format_args!("block {block} is outside of network {}", self.network))
         };
+        let mut refused = BTreeSet::new();
         if self.leaving.contains(&block) {
-            return Ok(());
+            return Ok(refused);
         }
         if !self.own.contains_key(&block) {
             let subnet = self.subnets.iter().find(|s| s.subnet.contains(block.network()));
@@ -119,17 +121,18 @@ impl Blocks {
             }
             self.own.insert(block, Own { pool, size, lent: BTreeSet::new() });
         }
-        let Some(own) = self.own.get_mut(&block) else { return Ok(()) };
+        let Some(own) = self.own.get_mut(&block) else { return Ok(refused) };
         for address in own.lent.difference(&lent) {
             own.pool.release(*address, now);
         }
         for address in lent.difference(&own.lent) {
-            if let Err(error) = own.pool.allocate_static(*address, now) {
-                tracing::error!(%address, %error, "an address is lent that somebody here has");
+            if own.pool.allocate_static(*address, now).is_err() {
+                refused.insert(*address);
             }
         }
+        lent.retain(|address| !refused.contains(address));
         own.lent = lent;
-        Ok(())
+        Ok(refused)
     }
 
     /// A block is this host's no more. Addresses of it that somebody has stay his.
@@ -353,6 +356,22 @@ mod tests {
         // Nobody needs it any more here: given again.
         blocks.add(block("10.0.0.16/31"), BTreeSet::new(), NOW).expect("a block");
         assert_eq!(blocks.lease(&[], NOW).expect("one")[0].ip(), address("10.0.0.17"));
+    }
+
+    #[test]
+    fn what_somebody_has_is_not_lent() {
+        let mut blocks = blocks();
+        blocks.add(block("10.0.0.16/30"), BTreeSet::new(), NOW).expect("a block");
+        let taken = blocks.lease(&[], NOW).expect("room")[0].ip();
+        let asked = BTreeSet::from([taken, address("10.0.0.19")]);
+        let refused = blocks.add(block("10.0.0.16/30"), asked.clone(), NOW).expect("a block");
+        assert_eq!(refused, BTreeSet::from([taken]));
+        assert!(blocks.has(taken) && !blocks.has(address("10.0.0.19")));
+        // Once it is free it is free for whoever asks.
+        blocks.release(taken, NOW);
+        let refused = blocks.add(block("10.0.0.16/30"), asked, NOW).expect("a block");
+        assert_eq!(refused, BTreeSet::new());
+        assert!(!blocks.has(taken));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -33,7 +33,7 @@ const CONNECT: Duration = Duration::from_millis(400);
 const PROBE: Duration = Duration::from_secs(2);
 
 /// Who the client is and whom it trusts, as PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tls {
     /// The certificate that every member's is signed with.
     pub ca: String,
@@ -63,11 +63,18 @@ pub struct EtcdOptions {
 /// A store in etcd; clones are the same store.
 #[derive(Clone)]
 pub struct Etcd {
-    members: Arc<[Endpoint]>,
-    /// The one that is used.
+    way: Arc<RwLock<Way>>,
+    /// The one of its endpoints that is used.
     current: Arc<AtomicUsize>,
 }
 
+/// How etcd is reached now.
+struct Way {
+    endpoints: Arc<[Endpoint]>,
+    tls: Option<Tls>,
+}
+
+#[derive(Clone)]
 struct Endpoint {
     url: String,
     client: Client,
@@ -75,8 +82,7 @@ struct Endpoint {
 
 impl std::fmt::Debug for Etcd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let urls = self.members.iter().map(|member| &member.url);
-        f.debug_list().entries(urls).finish()
+        f.debug_list().entries(self.endpoints()).finish()
     }
 }
 
@@ -95,35 +101,48 @@ impl Etcd {
     /// # Errors
     /// [`Error::Options`] for endpoints that are no URLs, and for none.
     pub async fn connect(options: EtcdOptions) -> Result<Self> {
-        let mut members = Vec::new();
-        for url in options.endpoints {
-            let client = client(&url, options.tls.as_ref()).await.map_err(|error| {
-                Error::Options { endpoint: url.clone(), why: failure::words(&error) }
-            })?;
-            members.push(Endpoint { url, client });
-        }
-        if members.is_empty() {
-            let why = "no endpoint is given".to_owned();
-            return Err(Error::Options { endpoint: "etcd".to_owned(), why });
-        }
-        let first = start(members.len());
-        Ok(Self { members: members.into(), current: Arc::new(AtomicUsize::new(first)) })
+        let way = Way::to(options, None).await?;
+        let first = start(way.endpoints.len());
+        Ok(Self { way: Arc::new(RwLock::new(way)), current: Arc::new(AtomicUsize::new(first)) })
     }
 
-    /// The URLs it was given.
-    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|member| member.url.as_str())
+    /// From now on it is reached so, by all that are the same store; connections that stay what
+    /// they were are kept.
+    ///
+    /// # Errors
+    /// As [`Etcd::connect`]; it is reached as before then.
+    pub async fn reconnect(&self, options: EtcdOptions) -> Result<()> {
+        let before = {
+            let way = self.way.read().unwrap_or_else(PoisonError::into_inner);
+            Way { endpoints: Arc::clone(&way.endpoints), tls: way.tls.clone() }
+        };
+        let in_use = self.current().1.url;
+        let way = Way::to(options, Some(before)).await?;
+        let number = way.endpoints.iter().position(|endpoint| endpoint.url == in_use);
+        self.current.store(number.unwrap_or(0), Ordering::Relaxed);
+        *self.way.write().unwrap_or_else(PoisonError::into_inner) = way;
+        Ok(())
+    }
+
+    /// The URLs by which it is reached.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.all().iter().map(|endpoint| endpoint.url.clone()).collect()
+    }
+
+    fn all(&self) -> Arc<[Endpoint]> {
+        Arc::clone(&self.way.read().unwrap_or_else(PoisonError::into_inner).endpoints)
     }
 
     /// The number and URL of the endpoint in use.
-    fn current(&self) -> (usize, &Endpoint) {
-        let number = self.current.load(Ordering::Relaxed) % self.members.len();
-        (number, &self.members[number])
+    fn current(&self) -> (usize, Endpoint) {
+        let all = self.all();
+        let number = self.current.load(Ordering::Relaxed) % all.len();
+        (number, all[number].clone())
     }
 
     /// From now on another than number `failed`.
     fn leave(&self, failed: usize) {
-        let next = (failed + 1) % self.members.len();
+        let next = (failed + 1) % self.all().len();
         // Unless another call has left it before.
         let (from, to) = (Ordering::Relaxed, Ordering::Relaxed);
         self.current.compare_exchange(failed, next, from, to).ok();
@@ -135,7 +154,7 @@ impl Etcd {
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let deadline = Instant::now() + PATIENCE;
-        let mut turns = self.members.len();
+        let mut turns = self.all().len();
         loop {
             let (number, member) = self.current();
             let now = Instant::now();
@@ -242,6 +261,34 @@ impl Etcd {
             Ok(_) => Ok(()),
             Err(error) => Err(failure::at(error, Some(revision))),
         }
+    }
+}
+
+impl Way {
+    /// With the clients of `before` where they are as they should be.
+    async fn to(options: EtcdOptions, before: Option<Self>) -> Result<Self> {
+        let EtcdOptions { endpoints: urls, tls } = options;
+        let mut endpoints = Vec::new();
+        for url in urls {
+            let known = before.as_ref().filter(|before| before.tls == tls).and_then(|before| {
+                before.endpoints.iter().find(|endpoint| endpoint.url == url).cloned()
+            });
+            let endpoint = match known {
+                Some(endpoint) => endpoint,
+                None => {
+                    let client = client(&url, tls.as_ref()).await.map_err(|error| {
+                        Error::Options { endpoint: url.clone(), why: failure::words(&error) }
+                    })?;
+                    Endpoint { url, client }
+                }
+            };
+            endpoints.push(endpoint);
+        }
+        if endpoints.is_empty() {
+            let why = "no endpoint is given".to_owned();
+            return Err(Error::Options { endpoint: "etcd".to_owned(), why });
+        }
+        Ok(Self { endpoints: endpoints.into(), tls })
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Fleet {
     pub(crate) wire: Namespace,
     pub(crate) world: World,
     token: String,
+    config: String,
 }
 
 /// A container and what it is on a network.
@@ -43,11 +44,17 @@ pub(crate) fn underlay(host: usize) -> IpAddr {
 impl Fleet {
     /// So many hosts, in no cluster.
     pub(crate) fn bare(count: usize) -> Self {
+        Self::bare_with(count, "")
+    }
+
+    /// As [`Fleet::bare`], with each netd told this, too.
+    pub(crate) fn bare_with(count: usize, config: &str) -> Self {
         let world = World::new();
         let wire = world.namespace();
         wire.run("ip link add wire type bridge mcast_snooping 0");
         wire.run("ip link set wire up");
-        let mut fleet = Self { world, wire, hosts: Vec::new(), token: String::new() };
+        let (token, config) = (String::new(), config.to_owned());
+        let mut fleet = Self { world, wire, hosts: Vec::new(), token, config };
         for _ in 0..count {
             fleet.add_host();
         }
@@ -78,8 +85,10 @@ impl Fleet {
     /// One more host, in no cluster. Gives its number.
     pub(crate) fn add_host_named(&mut self, name: &str) -> usize {
         let number = self.hosts.len();
-        let options =
-            HostOptions { config: format!("node_name = \"{name}\""), ..HostOptions::default() };
+        let options = HostOptions {
+            config: format!("node_name = \"{name}\"\n{}", self.config),
+            ..HostOptions::default()
+        };
         let host = self.world.host_with(&format!("h{}", number + 1), options);
         let there = host.netns.path();
         self.wire.run(&format!("ip link add p{number} type veth peer name eth0 netns {there}"));
@@ -177,9 +186,11 @@ pub(crate) fn resolves(asker: &Running, name: &str, to: &[IpAddr]) {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // They outlive their netd, and must not outlive the test.
-        for host in &self.hosts {
-            let Ok(kept) = fs::read_to_string(host.run_dir().join("etcd.pid")) else { continue };
+        // They outlive their netd, which would start them again, and must not outlive the test.
+        let places: Vec<_> = self.hosts.iter().map(Host::run_dir).collect();
+        self.hosts.clear();
+        for place in places {
+            let Ok(kept) = fs::read_to_string(place.join("etcd.pid")) else { continue };
             let pid = kept.split_whitespace().next().unwrap_or_default();
             drop(netd_tests::output(&format!("kill -KILL {pid}")));
         }

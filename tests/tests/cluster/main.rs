@@ -5,14 +5,21 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
 mod availability;
+mod addresses;
 mod away;
+mod certificates;
+mod etcd;
+mod faults;
 mod fleet;
 mod growing;
 mod joining;
 mod leaving;
 mod outside;
 mod paths;
+mod liveness;
+mod managed;
 mod reach;
+mod refusals;
 mod restarts;
 mod routed;
 mod six;

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use store::{Compare, Op, Txn};
 
-use super::{ATTEMPTS, Decider, Found, contended, networks::reserved, unwritten_since};
+use super::{ATTEMPTS, Decider, Found, contended, networks::reserved};
 use crate::{Error, Key, NodeId, Result, rows};
 
 /// How a node comes to have an address that it asked for.
@@ -20,6 +20,8 @@ pub enum Claimed {
     Block(IpNetwork),
     /// It is in another's block, whose owner leaves it alone from now on.
     Lent(IpNetwork),
+    /// It is in another's block, whose owner has been asked whether it is free.
+    Asked(IpNetwork),
 }
 
 fn block_of(found: &Found<rows::Block>) -> Option<IpNetwork> {
@@ -30,7 +32,8 @@ fn block_of(found: &Found<rows::Block>) -> Option<IpNetwork> {
 }
 
 impl Decider {
-    /// Gives a node one address of a network.
+    /// Gives a node one address of a network. Where it is another's to give, that one is asked;
+    /// asked for again it is known what became of it.
     ///
     /// # Errors
     /// [`Error::AddressTaken`], [`Error::Subnet`] for an address that no endpoint can have,
@@ -59,8 +62,12 @@ impl Decider {
                 }
                 continue;
             };
-            match found.value.lent.get(&address) {
-                Some(holder) if holder == node => return Ok(Claimed::Lent(block)),
+            let mut row = found.value.clone();
+            match row.lent.get(&address).or_else(|| row.asked.get(&address)) {
+                Some(holder) if holder == node && row.lent.contains_key(&address) => {
+                    return Ok(Claimed::Lent(block));
+                }
+                Some(holder) if holder == node => return Ok(Claimed::Asked(block)),
                 Some(holder) => return Err(Error::AddressTaken { address, node: holder.clone() }),
                 None if found.value.node == *node => return Ok(Claimed::Own(block)),
                 // Whoever has a single address has asked for it.
@@ -69,23 +76,63 @@ impl Decider {
                 }
                 None => {}
             }
-            let endpoints = self.layout.endpoints_on(&found.value.node, id);
-            let used = self.list::<rows::Endpoint>(endpoints.clone()).await?;
-            if used.rows.iter().any(|endpoint| endpoint.value.addresses.contains(&address)) {
-                return Err(Error::AddressTaken { address, node: found.value.node.clone() });
+            let endpoints = self.layout.endpoints_on(&row.node, id);
+            let used = self.list::<rows::Endpoint>(endpoints).await?;
+            let known = used.rows.iter().any(|one| one.value.addresses.contains(&address));
+            let refused = row.refused.get(&address) == Some(node);
+            if known && !refused {
+                return Err(Error::AddressTaken { address, node: row.node });
             }
-            let mut lent = found.value.clone();
-            lent.lent.insert(address, node.clone());
+            if refused {
+                row.refused.remove(&address);
+            } else {
+                row.asked.insert(address, node.clone());
+            }
             let txn = Txn::new()
                 .when(Compare::unchanged(&fence))
                 .when(Compare::unchanged(&found.row))
-                .when(unwritten_since(endpoints, used.revision))
-                .then(self.put(&found.key, &lent));
+                .then(self.put(&found.key, &row));
             if self.store.txn(txn).await?.held {
-                return Ok(Claimed::Lent(block));
+                if refused {
+                    return Err(Error::AddressTaken { address, node: row.node });
+                }
+                return Ok(Claimed::Asked(block));
             }
         }
         Err(contended("claiming an address"))
+    }
+
+    /// The owner of a block says whether an address of it is free that another has asked for. It
+    /// may have been taken back meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] for another's block; when the store is away.
+    pub async fn lend_address(
+        &self,
+        node: &NodeId,
+        id: &NetworkId,
+        block: IpNetwork,
+        address: IpAddr,
+        free: bool,
+    ) -> Result<()> {
+        let key = Key::Block(id.clone(), block);
+        for _ in 0..ATTEMPTS {
+            let Some((row, mut found)) = self.find::<rows::Block>(&key).await? else {
+                return Ok(());
+            };
+            if found.node != *node {
+                let what = format!("lend address {address} of a block of another's");
+                return Err(Error::Denied { who: format!("node {node}"), what });
+            }
+            let Some(who) = found.asked.remove(&address) else { return Ok(()) };
+            let answered = if free { &mut found.lent } else { &mut found.refused };
+            answered.insert(address, who);
+            let txn = Txn::new().when(Compare::unchanged(&row)).then(self.put(&key, &found));
+            if self.store.txn(txn).await?.held {
+                return Ok(());
+            }
+        }
+        Err(contended("lending an address"))
     }
 
     /// Takes an address back that a node had asked for. One that it does not have is back.
@@ -102,15 +149,21 @@ impl Decider {
             let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
             let found = blocks.rows.iter().find(|found| {
                 let alone = block_of(found) == Some(IpNetwork::from(address));
-                (alone && found.value.node == *node) || found.value.lent.get(&address) == Some(node)
+                let block = &found.value;
+                let of = [&block.lent, &block.asked, &block.refused];
+                let asked_for = of.into_iter().any(|of| of.get(&address) == Some(node));
+                (alone && block.node == *node) || asked_for
             });
             let Some(found) = found else { return Ok(()) };
             let txn = Txn::new().when(Compare::unchanged(&found.row));
             let mut block = found.value.clone();
-            let txn = if block.lent.remove(&address).is_some() {
-                txn.then(self.put(&found.key, &block))
-            } else {
+            let txn = if block.node == *node {
                 txn.then(Op::delete(found.row.key.as_str()))
+            } else {
+                for of in [&mut block.lent, &mut block.asked, &mut block.refused] {
+                    of.retain(|of, who| *of != address || who != node);
+                }
+                txn.then(self.put(&found.key, &block))
             };
             if self.store.txn(txn).await?.held {
                 return Ok(());

@@ -12,10 +12,7 @@ use ipnetwork::IpNetwork;
 use store::{Compare, Txn};
 
 use super::{ATTEMPTS, Decider, Listing, contended, networks::reserved};
-use crate::{
-    Error, Key, NodeId, Result,
-    rows::{self, Schema},
-};
+use crate::{Error, Key, NodeId, Result, rows};
 
 /// The smallest block that is a block and no single address, and the largest: 16 and 64 addresses.
 const SMALLEST: u32 = 4;
@@ -202,12 +199,7 @@ impl Decider {
         id: &NetworkId,
         block: IpNetwork,
     ) -> Txn {
-        let row = rows::Block {
-            schema: Schema::default(),
-            node: node.clone(),
-            epoch,
-            lent: BTreeMap::new(),
-        };
+        let row = rows::Block::new(node.clone(), epoch);
         let whole: u8 = if block.is_ipv4() { 32 } else { 128 };
         let widest = whole - u8::try_from(LARGEST).expect("6 bits");
         let mut txn = Txn::new()
@@ -234,7 +226,7 @@ impl Decider {
         let key = Key::Block(id.clone(), block);
         for _ in 0..ATTEMPTS {
             let Some((row, found)) = self.find::<rows::Block>(&key).await? else { return Ok(()) };
-            if found.node != *node || !found.lent.is_empty() {
+            if found.node != *node || !found.is_whole() {
                 let what = format!("release block {block}, of which others have addresses");
                 return Err(Error::Denied { who: format!("node {node}"), what });
             }

@@ -1,6 +1,6 @@
 //! Nodes: joining, starting anew, being fenced, being removed.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use store::{Compare, Keys, Op, Row, Txn};
@@ -186,7 +186,9 @@ impl Decider {
                 .then(self.put(&Key::Node(node.clone()), &found))
                 .then(Op::Delete(self.layout.endpoints(node)));
             if self.store.txn(txn).await?.held {
-                return self.sweep(node, found.epoch).await;
+                // What a node still has when it is back in time it keeps.
+                let (fenced, _) = self.node_at(node, found.epoch).await?;
+                return self.sweep(node, found.epoch, Compare::unchanged(&fenced)).await;
             }
             if self.find::<rows::Live>(&Key::Live(node.clone())).await?.is_some() {
                 return Err(Error::Fenced { node: node.clone(), epoch, now: epoch });
@@ -204,7 +206,7 @@ impl Decider {
         for _ in 0..ATTEMPTS {
             let Some((row, found)) = self.find::<rows::Node>(&Key::Node(node.clone())).await?
             else {
-                return self.sweep(node, u64::MAX).await;
+                return self.sweep(node, u64::MAX, self.removed(node)).await;
             };
             let address = self.layout.key(&Key::Ingress(found.ingress));
             let txn = Txn::new()
@@ -213,40 +215,45 @@ impl Decider {
                 .then(Op::delete(address))
                 .then(Op::Delete(self.layout.own(node)));
             if self.store.txn(txn).await?.held {
-                return self.sweep(node, u64::MAX).await;
+                return self.sweep(node, u64::MAX, self.removed(node)).await;
             }
         }
         Err(contended("removing a node"))
     }
 
-    /// Takes back what a node claimed before `epoch`: nobody can claim in an older one.
-    async fn sweep(&self, node: &NodeId, epoch: u64) -> Result<()> {
+    fn removed(&self, node: &NodeId) -> Compare {
+        Compare::absent(Keys::One(self.layout.key(&Key::Node(node.clone()))))
+    }
+
+    /// Takes back what a node claimed before `epoch`, in which nobody can claim any more, as long
+    /// as `still` holds.
+    async fn sweep(&self, node: &NodeId, epoch: u64, still: Compare) -> Result<()> {
         for found in self.list::<rows::Block>(self.layout.all_blocks()).await?.rows {
             let mut block = found.value;
-            let before = block.lent.len();
-            block.lent.retain(|_, holder| holder != node);
+            let any = block.forget(node);
             if block.node == *node && block.epoch < epoch {
                 let Key::Block(network, _) = &found.key else { continue };
                 let mut txn = Txn::new()
+                    .when(still.clone())
                     .when(Compare::unchanged(&found.row))
                     .then(Op::delete(found.row.key.as_str()));
                 // What others have of it is theirs alone from now on.
                 for (address, holder) in std::mem::take(&mut block.lent) {
                     let Some(holder) = self.find_node(&holder).await? else { continue };
                     let alone = Key::Block(network.clone(), IpNetwork::from(address));
-                    let (schema, epoch) = (Schema::default(), holder.epoch);
-                    let lent = BTreeMap::new();
-                    let row = rows::Block { schema, node: holder.id, epoch, lent };
+                    let row = rows::Block::new(holder.id, holder.epoch);
                     txn = txn.then(self.put(&alone, &row));
                 }
                 self.store.txn(txn).await?;
-            } else if block.lent.len() < before {
-                self.unless_changed(&found.row, self.put(&found.key, &block)).await?;
+            } else if any {
+                let put = self.put(&found.key, &block);
+                self.unless_changed(&still, &found.row, put).await?;
             }
         }
         for found in self.list::<rows::Port>(self.layout.ports()).await?.rows {
             if found.value.node == *node {
-                self.unless_changed(&found.row, Op::delete(found.row.key.as_str())).await?;
+                let delete = Op::delete(found.row.key.as_str());
+                self.unless_changed(&still, &found.row, delete).await?;
             }
         }
         if epoch == u64::MAX {
@@ -256,8 +263,9 @@ impl Decider {
     }
 
     /// Who was faster knew better.
-    async fn unless_changed(&self, row: &Row, op: Op) -> Result<()> {
-        self.store.txn(Txn::new().when(Compare::unchanged(row)).then(op)).await?;
+    async fn unless_changed(&self, still: &Compare, row: &Row, op: Op) -> Result<()> {
+        let txn = Txn::new().when(still.clone()).when(Compare::unchanged(row)).then(op);
+        self.store.txn(txn).await?;
         Ok(())
     }
 }

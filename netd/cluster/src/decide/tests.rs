@@ -280,6 +280,22 @@ fn a_static_address_is_had_anywhere_but_once() {
         };
         let inside = block.iter().nth(5).expect("16 addresses");
         assert_eq!(claim(1, inside).await.expect("its own"), Claimed::Own(block));
+        // Only its owner knows whether it is free.
+        for _ in 0..2 {
+            assert_eq!(claim(2, inside).await.expect("asked"), Claimed::Asked(block));
+        }
+        let asked = claim(0, inside).await;
+        assert!(matches!(asked, Err(Error::AddressTaken { node: n, .. }) if n == node(2)));
+        let lend = async |n: u8, free: bool| {
+            decider.lend_address(&node(n), &id(1), block, inside, free).await
+        };
+        assert!(matches!(lend(2, true).await, Err(Error::Denied { .. })));
+        lend(1, false).await.expect("answered");
+        let refused = claim(2, inside).await;
+        assert!(matches!(refused, Err(Error::AddressTaken { node: n, .. }) if n == node(1)));
+        assert_eq!(claim(2, inside).await.expect("asked again"), Claimed::Asked(block));
+        lend(1, true).await.expect("answered");
+        lend(1, false).await.expect("nobody asks any more");
         assert_eq!(claim(2, inside).await.expect("lent"), Claimed::Lent(block));
         assert_eq!(claim(2, inside).await.expect("lent already"), Claimed::Lent(block));
         let taken = claim(0, inside).await;

@@ -15,6 +15,11 @@ const CA_KEY: &str = "ca-key.pem";
 const CERTIFICATE: &str = "node.pem";
 const KEY: &str = "node-key.pem";
 
+/// The certificate that is about to take the other's place, and its key. The certificate is written
+/// last: where it is, the key is whole, or in its place already.
+const NEXT: &str = "next.pem";
+const NEXT_KEY: &str = "next-key.pem";
+
 /// A directory of its own.
 #[derive(Clone, Debug)]
 pub struct Directory {
@@ -42,6 +47,7 @@ impl Directory {
     /// # Errors
     /// When the files cannot be read.
     pub fn identity(&self) -> Result<Option<Identity>> {
+        self.take_next()?;
         let files = (self.read(CA)?, self.read(CERTIFICATE)?, self.read(KEY)?);
         let (Some(ca), Some(certificate), Some(key)) = files else { return Ok(None) };
         Ok(Some(Identity { ca, certificate, key }))
@@ -64,8 +70,26 @@ impl Directory {
     /// When the files cannot be written.
     pub fn keep(&self, identity: &Identity) -> Result<()> {
         self.write(CA, &identity.ca)?;
-        self.write(KEY, &identity.key)?;
-        self.write(CERTIFICATE, &identity.certificate)
+        self.write(NEXT_KEY, &identity.key)?;
+        self.write(NEXT, &identity.certificate)?;
+        self.take_next()
+    }
+
+    /// A certificate and a key of which only one was replaced would be worth nothing.
+    fn take_next(&self) -> Result<()> {
+        let [next, next_key] = [NEXT, NEXT_KEY].map(|name| self.path.join(name));
+        if !next.exists() {
+            return Ok(());
+        }
+        for (from, to) in [(next_key, KEY), (next, CERTIFICATE)] {
+            match fs::rename(&from, self.path.join(to)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::File { path: from, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the cluster's CA.
@@ -82,7 +106,7 @@ impl Directory {
     /// # Errors
     /// When a file cannot be removed.
     pub fn forget(&self) -> Result<()> {
-        for name in [CERTIFICATE, KEY, CA_KEY, CA] {
+        for name in [NEXT, NEXT_KEY, CERTIFICATE, KEY, CA_KEY, CA] {
             let path = self.path.join(name);
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -27,11 +27,35 @@ fn a_certificate_says_whose_it_is_and_how_long() {
     let facts = identity.facts().expect("facts");
     assert_eq!(facts.node, node('a'));
     assert_eq!(facts.until - facts.from, (LIFE + SKEW).as_secs());
-    let life = facts.until - facts.from;
+    let (life, signed) = (LIFE.as_secs(), facts.from + SKEW.as_secs());
     for digit in "abcdefghij".chars() {
-        let at = Facts { node: node(digit), ..facts.clone() }.renew_at() - facts.from;
+        let at = Facts { node: node(digit), ..facts.clone() }.renew_at() - signed;
         assert!(at >= life / 2 && at <= life * 4 / 5, "{at} of {life}");
     }
+}
+
+#[test]
+fn a_certificate_and_its_key_are_replaced_together() {
+    let path = std::env::temp_dir().join(format!("cluster-next-{}", std::process::id()));
+    let directory = Directory::new(&path);
+    let authority = authority();
+    let [old, new] = [0; 2].map(|_| identity(&authority, node('a'), Role::Worker));
+    let begin = |steps: usize| {
+        directory.keep(&old).expect("kept");
+        // As far as a crash let it come: the key, the certificate, the key in its place.
+        std::fs::write(path.join("next-key.pem"), &new.key).expect("written");
+        if steps > 0 {
+            std::fs::write(path.join("next.pem"), &new.certificate).expect("written");
+        }
+        if steps > 1 {
+            std::fs::rename(path.join("next-key.pem"), path.join("node-key.pem")).expect("there");
+        }
+        directory.identity().expect("read").expect("somebody")
+    };
+    assert_eq!([0, 1, 2].map(begin), [old.clone(), new.clone(), new.clone()]);
+    directory.keep(&old).expect("kept");
+    assert_eq!(directory.identity().expect("read"), Some(old.clone()));
+    std::fs::remove_dir_all(&path).expect("it is there");
 }
 
 #[test]

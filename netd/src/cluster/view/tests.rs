@@ -115,10 +115,8 @@ fn blocks_and_loans_are_told_apart() {
     let (mine, lent): (IpNetwork, IpAddr) =
         ("10.0.0.0/28".parse().expect("a block"), "10.0.0.3".parse().expect("an address"));
     let block = |owner, holder| rows::Block {
-        schema: Schema::default(),
-        node: node(owner),
-        epoch: 1,
         lent: BTreeMap::from([(lent, node(holder))]),
+        ..rows::Block::new(node(owner), 1)
     };
     take(&mut view, &put(&Key::Block(network(7), mine), &block(1, 2)));
     assert_eq!(
@@ -127,6 +125,28 @@ fn blocks_and_loans_are_told_apart() {
     );
     take(&mut view, &put(&Key::Block(network(7), mine), &block(2, 1)));
     assert_eq!(view.own_blocks(&network(7)), (BTreeMap::new(), BTreeSet::from([lent])));
+    assert!(view.is_ours(&network(7), lent));
+    assert!(!view.is_ours(&network(7), "10.0.0.4".parse().expect("an address")));
+}
+
+#[test]
+fn what_is_asked_for_is_neither_ours_nor_theirs_until_it_is_answered() {
+    let mut view = view();
+    let (block, address): (IpNetwork, IpAddr) =
+        ("10.0.0.0/28".parse().expect("a block"), "10.0.0.3".parse().expect("an address"));
+    let row = |owner, asker| rows::Block {
+        asked: BTreeMap::from([(address, node(asker))]),
+        ..rows::Block::new(node(owner), 1)
+    };
+    view.apply(&put(&Key::Block(network(7), block), &row(1, 2)));
+    assert_eq!(view.asked(&network(7)), [(block, address)]);
+    assert_eq!(view.own_blocks(&network(7)).0[&block], BTreeSet::from([address]));
+    view.apply(&put(&Key::Block(network(7), block), &row(2, 1)));
+    assert!(!view.is_answered(&network(7), address) && !view.is_ours(&network(7), address));
+    let mut refused = rows::Block::new(node(2), 1);
+    refused.refused.insert(address, node(1));
+    view.apply(&put(&Key::Block(network(7), block), &refused));
+    assert!(view.is_answered(&network(7), address) && !view.is_ours(&network(7), address));
 }
 
 #[test]

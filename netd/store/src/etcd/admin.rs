@@ -116,7 +116,7 @@ impl Etcd {
     /// [`Error::Refused`] when it is one already, or when there is another learner; when etcd is
     /// away or refuses.
     pub async fn add_learner(&self, peer_url: &str) -> Result<Member> {
-        let endpoint = || self.current().1.url.clone();
+        let endpoint = || self.current().1.url;
         let added = self
             .slowly(MEMBERS, |client| async move {
                 let options = MemberAddOptions::new().with_is_learner();
@@ -153,7 +153,7 @@ impl Etcd {
     /// How each endpoint is, with its URL.
     pub async fn statuses(&self) -> Vec<(String, Result<Status>)> {
         let mut statuses = Vec::new();
-        for member in self.members.iter() {
+        for member in self.all().iter() {
             let mut client = member.client.maintenance_client();
             let status = match timeout(super::PATIENCE, client.status()).await {
                 Ok(Ok(status)) => {
@@ -237,7 +237,7 @@ impl Etcd {
     /// # Errors
     /// That of the first member that failed.
     pub async fn defragment(&self) -> Result<()> {
-        for member in self.members.iter() {
+        for member in self.all().iter() {
             let mut client = member.client.maintenance_client();
             match timeout(DEFRAGMENT, client.defragment()).await {
                 Ok(Ok(_)) => {}

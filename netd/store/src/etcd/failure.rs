@@ -134,7 +134,8 @@ pub(crate) fn of(endpoint: &str, error: &Failed) -> Error {
         }
         _ => {
             // Said by a member that proposed nothing.
-            let sent = !(says("no leader") || says("too many requests") || not_sent(error));
+            let nothing = ["no leader", "too many requests", "not supported for learner"];
+            let sent = !(nothing.into_iter().any(says) || not_sent(error));
             Error::Unavailable { endpoint, why, sent }
         }
     }

@@ -41,7 +41,7 @@ impl EtcdWatch {
                 async move { client.watch_client().watch(key, Some(options)).await }
             })
             .await?;
-        let endpoint = etcd.current().1.url.clone();
+        let endpoint = etcd.current().1.url;
         Ok(Self { stream, endpoint, from, heard: Instant::now(), asked: None })
     }
 

@@ -1,0 +1,134 @@
+//! Who is not let in, and what is not let through: refused, logged and counted.
+
+use std::net::SocketAddr;
+
+use cnm::{Kind, cluster::ListNodes, network::CreateNetwork};
+use netd_tests::{eventually, kind_of};
+
+use crate::fleet::{Fleet, reaches, resolves, underlay};
+
+#[test]
+fn who_may_not_is_refused_and_counted() {
+    let mut fleet = Fleet::bare(4);
+    let token = fleet.init().token.unwrap();
+    let count = |name: &str| fleet.figure(0, &format!("netd_cluster_{name}_total"));
+    let logged = |words: &str| fleet.hosts[0].log().contains(words);
+
+    // A secret that is not the token's.
+    let (body, secret) = token.rsplit_once('-').unwrap();
+    let wrong: String = secret.chars().rev().collect();
+    let (kind, _) = kind_of(fleet.join(1, &format!("{body}-{wrong}")));
+    assert_eq!((kind, count("tokens_refused")), (Kind::Denied, 1));
+    assert!(logged("a call was refused"));
+    fleet.join(1, &token).unwrap();
+    fleet.join(2, &token).unwrap();
+    assert_eq!(count("joined"), 2);
+
+    // A worker asks for what is for managers.
+    let create = CreateNetwork { driver: Some("overlay".into()), ..CreateNetwork::named("shop") };
+    let (kind, error) = kind_of(fleet.hosts[1].client().call(&create));
+    assert_eq!((kind, count("denied")), (Kind::Denied, 1), "{error}");
+
+    // A worker writes what is another's, or everybody's; what is its own it may.
+    let nodes = fleet.hosts[0].client().call(&ListNodes {}).unwrap().nodes;
+    let id = |name: &str| nodes.iter().find(|node| node.name == name).unwrap().id.clone();
+    let cluster = fleet.status(0).cluster.unwrap();
+    let put = |key: &str| {
+        let kept = fleet.hosts[1].state_dir().join("cluster");
+        let kept = kept.display();
+        let ran = fleet.hosts[1].netns.output(&format!(
+            "env ETCDCTL_API=3 etcdctl --endpoints https://{}:2379 --cacert {kept}/ca.pem \
+             --cert {kept}/node.pem --key {kept}/node-key.pem put /netd/{cluster}/{key} x",
+            underlay(0)
+        ));
+        (ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let (_, h2) = (id("h1"), id("h2"));
+    assert!(put(&format!("n/{h2}/own")).0);
+    let others = [format!("n/{}/live", id("h3")), format!("node/{h2}"), "cfg".to_owned()];
+    for key in &others {
+        let (done, said) = put(key);
+        assert!(!done && said.contains("permission denied"), "{key}: {said}");
+    }
+    let kept = fleet.hosts[0].state_dir().join("cluster");
+    let kept = kept.display();
+    let figures = fleet.hosts[0].netns.run(&format!(
+        "curl -s --cacert {kept}/ca.pem --cert {kept}/node.pem --key {kept}/node-key.pem \
+         https://{}:2379/metrics",
+        underlay(0)
+    ));
+    let denied = figures.lines().find(|line| {
+        line.starts_with("grpc_server_handled_total")
+            && line.contains("PermissionDenied")
+            && line.contains("\"Put\"")
+    });
+    let denied = denied.and_then(|line| line.rsplit(' ').next()).map(str::to_owned);
+    assert_eq!(denied.as_deref(), Some("3"), "etcd counts them");
+
+    // The certificate of another cluster opens neither the managers' door nor etcd's.
+    let other = &fleet.hosts[3];
+    other
+        .client()
+        .call(&cnm::cluster::InitCluster { advertise: Some(underlay(3)), ..Default::default() })
+        .unwrap();
+    let kept = other.state_dir().join("cluster");
+    let kept = kept.display();
+    let before = count("strangers");
+    for port in [2377, 2379] {
+        let ran = other.netns.output(&format!(
+            "curl -s -k --max-time 5 --cert {kept}/node.pem --key {kept}/node-key.pem \
+             https://{}:{port}/health",
+            underlay(0)
+        ));
+        assert!(!ran.status.success(), "{ran:?}");
+    }
+    eventually("it is counted", || match count("strangers") - before {
+        0 => Err(0),
+        n => Ok(n),
+    });
+    assert!(logged("a caller was refused or lost"));
+}
+
+#[test]
+fn vxlan_from_no_member_is_dropped_and_counted() {
+    let fleet = Fleet::new(2);
+    let network = fleet.create("shop");
+    let vni = network.overlay.as_ref().unwrap().vni;
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&a, "b", &[b.ip()]);
+    reaches(&a.container.netns, b.ip());
+    let heard = a.container.netns.serve_udp(99);
+    let target = SocketAddr::new(a.ip(), 99);
+    b.container.netns.ask_udp(target).unwrap();
+
+    // On the same wire, with everything that has to be known, even a member's address in front.
+    let stranger = fleet.world.namespace();
+    let there = stranger.path();
+    fleet.wire.run(&format!("ip link add p66 type veth peer name eth0 netns {there}"));
+    fleet.wire.run("ip link set p66 master wire up");
+    stranger.run("ip link set lo up");
+    stranger.run("ip link set eth0 up");
+    stranger.run("ip address add 198.51.100.66/24 dev eth0");
+    stranger.run(&format!(
+        "ip link add vx type vxlan id {vni} local 198.51.100.66 remote {} dstport 4789",
+        underlay(0)
+    ));
+    stranger.run("ip link set vx up");
+    stranger.run("ip address add 10.255.255.1/32 dev vx");
+    stranger.run(&format!("ip route add {} dev vx", a.ip()));
+    let mac = a.endpoint.mac.unwrap();
+    stranger.run(&format!("ip neighbour add {} lladdr {mac} dev vx", a.ip()));
+    let dropped = || {
+        let shown = fleet.hosts[0].netns.json("nft -j list counter inet netd vxlan_strangers");
+        let all = shown["nftables"].as_array().unwrap();
+        let counter = all.iter().find_map(|object| object.get("counter")).unwrap();
+        counter["packets"].as_u64().unwrap()
+    };
+    let before = dropped();
+    eventually("it is dropped and counted", || {
+        stranger.send_udp(target).unwrap();
+        let now = dropped();
+        if now > before { Ok(()) } else { Err(now) }
+    });
+    assert_eq!(heard.from(), [b.ip()], "members alone were heard");
+}
