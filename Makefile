@@ -99,6 +99,21 @@ define packages
 	apt-get install -qq -y --no-install-recommends "$${missing[@]}"
 endef
 
+# Unpacks the packages $(1), and what they need and is not there, into target/debian: servers that
+# installing would start, or have others start.
+define unpacked
+	@command -v apt-get >/dev/null || exit 0; \
+	into=$(CURDIR)/target/debian; \
+	for package in $(1); do [[ -e "$$into/$$package.unpacked" ]] || missing+=("$$package"); done; \
+	if [[ -z "$${missing:-}" ]]; then exit 0; fi; \
+	echo "==> unpacking $${missing[*]} into target/debian"; \
+	mkdir -p "$$into/archives/partial"; \
+	apt-get install -qq -y --no-install-recommends --reinstall --download-only \
+		-o Dir::Cache::archives="$$into/archives" "$${missing[@]}"; \
+	for archive in "$$into"/archives/*.deb; do dpkg -x "$$archive" "$$into"; done; \
+	for package in $(1); do touch "$$into/$$package.unpacked"; done
+endef
+
 .PHONY: deps-build
 deps-build: ## Install the packages that building needs besides Rust
 	$(call packages,protobuf-compiler libprotobuf-dev)
@@ -110,7 +125,9 @@ deps: ## Install the packages that netd and its demo use
 .PHONY: deps-test
 deps-test: deps ## Install what the tests use besides
 	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
-		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client openssl)
+		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client openssl \
+		dnsperf knot-dnsutils ldnsutils)
+	$(call unpacked,unbound nsd aardvark-dns)
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }

@@ -4,11 +4,12 @@
 //! `view`'s business, how a reply looks in bytes `reply`'s.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::names::{NetworkKey, Snapshot};
 use crate::question::{self, CLASS_IN, Question, Unanswerable, kind};
 use crate::reply::{self, Code, Reply};
-use crate::view::{Finding, View, wire};
+use crate::view::{Finding, SERVER, View, wire};
 
 /// The largest datagram we send however large a one the asker takes, in bytes.
 const LARGEST_DATAGRAM: u16 = 4096;
@@ -16,14 +17,25 @@ const LARGEST_DATAGRAM: u16 = 4096;
 /// Who asks. Its container, and with it all networks it is answered from, follow from this.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Asker {
-    /// The network whose listener was asked.
-    pub listener: NetworkKey,
+    /// Whose listener was asked.
+    pub at: At,
     /// The address that the question came from.
     pub source: IpAddr,
 }
 
+/// Whose a listener is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum At {
+    /// A network's, on an address of this host there.
+    Network(NetworkKey),
+    /// A container's own, inside it: nobody else can ask there.
+    Container(Arc<str>),
+    /// This host's own. It is on all networks, and says their names in full, below the domain.
+    Host,
+}
+
 /// How the question came, and so the reply goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// One datagram each way. A reply that does not fit the asker's size is truncated.
     Udp,
@@ -66,7 +78,7 @@ pub fn answer(
         Err(Unanswerable::Ignore) => return Outcome::Drop,
         Err(Unanswerable::Refuse(code)) => return Outcome::Reply(reply::bare(packet, code)),
     };
-    let reply = Reply::to(&question, limit(&question, transport));
+    let reply = Reply::to(&question, limit(&question, transport), snapshot.ttl);
     if question.edns.is_some_and(|edns| edns.version > 0) {
         return Outcome::Reply(reply.finish(Code::BadVersion, false));
     }
@@ -77,10 +89,11 @@ pub fn answer(
     if !view.is_member(asker.source) {
         return Outcome::Reply(reply.finish(Code::Refused, false));
     }
-    let finding = view.find(&question.text());
+    let text = question.text();
+    let finding = view.find(&text);
     if finding == Finding::Foreign {
-        return match view.forwards() {
-            Some(zone) => Outcome::Forward { upstreams: zone.upstreams.clone() },
+        return match view.upstreams(&text) {
+            Some(servers) => Outcome::Forward { upstreams: servers.to_vec() },
             None => Outcome::Reply(reply.finish(Code::NoSuchName, false)),
         };
     }
@@ -90,12 +103,12 @@ pub fn answer(
 /// Says that the question could not be answered now (SERVFAIL). `None` when it was none.
 pub(crate) fn failure(packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let question = question::read(packet).ok()?;
-    let reply = Reply::to(&question, limit(&question, transport));
+    let reply = Reply::to(&question, limit(&question, transport), 0);
     Some(reply.finish(Code::ServerFailure, false))
 }
 
 /// The most bytes that a reply may have.
-fn limit(question: &Question<'_>, transport: Transport) -> usize {
+pub(crate) fn limit(question: &Question<'_>, transport: Transport) -> usize {
     match transport {
         Transport::Udp => {
             question.edns.map_or(512, |edns| usize::from(edns.payload.min(LARGEST_DATAGRAM)))
@@ -108,39 +121,74 @@ fn limit(question: &Question<'_>, transport: Transport) -> usize {
 fn tell(
     mut reply: Reply<'_>,
     question: &Question<'_>,
-    finding: Finding,
+    finding: Finding<'_>,
     snapshot: &Snapshot,
     spin: u64,
 ) -> Vec<u8> {
+    // Asked for everything, one kind of it will do (RFC 8482, section 4.1).
+    let any = question.kind == kind::ANY;
     let (zone, code) = match finding {
         Finding::Name { mut addresses, zone } => {
-            // Asked for ANY, all there is here is the addresses (RFC 8482 asks for no more).
-            addresses.retain(|address| match question.kind {
-                kind::A => address.is_ipv4(),
-                kind::AAAA => address.is_ipv6(),
-                kind => kind == kind::ANY,
-            });
+            let four = match question.kind {
+                kind::ANY => addresses.iter().any(IpAddr::is_ipv4),
+                kind => kind == kind::A,
+            };
+            let wanted = any || matches!(question.kind, kind::A | kind::AAAA);
+            addresses.retain(|address| wanted && address.is_ipv4() == four);
             if !addresses.is_empty() {
-                let count = u64::try_from(addresses.len()).expect("a length fits 64 bits");
-                let first = usize::try_from(spin % count).expect("less than a length");
-                addresses.rotate_left(first);
+                rotate(&mut addresses, spin);
                 let _all_fit = addresses.into_iter().all(|address| reply.address(address));
                 return reply.finish(Code::NoError, true);
             }
             (zone, Code::NoError)
         }
-        Finding::Address { name, .. } if matches!(question.kind, kind::PTR | kind::ANY) => {
+        Finding::Service { mut places, .. } if any || question.kind == kind::SRV => {
+            rotate(&mut places, spin);
+            let fit = places.iter().all(|place| reply.service(place.port, &place.name));
+            for place in places.iter().filter(|_| fit) {
+                for address in place.addresses {
+                    reply.whereabouts(&place.name, *address);
+                }
+            }
+            return reply.finish(Code::NoError, true);
+        }
+        Finding::Address { name, .. } if any || question.kind == kind::PTR => {
             reply.pointer(&name);
             return reply.finish(Code::NoError, true);
         }
-        Finding::Address { zone, .. } | Finding::Hollow { zone } => (zone, Code::NoError),
+        Finding::Apex => {
+            if question.kind == kind::NS {
+                reply.name_server(&server(&snapshot.domain));
+                return reply.finish(Code::NoError, true);
+            }
+            (0, Code::NoError)
+        }
+        Finding::Service { zone, .. }
+        | Finding::Address { zone, .. }
+        | Finding::Hollow { zone } => (zone, Code::NoError),
         Finding::Missing { zone } => (zone, Code::NoSuchName),
         Finding::Foreign => return reply.finish(Code::NoSuchName, false),
     };
+    if any && code == Code::NoError {
+        reply.minimal();
+        return reply.finish(code, true);
+    }
     // The domain is configured; one that cannot be said in DNS is the root.
     let domain = wire(&snapshot.domain).unwrap_or_else(|| vec![0]);
-    reply.authority(zone, &domain, snapshot.serial);
+    reply.authority(zone, &server(&snapshot.domain), &domain, snapshot.serial);
     reply.finish(code, true)
+}
+
+/// The name server of our zones, in wire format.
+fn server(domain: &[u8]) -> Vec<u8> {
+    wire(&[SERVER, domain].join(&b'.')).unwrap_or_else(|| vec![0])
+}
+
+/// Puts another one first for each number.
+fn rotate<T>(items: &mut [T], spin: u64) {
+    let count = u64::try_from(items.len()).expect("a length fits 64 bits");
+    let first = usize::try_from(spin % count).expect("less than a length");
+    items.rotate_left(first);
 }
 
 #[cfg(test)]

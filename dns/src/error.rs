@@ -1,10 +1,9 @@
-//! The errors of this crate. Only sockets and threads can fail; names and answers cannot.
+//! The errors of this crate. Sockets and threads can fail, and a name can be none; answers cannot
+//! fail.
 
 use std::io;
 
-use crate::NetworkKey;
-
-/// What can go wrong while serving names.
+/// What can go wrong while names are given or served.
 #[derive(Debug, thiserror::Error)]
 #[expect(clippy::error_impl_error, reason = "it is said with its crate, dns::Error")]
 #[non_exhaustive]
@@ -13,11 +12,39 @@ pub enum Error {
     #[error("cannot start the resolver's thread: {0}")]
     Start(#[source] io::Error),
 
+    /// A name has a label that DNS has no room for, or an empty one.
+    #[error(
+        "{name:?} cannot be a name in DNS: each part between dots has 1 to 63 characters, and \
+         {label:?} does not"
+    )]
+    Label {
+        /// The name.
+        name: String,
+        /// The part of it.
+        label: String,
+    },
+
+    /// A name is longer than DNS has room for.
+    #[error("{name} has {length} characters, and a name in DNS at most 253: choose a shorter one")]
+    Name {
+        /// The name, with its network's and the domain.
+        name: String,
+        /// Its length.
+        length: usize,
+    },
+
+    /// There is no such type of records.
+    #[error("{kind:?} is no type of records: it should be one like A, AAAA, PTR or SRV")]
+    Type {
+        /// What was given.
+        kind: String,
+    },
+
     /// A socket that was handed over cannot be served.
-    #[error("cannot listen on network {network}: {source}")]
+    #[error("cannot listen at {address}: {source}")]
     Listen {
-        /// The network that the socket was for.
-        network: NetworkKey,
+        /// Where, as far as the kernel says.
+        address: String,
         /// What the kernel said.
         #[source]
         source: io::Error,

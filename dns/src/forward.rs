@@ -1,8 +1,9 @@
-//! Asking others: a query is relayed as it came, under an id of our own, and so is the answer.
+//! Asking others: a plain question is put to several servers, once for all who ask it at a time,
+//! and the answer is kept for as long as it holds.
 //!
-//! Nothing is changed on the way but the id, so that EDNS options and DNSSEC records survive. All
-//! of it ends within a bound, whatever the servers do. There is no cache; one would stand in
-//! [`Forwarder::ask`], before anybody is asked.
+//! DNSSEC's bits and records go both ways as they are. A query with anything about it that is not
+//! plain, such as an option of EDNS, is relayed as it came, and so is its answer. All of it ends
+//! within a bound, whatever the servers do.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,14 +16,24 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time;
 
-use crate::answer::{Asker, Transport};
+use crate::answer::{Asker, At, Transport};
+use crate::question::{self, Question};
+use crate::reply::OUR_PAYLOAD;
 use crate::upstreams::{HostServers, Upstreams};
 
+mod cache;
+mod flight;
 mod health;
 mod query;
+mod reply;
 
+use cache::{Cache, Found, Key};
+use flight::{Flights, Landed, landing};
 use health::Health;
 use query::Query;
+use reply::{Life, Told};
+
+pub use health::Standing;
 
 /// How many servers one query is put to, at most.
 const ASKED: usize = 3;
@@ -37,6 +48,39 @@ const OUT_PER_ASKER: usize = 64;
 /// Queries of one asker that are out or wait for their turn. Beyond it they fail at once.
 const WAITING_PER_ASKER: usize = 256;
 
+/// How long somebody waits for a new answer while there is one whose time is over (RFC 8767,
+/// section 5).
+const STALE_PATIENCE: Duration = Duration::from_millis(1800);
+
+/// What a question that is out may need to be found over.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Where an answer of somebody else's came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// A server, just now.
+    Server(SocketAddr),
+    /// The cache, of one that holds.
+    Cache,
+    /// The cache, of one whose time is over, since nobody gave a better one.
+    Stale,
+    /// Nobody: there is none.
+    Nobody,
+}
+
+/// An answer of somebody else's, if there is one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Relayed {
+    /// The packet, as it goes to who asked.
+    pub(crate) packet: Option<Vec<u8>>,
+    /// Where it came from.
+    pub(crate) from: From,
+}
+
+impl Relayed {
+    pub(crate) const NOTHING: Self = Self { packet: None, from: From::Nobody };
+}
+
 /// Relays queries to servers elsewhere.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
@@ -47,10 +91,14 @@ pub(crate) struct Forwarder {
     host: Mutex<HostServers>,
     health: Mutex<Health>,
     ours: Mutex<Vec<SocketAddr>>,
+    cache: Mutex<Cache>,
+    flights: Mutex<Flights>,
+    loops: AtomicU64,
 }
 
 impl Forwarder {
-    pub(crate) fn new(upstreams: Upstreams, timeout: Duration) -> Self {
+    /// One that keeps answers in so many bytes.
+    pub(crate) fn new(upstreams: Upstreams, timeout: Duration, cache: usize) -> Self {
         Self {
             timeout,
             ids: Ids::default(),
@@ -59,7 +107,25 @@ impl Forwarder {
             host: Mutex::new(HostServers::new(upstreams)),
             health: Mutex::default(),
             ours: Mutex::default(),
+            cache: Mutex::new(Cache::new(cache)),
+            flights: Mutex::default(),
+            loops: AtomicU64::default(),
         }
+    }
+
+    /// How many answers are kept.
+    pub(crate) fn kept(&self) -> usize {
+        lock(&self.cache).len()
+    }
+
+    /// How often a question came back to us from who was asked it.
+    pub(crate) fn loops(&self) -> u64 {
+        self.loops.load(Ordering::Relaxed)
+    }
+
+    /// How the servers have done.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        lock(&self.health).standings()
     }
 
     /// Notes an address that we listen on: it is never asked, as it would ask back.
@@ -75,41 +141,173 @@ impl Forwarder {
         }
     }
 
-    /// Puts a query to `upstreams`, or to the host's servers when there are none. `None` when
-    /// nobody answered in time, or nobody could be asked.
+    /// Puts a query to `upstreams`, or to the host's servers when there are none.
     pub(crate) async fn ask(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         upstreams: &[SocketAddr],
         packet: &[u8],
         transport: Transport,
-    ) -> Option<Vec<u8>> {
-        let servers = self.servers(upstreams);
+    ) -> Relayed {
+        let servers = self.servers(asker, upstreams);
         if servers.is_empty() {
-            return None;
+            return Relayed::NOTHING;
         }
-        let turn = self.turn(asker)?;
-        time::timeout(self.timeout, async {
-            let _turn = turn.0.acquire().await.ok()?;
-            let _out = self.out.acquire().await.ok()?;
-            self.relay(&servers, packet, transport).await
-        })
-        .await
-        .ok()?
+        match question::plain(packet) {
+            Some(question) => {
+                let key = Key::of(&question, servers.into());
+                self.ask_plainly(asker, &question, &key, transport).await
+            }
+            None => self.relay_as_it_is(asker, &servers, packet, transport).await,
+        }
     }
 
-    /// The servers to ask, best first.
-    fn servers(&self, upstreams: &[SocketAddr]) -> Vec<SocketAddr> {
-        let now = Instant::now();
-        let mut servers = match upstreams {
-            [] => lock(&self.host).at(now).to_vec(),
-            given => given.to_vec(),
+    async fn ask_plainly(
+        self: &Arc<Self>,
+        asker: &Asker,
+        question: &Question<'_>,
+        key: &Key,
+        transport: Transport,
+    ) -> Relayed {
+        let found = lock(&self.cache).find(key, Instant::now());
+        let stale = match found {
+            Some(Found::Fresh { told, life, renew }) => {
+                if renew {
+                    self.flight(key, question, transport);
+                }
+                let packet = Some(told.to(question, transport, life));
+                return Relayed { packet, from: From::Cache };
+            }
+            Some(Found::Stale { told, life }) => Some((told, life)),
+            None => None,
         };
-        {
-            let ours = lock(&self.ours);
-            servers.retain(|server| !ours.contains(server));
+        // What is out ends by itself, and is not to be outrun by who waits for it: who asks next
+        // would wait for what is over.
+        let bound = self.timeout + GRACE;
+        let patience = if stale.is_some() { bound.min(STALE_PATIENCE) } else { bound };
+        let landed = match self.turn(asker) {
+            // Who has a place waits for its turn, and only then for what others ask: nobody waits
+            // in another one's queue.
+            Some(turn) => time::timeout(patience, async {
+                let _turn = turn.0.acquire().await.ok()?;
+                if self.is_a_loop(asker, key, transport) {
+                    return None;
+                }
+                landing(self.flight(key, question, transport)).await
+            })
+            .await
+            .ok()
+            .flatten(),
+            None => None,
+        };
+        match (landed, stale) {
+            (Some(landed), None) => say(&landed, question, transport),
+            (Some(landed), Some(_)) if landed.is_good() => say(&landed, question, transport),
+            (_, Some((told, life))) => {
+                Relayed { packet: Some(told.to(question, transport, life)), from: From::Stale }
+            }
+            (None, None) => Relayed::NOTHING,
         }
-        lock(&self.health).order(&mut servers, now);
+    }
+
+    /// The question that is out, which it is from now on if it was not. It is put to its end,
+    /// whoever still waits for it.
+    fn flight(
+        self: &Arc<Self>,
+        key: &Key,
+        question: &Question<'_>,
+        transport: Transport,
+    ) -> tokio::sync::watch::Receiver<Option<Landed>> {
+        let mut flights = lock(&self.flights);
+        if let Some(flight) = flights.find(key, transport) {
+            return flight;
+        }
+        let (sender, receiver) = flights.leave(key, transport);
+        let (this, key) = (Arc::clone(self), key.clone());
+        let packet = question.put(0, OUR_PAYLOAD);
+        tokio::spawn(async move {
+            let servers = this.best(key.servers());
+            let reply = time::timeout(this.timeout, async {
+                let _out = this.out.acquire().await.ok()?;
+                this.relay(&servers, &packet, transport).await
+            });
+            let reply = reply.await.ok().flatten();
+            let told = reply.as_ref().and_then(|(_, packet)| Told::read(packet)).map(Arc::new);
+            let landed = Landed {
+                server: reply.as_ref().map(|(server, _)| *server),
+                packet: reply.map(|(_, packet)| packet.into()),
+                told,
+            };
+            if let Some(told) = &landed.told {
+                lock(&this.cache).store(key.clone(), Arc::clone(told), Instant::now());
+            }
+            lock(&this.flights).land(&key, transport);
+            sender.send_replace(Some(landed));
+        });
+        receiver
+    }
+
+    /// Whether this host asks us what we ask one of its own servers: who is asked asks back.
+    fn is_a_loop(&self, asker: &Asker, key: &Key, transport: Transport) -> bool {
+        let ours = lock(&self.ours);
+        let own = |ip: std::net::IpAddr| {
+            ip.is_loopback() || ours.iter().any(|own| own.ip() == ip)
+        };
+        let back = matches!(asker.at, At::Network(_))
+            && own(asker.source.to_canonical())
+            && key.servers().iter().any(|server| own(server.ip()))
+            && lock(&self.flights).find(key, transport).is_some();
+        if back {
+            self.loops.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                servers = ?key.servers(),
+                "a question came back from the server that was asked it: one of these asks netd"
+            );
+        }
+        back
+    }
+
+    async fn relay_as_it_is(
+        &self,
+        asker: &Asker,
+        servers: &[SocketAddr],
+        packet: &[u8],
+        transport: Transport,
+    ) -> Relayed {
+        let Some(turn) = self.turn(asker) else { return Relayed::NOTHING };
+        let reply = time::timeout(self.timeout, async {
+            let _turn = turn.0.acquire().await.ok()?;
+            let _out = self.out.acquire().await.ok()?;
+            self.relay(&self.best(servers), packet, transport).await
+        });
+        match reply.await.ok().flatten() {
+            Some((server, packet)) => {
+                Relayed { packet: Some(packet), from: From::Server(server) }
+            }
+            None => Relayed::NOTHING,
+        }
+    }
+
+    /// The servers to ask, as somebody has put them. Neither who asks nor ourselves: a container
+    /// that is its network's server has its own questions answered by the host's.
+    fn servers(&self, asker: &Asker, upstreams: &[SocketAddr]) -> Vec<SocketAddr> {
+        let host = || lock(&self.host).at(Instant::now()).to_vec();
+        let source = asker.source.to_canonical();
+        let asks = |server: &SocketAddr| server.ip() == source && !source.is_loopback();
+        let mut servers: Vec<_> =
+            upstreams.iter().copied().filter(|server| !asks(server)).collect();
+        if servers.is_empty() {
+            servers = host();
+        }
+        let ours = lock(&self.ours);
+        servers.retain(|server| !ours.contains(server) && !asks(server));
+        servers
+    }
+
+    /// Those to ask first.
+    fn best(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
+        let mut servers = servers.to_vec();
+        lock(&self.health).order(&mut servers, Instant::now());
         servers.truncate(ASKED);
         servers
     }
@@ -133,7 +331,7 @@ impl Forwarder {
         servers: &[SocketAddr],
         packet: &[u8],
         transport: Transport,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(SocketAddr, Vec<u8>)> {
         let mut asked = JoinSet::new();
         let mut race = Race { health: &self.health, running: Vec::new() };
         let mut servers = servers.iter();
@@ -155,9 +353,9 @@ impl Forwarder {
                     race.arrived(server, Duration::ZERO);
                     reply[..2].copy_from_slice(&packet[..2]);
                     if is_good(&reply) {
-                        return Some(reply);
+                        return Some((server, reply));
                     }
-                    bad = Some(reply);
+                    bad = Some((server, reply));
                 }
                 Err(error) => {
                     tracing::debug!(%server, %error, "a server cannot be asked");
@@ -181,7 +379,9 @@ impl Race<'_> {
         let now = Instant::now();
         if let Some(at) = self.running.iter().position(|(other, _)| *other == server) {
             let (_, since) = self.running.swap_remove(at);
-            lock(self.health).observe(server, now - since + penalty, now);
+            let mut health = lock(self.health);
+            health.observe(server, now - since + penalty, now);
+            health.count(server, penalty.is_zero());
         }
     }
 }
@@ -192,6 +392,7 @@ impl Drop for Race<'_> {
         let mut health = lock(self.health);
         for &(server, since) in &self.running {
             health.outrun(server, now - since, now);
+            health.count(server, false);
         }
     }
 }
@@ -207,6 +408,22 @@ impl Drop for Turn<'_> {
             askers.remove(&self.2);
         }
     }
+}
+
+/// What came of a question, to one who asked it.
+fn say(landed: &Landed, question: &Question<'_>, transport: Transport) -> Relayed {
+    let Some(server) = landed.server else { return Relayed::NOTHING };
+    let packet = match (&landed.told, &landed.packet) {
+        (Some(told), _) => Some(told.to(question, transport, Life::Aged(0))),
+        // What cannot be taken apart is passed on, for whom it may mean something.
+        (None, Some(packet)) => {
+            let mut packet = packet.to_vec();
+            packet[..2].copy_from_slice(&question.id.to_be_bytes());
+            Some(packet)
+        }
+        (None, None) => None,
+    };
+    Relayed { packet, from: From::Server(server) }
 }
 
 /// Whether the answer is one: there is such a name, or there is none. With anything else another

@@ -9,7 +9,7 @@
 //! 4. Forwarding relays what is not ours to other servers, in bounded time.
 //!
 //! ```
-//! use dns::{Asker, Member, Names, Outcome, Transport, Zone};
+//! use dns::{Asker, At, Member, Names, Outcome, Transport, Zone};
 //!
 //! let names = Names::new();
 //! names.network_up("n1", Zone { name: "app".into(), ..Zone::default() });
@@ -18,11 +18,12 @@
 //!     container: "c1".into(),
 //!     names: vec!["web".into()],
 //!     addresses: vec!["10.0.0.2".parse().unwrap()],
+//!     ..Member::default()
 //! });
 //!
 //! // id 7, recursion desired, one question: web. A IN
 //! let query = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
-//! let asker = Asker { listener: "n1".into(), source: "10.0.0.2".parse().unwrap() };
+//! let asker = Asker { at: At::Network("n1".into()), source: "10.0.0.2".parse().unwrap() };
 //! let Outcome::Reply(reply) = dns::answer(&names.load(), &asker, query, Transport::Udp, 0) else {
 //!     unreachable!("the name is ours");
 //! };
@@ -31,7 +32,9 @@
 
 mod answer;
 mod error;
+mod explain;
 mod forward;
+mod limits;
 mod names;
 mod question;
 mod reply;
@@ -40,8 +43,15 @@ mod server;
 mod upstreams;
 mod view;
 
-pub use answer::{Asker, Outcome, Transport, answer};
+pub use answer::{Asker, At, Outcome, Transport, answer};
 pub use error::Error;
-pub use names::{Change, DEFAULT_DOMAIN, Member, Names, NetworkKey, Snapshot, Zone};
+pub use explain::{Explained, packet};
+pub use forward::Standing;
+pub use limits::check_name;
+pub use names::{
+    Change, DEFAULT_DOMAIN, DEFAULT_TTL, Member, Names, NetworkKey, Port, Protocol, Snapshot, Stub,
+    Zone,
+};
+pub use server::tally::{By, Count};
 pub use server::{Counters, Options, Server};
 pub use upstreams::Upstreams;

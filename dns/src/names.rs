@@ -23,8 +23,17 @@ pub type NetworkKey = Arc<str>;
 /// The domain below which every network's names stand, unless another one is chosen.
 pub const DEFAULT_DOMAIN: &str = "netd";
 
+/// Seconds that an answer of ours may be kept, unless told.
+///
+/// A name vanishes with the detach that took it, and its address may be given to somebody else
+/// soon after; whoever kept the answer connects to the wrong container until then. The resolver is
+/// one hop away and answers in microseconds, so asking again costs little. Not zero, because some
+/// stub resolvers take zero for "never reuse, not even for the connection being made". An address
+/// is kept back for longer than this before somebody else gets it.
+pub const DEFAULT_TTL: u32 = 5;
+
 /// One endpoint's names and addresses on one network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// The endpoint's id: what a later publish replaces and a retract removes.
     pub endpoint: String,
@@ -36,6 +45,31 @@ pub struct Member {
     pub names: Vec<String>,
     /// Its addresses on this network, of either family.
     pub addresses: Vec<IpAddr>,
+    /// The ports it serves, for who asks for `_80._tcp.web` (RFC 2782).
+    pub ports: Vec<Port>,
+    /// Whom its container has asked for names that are not ours, in place of its networks'
+    /// servers; empty where it does not say.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// A port that an endpoint serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Over what: `_tcp` or `_udp` in a name.
+    pub protocol: Protocol,
+    /// Its number, which is a name for it, too: `_80`.
+    pub number: u16,
+    /// What the service there is called: `http` for `_http`.
+    pub service: Option<String>,
+}
+
+/// What a port is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `_tcp`.
+    Tcp,
+    /// `_udp`.
+    Udp,
 }
 
 /// What is to become of an endpoint's names.
@@ -58,8 +92,30 @@ pub struct Zone {
     pub upstreams: Vec<SocketAddr>,
     /// The network's subnets. Their reverse zones are ours and never forwarded.
     pub subnets: Vec<IpNetwork>,
-    /// The addresses of this host on the network: `gateway.<name>`, and back.
+    /// The ways out of the network: `gateway.<name>`, and back.
     pub gateways: Vec<IpAddr>,
+    /// The addresses of this host on the network: `host.netd.internal`.
+    pub hosts: Vec<IpAddr>,
+    /// Domains that are asked of servers of their own, by their members. Where several hold a
+    /// name, the longest counts.
+    pub stubs: Vec<Stub>,
+}
+
+/// A domain that certain servers know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stub {
+    /// The domain, such as `example.corp`.
+    pub domain: String,
+    /// Who is asked for what is below it, in order of preference.
+    pub servers: Vec<SocketAddr>,
+}
+
+impl Stub {
+    /// Its domain as names are looked up.
+    fn normal(mut self) -> Self {
+        self.domain = self.domain.trim_matches('.').to_ascii_lowercase();
+        self
+    }
 }
 
 /// A name as it is looked up: lower case, dots between labels, none at the end.
@@ -86,6 +142,14 @@ pub struct Snapshot {
     pub(crate) domain: Text,
     pub(crate) networks: Trie<NetworkKey, Network>,
     pub(crate) containers: Trie<Arc<str>, Attachments>,
+    /// The containers that have asked for servers of their own, and the endpoint that said so.
+    pub(crate) servers: Trie<Arc<str>, Arc<Member>>,
+    /// Domains that are asked of servers of their own by everybody who may ask outside.
+    pub(crate) stubs: Arc<[Stub]>,
+    /// Seconds that an answer of ours may be kept.
+    pub(crate) ttl: u32,
+    /// The networks by their names.
+    pub(crate) called: Trie<Text, NetworkKey>,
     /// Counts changes; the serial number of every zone of ours.
     pub(crate) serial: u32,
 }
@@ -96,6 +160,10 @@ impl Default for Snapshot {
             domain: text(DEFAULT_DOMAIN),
             networks: Trie::default(),
             containers: Trie::default(),
+            servers: Trie::default(),
+            stubs: Arc::default(),
+            ttl: DEFAULT_TTL,
+            called: Trie::default(),
             serial: 1,
         }
     }
@@ -123,11 +191,28 @@ impl Names {
         self.change(|next| next.domain = text(domain));
     }
 
+    /// Sets how many seconds an answer of ours may be kept.
+    pub fn set_ttl(&self, ttl: u32) {
+        self.change(|next| next.ttl = ttl);
+    }
+
+    /// Sets the domains that are asked of servers of their own, whichever network asks.
+    pub fn set_stubs(&self, stubs: Vec<Stub>) {
+        let stubs = stubs.into_iter().map(Stub::normal).collect();
+        self.change(|next| next.stubs = stubs);
+    }
+
     /// Makes a network known, or changes what is known about it. Its members stay.
-    pub fn network_up(&self, key: &str, zone: Zone) {
+    pub fn network_up(&self, key: &str, mut zone: Zone) {
+        zone.stubs = zone.stubs.into_iter().map(Stub::normal).collect();
         self.change(|next| {
+            next.uncall(key);
+            let name = Some(text(&zone.name)).filter(|name| !name.is_empty());
+            if let Some(name) = &name {
+                next.called.insert_mut(Arc::clone(name), key.into());
+            }
             let network = next.network_mut(key);
-            network.name = Some(text(&zone.name)).filter(|name| !name.is_empty());
+            network.name = name;
             network.zone = Some(Arc::new(zone));
         });
     }
@@ -136,8 +221,10 @@ impl Names {
     pub fn network_down(&self, key: &str) {
         self.change(|next| {
             let Some(network) = next.networks.get(key).cloned() else { return };
+            next.uncall(key);
             next.networks.remove_mut(key);
             for member in network.members.values() {
+                next.forget_servers(member);
                 next.leave(&member.container, key);
             }
         });
@@ -204,6 +291,16 @@ impl Snapshot {
         self.networks.get_mut(key).expect("the network was put there when it was missing")
     }
 
+    /// Forgets a network's name, when it is not another one's by now.
+    fn uncall(&mut self, key: &str) {
+        let name = self.networks.get(key).and_then(|network| network.name.clone());
+        if let Some(name) = name
+            && self.called.get(&name).is_some_and(|holder| &**holder == key)
+        {
+            self.called.remove_mut(&name);
+        }
+    }
+
     fn publish(&mut self, key: &str, member: Arc<Member>) {
         let network = self.network_mut(key);
         network.members.insert_mut(ByEndpoint(Arc::clone(&member)), Arc::clone(&member));
@@ -214,6 +311,9 @@ impl Snapshot {
             let mut bearers = network.names.get(&name).cloned().unwrap_or_default();
             bearers.insert_mut(Arc::clone(&member));
             network.names.insert_mut(name, bearers);
+        }
+        if !member.servers.is_empty() {
+            self.servers.insert_mut(member.container.as_str().into(), Arc::clone(&member));
         }
         self.join(&member.container, key);
     }
@@ -244,7 +344,16 @@ impl Snapshot {
         if network.zone.is_none() && network.members.is_empty() {
             self.networks.remove_mut(key);
         }
+        self.forget_servers(&member);
         self.leave(&member.container, key);
+    }
+
+    /// Forgets the servers that a container asked for, when this is the endpoint that said so.
+    fn forget_servers(&mut self, member: &Member) {
+        let said = |by: &Arc<Member>| by.endpoint == member.endpoint;
+        if !member.servers.is_empty() && self.servers.get(&*member.container).is_some_and(said) {
+            self.servers.remove_mut(&*member.container);
+        }
     }
 
     fn join(&mut self, container: &str, network: &str) {

@@ -15,12 +15,16 @@ pub(crate) const HEADER: usize = 12;
 /// The one class that is served, Internet (RFC 1035 §3.2.4).
 pub(crate) const CLASS_IN: u16 = 1;
 
-/// Record types, as far as they are told apart (RFC 1035 §3.2.2, RFC 3596, RFC 6891).
+/// Record types, as far as they are told apart (RFC 1035 §3.2.2, RFC 3596, RFC 2782,
+/// RFC 6891).
 pub(crate) mod kind {
     pub(crate) const A: u16 = 1;
+    pub(crate) const NS: u16 = 2;
     pub(crate) const SOA: u16 = 6;
     pub(crate) const PTR: u16 = 12;
+    pub(crate) const HINFO: u16 = 13;
     pub(crate) const AAAA: u16 = 28;
+    pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const IXFR: u16 = 251;
     pub(crate) const AXFR: u16 = 252;
@@ -42,6 +46,8 @@ pub(crate) struct Question<'a> {
     pub(crate) id: u16,
     pub(crate) recursion_desired: bool,
     pub(crate) checking_disabled: bool,
+    /// Whether the sender wants to know that data are authentic (RFC 6840 §5.7).
+    pub(crate) authentic_wanted: bool,
     /// The name as asked, in wire format and without compression.
     pub(crate) name: Cow<'a, [u8]>,
     pub(crate) kind: u16,
@@ -77,7 +83,7 @@ pub(crate) fn read(packet: &[u8]) -> Result<Question<'_>, Unanswerable> {
 }
 
 /// Reads what has one uncompressed question and nothing else but, perhaps, an OPT record.
-fn plain(packet: &[u8]) -> Option<Question<'_>> {
+pub(crate) fn plain(packet: &[u8]) -> Option<Question<'_>> {
     if word(packet, 6)? != 0 || word(packet, 8)? != 0 {
         return None;
     }
@@ -104,6 +110,7 @@ fn plain(packet: &[u8]) -> Option<Question<'_>> {
         id: word(packet, 0)?,
         recursion_desired: flags & 0x0100 != 0,
         checking_disabled: flags & 0x0010 != 0,
+        authentic_wanted: flags & 0x0020 != 0,
         name: Cow::Borrowed(&packet[HEADER..end]),
         kind: word(packet, end)?,
         class: word(packet, end + 2)?,
@@ -133,6 +140,15 @@ fn opt(record: &[u8]) -> Option<Edns> {
     })
 }
 
+/// The type that a packet asks for, as far as that can be seen at a glance.
+pub(crate) fn kind_of(packet: &[u8]) -> Option<u16> {
+    let mut at = HEADER;
+    while let length @ 1..=63 = *packet.get(at)? {
+        at += 1 + usize::from(length);
+    }
+    word(packet, at + 1)
+}
+
 /// Reads any query that is well-formed.
 fn unusual(packet: &[u8]) -> Option<Question<'static>> {
     let message = Message::from_vec(packet).ok()?;
@@ -147,6 +163,7 @@ fn unusual(packet: &[u8]) -> Option<Question<'static>> {
         id: message.metadata.id,
         recursion_desired: message.metadata.recursion_desired,
         checking_disabled: message.metadata.checking_disabled,
+        authentic_wanted: message.metadata.authentic_data,
         name: Cow::Owned(name),
         kind: query.query_type().into(),
         class: query.query_class().into(),
@@ -159,6 +176,27 @@ fn unusual(packet: &[u8]) -> Option<Question<'static>> {
 }
 
 impl Question<'_> {
+    /// The same question, put by us: under an id of ours, without cookies, and with the size of
+    /// datagrams that we take.
+    pub(crate) fn put(&self, id: u16, payload: u16) -> Vec<u8> {
+        let flags = u16::from(self.recursion_desired) << 8
+            | u16::from(self.authentic_wanted) << 5
+            | u16::from(self.checking_disabled) << 4;
+        let mut packet = Vec::with_capacity(HEADER + self.name.len() + 4 + 11);
+        for number in [id, flags, 1, 0, 0, u16::from(self.edns.is_some())] {
+            packet.extend_from_slice(&number.to_be_bytes());
+        }
+        packet.extend_from_slice(&self.name);
+        packet.extend_from_slice(&self.kind.to_be_bytes());
+        packet.extend_from_slice(&self.class.to_be_bytes());
+        if let Some(edns) = self.edns {
+            packet.extend_from_slice(&[0, 0, 41]);
+            packet.extend_from_slice(&payload.to_be_bytes());
+            packet.extend_from_slice(&[0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+        }
+        packet
+    }
+
     /// The name as it is looked up: lower case, dots between labels. A dot *inside* a label, which
     /// no name of ours has, becomes a zero byte, so that it cannot pass for one between two.
     pub(crate) fn text(&self) -> Vec<u8> {

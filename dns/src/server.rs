@@ -5,25 +5,30 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::{self, Instant};
 
-use crate::answer::{self, Asker, Outcome, Transport};
-use crate::forward::Forwarder;
-use crate::names::{DEFAULT_DOMAIN, Names, NetworkKey};
+use crate::answer::{self, Asker, At, Outcome, Transport};
+use crate::forward::{Forwarder, From, Relayed, Standing};
+use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, Stub};
 use crate::reply::Code;
-use crate::{Error, Upstreams};
+use crate::{Error, Explained, Upstreams, explain, question};
 
+mod share;
+pub(crate) mod tally;
 mod tcp;
 mod udp;
+
+use tally::{By, Count, Tally};
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -34,15 +39,28 @@ pub struct Options {
     pub timeout: Duration,
     /// The domain below which the networks' names stand, `web.app.<domain>`.
     pub domain: String,
+    /// Seconds that an answer of ours may be kept.
+    pub ttl: u32,
+    /// Domains that are asked of servers of their own, whoever asks.
+    pub stubs: Vec<Stub>,
+    /// Bytes in which others' answers are kept.
+    pub cache: usize,
+    /// Whether each question is logged; [`Server::log`] changes it.
+    pub log: bool,
 }
 
 impl Default for Options {
-    /// The servers of `/etc/resolv.conf`, 4 seconds (a stub resolver waits 5), [`DEFAULT_DOMAIN`].
+    /// The servers of `/etc/resolv.conf`, 4 seconds (a stub resolver waits 5), [`DEFAULT_DOMAIN`],
+    /// [`DEFAULT_TTL`], no domains of others, 8 MiB, no log.
     fn default() -> Self {
         Self {
             upstreams: Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf")),
             timeout: Duration::from_secs(4),
             domain: DEFAULT_DOMAIN.to_owned(),
+            ttl: DEFAULT_TTL,
+            stubs: Vec::new(),
+            cache: 8 << 20,
+            log: false,
         }
     }
 }
@@ -54,8 +72,14 @@ pub struct Counters {
     pub queries: u64,
     /// Answered by ourselves, whatever the answer.
     pub local: u64,
-    /// Put to other servers.
+    /// Names of others: put to other servers, or answered from what they have said before.
     pub forwarded: u64,
+    /// Of these, answered from the cache.
+    pub cached: u64,
+    /// Of these, answered with something past its time, since nobody gave a better answer.
+    pub stale: u64,
+    /// Came back from who was asked them.
+    pub loops: u64,
     /// Forwarded without success: answered with SERVFAIL, by us or by the server asked.
     pub servfail: u64,
     /// Answered by ourselves with REFUSED.
@@ -65,12 +89,15 @@ pub struct Counters {
     pub dropped: u64,
 }
 
+/// How long sending the last answers may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// A running resolver. It stops, and all its sockets close, when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     serving: Arc<Serving>,
     runtime: Handle,
-    listeners: Mutex<HashMap<NetworkKey, Vec<Listener>>>,
+    listeners: Mutex<HashMap<At, Vec<Listener>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -98,7 +125,6 @@ impl Server {
     /// # Errors
     /// [`Error::Start`] when the kernel has no thread or no epoll instance for us.
     pub fn start(names: Names, options: Options) -> Result<Self, Error> {
-        names.set_domain(&options.domain);
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -114,11 +140,7 @@ impl Server {
             })
             .map_err(Error::Start)?;
         Ok(Self {
-            serving: Arc::new(Serving {
-                names,
-                forwarder: Forwarder::new(options.upstreams, options.timeout),
-                counts: Counts::default(),
-            }),
+            serving: Arc::new(Serving::new(names, options)),
             runtime: handle,
             listeners: Mutex::default(),
             stop: Some(stop),
@@ -126,28 +148,27 @@ impl Server {
         })
     }
 
-    /// Serves a network on a pair of sockets, which are bound already: in this namespace or in
-    /// another, now or by a process before this one. A network may have several pairs.
+    /// Serves somebody's listener on a pair of sockets, which are bound already: in this namespace
+    /// or in another, now or by a process before this one. There may be several pairs.
     ///
     /// # Errors
     /// [`Error::Listen`] when the sockets cannot be served; they are closed then.
     pub fn listen(
         &self,
-        network: &str,
+        at: At,
         udp: std::net::UdpSocket,
         tcp: std::net::TcpListener,
     ) -> Result<(), Error> {
-        let key = NetworkKey::from(network);
-        let listener = self
-            .serve(&key, udp, tcp)
-            .map_err(|source| Error::Listen { network: Arc::clone(&key), source })?;
-        self.listeners().entry(key).or_default().push(listener);
+        let address = udp.local_addr().map_or_else(|_| "nowhere".to_owned(), |at| at.to_string());
+        let listener =
+            self.serve(&at, udp, tcp).map_err(|source| Error::Listen { address, source })?;
+        self.listeners().entry(at).or_default().push(listener);
         Ok(())
     }
 
     fn serve(
         &self,
-        network: &NetworkKey,
+        at: &At,
         udp: std::net::UdpSocket,
         tcp: std::net::TcpListener,
     ) -> io::Result<Listener> {
@@ -162,8 +183,13 @@ impl Server {
         for address in addresses {
             self.serving.forwarder.add_own(address);
         }
-        let datagrams = udp::serve(Arc::clone(&self.serving), Arc::clone(network), udp);
-        let streams = tcp::serve(Arc::clone(&self.serving), Arc::clone(network), tcp);
+        let desk = Desk {
+            serving: Arc::clone(&self.serving),
+            at: at.clone(),
+            tally: Arc::clone(lock(&self.serving.tallies).entry(at.clone()).or_default()),
+        };
+        let datagrams = udp::serve(desk.clone(), udp);
+        let streams = tcp::serve(desk, tcp);
         let tasks = [
             self.runtime.spawn(datagrams).abort_handle(),
             self.runtime.spawn(streams).abort_handle(),
@@ -171,10 +197,11 @@ impl Server {
         Ok(Listener { addresses, tasks, gone })
     }
 
-    /// Stops serving a network. When this returns its sockets and connections are closed, and
-    /// queries of its containers that were forwarded are given up.
-    pub fn stop_listening(&self, network: &str) {
-        let listeners = self.listeners().remove(network).unwrap_or_default();
+    /// Stops serving a listener. When this returns its sockets and connections are closed, and
+    /// who waits for an answer from elsewhere waits in vain.
+    pub fn stop_listening(&self, at: &At) {
+        let listeners = self.listeners().remove(at).unwrap_or_default();
+        lock(&self.serving.tallies).remove(at);
         for listener in &listeners {
             listener.tasks.iter().for_each(AbortHandle::abort);
         }
@@ -187,13 +214,86 @@ impl Server {
         }
     }
 
-    /// What has been done until now.
-    pub fn counters(&self) -> Counters {
-        self.serving.counts.read()
+    /// Where somebody's listener is.
+    pub fn addresses(&self, at: &At) -> Vec<SocketAddr> {
+        let listeners = self.listeners();
+        let listeners = listeners.get(at).into_iter().flatten();
+        listeners.map(|listener| listener.addresses[0]).collect()
     }
 
-    fn listeners(&self) -> MutexGuard<'_, HashMap<NetworkKey, Vec<Listener>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Serves nobody any more, but first answers who has asked: those who wait for an answer from
+    /// elsewhere are waited for so long, and then told that it failed. What comes in meanwhile
+    /// stays in the sockets, for who has got them, too.
+    pub fn finish(&self, patience: Duration) {
+        self.serving.end.send_replace(Some(Instant::now() + patience));
+        let listeners: Vec<_> = self.listeners().drain().flat_map(|(_, all)| all).collect();
+        let over = std::time::Instant::now() + patience + FAREWELL;
+        for listener in listeners {
+            // Nobody ever sends: the errors are that all senders are gone, or that time is up.
+            let left = over.saturating_duration_since(std::time::Instant::now());
+            listener.gone.recv_timeout(left).unwrap_or_default();
+        }
+    }
+
+    /// What has been done until now.
+    pub fn counters(&self) -> Counters {
+        let loops = self.serving.forwarder.loops();
+        Counters { loops, ..self.serving.counts.read() }
+    }
+
+    /// The same of those who are served now, told apart by type, result and who answered.
+    pub fn tallies(&self) -> Vec<(At, Vec<Count>)> {
+        lock(&self.serving.tallies).iter().map(|(at, tally)| (at.clone(), tally.read())).collect()
+    }
+
+    /// How other servers have done that were asked lately.
+    pub fn standings(&self) -> Vec<Standing> {
+        self.serving.forwarder.standings()
+    }
+
+    /// How many answers of others are kept.
+    pub fn kept(&self) -> usize {
+        self.serving.forwarder.kept()
+    }
+
+    /// Answers a packet as it would be answered to somebody, and says why. Nothing of it is
+    /// counted.
+    pub fn explain(
+        &self,
+        asker: Asker,
+        packet: Vec<u8>,
+    ) -> impl Future<Output = Option<Explained>> + use<> {
+        let serving = Arc::clone(&self.serving);
+        let task = self.runtime.spawn(async move {
+            let snapshot = serving.names.load();
+            let mut why = explain::local(&snapshot, &asker, &packet);
+            match answer::answer(&snapshot, &asker, &packet, Transport::Tcp, 0) {
+                Outcome::Drop => None,
+                Outcome::Reply(reply) => {
+                    let nothing = reply[3] & 15 == Code::NoSuchName as u8 && reply[2] & 4 == 0;
+                    why.extend(nothing.then(|| explain::INSIDE.to_owned()));
+                    Some(explain::read(&reply, why))
+                }
+                Outcome::Forward { upstreams } => {
+                    let forwarder = &serving.forwarder;
+                    let relayed =
+                        forwarder.ask(&asker, &upstreams, &packet, Transport::Tcp).await;
+                    why.extend(explain::elsewhere(&upstreams, &relayed));
+                    let reply = relayed.packet.or_else(|| answer::failure(&packet, Transport::Tcp));
+                    Some(explain::read(&reply?, why))
+                }
+            }
+        });
+        async move { task.await.ok().flatten() }
+    }
+
+    /// Has each question logged from now on, or no longer.
+    pub fn log(&self, each: bool) {
+        self.serving.log.store(each, Ordering::Relaxed);
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, HashMap<At, Vec<Listener>>> {
+        lock(&self.listeners)
     }
 }
 
@@ -212,27 +312,75 @@ impl Drop for Server {
 #[derive(Debug)]
 struct Serving {
     names: Names,
-    forwarder: Forwarder,
+    forwarder: Arc<Forwarder>,
     counts: Counts,
+    tallies: Mutex<HashMap<At, Arc<Tally>>>,
+    /// Whether each question is logged.
+    log: AtomicBool,
+    /// When the end is near: the moment at which who still waits is told that it failed.
+    end: watch::Sender<Option<Instant>>,
 }
 
 impl Serving {
+    fn new(names: Names, options: Options) -> Self {
+        names.set_domain(&options.domain);
+        names.set_ttl(options.ttl);
+        names.set_stubs(options.stubs);
+        Self {
+            names,
+            forwarder: Forwarder::new(options.upstreams, options.timeout, options.cache).into(),
+            counts: Counts::default(),
+            tallies: Mutex::default(),
+            log: options.log.into(),
+            end: watch::Sender::new(None),
+        }
+    }
+
+    /// Waits until nothing new is to be begun.
+    async fn ending(&self) -> Instant {
+        let mut end = self.end.subscribe();
+        // Who holds the sender is ourselves.
+        end.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or_else(Instant::now)
+    }
+
+    /// Waits until nobody is waited for any more.
+    async fn ended(&self) {
+        let end = self.ending().await;
+        time::sleep_until(end).await;
+    }
+}
+
+/// One listener's part in it.
+#[derive(Clone, Debug)]
+struct Desk {
+    serving: Arc<Serving>,
+    at: At,
+    tally: Arc<Tally>,
+}
+
+impl Desk {
+    fn asker(&self, source: IpAddr) -> Asker {
+        Asker { at: self.at.clone(), source }
+    }
+
     /// Decides about one packet, as [`answer()`](crate::answer()) does, and counts it.
     fn decide(&self, asker: &Asker, packet: &[u8], transport: Transport) -> Outcome {
-        let count = self.counts.queries.fetch_add(1, Ordering::Relaxed);
+        let counts = &self.serving.counts;
+        let count = counts.queries.fetch_add(1, Ordering::Relaxed);
         // Spread, not counted: resolvers ask for A and AAAA in turn, so that counting up would show
         // every A question the same one of two addresses.
         let spin = count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let outcome = answer::answer(&self.names.peek(), asker, packet, transport, spin);
+        let outcome = answer::answer(&self.serving.names.peek(), asker, packet, transport, spin);
         match &outcome {
             Outcome::Reply(reply) => {
-                self.counts.local.fetch_add(1, Ordering::Relaxed);
+                counts.local.fetch_add(1, Ordering::Relaxed);
                 if has_code(reply, Code::Refused) {
-                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    counts.refused.fetch_add(1, Ordering::Relaxed);
                 }
+                self.note(asker, packet, Some(reply), By::Netd);
             }
             Outcome::Forward { .. } => {
-                self.counts.forwarded.fetch_add(1, Ordering::Relaxed);
+                counts.forwarded.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Drop => self.dropped(),
         }
@@ -247,19 +395,58 @@ impl Serving {
         packet: &[u8],
         transport: Transport,
     ) -> Option<Vec<u8>> {
-        let reply = match self.forwarder.ask(asker, upstreams, packet, transport).await {
+        let asking = self.serving.forwarder.ask(asker, upstreams, packet, transport);
+        let Relayed { packet: reply, from } = tokio::select! {
+            relayed = asking => relayed,
+            () = self.serving.ended() => Relayed::NOTHING,
+        };
+        let reply = match reply {
             Some(reply) => reply,
             None => answer::failure(packet, transport)?,
         };
+        let counts = &self.serving.counts;
+        match from {
+            From::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
+            From::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
+            From::Server(_) | From::Nobody => 0,
+        };
         if has_code(&reply, Code::ServerFailure) {
-            self.counts.servfail.fetch_add(1, Ordering::Relaxed);
+            counts.servfail.fetch_add(1, Ordering::Relaxed);
+        }
+        self.note(asker, packet, Some(&reply), By::of(from));
+        if let From::Server(server) = from
+            && self.serving.log.load(Ordering::Relaxed)
+        {
+            tracing::info!(%server, "asked elsewhere");
         }
         Some(reply)
     }
 
-    fn dropped(&self) {
-        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Counts an answer by all that is told apart, and logs it where that is wanted.
+    fn note(&self, asker: &Asker, packet: &[u8], reply: Option<&[u8]>, by: By) {
+        let kind = question::kind_of(packet);
+        let code = reply.and_then(|reply| reply.get(3)).map(|flags| flags & 15);
+        self.tally.count(kind.unwrap_or_default(), code, by);
+        if self.serving.log.load(Ordering::Relaxed) {
+            let name = question::read(packet).map(|question| question.text()).unwrap_or_default();
+            tracing::info!(
+                source = %asker.source,
+                name = %name.escape_ascii(),
+                kind = kind.map(tally::kind_name),
+                result = code.map_or("dropped", tally::result_name),
+                by = by.name(),
+                "asked for a name"
+            );
+        }
     }
+
+    fn dropped(&self) {
+        self.serving.counts.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn has_code(reply: &[u8], code: Code) -> bool {
@@ -271,6 +458,8 @@ struct Counts {
     queries: AtomicU64,
     local: AtomicU64,
     forwarded: AtomicU64,
+    cached: AtomicU64,
+    stale: AtomicU64,
     servfail: AtomicU64,
     refused: AtomicU64,
     dropped: AtomicU64,
@@ -283,6 +472,9 @@ impl Counts {
             queries: read(&self.queries),
             local: read(&self.local),
             forwarded: read(&self.forwarded),
+            cached: read(&self.cached),
+            stale: read(&self.stale),
+            loops: 0,
             servfail: read(&self.servfail),
             refused: read(&self.refused),
             dropped: read(&self.dropped),

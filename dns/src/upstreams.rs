@@ -15,7 +15,9 @@ pub enum Upstreams {
     /// These, in order of preference.
     Fixed(Vec<SocketAddr>),
     /// The `nameserver` lines of a file like `/etc/resolv.conf`. A change is noticed within a
-    /// second of use. A file that is missing or has no such line means no servers.
+    /// second of use, however it was made. A file that is missing or has no such line means no
+    /// servers. Where all it names is systemd-resolved's stub, the servers are those that resolved
+    /// itself asks, as it writes them down in `/run/systemd/resolve/resolv.conf`.
     ResolvConf(PathBuf),
 }
 
@@ -23,9 +25,10 @@ pub enum Upstreams {
 #[derive(Debug)]
 pub(crate) struct HostServers {
     source: Upstreams,
+    resolved: PathBuf,
     servers: Vec<SocketAddr>,
     looked: Option<Instant>,
-    seen: Option<Seen>,
+    seen: [Option<Seen>; 2],
 }
 
 /// What tells one state of a file from the next: device, inode, size, and when it changed.
@@ -33,7 +36,8 @@ type Seen = (u64, u64, u64, i64, i64);
 
 impl HostServers {
     pub(crate) fn new(source: Upstreams) -> Self {
-        Self { source, servers: Vec::new(), looked: None, seen: None }
+        let resolved = PathBuf::from("/run/systemd/resolve/resolv.conf");
+        Self { source, resolved, servers: Vec::new(), looked: None, seen: [None; 2] }
     }
 
     /// The servers as of `now`.
@@ -44,11 +48,19 @@ impl HostServers {
         };
         if self.looked.is_none_or(|looked| now.duration_since(looked) >= RECHECK) {
             self.looked = Some(now);
-            let seen = look(path);
-            if seen != self.seen || seen.is_none() {
+            let seen = [look(path), look(&self.resolved)];
+            if seen != self.seen || seen[0].is_none() {
                 self.seen = seen;
-                self.servers =
-                    fs::read(path).map_or_else(|_| Vec::new(), |file| nameservers(&file));
+                let read = |path: &Path| {
+                    fs::read(path).map_or_else(|_| Vec::new(), |file| nameservers(&file))
+                };
+                self.servers = read(path);
+                if !self.servers.is_empty() && self.servers.iter().all(is_resolved) {
+                    let real = read(&self.resolved);
+                    if !real.is_empty() {
+                        self.servers = real;
+                    }
+                }
                 tracing::debug!(path = %path.display(), servers = ?self.servers, "host servers read");
             }
         }
@@ -59,6 +71,11 @@ impl HostServers {
 fn look(path: &Path) -> Option<Seen> {
     let file = fs::metadata(path).ok()?;
     Some((file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
+}
+
+/// Whether a server is systemd-resolved's stub (systemd-resolved.service(8)).
+fn is_resolved(server: &SocketAddr) -> bool {
+    server.ip() == IpAddr::from([127, 0, 0, 53]) || server.ip() == IpAddr::from([127, 0, 0, 54])
 }
 
 /// The servers that a resolv.conf(5) names, each once, on port 53.
@@ -131,5 +148,22 @@ mod tests {
 
         fs::remove_file(&path).unwrap();
         assert!(host.at(start + RECHECK * 3).is_empty());
+    }
+    #[test]
+    fn behind_resolveds_stub_are_the_servers_that_it_asks() {
+        let base = std::env::temp_dir().join(format!("stub.{}", std::process::id()));
+        let (path, real) = (base.with_extension("conf"), base.with_extension("real"));
+        fs::write(&path, "nameserver 127.0.0.53\n").unwrap();
+        let mut host = HostServers::new(Upstreams::ResolvConf(path.clone()));
+        host.resolved = real.clone();
+        let start = Instant::now();
+        assert_eq!(host.at(start), ["127.0.0.53:53".parse().unwrap()], "all that is known");
+        fs::write(&real, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(host.at(start + RECHECK), ["192.0.2.1:53".parse().unwrap()]);
+        fs::write(&path, "nameserver 127.0.0.53\nnameserver 192.0.2.9\n").unwrap();
+        let both = ["127.0.0.53:53".parse().unwrap(), "192.0.2.9:53".parse().unwrap()];
+        assert_eq!(host.at(start + RECHECK * 2), both);
+        fs::remove_file(path).unwrap();
+        fs::remove_file(real).unwrap();
     }
 }

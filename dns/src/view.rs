@@ -1,24 +1,36 @@
 //! What one asker sees of a snapshot: the networks its container is on, and what a name is there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
-use crate::answer::Asker;
-use crate::names::{Network, NetworkKey, Snapshot, Zone};
+use crate::answer::{Asker, At};
+use crate::names::{
+    Bearers, Member, Network, NetworkKey, Port, Protocol, Snapshot, Stub, Zone,
+};
 use crate::reverse;
 
-/// What this host is called on a network, unless a member has taken the name.
-const GATEWAY: &str = "gateway";
+/// What the way out is called on a network, unless a member has taken the name.
+const GATEWAY: &[u8] = b"gateway";
+
+/// The name server of our zones, below the domain; it is this host.
+pub(crate) const SERVER: &[u8] = b"ns";
+
+/// The zone of this host's own names, whatever the domain is.
+const INTERNAL: &[u8] = b"netd.internal";
 
 /// What is known about a name. `zone` is the offset, in the name as text or in wire format alike,
 /// at which the zone begins that vouches for it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub(crate) enum Finding<'a> {
     /// Ours, and these are its addresses, of both families; perhaps none.
     Name { addresses: Vec<IpAddr>, zone: usize },
+    /// Places that serve what was asked for, such as `_80._tcp.web`.
+    Service { places: Vec<Place<'a>>, zone: usize },
     /// An address of ours in reverse, and the name it is called by, in wire format.
     Address { name: Vec<u8>, zone: usize },
+    /// The name of a zone of ours.
+    Apex,
     /// In a zone of ours, with nothing to it but names below.
     Hollow { zone: usize },
     /// In a zone of ours, and not there.
@@ -27,25 +39,51 @@ pub(crate) enum Finding {
     Foreign,
 }
 
+/// A port of a member.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    pub(crate) port: u16,
+    /// The member's name with its network's and the domain, in wire format.
+    pub(crate) name: Vec<u8>,
+    pub(crate) addresses: &'a [IpAddr],
+}
+
 /// A snapshot, seen by one asker.
 pub(crate) struct View<'a> {
     snapshot: &'a Snapshot,
-    key: &'a NetworkKey,
     /// The network whose listener was asked.
+    key: Option<&'a NetworkKey>,
     asked: Option<&'a Network>,
     /// What the asker's container is on, that network among them.
     attachments: &'a [(NetworkKey, usize)],
+    /// Whether the host itself asks, which is on all networks.
+    host: bool,
+    /// Whom the asker's container asks for other names.
+    servers: &'a [SocketAddr],
 }
 
 impl<'a> View<'a> {
     /// The networks of the container whose address asks, or the listener's alone when it is
     /// nobody's address.
     pub(crate) fn of(snapshot: &'a Snapshot, asker: &'a Asker) -> Self {
-        let key = &asker.listener;
-        let asked = snapshot.networks.get(key);
-        let member = asked.and_then(|it| it.addresses.get(&asker.source.to_canonical()));
-        let attachments = member.map_or(&[][..], |it| snapshot.attachments(&it.container));
-        Self { snapshot, key, asked, attachments }
+        let none =
+            Self { snapshot, key: None, asked: None, attachments: &[], host: false, servers: &[] };
+        match &asker.at {
+            At::Network(key) => {
+                let asked = snapshot.networks.get(key);
+                let member = asked.and_then(|it| it.addresses.get(&asker.source.to_canonical()));
+                let view = Self { key: Some(key), asked, ..none };
+                member.map_or(view, |it| Self { key: Some(key), asked, ..Self::inside(snapshot, &it.container) })
+            }
+            At::Container(container) => Self::inside(snapshot, container),
+            At::Host => Self { host: true, ..none },
+        }
+    }
+
+    fn inside(snapshot: &'a Snapshot, container: &str) -> Self {
+        let servers = snapshot.servers.get(container).map_or(&[][..], |by| &by.servers);
+        let attachments = snapshot.attachments(container);
+        Self { snapshot, key: None, asked: None, attachments, host: false, servers }
     }
 
     /// Whether the asker is on the network whose listener it asks. Somebody else's container, or a
@@ -59,61 +97,203 @@ impl<'a> View<'a> {
     }
 
     /// The networks, the one asked first.
-    fn networks(&self) -> impl Iterator<Item = &'a Network> {
-        let others = self.attachments.iter().map(|(key, _)| key).filter(|&key| key != self.key);
-        self.asked.into_iter().chain(others.filter_map(|key| self.snapshot.networks.get(key)))
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &'a Network> {
+        let key = self.key;
+        let others = self.attachments.iter().map(|(key, _)| key);
+        let others = others.filter(move |&other| Some(other) != key);
+        let all = self.host.then(|| self.snapshot.networks.values()).into_iter().flatten();
+        self.asked
+            .into_iter()
+            .chain(others.filter_map(|key| self.snapshot.networks.get(key)))
+            .chain(all)
     }
 
     fn zones(&self) -> impl Iterator<Item = &'a Zone> {
         self.networks().filter_map(|network| network.zone.as_deref())
     }
 
-    /// The first network that forwards, if one does.
-    pub(crate) fn forwards(&self) -> Option<&'a Zone> {
-        self.zones().find(|zone| zone.forward)
+    /// Who is asked for a name that is not ours; nobody where no network of the asker's leads
+    /// outside, the host's servers where the list is empty. A domain with servers of its own goes
+    /// before what the container asked for, and that before what its networks have.
+    pub(crate) fn upstreams(&self, text: &[u8]) -> Option<&'a [SocketAddr]> {
+        let mut outside = self.zones().filter(|zone| zone.forward).peekable();
+        if !self.host {
+            outside.peek()?;
+        }
+        let stubs = self.zones().filter(|zone| zone.forward && !self.host);
+        let stubs = stubs.flat_map(|zone| &zone.stubs).chain(&*self.snapshot.stubs);
+        let holding = stubs.filter(|stub| is_below(text, stub.domain.as_bytes()));
+        if let Some(stub) = longest(holding) {
+            return Some(&stub.servers);
+        }
+        if !self.servers.is_empty() {
+            return Some(self.servers);
+        }
+        let network = outside.peek().filter(|_| !self.host);
+        Some(network.map_or(&[][..], |zone| &zone.upstreams))
     }
 
     /// Looks a name up, given as text.
-    pub(crate) fn find(&self, text: &[u8]) -> Finding {
+    pub(crate) fn find(&self, text: &[u8]) -> Finding<'a> {
         match reverse::range(text) {
             Some(range) => self.find_range(text, range),
             None => self.find_name(text),
         }
     }
 
-    fn find_name(&self, text: &[u8]) -> Finding {
+    fn find_name(&self, text: &[u8]) -> Finding<'a> {
+        if let Some(below) = strip(text, INTERNAL) {
+            return self.find_internal(below, text.len() - INTERNAL.len());
+        }
+        if text.first() == Some(&b'_')
+            && let Some(finding) = self.find_service(text)
+        {
+            return finding;
+        }
         let domain = &self.snapshot.domain;
         let below = strip(text, domain);
-        let local = below.unwrap_or(text);
-        let mut exists = below.is_some_and(<[u8]>::is_empty);
+        let zone = below.map_or(0, |_| text.len() - domain.len());
+        if below.is_some_and(<[u8]>::is_empty) {
+            return Finding::Apex;
+        }
+        let (mut exists, mut hollow) = (false, false);
         let mut addresses = Vec::new();
         for network in self.networks() {
-            // Below the domain a name is always said with its network's.
-            let plain = if below.is_none() { network.names.get(local) } else { None };
-            let inner = network.name.as_deref().and_then(|name| strip(local, name));
-            if let Some(bearers) = plain.or_else(|| inner.and_then(|it| network.names.get(it))) {
-                exists = true;
-                addresses.extend(bearers.values().flat_map(|member| &member.addresses));
-            } else if inner == Some(GATEWAY.as_bytes())
-                && let Some(zone) = &network.zone
-                && !zone.gateways.is_empty()
-            {
-                exists = true;
-                addresses.extend(&zone.gateways);
-            } else if inner == Some(&[]) && below.is_some() {
-                exists = true;
+            match self.part(network, text, below) {
+                Part::Members(bearers) => {
+                    exists = true;
+                    addresses.extend(bearers.values().flat_map(|member| &member.addresses));
+                }
+                Part::Gateway(gateways) => {
+                    exists = true;
+                    addresses.extend(gateways);
+                }
+                Part::Network => hollow = true,
+                Part::Nothing => {}
             }
         }
+        if below == Some(SERVER) && addresses.is_empty() {
+            exists = true;
+            addresses.extend(self.host_addresses());
+        }
         match below {
-            Some(_) if exists => Finding::Name { addresses, zone: text.len() - domain.len() },
-            Some(_) => Finding::Missing { zone: text.len() - domain.len() },
             // Names outside the domain share no zone; each is one of its own.
-            None if exists => Finding::Name { addresses, zone: 0 },
+            _ if exists => Finding::Name { addresses, zone },
+            Some(_) if hollow => Finding::Hollow { zone },
+            Some(_) => Finding::Missing { zone },
+            None if self.is_elsewhere(text) => Finding::Missing { zone: 0 },
             None => Finding::Foreign,
         }
     }
 
-    fn find_range(&self, text: &[u8], range: IpNetwork) -> Finding {
+    /// Whether a name that is not there is one of a network that the asker is not on: `db`, or
+    /// `db.back`. Other servers have no business knowing that it is asked for. A name of several
+    /// labels that is not said with its network's may be anything in the world, and is not kept
+    /// from others because some container is called so.
+    fn is_elsewhere(&self, text: &[u8]) -> bool {
+        if self.host {
+            return false;
+        }
+        let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.').peekable();
+        if dots.peek().is_none() {
+            return self.snapshot.networks.values().any(|network| network.names.contains_key(text));
+        }
+        dots.any(|(dot, _)| {
+            let key = self.snapshot.called.get(&text[dot + 1..]);
+            let network = key.and_then(|key| self.snapshot.networks.get(key));
+            network.is_some_and(|network| {
+                text[..dot] == *GATEWAY || network.names.contains_key(&text[..dot])
+            })
+        })
+    }
+
+    /// What one network has under a name; `below` is what stands before the domain.
+    pub(crate) fn part(&self, network: &'a Network, text: &[u8], below: Option<&[u8]>) -> Part<'a> {
+        let local = below.unwrap_or(text);
+        // Below the domain a name is always said with its network's, and so it is by the host,
+        // which has neighbours of its own.
+        let plain = if below.is_none() && !self.host { network.names.get(local) } else { None };
+        let inner = network.name.as_deref().and_then(|name| strip(local, name));
+        let inner = inner.filter(|_| below.is_some() || !self.host);
+        if let Some(bearers) = plain.or_else(|| inner.and_then(|it| network.names.get(it))) {
+            Part::Members(bearers)
+        } else if inner == Some(GATEWAY)
+            && let Some(zone) = network.zone.as_deref()
+            && !zone.gateways.is_empty()
+        {
+            Part::Gateway(&zone.gateways)
+        } else if inner == Some(&[]) && below.is_some() {
+            Part::Network
+        } else {
+            Part::Nothing
+        }
+    }
+
+    /// `_80._tcp.web`, `_http._tcp.web.app` and the like: the places where the members called so
+    /// serve it. `None` when what follows the two labels is not ours.
+    fn find_service(&self, text: &[u8]) -> Option<Finding<'a>> {
+        let (first, rest) = split_label(text)?;
+        let (service, protocol, rest) = match (protocol(first), split_label(rest)) {
+            (Some(protocol), _) => (None, protocol, rest),
+            (None, Some((second, rest))) => (Some(&first[1..]), protocol(second)?, rest),
+            (None, None) => return None,
+        };
+        let below = strip(rest, &self.snapshot.domain);
+        let zone = below.map_or(text.len() - rest.len(), |_| text.len() - self.snapshot.domain.len());
+        let (mut exists, mut places) = (false, Vec::new());
+        for network in self.networks() {
+            let Part::Members(bearers) = self.part(network, rest, below) else { continue };
+            exists = true;
+            for member in bearers.values() {
+                let wanted = |port: &&Port| {
+                    port.protocol == protocol && service.is_some_and(|service| port.is(service))
+                };
+                let Some(name) = self.full_name(network, member) else { continue };
+                places.extend(member.ports.iter().filter(wanted).map(|port| Place {
+                    port: port.number,
+                    name: name.clone(),
+                    addresses: &member.addresses,
+                }));
+            }
+        }
+        match (exists, service) {
+            (false, _) => None,
+            (true, None) => Some(Finding::Hollow { zone }),
+            (true, Some(_)) if places.is_empty() => Some(Finding::Missing { zone }),
+            (true, Some(_)) => Some(Finding::Service { places, zone }),
+        }
+    }
+
+    /// What it is called by everybody who may know it, in wire format.
+    fn full_name(&self, network: &Network, member: &Member) -> Option<Vec<u8>> {
+        let labels = [member.names.first()?.as_bytes(), network.name.as_deref()?, &self.snapshot.domain];
+        wire(&labels.join(&b'.'))
+    }
+
+    /// `host.netd.internal` and `gateway.netd.internal`, and their zone.
+    fn find_internal(&self, below: &[u8], zone: usize) -> Finding<'a> {
+        let addresses = match below {
+            b"" => return Finding::Apex,
+            b"host" => self.host_addresses(),
+            GATEWAY => {
+                let of = |zone: &&Zone| !zone.gateways.is_empty() && !self.host;
+                self.zones().find(of).map_or_else(Vec::new, |zone| zone.gateways.clone())
+            }
+            _ => return Finding::Missing { zone },
+        };
+        Finding::Name { addresses, zone }
+    }
+
+    /// Where the asker reaches this host: on the first of its networks that the host is on.
+    fn host_addresses(&self) -> Vec<IpAddr> {
+        if self.host {
+            return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        }
+        let there = self.zones().find(|zone| !zone.hosts.is_empty());
+        there.map_or_else(Vec::new, |zone| zone.hosts.clone())
+    }
+
+    fn find_range(&self, text: &[u8], range: IpNetwork) -> Finding<'a> {
         let zone = self
             .zones()
             .flat_map(|zone| &zone.subnets)
@@ -125,9 +305,25 @@ impl<'a> View<'a> {
         }
         match zone {
             Some(zone) if whole => Finding::Missing { zone },
+            Some(0) => Finding::Apex,
             Some(zone) => Finding::Hollow { zone },
-            None => Finding::Foreign,
+            // Nor are addresses of other networks of ours anybody's outside.
+            None => match self.zone_elsewhere(text, range) {
+                Some(zone) => Finding::Missing { zone },
+                None => Finding::Foreign,
+            },
         }
+    }
+
+    /// Where the reverse zone of a network begins that the asker is not on.
+    fn zone_elsewhere(&self, text: &[u8], range: IpNetwork) -> Option<usize> {
+        let networks = self.snapshot.networks.values();
+        let mut subnets =
+            networks.filter_map(|network| network.zone.as_deref()).flat_map(|zone| &zone.subnets);
+        let holds = |subnet: &&IpNetwork| {
+            subnet.prefix() <= range.prefix() && subnet.contains(range.ip())
+        };
+        subnets.find(holds).map(|subnet| reverse::zone(text, *subnet))
     }
 
     /// The name of an address, `<name>.<network>` as Docker has it, in wire format.
@@ -135,18 +331,66 @@ impl<'a> View<'a> {
         self.networks().find_map(|network| {
             let zone = network.zone.as_deref();
             let name = match network.addresses.get(&address) {
-                Some(member) => member.names.first()?,
+                Some(member) => member.names.first()?.as_bytes(),
                 None if zone?.gateways.contains(&address) => GATEWAY,
                 None => return None,
             };
-            let network = zone.map_or("", |zone| &zone.name);
-            wire(format!("{name}.{network}").trim_end_matches('.').as_bytes())
+            // The host's own programs ask for nothing but whole names.
+            let domain = if self.host { &*self.snapshot.domain } else { b"" };
+            let network = zone.map_or("", |zone| &zone.name).as_bytes();
+            let labels = [name, network, domain];
+            let said: Vec<&[u8]> = labels.into_iter().filter(|part| !part.is_empty()).collect();
+            wire(&said.join(&b'.'))
         })
     }
 }
 
+/// What a network has under a name.
+pub(crate) enum Part<'a> {
+    Members(&'a Bearers),
+    Gateway(&'a [IpAddr]),
+    /// The name is the network's own.
+    Network,
+    Nothing,
+}
+
+impl Port {
+    /// Whether it is called so: by its number or by its service.
+    fn is(&self, called: &[u8]) -> bool {
+        self.service.as_ref().is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(called))
+            || self.number.to_string().as_bytes() == called
+    }
+}
+
+fn protocol(label: &[u8]) -> Option<Protocol> {
+    match label {
+        b"_tcp" => Some(Protocol::Tcp),
+        b"_udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// The first label and what follows its dot.
+fn split_label(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let dot = text.iter().position(|&byte| byte == b'.')?;
+    Some((&text[..dot], &text[dot + 1..]))
+}
+
+/// Whether a name is a domain's or below it, the root's among them.
+fn is_below(text: &[u8], domain: &[u8]) -> bool {
+    domain.is_empty() || strip(text, domain).is_some()
+}
+
+/// The one of several that says most; of equals the first.
+fn longest<'a>(stubs: impl Iterator<Item = &'a Stub>) -> Option<&'a Stub> {
+    stubs.fold(None, |best: Option<&Stub>, stub| match best {
+        Some(best) if best.domain.len() >= stub.domain.len() => Some(best),
+        _ => Some(stub),
+    })
+}
+
 /// What stands before `suffix` and the dot, nothing when `name` is `suffix` itself.
-fn strip<'n>(name: &'n [u8], suffix: &[u8]) -> Option<&'n [u8]> {
+pub(crate) fn strip<'n>(name: &'n [u8], suffix: &[u8]) -> Option<&'n [u8]> {
     if suffix.is_empty() {
         return None;
     }

@@ -1,6 +1,7 @@
 //! What netd is told: by its command line, and by `netd.toml` where that is silent.
 
 use std::{
+    collections::BTreeMap,
     env,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -42,9 +43,12 @@ netd's own executable, and in /usr/libexec/netd.
 
 netd.toml takes run_dir, state_dir, plugin_dirs, log_level, default_pools (a list of
 { base = \"10.76.0.0/14\", size = 24 }), reuse_delay (seconds), dns_upstreams (a list of
-\"address:port\"; the host's resolv.conf unless told), dns_domain, driver_deadline (seconds),
-node_name (what other nodes of a cluster call this host; its hostname unless told),
-certificate_life (seconds that the certificates are good for which this host signs as a manager) and
+\"address:port\"; the host's resolv.conf unless told), dns_domain, dns_ttl (seconds),
+dns_stubs (servers by domain: { \"example.corp\" = [\"10.0.0.53:53\"] }), dns_host (an
+\"address:port\" where the host's own programs may ask), dns_log (true: each question),
+driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
+unless told), certificate_life (seconds that the certificates are good for which this host signs as
+a manager) and
 default_link (the bridge of the network `bridge`).";
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +63,12 @@ struct File {
     reuse_delay: Option<u64>,
     dns_upstreams: Option<Vec<SocketAddr>>,
     dns_domain: Option<String>,
+    dns_ttl: Option<u32>,
+    #[serde(default)]
+    dns_stubs: BTreeMap<String, Vec<SocketAddr>>,
+    dns_host: Option<SocketAddr>,
+    #[serde(default)]
+    dns_log: bool,
     driver_deadline: Option<u64>,
     node_name: Option<String>,
     certificate_life: Option<u64>,
@@ -91,6 +101,14 @@ pub(crate) struct Config {
     pub(crate) dns_upstreams: Vec<SocketAddr>,
     /// The domain that all names are under.
     pub(crate) dns_domain: String,
+    /// Seconds that answers for them may be kept.
+    pub(crate) dns_ttl: u32,
+    /// Domains that have servers of their own.
+    pub(crate) dns_stubs: Vec<dns::Stub>,
+    /// Where the host's own programs may ask for names; nowhere unless told.
+    pub(crate) dns_host: Option<SocketAddr>,
+    /// Whether each question is logged.
+    pub(crate) dns_log: bool,
     /// How long a driver may take for one call.
     pub(crate) driver_deadline: Duration,
     /// What the other nodes of a cluster call this host; its hostname unless told.
@@ -167,6 +185,18 @@ impl Config {
             reuse_delay: Duration::from_secs(file.reuse_delay.unwrap_or(60)),
             dns_upstreams: file.dns_upstreams.unwrap_or_default(),
             dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
+            dns_ttl: file.dns_ttl.unwrap_or(dns::DEFAULT_TTL),
+            dns_stubs: file
+                .dns_stubs
+                .into_iter()
+                .map(|(domain, servers)| {
+                    dns::check_name(&domain, &[])
+                        .map(|()| dns::Stub { domain, servers })
+                        .map_err(|error| wrong(format!("dns_stubs: {error}")))
+                })
+                .collect::<Result<_, _>>()?,
+            dns_host: file.dns_host,
+            dns_log: file.dns_log,
             driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
             node_name: file.node_name,
             certificate_life: file.certificate_life.map(Duration::from_secs),

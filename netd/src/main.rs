@@ -71,11 +71,12 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         return Err("netd makes links and rules: run it as root, or with CAP_NET_ADMIN".into());
     }
     let stores = store::Stores::open(&config.state_dir, &config.run_dir)?;
-    let listener = match notify::listener()? {
+    let inherited = notify::inherited()?;
+    let listener = match inherited.listener {
         Some(listener) => listener,
         None => server::listen(&config.run_dir.join("netd.sock"))?,
     };
-    let resolver = names::Resolver::start(&config)?;
+    let resolver = names::Resolver::start(&config, inherited.sockets)?;
     let (host, deaths) = host::Host::open()?;
     let metrics_socket = config.run_dir.join("metrics.sock");
     let netd = Netd::new(config, stores, resolver, host);
@@ -87,6 +88,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     netd.remember(netd.stores.load()?)?;
     tokio::task::spawn_local(Netd::follow_deaths(Rc::downgrade(&netd), deaths));
     netd.recall_networks();
+    netd.resolve_first();
     netd.bring_up().await;
     netd.start_cluster().await;
     let scrapes = netd.clone();
@@ -104,5 +106,6 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     }
     tracing::info!("ending; networks and endpoints stay as they are");
     notify::stopping()?;
+    netd.resolver.finish();
     Ok(())
 }

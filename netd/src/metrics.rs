@@ -20,6 +20,8 @@ use tokio::net::UnixListener;
 
 use crate::netd::Netd;
 
+mod names;
+
 type Labels = [(&'static str, String); 1];
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
@@ -81,6 +83,7 @@ impl Netd {
         let mut out = String::new();
         let mut now = Registry::with_prefix("netd");
         now.register_collector(Box::new(Now::of(self)));
+        now.register_collector(Box::new(names::Names::of(self)));
         text::encode(&mut out, &self.metrics.registry)?;
         let end = out.len() - "# EOF\n".len();
         out.truncate(end);
@@ -137,18 +140,24 @@ impl Now {
     fn of(netd: &Netd) -> Self {
         let registry = netd.registry.borrow();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let dns = netd.resolver.counters();
+        let dns = netd.resolver.server().counters();
         let mut now = Self {
             gauges: vec![
                 ("networks", "Networks", count(registry.networks().count())),
                 ("sandboxes", "Sandboxes", count(registry.sandboxes().count())),
                 ("endpoints", "Endpoints", count(registry.endpoints().count())),
+                ("dns_kept", "Answers in the cache", count(netd.resolver.server().kept())),
             ],
             counters: vec![
                 ("dns_queries", "Questions asked of the resolver", dns.queries),
                 ("dns_local", "Questions answered from netd's own names", dns.local),
                 ("dns_forwarded", "Questions handed to an upstream", dns.forwarded),
                 ("dns_servfail", "Questions that no upstream answered", dns.servfail),
+                ("dns_cached", "Questions answered from the cache", dns.cached),
+                ("dns_stale", "Questions answered with something past its time", dns.stale),
+                ("dns_refused", "Questions refused", dns.refused),
+                ("dns_dropped", "Packets that were not answered", dns.dropped),
+                ("dns_loops", "Questions that came back from who was asked them", dns.loops),
             ],
         };
         let status = netd.cluster_status();

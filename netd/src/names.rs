@@ -1,16 +1,22 @@
 //! Where the resolver listens and whom it knows: netd's side of the `dns` crate.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     rc::Rc,
     time::Duration,
 };
 
 use cnm::{EndpointId, NetworkId, endpoint::Endpoint, network::Network};
-use socket2::{Domain, Socket, Type};
+use dns::At;
 
-use crate::{cluster::Remote, config::Config, netd::Netd};
+use crate::{cluster::Remote, config::Config, netd::Netd, notify};
+
+mod ask;
+pub(crate) mod given;
+mod sockets;
+
+use sockets::Kept;
 
 /// The port that resolvers are asked on (RFC 1035, section 4.2).
 const PORT: u16 = 53;
@@ -18,16 +24,25 @@ const PORT: u16 = 53;
 /// How long a forwarded question may take before the asker is told that it failed.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(4);
 
+/// What the host's own address is called on a network that has no gateway here.
+const HOST: &str = "host";
+
+/// How long the end of netd waits for answers from elsewhere. Who has not got one by then is told
+/// that it failed, and new questions have waited as long for the next netd.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// The resolver.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     names: dns::Names,
     server: dns::Server,
+    kept: Kept,
 }
 
 impl Resolver {
-    /// A resolver that listens nowhere yet.
-    pub(crate) fn start(config: &Config) -> Result<Self, dns::Error> {
+    /// A resolver that listens nowhere yet, but has what the netd before this one listened on.
+    pub(crate) fn start(config: &Config, inherited: notify::Sockets) -> Result<Self, dns::Error> {
+        dns::check_name("ns", &[&config.dns_domain])?;
         let upstreams = if config.dns_upstreams.is_empty() {
             dns::Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf"))
         } else {
@@ -37,26 +52,46 @@ impl Resolver {
             upstreams,
             timeout: FORWARD_DEADLINE,
             domain: config.dns_domain.clone(),
+            ttl: config.dns_ttl,
+            stubs: config.dns_stubs.clone(),
+            log: config.dns_log,
+            ..dns::Options::default()
         };
         let names = dns::Names::new();
         let server = dns::Server::start(names.clone(), options)?;
-        Ok(Self { names, server })
+        Ok(Self { names, server, kept: Kept::new(inherited) })
     }
 
     fn network_up(&self, network: &Network) {
+        // Both were checked when they were given.
+        let upstreams = given::upstreams(&network.options).unwrap_or_default();
+        let stubs = given::stubs(&network.options).unwrap_or_default();
+        let gateways: Vec<IpAddr> =
+            network.subnets.iter().filter_map(|subnet| subnet.gateway).collect();
+        let hosts = match network.link {
+            Some(_) => gateways.clone(),
+            None => network.subnets.iter().filter_map(|subnet| subnet.aux.get(HOST)).copied().collect(),
+        };
         let zone = dns::Zone {
             name: network.name.to_string(),
             forward: !network.internal,
-            upstreams: Vec::new(),
-            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-            gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
+            upstreams,
+            // A subnet that is not behind this host has its own names for its addresses.
+            subnets: match network.link {
+                Some(_) => network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+                None => Vec::new(),
+            },
+            gateways,
+            hosts,
+            stubs,
         };
         self.names.network_up(network.id.as_str(), zone);
     }
 
     /// Forgets a network and closes its sockets.
     pub(crate) fn network_down(&self, id: &NetworkId) {
-        self.server.stop_listening(id.as_str());
+        self.server.stop_listening(&at(id));
+        sockets::forget(&kept_name(id.as_str()));
         self.names.network_down(id.as_str());
     }
 
@@ -64,11 +99,15 @@ impl Resolver {
     pub(crate) fn publish(&self, endpoint: &Endpoint) {
         let container = &endpoint.container;
         let names = names_of(endpoint);
+        let options = &endpoint.options;
         let member = dns::Member {
             endpoint: endpoint.id.to_string(),
             container: container.id.to_string(),
             names,
             addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
+            // Both were checked when they were given.
+            ports: given::ports(endpoint).unwrap_or_default(),
+            servers: given::upstreams(options).unwrap_or_default(),
         };
         self.names.publish(endpoint.network.as_str(), member);
     }
@@ -99,9 +138,14 @@ impl Resolver {
         self.names.retract(network.as_str(), endpoint.as_str());
     }
 
-    /// What the resolver has counted.
-    pub(crate) fn counters(&self) -> dns::Counters {
-        self.server.counters()
+    /// The resolver itself, for figures and questions about it.
+    pub(crate) fn server(&self) -> &dns::Server {
+        &self.server
+    }
+
+    /// Answers who has asked, and leaves what is asked from now on to the next netd.
+    pub(crate) fn finish(&self) {
+        self.server.finish(FAREWELL);
     }
 }
 
@@ -116,33 +160,76 @@ pub(crate) fn names_of(endpoint: &Endpoint) -> Vec<String> {
     names
 }
 
+/// Whose the listener of a network is.
+fn at(network: &NetworkId) -> At {
+    At::Network(network.as_str().into())
+}
+
+/// The name under which the sockets of a network, or of something else, are kept over a restart.
+fn kept_name(of: &str) -> String {
+    format!("{}{of}", notify::DNS)
+}
+
 impl Netd {
+    /// Answers for all names that are on record, before anything else is looked at: who asked while
+    /// no netd ran has waited long enough.
+    pub(crate) fn resolve_first(self: &Rc<Self>) {
+        let networks: Vec<Network> =
+            self.registry.borrow().networks().map(|entry| entry.network.clone()).collect();
+        for network in &networks {
+            self.resolver.network_up(network);
+        }
+        for endpoint in self.registry.borrow().endpoints() {
+            self.resolver.publish(endpoint);
+        }
+        // Nobody is told that there is no such name before all names are there.
+        for network in &networks {
+            if !Self::is_shared(&network.driver) || self.is_up(&network.id) {
+                self.resolve_on(network);
+            }
+        }
+        self.resolve_for_the_host();
+        self.resolver.kept.close();
+    }
+
+    /// Makes names resolve for the host's own programs, where that is wanted.
+    fn resolve_for_the_host(&self) {
+        let Some(address) = self.config.dns_host else { return };
+        let sockets = self.resolver.kept.open(address, &kept_name(HOST));
+        let listened = sockets.map_err(|error| error.to_string()).and_then(|(udp, tcp)| {
+            self.resolver.server.listen(At::Host, udp, tcp).map_err(|error| error.to_string())
+        });
+        if let Err(error) = listened {
+            let problem =
+                format!("names do not resolve for the host: cannot listen on {address}: {error}");
+            tracing::warn!("{problem}");
+            self.problems.borrow_mut().insert("dns host".to_owned(), problem);
+        }
+    }
+
     /// Makes a network's names resolve for its members. Where its gateway cannot be listened on,
     /// the network works without, and the status says so.
     pub(crate) fn resolve_on(self: &Rc<Self>, network: &Network) {
-        self.resolver.server.stop_listening(network.id.as_str());
-        if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
-            entry.dns.clear();
+        self.resolver.network_up(network);
+        let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
+        let wanted: Vec<IpAddr> = gateways.filter(|_| network.link.is_some()).collect();
+        let there = self.resolver.server.addresses(&at(&network.id));
+        let mut listening: Vec<IpAddr> = there.iter().map(SocketAddr::ip).collect();
+        // A socket that is closed loses what waits in it: those that are wanted stay.
+        if listening.iter().any(|address| !wanted.contains(address)) {
+            self.resolver.server.stop_listening(&at(&network.id));
+            listening.clear();
         }
         self.problems.borrow_mut().remove(&about(network));
-        self.resolve_also(network);
-    }
-
-    /// As [`Netd::resolve_on`], for a network that has changed: where it is listened already, that
-    /// goes on.
-    pub(crate) fn resolve_also(self: &Rc<Self>, network: &Network) {
-        self.resolver.network_up(network);
-        let before = self.registry.borrow().network(&network.id).map(|entry| entry.dns.clone());
-        let mut listening = before.unwrap_or_default();
-        let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
-        for gateway in gateways.filter(|_| network.link.is_some()) {
+        for gateway in wanted {
             if listening.contains(&gateway) {
                 continue;
             }
-            let listened = listen(gateway).map_err(|error| error.to_string()).and_then(|sockets| {
-                let (udp, tcp) = sockets;
-                let id = network.id.as_str();
-                self.resolver.server.listen(id, udp, tcp).map_err(|error| error.to_string())
+            let address = SocketAddr::new(gateway, PORT);
+            let sockets = self.resolver.kept.open(address, &kept_name(network.id.as_str()));
+            let listened = sockets.map_err(|error| error.to_string()).and_then(|(udp, tcp)| {
+                let listen = self.resolver.server.listen(at(&network.id), udp, tcp);
+                listen.map_err(|error| error.to_string())
             });
             match listened {
                 Ok(()) => listening.push(gateway),
@@ -166,28 +253,4 @@ impl Netd {
 /// Under what a network's trouble with names is known.
 fn about(network: &Network) -> String {
     format!("dns {}", network.id)
-}
-
-/// Sockets on a gateway's address, which need not be there yet.
-fn listen(gateway: IpAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
-    let address = SocketAddr::new(gateway, PORT);
-    let bind = |kind: Type| {
-        let socket = Socket::new(Domain::for_address(address), kind, None)?;
-        if gateway.is_ipv6() {
-            socket.set_only_v6(true)?;
-            socket.set_freebind_v6(true)?;
-        } else {
-            socket.set_freebind_v4(true)?;
-        }
-        if kind == Type::STREAM {
-            socket.set_reuse_address(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        std::io::Result::Ok(socket)
-    };
-    let udp = bind(Type::DGRAM)?;
-    let tcp = bind(Type::STREAM)?;
-    tcp.listen(128)?;
-    Ok((udp.into(), tcp.into()))
 }

@@ -14,6 +14,7 @@ use ipam::{Pool, PoolConfig};
 
 use crate::{
     clock,
+    names::given::check_network,
     netd::{Netd, address_error},
     registry::{Stage, from_outside},
 };
@@ -31,6 +32,7 @@ impl Netd {
         key: Option<String>,
     ) -> Result<Network> {
         let name = parse_name(&params.name)?;
+        check_network(name.as_str(), &params.options, &self.config.dns_domain)?;
         let _turn = self.network_turn.lock().await;
         let existing = self.registry.borrow().has_network_name(&name).cloned();
         if let Some(existing) = existing {

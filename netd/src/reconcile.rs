@@ -115,7 +115,6 @@ impl Netd {
         }
         let endpoints: Vec<_> = self.registry.borrow().endpoints().cloned().collect();
         for endpoint in &endpoints {
-            self.resolver.publish(endpoint);
             self.watch_process(&endpoint.container.id);
         }
         self.replay_spool(&self.config.run_dir.join("spool")).await;

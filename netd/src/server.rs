@@ -15,6 +15,7 @@ use cnm::{
         CreateToken, GetCluster, InitCluster, JoinCluster, LeaveCluster, ListNodes, ListTokens,
         RemoveNode, RemoveToken, RotateToken, UpdateNode,
     },
+    dns::{LogQueries, QueryName},
     endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
     ipam::ListPools,
     network::{
@@ -159,6 +160,7 @@ impl Netd {
             }
             ListSandboxes::METHOD => return raw(&self.list_sandboxes()),
             ListPools::METHOD => return raw(&self.list_pools()),
+            QueryName::METHOD => return raw(&self.query_name(&request.params()?).await?),
             GetCluster::METHOD => return raw(&self.cluster_status()),
             ListNodes::METHOD => return raw(&self.list_nodes()?),
             ListTokens::METHOD => return raw(&self.list_tokens().await?),
@@ -221,6 +223,7 @@ impl Netd {
                 raw(&self.create_token(token, true).await?)
             }
             RemoveToken::METHOD => raw(&self.remove_token(&request.params()?).await?),
+            LogQueries::METHOD => raw(&self.log_queries(request.params()?)),
             Reconcile::METHOD => {
                 self.to_the_end(|netd| async move { netd.reconcile().await }).await
             }

@@ -25,6 +25,8 @@ pub struct HostOptions {
     pub config: String,
     /// Directories in which drivers are looked for before those under test.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Words that netd's command line is put behind: a program that runs it.
+    pub under: Vec<String>,
 }
 
 /// A host on which netd runs.
@@ -139,7 +141,7 @@ impl Host {
             script,
             "sh",
         ]);
-        netd.arg(self.programs.join("netd"));
+        netd.args(&self.options.under).arg(self.programs.join("netd"));
         netd.arg("--run-dir").arg(self.directory.join("run"));
         netd.arg("--state-dir").arg(self.directory.join("state"));
         netd.arg("--config").arg(self.directory.join("netd.toml"));

@@ -83,7 +83,18 @@ impl Namespace {
         port: u16,
         answer: impl Fn(SocketAddr, &[u8]) -> Vec<u8> + Send + 'static,
     ) -> Heard {
-        let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        self.serve_udp_at(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), answer)
+    }
+
+    /// As [`Namespace::serve_udp_with`], on one address.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn serve_udp_at(
+        &self,
+        at: SocketAddr,
+        answer: impl Fn(SocketAddr, &[u8]) -> Vec<u8> + Send + 'static,
+    ) -> Heard {
         let socket = self.inside(|| UdpSocket::bind(at)).expect("the port is free");
         let heard = Heard::default();
         let hears = heard.clone();

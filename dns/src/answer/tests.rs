@@ -5,8 +5,8 @@ use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::names::{Member, Names, Zone};
-use crate::reply::{NEGATIVE_TTL, OUR_PAYLOAD, TTL};
+use crate::names::{DEFAULT_TTL, Member, Names, Port, Protocol, Stub, Zone};
+use crate::reply::{NEGATIVE_TTL, OUR_PAYLOAD};
 
 const WEB: &str = "10.1.0.2";
 const DB: &str = "10.1.0.3";
@@ -17,6 +17,7 @@ fn member(endpoint: &str, names: &[&str], addresses: &[&str]) -> Member {
         container: format!("container of {endpoint}"),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        ..Member::default()
     }
 }
 
@@ -27,6 +28,8 @@ fn zone(name: &str, subnets: &[&str], gateway: &str, forward: bool) -> Zone {
         upstreams: Vec::new(),
         subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
         gateways: vec![gateway.parse().unwrap()],
+        hosts: vec![gateway.parse().unwrap()],
+        ..Zone::default()
     }
 }
 
@@ -58,7 +61,7 @@ fn packet(name: &str, kind: RecordType) -> Message {
 
 /// Who asks from a listener.
 fn from(listener: &str, source: &str) -> Asker {
-    Asker { listener: listener.into(), source: source.parse().unwrap() }
+    Asker { at: At::Network(listener.into()), source: source.parse().unwrap() }
 }
 
 fn put(names: &Names, asker: &Asker, message: &Message, transport: Transport) -> Outcome {
@@ -98,7 +101,7 @@ fn assert_empty(message: &Message, code: ResponseCode, zone: &str) {
     let [soa] = &*message.authorities else { panic!("{message:?}") };
     let RData::SOA(data) = &soa.data else { panic!("{soa:?}") };
     assert_eq!(soa.name.to_string(), zone);
-    assert_eq!(data.mname.to_string(), "netd.");
+    assert_eq!(data.mname.to_string(), "ns.netd.");
     assert_eq!(data.rname.to_string(), "hostmaster.netd.");
     assert_eq!((soa.ttl, data.minimum), (NEGATIVE_TTL, NEGATIVE_TTL));
 }
@@ -109,7 +112,7 @@ fn every_name_of_a_member_has_its_addresses() {
         let v4 = told(name, RecordType::A);
         assert_eq!(data(&v4), [WEB], "{name}");
         assert_eq!(v4.answers[0].name.to_string(), name, "case is kept");
-        assert_eq!(v4.answers[0].ttl, TTL);
+        assert_eq!(v4.answers[0].ttl, DEFAULT_TTL);
         assert_eq!(v4.answers[0].dns_class, DNSClass::IN);
         assert_eq!(data(&told(name, RecordType::AAAA)), ["fd01::2"], "{name}");
     }
@@ -190,14 +193,12 @@ fn reverse_zones_of_ones_networks_are_ours_and_others_are_not() {
     let missing = told("9.1.1.10.in-addr.arpa.", PTR);
     assert_empty(&missing, ResponseCode::NXDomain, "1.1.10.in-addr.arpa.");
     assert_empty(&told("2.0.1.10.in-addr.arpa.", A), ResponseCode::NoError, "0.1.10.in-addr.arpa.");
-    assert_empty(
-        &told("1.1.10.in-addr.arpa.", RecordType::NS),
-        ResponseCode::NoError,
-        "1.1.10.in-addr.arpa.",
-    );
+    assert_empty(&told("1.1.10.in-addr.arpa.", A), ResponseCode::NoError, "1.1.10.in-addr.arpa.");
+    assert_eq!(data(&told("1.1.10.in-addr.arpa.", RecordType::NS)), ["ns.netd."]);
     let web = from("n1", WEB);
     assert!(is_forwarded(&web, "9.9.9.9.in-addr.arpa.", PTR));
-    assert!(is_forwarded(&web, "2.0.2.10.in-addr.arpa.", PTR), "not on that network");
+    let other = told("2.0.2.10.in-addr.arpa.", PTR);
+    assert_empty(&other, ResponseCode::NXDomain, "0.2.10.in-addr.arpa.");
     assert!(is_forwarded(&web, "1.10.in-addr.arpa.", PTR), "wider than the subnet");
 }
 
@@ -223,7 +224,8 @@ fn a_stranger_is_answered_from_the_listeners_network_alone() {
     let stranger = from("n1", "10.1.0.99");
     assert_eq!(data(&told_to(&stranger, "web.", RecordType::A)), [WEB]);
     assert_eq!(data(&told_to(&stranger, "db.", RecordType::A)), [DB]);
-    assert!(is_forwarded(&stranger, "probe.", RecordType::A));
+    let probe = told_to(&stranger, "probe.", RecordType::A);
+    assert_empty(&probe, ResponseCode::NXDomain, "probe.");
     assert_eq!(
         data(&told_to(&from("n1", "::ffff:10.1.0.3"), "store.", RecordType::A)),
         ["10.2.0.3"],
@@ -246,11 +248,12 @@ fn who_is_not_on_the_network_is_told_nothing() {
 #[test]
 fn an_internal_network_forwards_nothing() {
     let probe = from("n2", "10.2.0.2");
-    for name in ["example.org.", "web.", "web.app."] {
-        let message = told_to(&probe, name, RecordType::A);
-        assert_eq!(message.metadata.response_code, ResponseCode::NXDomain, "{name}");
-        assert!(!message.metadata.authoritative);
-        assert!(message.authorities.is_empty(), "not to be cached");
+    let message = told_to(&probe, "example.org.", RecordType::A);
+    assert_eq!(message.metadata.response_code, ResponseCode::NXDomain);
+    assert!(!message.metadata.authoritative);
+    assert!(message.authorities.is_empty(), "not to be cached");
+    for name in ["web.", "web.app."] {
+        assert_empty(&told_to(&probe, name, RecordType::A), ResponseCode::NXDomain, name);
     }
 }
 
@@ -286,10 +289,200 @@ fn unknown_single_labels_and_the_root_are_forwarded() {
 }
 
 #[test]
-fn any_is_all_addresses() {
-    let all: BTreeSet<_> = data(&told("web.", RecordType::ANY)).into_iter().collect();
-    assert_eq!(all, BTreeSet::from([WEB.to_owned(), "fd01::2".to_owned()]));
+fn names_of_other_networks_are_not_there_and_not_asked_elsewhere() {
+    for name in ["probe.", "store.", "probe.lab.", "gateway.lab.", "PROBE.Lab."] {
+        for kind in [RecordType::A, RecordType::MX] {
+            assert_empty(&told(name, kind), ResponseCode::NXDomain, name);
+        }
+    }
+    let web = from("n1", WEB);
+    for name in ["x.lab.", "probe.other.", "x.probe.", "lab."] {
+        assert!(is_forwarded(&web, name, RecordType::A), "{name} may be anything in the world");
+    }
+    let names = names();
+    names.publish("n2", member("evil", &["example.org"], &["10.2.0.9"]));
+    let outcome = put(&names, &web, &packet("example.org.", RecordType::A), Transport::Udp);
+    assert!(matches!(outcome, Outcome::Forward { .. }));
+    names.network_down("n2");
+    let outcome = put(&names, &web, &packet("probe.lab.", RecordType::A), Transport::Udp);
+    assert!(matches!(outcome, Outcome::Forward { .. }));
+}
+
+#[test]
+fn asked_for_everything_one_kind_of_it_is_told() {
+    assert_eq!(data(&told("web.", RecordType::ANY)), [WEB]);
     assert_eq!(data(&told("2.0.1.10.in-addr.arpa.", RecordType::ANY)), ["Web.App."]);
+    for name in ["netd.", "app.netd.", "netd.internal."] {
+        let message = told(name, RecordType::ANY);
+        assert_eq!(message.answers[0].record_type(), RecordType::HINFO, "{name}");
+        assert_eq!(message.answers.len(), 1);
+    }
+    let missing = told("nosuch.netd.", RecordType::ANY);
+    assert_empty(&missing, ResponseCode::NXDomain, "netd.");
+}
+
+#[test]
+fn our_zones_have_a_server_which_is_this_host() {
+    for zone in ["netd.", "netd.internal.", "0.1.10.in-addr.arpa."] {
+        assert_eq!(data(&told(zone, RecordType::NS)), ["ns.netd."], "{zone}");
+        assert_eq!(told(zone, RecordType::SOA).answers.len(), 1, "{zone}");
+    }
+    assert_eq!(data(&told("ns.netd.", RecordType::A)), ["10.1.0.1"]);
+    assert_empty(&told("app.netd.", RecordType::NS), ResponseCode::NoError, "netd.");
+}
+
+#[test]
+fn the_host_and_the_gateway_have_names_on_every_network() {
+    for name in ["host.netd.internal.", "Gateway.NetD.Internal."] {
+        assert_eq!(data(&told(name, RecordType::A)), ["10.1.0.1"], "{name}");
+        let six = told(name, RecordType::AAAA);
+        assert_eq!((six.metadata.response_code, six.authorities.len()), (ResponseCode::NoError, 1));
+        assert_eq!(data(&told_to(&from("n2", "10.2.0.2"), name, RecordType::A)), ["10.2.0.1"]);
+    }
+    assert_empty(&told("other.netd.internal.", RecordType::A), ResponseCode::NXDomain, "netd.internal.");
+    let names = names();
+    names.set_domain("cluster.local");
+    let host = packet("host.netd.internal.", RecordType::A);
+    assert_eq!(data(&reply(put(&names, &from("n1", WEB), &host, Transport::Udp))), ["10.1.0.1"]);
+    // Where the host is not on the network it has no address there.
+    names.network_up("n1", Zone { hosts: Vec::new(), ..zone("app", &[], "10.1.0.1", true) });
+    let message = reply(put(&names, &from("n1", WEB), &host, Transport::Udp));
+    assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+    assert!(message.answers.is_empty());
+}
+
+/// As [`names`], with a service on two members, of which one publishes a port by name.
+fn served() -> Names {
+    let names = names();
+    let port = |number, service: Option<&str>| Port {
+        protocol: Protocol::Tcp,
+        number,
+        service: service.map(str::to_owned),
+    };
+    let web = |endpoint: &str, address: &str, ports| Member {
+        ports,
+        ..member(endpoint, &[endpoint, "shop"], &[address])
+    };
+    names.publish("n1", web("s1", "10.1.0.11", vec![port(80, Some("http")), port(443, None)]));
+    names.publish("n1", web("s2", "10.1.0.12", vec![port(8080, Some("HTTP"))]));
+    names
+}
+
+#[test]
+fn a_service_has_places() {
+    let names = served();
+    let ask = |name: &str, kind| {
+        reply(put(&names, &from("n1", WEB), &packet(name, kind), Transport::Udp))
+    };
+    for name in ["_http._tcp.shop.", "_HTTP._tcp.shop.app.", "_http._TCP.shop.app.netd."] {
+        let message = ask(name, RecordType::SRV);
+        let all: BTreeSet<_> = data(&message).into_iter().collect();
+        let expected = ["0 0 80 s1.app.netd.", "0 0 8080 s2.app.netd."].map(str::to_owned);
+        assert_eq!(all, BTreeSet::from(expected), "{name}");
+        let addresses: BTreeSet<_> =
+            message.additionals.iter().map(|record| (record.name.to_string(), record.data.to_string())).collect();
+        assert!(addresses.contains(&("s1.app.netd.".to_owned(), "10.1.0.11".to_owned())));
+        assert!(message.metadata.authoritative);
+    }
+    assert_eq!(data(&ask("_443._tcp.shop.", RecordType::SRV)), ["0 0 443 s1.app.netd."]);
+    assert_eq!(data(&ask("_8080._tcp.s2.app.netd.", RecordType::SRV)), ["0 0 8080 s2.app.netd."]);
+    assert_eq!(data(&ask("s2.app.netd.", RecordType::A)), ["10.1.0.12"], "a place is a name");
+    assert_empty(&ask("_443._tcp.shop.", RecordType::A), ResponseCode::NoError, "shop.");
+    assert_empty(&ask("_443._udp.shop.", RecordType::SRV), ResponseCode::NXDomain, "shop.");
+    assert_empty(&ask("_x._tcp.shop.app.netd.", RecordType::SRV), ResponseCode::NXDomain, "netd.");
+    assert_empty(&ask("_tcp.shop.", RecordType::SRV), ResponseCode::NoError, "shop.");
+    // What nobody here is called is somebody else's.
+    let foreign = packet("_ldap._tcp.example.org.", RecordType::SRV);
+    let outcome = put(&names, &from("n1", WEB), &foreign, Transport::Udp);
+    assert!(matches!(outcome, Outcome::Forward { .. }));
+}
+
+#[test]
+fn places_that_do_not_fit_are_cut_and_addresses_left_out() {
+    let names = names();
+    for host in 0..40 {
+        names.publish("n1", Member {
+            ports: vec![Port { protocol: Protocol::Udp, number: 53, service: None }],
+            ..member(&format!("member-{host}"), &[&format!("member-{host}"), "many"], &["10.1.1.1"])
+        });
+    }
+    let query = packet("_53._udp.many.", RecordType::SRV);
+    let short = reply(put(&names, &from("n1", WEB), &query, Transport::Udp));
+    assert!(short.metadata.truncation && short.additionals.is_empty());
+    let whole = reply(put(&names, &from("n1", WEB), &query, Transport::Tcp));
+    assert_eq!((whole.answers.len(), whole.additionals.len()), (40, 40));
+}
+
+#[test]
+fn a_container_that_asks_inside_itself_is_answered_from_all_its_networks() {
+    let asker = Asker {
+        at: At::Container("container of db".into()),
+        source: "127.0.0.1".parse().unwrap(),
+    };
+    assert_eq!(data(&told_to(&asker, "web.", RecordType::A)), [WEB]);
+    assert_eq!(data(&told_to(&asker, "probe.lab.netd.", RecordType::A)), ["10.2.0.2"]);
+    let nobody = Asker { at: At::Container("gone".into()), ..asker };
+    let message = told_to(&nobody, "web.", RecordType::A);
+    assert_eq!(message.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn the_host_says_names_in_full_and_is_on_all_networks() {
+    let host = Asker { at: At::Host, source: "127.0.0.1".parse().unwrap() };
+    assert_eq!(data(&told_to(&host, "web.app.netd.", RecordType::A)), [WEB]);
+    assert_eq!(data(&told_to(&host, "probe.lab.netd.", RecordType::A)), ["10.2.0.2"]);
+    assert_eq!(data(&told_to(&host, "host.netd.internal.", RecordType::A)), ["127.0.0.1"]);
+    let pointer = told_to(&host, "2.0.1.10.in-addr.arpa.", RecordType::PTR);
+    assert_eq!(data(&pointer), ["Web.App.netd."]);
+    assert_empty(&told_to(&host, "x.app.netd.", RecordType::A), ResponseCode::NXDomain, "netd.");
+    for name in ["web.", "web.app.", "example.org."] {
+        assert!(is_forwarded(&host, name, RecordType::A), "{name} may be a neighbour's");
+    }
+}
+
+#[test]
+fn who_is_asked_depends_on_the_name_then_the_container_then_the_network() {
+    let server = |host: u8| SocketAddr::from(([192, 0, 2, host], 53));
+    let stub = |domain: &str, host| Stub { domain: domain.to_owned(), servers: vec![server(host)] };
+    let names = names();
+    names.set_stubs(vec![stub("Corp.", 1), stub("example.org", 2)]);
+    names.network_up("n1", Zone {
+        upstreams: vec![server(3)],
+        stubs: vec![stub("lab.example.org", 4)],
+        ..zone("app", &["10.1.0.0/23"], "10.1.0.1", true)
+    });
+    names.publish("n1", Member { servers: vec![server(5)], ..member("own", &["own"], &["10.1.0.5"]) });
+    let asked = |asker: &Asker, name: &str| {
+        match put(&names, asker, &packet(name, RecordType::A), Transport::Udp) {
+            Outcome::Forward { upstreams } => upstreams,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (web, own) = (from("n1", WEB), from("n1", "10.1.0.5"));
+    for asker in [&web, &own] {
+        assert_eq!(asked(asker, "a.corp."), [server(1)]);
+        assert_eq!(asked(asker, "example.org."), [server(2)]);
+        assert_eq!(asked(asker, "x.LAB.example.org."), [server(4)]);
+    }
+    assert_eq!(asked(&web, "xcorp."), [server(3)]);
+    assert_eq!(asked(&own, "xcorp."), [server(5)]);
+    let host = Asker { at: At::Host, source: "127.0.0.1".parse().unwrap() };
+    assert_eq!(asked(&host, "a.corp."), [server(1)]);
+    assert_eq!(asked(&host, "x.lab.example.org."), [server(2)], "a network's are its members'");
+    assert!(asked(&host, "example.com.").is_empty());
+    // Not even a domain with servers of its own leads out of an internal network.
+    let inside = told_to(&from("n2", "10.2.0.2"), "a.corp.", RecordType::A);
+    assert_eq!(inside.metadata.response_code, ResponseCode::NXDomain);
+    names.retract("n1", "own");
+    assert!(names.load().servers.is_empty());
+}
+
+#[test]
+fn answers_may_be_kept_as_long_as_was_set() {
+    let names = names();
+    names.set_ttl(77);
+    let message = reply(put(&names, &from("n1", WEB), &packet("web.", RecordType::A), Transport::Udp));
+    assert_eq!(message.answers[0].ttl, 77);
 }
 
 #[test]

@@ -19,6 +19,19 @@ const EQUAL: Duration = Duration::from_millis(50);
 /// out of date go first.
 const KEPT: usize = 256;
 
+/// How a server has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The server.
+    pub server: SocketAddr,
+    /// How long it takes, as far as is known.
+    pub latency: Duration,
+    /// How often it answered.
+    pub answered: u64,
+    /// How often it could not be asked, or had not answered when another one had or time was up.
+    pub failed: u64,
+}
+
 /// What is known of the servers' speed.
 #[derive(Debug, Default)]
 pub(super) struct Health(HashMap<SocketAddr, Estimate>);
@@ -27,9 +40,29 @@ pub(super) struct Health(HashMap<SocketAddr, Estimate>);
 struct Estimate {
     latency: Duration,
     at: Instant,
+    answered: u64,
+    failed: u64,
 }
 
 impl Health {
+    /// How each has done.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        let standing = |(server, estimate): (&SocketAddr, &Estimate)| Standing {
+            server: *server,
+            latency: estimate.latency,
+            answered: estimate.answered,
+            failed: estimate.failed,
+        };
+        self.0.iter().map(standing).collect()
+    }
+
+    /// One has answered, or has not.
+    pub(super) fn count(&mut self, server: SocketAddr, answered: bool) {
+        if let Some(estimate) = self.0.get_mut(&server) {
+            *(if answered { &mut estimate.answered } else { &mut estimate.failed }) += 1;
+        }
+    }
+
     /// Sorts servers, best first. One of which nothing is known counts as fast.
     pub(super) fn order(&mut self, servers: &mut [SocketAddr], now: Instant) {
         servers.sort_by_cached_key(|server| {
@@ -54,9 +87,10 @@ impl Health {
         self.0
             .entry(server)
             .and_modify(|known| {
-                *known = Estimate { latency: (known.latency * 3 + latency) / 4, at: now };
+                known.latency = (known.latency * 3 + latency) / 4;
+                known.at = now;
             })
-            .or_insert(Estimate { latency, at: now });
+            .or_insert(Estimate { latency, at: now, answered: 0, failed: 0 });
     }
 
     /// A server has not answered after `latency`, when somebody else did: it is that slow at least.

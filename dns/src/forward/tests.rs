@@ -48,19 +48,23 @@ fn closed() -> SocketAddr {
 }
 
 fn asker() -> Asker {
-    Asker { listener: "n".into(), source: IpAddr::from([10, 0, 0, 2]) }
+    Asker { at: At::Network("n".into()), source: IpAddr::from([10, 0, 0, 2]) }
 }
 
-fn forwarder(timeout: Duration) -> Forwarder {
-    Forwarder::new(Upstreams::Fixed(Vec::new()), timeout)
+fn forwarder(timeout: Duration) -> Arc<Forwarder> {
+    with_host(Upstreams::Fixed(Vec::new()), timeout)
 }
 
-fn patient() -> Forwarder {
+fn with_host(upstreams: Upstreams, timeout: Duration) -> Arc<Forwarder> {
+    Forwarder::new(upstreams, timeout, 1 << 20).into()
+}
+
+fn patient() -> Arc<Forwarder> {
     forwarder(Duration::from_secs(10))
 }
 
-async fn ask(forwarder: &Forwarder, servers: &[SocketAddr]) -> Option<Vec<u8>> {
-    forwarder.ask(&asker(), servers, ASKED_FOR, Transport::Udp).await
+async fn ask(forwarder: &Arc<Forwarder>, servers: &[SocketAddr]) -> Option<Vec<u8>> {
+    forwarder.ask(&asker(), servers, ASKED_FOR, Transport::Udp).await.packet
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -204,7 +208,7 @@ fn our_own_addresses_are_not_asked() {
 fn the_hosts_servers_are_asked_where_a_network_has_none() {
     run(async {
         let host = Upstreams::Fixed(vec![saying(0, 8).await]);
-        let forwarder = Forwarder::new(host, Duration::from_secs(10));
+        let forwarder = with_host(host, Duration::from_secs(10));
         assert_eq!(ask(&forwarder, &[]).await, Some(said(ASKED_FOR, 0, 8)));
         let own = saying(0, 9).await;
         assert_eq!(ask(&forwarder, &[own]).await, Some(said(ASKED_FOR, 0, 9)));
@@ -242,7 +246,7 @@ fn a_stream_is_relayed_over_a_stream() {
             stream.write_u16(3000).await.unwrap();
             stream.write_all(&reply).await.unwrap();
         });
-        let reply = patient().ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await.unwrap();
+        let reply = patient().ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await.packet.unwrap();
         assert_eq!(reply.len(), 3000);
         assert_eq!(reply[..2], ASKED_FOR[..2]);
     });
@@ -259,5 +263,226 @@ fn one_asker_has_so_many_places_and_the_next_one_its_own() {
         assert!(forwarder.turn(&other).is_some());
         drop(turns);
         assert!(lock(&forwarder.askers).is_empty(), "nothing is kept of who has gone");
+    });
+}
+
+/// The answer of a server with one address, that may be kept for `ttl` seconds.
+fn address(query: &[u8], ttl: u8, host: u8) -> Vec<u8> {
+    let mut reply = query.to_vec();
+    reply[2] |= 0x80;
+    reply[7] = 1;
+    reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, ttl, 0, 4, 192, 0, 2, host]);
+    reply
+}
+
+/// A server that counts how often it is asked, and tells each time.
+async fn counting(ttl: u8) -> (SocketAddr, Arc<AtomicU64>) {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    let server = server(move |query| {
+        let before = counted.fetch_add(1, Ordering::SeqCst);
+        vec![address(&query, ttl, u8::try_from(before).unwrap())]
+    });
+    (server.await, count)
+}
+
+#[test]
+fn what_was_told_is_told_again_without_asking() {
+    run(async {
+        let (server, count) = counting(60).await;
+        let forwarder = patient();
+        let first = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Udp).await;
+        assert_eq!(first.from, From::Server(server));
+        let again = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await;
+        assert_eq!(again, Relayed { from: From::Cache, ..first });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+
+        // In another spelling, under another id: the same question.
+        let mut other = ASKED_FOR.to_vec();
+        other[..2].copy_from_slice(&[9, 9]);
+        other[HEADER..][..8].make_ascii_uppercase();
+        let reply = forwarder.ask(&asker(), &[server], &other, Transport::Udp).await.packet.unwrap();
+        assert_eq!(reply, address(&other, 60, 0));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+
+        // To other servers, or for another type, or without the help of others: another one.
+        let (elsewhere, _) = counting(60).await;
+        assert_eq!(ask(&forwarder, &[elsewhere]).await, Some(address(ASKED_FOR, 60, 0)));
+        for at in [3, ASKED_FOR.len() - 3] {
+            let mut other = ASKED_FOR.to_vec();
+            other[at] = 0x10;
+            forwarder.ask(&asker(), &[server], &other, Transport::Udp).await.packet.unwrap();
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn what_must_not_be_kept_is_asked_for_each_time() {
+    run(async {
+        let (server, count) = counting(0).await;
+        let forwarder = patient();
+        for _ in 0..3 {
+            ask(&forwarder, &[server]).await.unwrap();
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn many_who_ask_the_same_at_once_have_it_asked_once() {
+    run(async {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&count);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                held.recv().unwrap();
+                socket.send_to(&address(&buffer[..length], 0, 7), from).unwrap();
+            }
+        });
+        let forwarder = patient();
+        let mut asking = JoinSet::new();
+        for number in 0..20u8 {
+            let forwarder = Arc::clone(&forwarder);
+            asking.spawn(async move {
+                let source = IpAddr::from([10, 0, 0, number]);
+                let mut query = ASKED_FOR.to_vec();
+                query[1] = number;
+                let asker = Asker { source, ..asker() };
+                let reply = forwarder.ask(&asker, &[server], &query, Transport::Udp).await;
+                (reply.packet, address(&query, 0, 7))
+            });
+        }
+        while lock(&forwarder.askers).len() < 20 {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+        while let Some(outcome) = asking.join_next().await {
+            let (reply, expected) = outcome.unwrap();
+            assert_eq!(reply, Some(expected));
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn who_stops_waiting_does_not_stop_the_question() {
+    run(async {
+        let (server, count) = counting(60).await;
+        let forwarder = patient();
+        let asking = Arc::clone(&forwarder);
+        let asking = tokio::spawn(async move { ask(&asking, &[server]).await });
+        while lock(&forwarder.askers).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        asking.abort();
+        while forwarder.kept() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ask(&forwarder, &[server]).await, Some(address(ASKED_FOR, 60, 0)));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_cookie_stays_between_two_and_other_options_go_through() {
+    run(async {
+        let (seen, mut queries) = tokio::sync::mpsc::channel(8);
+        let server = server(move |query| {
+            seen.try_send(query.clone()).unwrap();
+            let mut reply = query;
+            reply[2] |= 0x80;
+            vec![reply]
+        })
+        .await;
+        let with = |option: u8| {
+            let mut query = ASKED_FOR.to_vec();
+            query[11] = 1;
+            // Payload 4096, DNSSEC wanted, one option of two bytes.
+            query.extend_from_slice(&[0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 6, 0, option, 0, 2, 7, 7]);
+            query
+        };
+        let forwarder = patient();
+        // A cookie is between two, and nobody else's business.
+        let reply = forwarder.ask(&asker(), &[server], &with(10), Transport::Udp).await;
+        let asked = queries.recv().await.unwrap();
+        let opt = &asked[ASKED_FOR.len()..];
+        assert_eq!(opt, [0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0], "1232 bytes, DNSSEC wanted");
+        assert!(reply.packet.unwrap().ends_with(opt));
+        // Of what we do not know we change nothing.
+        let reply = forwarder.ask(&asker(), &[server], &with(77), Transport::Udp).await;
+        assert_eq!(queries.recv().await.unwrap()[2..], with(77)[2..]);
+        let mut expected = with(77);
+        expected[2] |= 0x80;
+        assert_eq!(reply.packet, Some(expected));
+    });
+}
+
+#[test]
+fn past_its_time_an_answer_is_better_than_none() {
+    run(async {
+        let broken = Arc::new(AtomicU64::new(0));
+        let state = Arc::clone(&broken);
+        let server = server(move |query| match state.load(Ordering::SeqCst) {
+            0 => vec![address(&query, 1, 1)],
+            1 => vec![said(&query, 2, 0)],
+            _ => vec![address(&query, 1, 2)],
+        })
+        .await;
+        let forwarder = patient();
+        ask(&forwarder, &[server]).await.unwrap();
+        broken.store(1, Ordering::SeqCst);
+        let stale = loop {
+            let reply = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Udp).await;
+            if reply.from != From::Cache {
+                break reply;
+            }
+            time::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(stale, Relayed { packet: Some(address(ASKED_FOR, 30, 1)), from: From::Stale });
+        broken.store(2, Ordering::SeqCst);
+        assert_eq!(ask(&forwarder, &[server]).await, Some(address(ASKED_FOR, 1, 2)));
+    });
+}
+
+#[test]
+fn a_server_is_not_asked_what_it_asks_itself() {
+    run(async {
+        let (own, count) = counting(0).await;
+        let (host, _) = counting(60).await;
+        let forwarder = with_host(Upstreams::Fixed(vec![host]), Duration::from_secs(10));
+        // A container's address, as far as the forwarder knows.
+        let server = SocketAddr::from(([192, 0, 2, 77], 53));
+        let asker = Asker { source: server.ip(), ..asker() };
+        let reply = forwarder.ask(&asker, &[server], ASKED_FOR, Transport::Udp).await;
+        assert_eq!(reply.from, From::Server(host));
+        let reply = forwarder.ask(&asker, &[server, own], ASKED_FOR, Transport::Udp).await;
+        assert_eq!(reply.from, From::Server(own));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_question_that_comes_back_is_noticed_at_once() {
+    run(async {
+        let silent = silent().await;
+        let forwarder = patient();
+        let first = tokio::spawn({
+            let forwarder = Arc::clone(&forwarder);
+            async move { ask(&forwarder, &[silent]).await }
+        });
+        while lock(&forwarder.askers).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let back = Asker { source: IpAddr::from([127, 0, 0, 1]), ..asker() };
+        let reply = forwarder.ask(&back, &[silent], ASKED_FOR, Transport::Udp).await;
+        assert_eq!(reply, Relayed::NOTHING);
+        assert_eq!(forwarder.loops(), 1);
+        first.abort();
     });
 }

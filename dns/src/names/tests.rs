@@ -10,6 +10,7 @@ fn member(endpoint: &str, container: &str, names: &[&str], addresses: &[&str]) -
         container: container.to_owned(),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        ..Member::default()
     }
 }
 
@@ -151,6 +152,7 @@ proptest! {
                             .iter()
                             .map(|&host| IpAddr::from([10, 0, endpoint, host]))
                             .collect(),
+                        ..Member::default()
                     });
                     model.insert((network, endpoint), (container, called, addresses));
                 }

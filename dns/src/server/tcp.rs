@@ -12,64 +12,75 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time;
 
-use super::{Open, Serving};
+use super::{Desk, Open};
 use crate::answer::{Asker, Outcome, Transport};
-use crate::names::NetworkKey;
 
 /// How long a connection may take to send a whole message, or to take one.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Connections at a time, of one listener and of one address. More are closed at once.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 1024;
 const CONNECTIONS_PER_SOURCE: usize = 16;
 
 /// What to wait before another try when the process is out of descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Serves until it is dropped.
-pub(super) async fn serve(serving: Arc<Serving>, network: NetworkKey, open: Open<TcpListener>) {
+/// Serves until it is dropped, or until all is answered when the end is near.
+pub(super) async fn serve(desk: Desk, open: Open<TcpListener>) {
+    let mut end = desk.serving.end.subscribe();
     let guests = Arc::new(Guests::default());
     let mut connections = JoinSet::new();
     loop {
-        let (stream, peer) = match open.socket.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            _ = end.wait_for(Option::is_some) => break,
+            accepted = open.socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%network, %error, "a resolver's connection cannot be accepted");
+                tracing::warn!(at = ?desk.at, %error, "a resolver's connection cannot be accepted");
                 time::sleep(BREATH).await;
                 continue;
             }
         };
         while connections.try_join_next().is_some() {}
         let Some(pass) = Guests::admit(&guests, peer.ip()) else {
-            serving.dropped();
+            desk.dropped();
             continue;
         };
-        let serving = Arc::clone(&serving);
-        let asker = Asker { listener: Arc::clone(&network), source: peer.ip() };
+        let desk = desk.clone();
+        let asker = desk.asker(peer.ip());
         let mut open = Open { socket: stream, alive: open.alive.clone() };
         connections.spawn(async move {
             let _pass = pass;
-            if let Err(error) = converse(&serving, &asker, &mut open.socket).await {
+            if let Err(error) = converse(&desk, &asker, &mut open.socket).await {
                 tracing::trace!(%peer, %error, "a resolver's connection has ended");
             }
         });
     }
+    while connections.join_next().await.is_some() {}
 }
 
 /// Answers one message after the other, until the other end has none left, sends something that
 /// is no query, or takes too long.
 async fn converse(
-    serving: &Serving,
+    desk: &Desk,
     asker: &Asker,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
     loop {
-        let packet = time::timeout(IDLE, receive(&mut stream)).await??;
-        let reply = match serving.decide(asker, &packet, Transport::Tcp) {
+        let packet = tokio::select! {
+            // What is there already is answered.
+            biased;
+            packet = time::timeout(IDLE, receive(&mut stream)) => packet??,
+            _ = desk.serving.ending() => return Ok(()),
+        };
+        let reply = match desk.decide(asker, &packet, Transport::Tcp) {
             Outcome::Drop => None,
             Outcome::Reply(reply) => Some(reply),
             Outcome::Forward { upstreams } => {
-                serving.forward(asker, &upstreams, &packet, Transport::Tcp).await
+                desk.forward(asker, &upstreams, &packet, Transport::Tcp).await
             }
         };
         let Some(reply) = reply else { return Ok(()) };

@@ -22,7 +22,7 @@ fn start(upstreams: Vec<SocketAddr>, timeout: Duration) -> Fixture {
     let server = Server::start(names.clone(), options).unwrap();
     let (udp, tcp) = sockets();
     let address = udp.local_addr().unwrap();
-    server.listen("n", udp, tcp).unwrap();
+    server.listen(at("n"), udp, tcp).unwrap();
     Fixture { server, names, address }
 }
 
@@ -39,12 +39,17 @@ fn sockets() -> (UdpSocket, TcpListener) {
     }
 }
 
+fn at(network: &str) -> At {
+    At::Network(network.into())
+}
+
 fn member(endpoint: &str, name: &str, address: &str) -> Member {
     Member {
         endpoint: endpoint.into(),
         container: endpoint.into(),
         names: vec![name.into()],
         addresses: vec![address.parse().unwrap()],
+        ..Member::default()
     }
 }
 
@@ -224,7 +229,7 @@ fn a_network_that_is_no_longer_served_leaves_its_addresses_free() {
     let fixture = start(vec![stuck], DEADLINE);
     let (other_udp, other_tcp) = sockets();
     let other = other_udp.local_addr().unwrap();
-    fixture.server.listen("m", other_udp, other_tcp).unwrap();
+    fixture.server.listen(at("m"), other_udp, other_tcp).unwrap();
     fixture.names.network_up("m", Zone { name: "lab".into(), ..Zone::default() });
     fixture.names.publish("m", member("e", "web", "10.0.0.2"));
 
@@ -235,8 +240,8 @@ fn a_network_that_is_no_longer_served_leaves_its_addresses_free() {
     let mut open = TcpStream::connect(fixture.address).unwrap();
     open.set_read_timeout(Some(DEADLINE)).unwrap();
 
-    fixture.server.stop_listening("n");
-    fixture.server.stop_listening("n");
+    fixture.server.stop_listening(&at("n"));
+    fixture.server.stop_listening(&at("n"));
     let udp = UdpSocket::bind(fixture.address).unwrap();
     let tcp = TcpListener::bind(fixture.address).unwrap();
     assert!(matches!(open.read(&mut [0]), Ok(0) | Err(_)), "the connection is closed");
@@ -245,7 +250,7 @@ fn a_network_that_is_no_longer_served_leaves_its_addresses_free() {
     still.send(&query(2, "web")).unwrap();
     assert!(receive(&still).ends_with(&[10, 0, 0, 2]), "the other network is served on");
 
-    fixture.server.listen("n", udp, tcp).unwrap();
+    fixture.server.listen(at("n"), udp, tcp).unwrap();
     fixture.names.publish("n", member("e", "web", "10.0.0.3"));
     assert!(ask(&fixture, "web").ends_with(&[10, 0, 0, 3]));
     drop(release);
@@ -257,13 +262,13 @@ fn one_network_may_be_served_on_several_addresses() {
     fixture.names.publish("n", member("e", "web", "10.0.0.2"));
     let (udp, tcp) = sockets();
     let second = udp.local_addr().unwrap();
-    fixture.server.listen("n", udp, tcp).unwrap();
+    fixture.server.listen(at("n"), udp, tcp).unwrap();
     for address in [fixture.address, second] {
         let client = client(address);
         client.send(&query(1, "web")).unwrap();
         assert!(receive(&client).ends_with(&[10, 0, 0, 2]));
     }
-    fixture.server.stop_listening("n");
+    fixture.server.stop_listening(&at("n"));
     for address in [fixture.address, second] {
         UdpSocket::bind(address).unwrap();
         TcpListener::bind(address).unwrap();
@@ -285,7 +290,7 @@ fn the_handle_minds_no_event_loop_around_it() {
         let fixture = start(Vec::new(), DEADLINE);
         fixture.names.publish("n", member("e", "web", "10.0.0.2"));
         assert!(ask(&fixture, "web").ends_with(&[10, 0, 0, 2]));
-        fixture.server.stop_listening("n");
+        fixture.server.stop_listening(&at("n"));
     });
 }
 
@@ -301,4 +306,76 @@ fn scraps_and_refusals_are_counted() {
     assert_eq!(code(&receive(&client)), 5);
     let counters = fixture.server.counters();
     assert_eq!((counters.queries, counters.dropped, counters.refused), (2, 1, 1));
+}
+
+#[test]
+fn at_the_end_who_has_asked_is_answered_and_the_rest_is_left_to_the_next() {
+    let (release, held) = mpsc::channel::<()>();
+    let (arrived, waiting) = mpsc::channel();
+    let slow = upstream(move |query| {
+        arrived.send(()).ok()?;
+        held.recv().ok()?;
+        elsewhere(query)
+    });
+    let fixture = start(vec![slow], DEADLINE);
+    let (udp, tcp) = sockets();
+    let address = udp.local_addr().unwrap();
+    // Somebody else has them, too, as a service manager does.
+    let (kept_udp, kept_tcp) = (udp.try_clone().unwrap(), tcp.try_clone().unwrap());
+    fixture.server.listen(at("n"), udp, tcp).unwrap();
+    let client = client(address);
+    client.send(&query(1, "example")).unwrap();
+    waiting.recv_timeout(DEADLINE).unwrap();
+    let names = fixture.names.clone();
+    let ending = thread::spawn(move || fixture.server.finish(DEADLINE));
+    // It is asked while it ends: nobody reads that.
+    while !ending.is_finished() {
+        client.send(&query(2, "web")).unwrap();
+        release.send(()).unwrap_or_default();
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    ending.join().unwrap();
+    client.send(&query(3, "web")).unwrap();
+    assert_eq!(receive(&client)[1], 1);
+
+    names.publish("n", member("e", "web", "10.0.0.2"));
+    let options = Options { upstreams: Upstreams::Fixed(Vec::new()), ..Options::default() };
+    let next = Server::start(names, options).unwrap();
+    next.listen(at("n"), kept_udp, kept_tcp).unwrap();
+    let reply = std::iter::repeat_with(|| receive(&client)).find(|reply| reply[1] == 3).unwrap();
+    assert!(reply.ends_with(&[10, 0, 0, 2]));
+}
+
+#[test]
+fn who_waits_in_vain_at_the_end_is_told_so() {
+    let fixture = start(vec![upstream(|_| None)], DEADLINE);
+    let client = client(fixture.address);
+    client.send(&query(1, "example")).unwrap();
+    while fixture.server.counters().forwarded == 0 {
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    fixture.server.finish(Duration::from_millis(20));
+    assert_eq!(code(&receive(&client)), 2);
+}
+
+#[test]
+fn counts_are_told_apart_and_standings_known() {
+    let server = upstream(elsewhere);
+    let fixture = start(vec![server], DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    for name in ["web", "web", "example", "example"] {
+        ask(&fixture, name);
+    }
+    let tallies = fixture.server.tallies();
+    let [(whose, counts)] = &*tallies else { panic!("{tallies:?}") };
+    assert_eq!(*whose, at("n"));
+    let count = |by| counts.iter().filter(|it| it.by == by).map(|it| it.count).sum::<u64>();
+    assert_eq!((count(By::Netd), count(By::Upstream), count(By::Cache)), (2, 1, 1));
+    assert!(counts.iter().all(|it| (it.kind, it.result) == ("A", "NOERROR")));
+    let standings = fixture.server.standings();
+    assert_eq!(standings.len(), 1);
+    assert_eq!((standings[0].server, standings[0].answered), (server, 1));
+    assert_eq!(fixture.server.kept(), 1);
+    fixture.server.stop_listening(&at("n"));
+    assert!(fixture.server.tallies().is_empty());
 }

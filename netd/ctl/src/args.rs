@@ -2,6 +2,7 @@
 
 mod cluster;
 pub(crate) mod cni;
+mod dns;
 mod driver;
 mod endpoint;
 mod network;
@@ -17,6 +18,7 @@ pub(crate) use cluster::{
     Availability, ClusterCommand, Init, NodeCommand, Role, Token, TokenCommand,
 };
 pub(crate) use cni::CniCommand;
+pub(crate) use dns::{DnsCommand, Switch};
 pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
 pub(crate) use network::{
@@ -89,6 +91,12 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: IpamCommand,
+    },
+    /// Ask the resolver for names, and see why it answers as it does
+    Dns {
+        /// What to do.
+        #[command(subcommand)]
+        command: DnsCommand,
     },
     /// Prove that an executable is a driver
     Driver {

@@ -4,6 +4,7 @@ mod args;
 mod attach;
 mod cluster;
 mod cni;
+mod dns;
 mod driver;
 mod endpoint;
 mod events;
@@ -46,6 +47,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Sandbox { command } => sandbox::sandbox(&socket, command),
         Command::Endpoint { command } => endpoint::endpoint(&socket, command),
         Command::Ipam { command } => ipam::ipam(&socket, &command),
+        Command::Dns { command } => dns::dns(&socket, command),
         Command::Driver { command } => driver::driver(&command),
         Command::Cni { command } => cni::cni(command),
         Command::Cluster { command } => cluster::cluster(&socket, command),

@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 
 use crate::{
     clock,
+    names::given::check_endpoint,
     netd::Netd,
     registry::{Registry, Stage, Taker, from_outside},
 };
@@ -28,6 +29,7 @@ impl Netd {
     ) -> Result<Endpoint> {
         let id = clock::endpoint_id()?;
         check_request(network, &params, capabilities)?;
+        check_endpoint(&params, network, &self.config.dns_domain)?;
         let mac = match params.mac {
             Some(mac) => Some(mac),
             None if capabilities.addresses => Some(clock::mac()?),

@@ -269,7 +269,7 @@ impl Netd {
             shared.up_with = network.subnets.iter().map(|subnet| subnet.subnet).collect();
         }
         if grown {
-            self.resolve_also(&network);
+            self.resolve_on(&network);
             return Ok(());
         }
         self.resolve_on(&network);

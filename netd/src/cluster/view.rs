@@ -204,7 +204,13 @@ impl View {
                 addresses.shrink_to_fit();
                 names.shrink_to_fit();
                 let (endpoint, container) = (id.to_string(), String::new());
-                let member = Arc::new(dns::Member { endpoint, container, names, addresses });
+                let member = Arc::new(dns::Member {
+                    endpoint,
+                    container,
+                    names,
+                    addresses,
+                    ..dns::Member::default()
+                });
                 Some(Remote { node: self.holder(node), mac, member })
             }
             None => None,

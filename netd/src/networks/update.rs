@@ -108,7 +108,7 @@ impl Netd {
         }
         self.registry.borrow_mut().change_network(changed.clone(), pools);
         if !added.subnets.is_empty() {
-            self.resolve_also(&changed);
+            self.resolve_on(&changed);
         }
         self.network_updated(&changed);
         Ok(changed)

@@ -16,6 +16,7 @@
 pub mod client;
 pub mod cluster;
 pub mod cni;
+pub mod dns;
 pub mod driver;
 pub mod endpoint;
 mod error;

@@ -24,6 +24,8 @@ macro_rules! for_each_call {
             $crate::sandbox::ListSandboxes,
             $crate::sandbox::RemoveSandbox,
             $crate::ipam::ListPools,
+            $crate::dns::QueryName,
+            $crate::dns::LogQueries,
             $crate::events::Subscribe,
             $crate::cluster::InitCluster,
             $crate::cluster::JoinCluster,

@@ -18,6 +18,7 @@ mod overlay;
 mod place;
 mod plugin;
 mod report;
+mod resolver;
 mod sandbox;
 mod thousand;
 mod world;
@@ -31,7 +32,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 17] = [
+const SECTIONS: [Section; 18] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -41,6 +42,7 @@ const SECTIONS: [Section; 17] = [
     ("memory", thousand::memory),
     ("restart", thousand::restart),
     ("names", names::measure),
+    ("resolver", resolver::measure),
     ("overlay-traffic", overlay::traffic),
     ("overlay-peers", overlay::peers),
     ("cluster-reach", cluster::reach),

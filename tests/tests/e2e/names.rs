@@ -1,6 +1,6 @@
 //! Names: a container asks the resolver of its network, over UDP and TCP.
 
-use cnm::network::CreateNetwork;
+use cnm::{endpoint::Attach, network::CreateNetwork};
 use netd_tests::{Asking as _, Host, HostOptions, World};
 
 #[test]
@@ -107,16 +107,216 @@ fn other_names_are_asked_outside_except_by_internal_networks() {
     assert_eq!(asked.from().len(), 1, "the internal network's question went nowhere");
 }
 
+#[test]
+fn nothing_of_ours_leaves_the_host() {
+    let world = World::new();
+    let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let asked = answer_everything(&lan);
+    let mut netd = host.client();
+    netd.create("front");
+    netd.create("back");
+    let (client, db) = (world.container("client"), world.container("db"));
+    let endpoint = netd.attach(&client.to("front"));
+    let (server, own) = (endpoint.dns[0], endpoint.addresses[0].ip());
+    let there = netd.attach(&db.to("back")).addresses[0].ip();
+    let dig = |words: &str| client.netns.run(&format!("dig +tries=1 @{server} {words}"));
+    for (words, code) in [
+        ("db A", "NXDOMAIN"),
+        ("db.back A", "NXDOMAIN"),
+        ("db.back.netd A", "NXDOMAIN"),
+        ("db TXT", "NXDOMAIN"),
+        ("client TXT", "NOERROR"),
+        ("client.front HTTPS", "NOERROR"),
+        ("_http._tcp.client SRV", "NXDOMAIN"),
+        ("other.netd.internal MX", "NXDOMAIN"),
+        (&format!("-x {there}"), "NXDOMAIN"),
+        (&format!("-x {own}"), "NOERROR"),
+    ] {
+        let answer = dig(words);
+        assert!(answer.contains(&format!("status: {code}")), "{words}: {answer}");
+    }
+    assert!(asked.from().is_empty(), "{:?}", asked.from());
+    assert!(dig("example.org A").contains("203.0.113.7"), "others do leave it");
+    assert_eq!(asked.from().len(), 1);
+}
+
+#[test]
+fn services_are_found_by_port() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let client = world.container("client");
+    let server = netd.attach(&client.to("app")).dns[0];
+    let backends: Vec<_> = (0..2).map(|n| world.container(&format!("back{n}"))).collect();
+    for backend in &backends {
+        let mut attach = backend.to("app");
+        attach.aliases = vec!["shop".parse().unwrap()];
+        attach.ports = vec!["80".parse().unwrap()];
+        attach.options = [("expose".to_owned(), "dns=53/udp,http=80".to_owned())].into();
+        netd.attach(&attach);
+    }
+    let ask = |words: &str| Host::ask_name(&client.netns, server, words);
+    let mut places = ask("_http._tcp.shop SRV");
+    places.sort();
+    assert_eq!(places, ["0 0 80 back0.app.netd.", "0 0 80 back1.app.netd."]);
+    assert_eq!(ask("_53._udp.back1.app.netd SRV"), ["0 0 53 back1.app.netd."]);
+    assert_eq!(ask("netd NS"), ["ns.netd."]);
+    assert!(ask("netd SOA")[0].starts_with("ns.netd. hostmaster.netd. "));
+    assert!(ask("+notcp shop ANY").len() == 2);
+    for name in ["host.netd.internal", "gateway.netd.internal", "ns.netd"] {
+        assert_eq!(ask(name), [server.to_string()], "{name}");
+    }
+    // The rotation shows each first.
+    let firsts: std::collections::BTreeSet<_> = (0..32).map(|_| ask("shop")[0].clone()).collect();
+    assert_eq!(firsts.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_a_name_is_refused_when_it_is_given() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let mut attach = web.to("app");
+    attach.aliases = vec!["a..b".parse().unwrap()];
+    let error = netd.call(&attach).unwrap_err();
+    assert_eq!(error.kind, cnm::Kind::Invalid);
+    assert!(error.message.contains("a..b"), "{error}");
+    for (key, value) in [("dns", "nowhere"), ("expose", "http")] {
+        let options = [(key.to_owned(), value.to_owned())].into();
+        let error = netd.call(&Attach { options, ..web.to("app") }).unwrap_err();
+        assert_eq!(error.kind, cnm::Kind::Invalid, "{error}");
+    }
+    let options = [("dns.corp".to_owned(), "x".to_owned())].into();
+    let error = netd.call(&CreateNetwork { options, ..CreateNetwork::named("b") }).unwrap_err();
+    assert_eq!(error.kind, cnm::Kind::Invalid, "{error}");
+    netd.attach(&Attach { aliases: vec!["xn--bcher-kva".parse().unwrap()], ..web.to("app") });
+}
+
+#[test]
+fn who_is_on_two_networks_is_answered_from_both_whichever_it_asks() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("front");
+    netd.create("back");
+    let (both, web, db) = (world.container("both"), world.container("web"), world.container("db"));
+    let mut servers = netd.attach(&both.to("front")).dns;
+    servers.extend(netd.attach(&both.to("back")).dns);
+    let web = netd.attach(&web.to("front")).addresses[0].ip();
+    let db = netd.attach(&db.to("back")).addresses[0].ip();
+    assert_eq!(servers.len(), 2);
+    for server in servers {
+        let ask = |words: &str| Host::ask_name(&both.netns, server, words);
+        assert_eq!(ask("web"), [web.to_string()], "{server}");
+        assert_eq!(ask("db.back.netd"), [db.to_string()], "{server}");
+    }
+}
+
+#[test]
+fn the_hosts_own_programs_ask_where_they_are_told_to() {
+    let world = World::new();
+    let config = "dns_host = \"127.0.0.77:53\"\ndns_domain = \"cluster.local\"".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let ip = netd.attach(&web.to("app")).addresses[0].ip();
+    let ask =
+        |words: &str| Host::ask_name(&host.netns, "127.0.0.77".parse().unwrap(), words);
+    assert_eq!(ask("web.app.cluster.local"), [ip.to_string()]);
+    assert_eq!(ask(&format!("-x {ip}")), ["web.app.cluster.local."]);
+    assert_eq!(ask("host.netd.internal"), ["127.0.0.1"]);
+    assert!(ask("web").is_empty());
+}
+
+#[test]
+fn servers_are_the_containers_own_or_its_networks_or_a_domains() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    lan.run("ip address add 192.0.2.3/24 dev eth0");
+    lan.run("ip address add 192.0.2.4/24 dev eth0");
+    let servers: Vec<_> = ["192.0.2.2", "192.0.2.3", "192.0.2.4"]
+        .iter()
+        .map(|address| answer_at(&lan, address.parse().unwrap()))
+        .collect();
+    let mut netd = host.client();
+    let options = [("dns", "192.0.2.2"), ("dns.corp.test", "192.0.2.3:53")];
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    netd.call(&CreateNetwork { options, ..CreateNetwork::named("app") }).unwrap();
+    let (plain, own) = (world.container("plain"), world.container("own"));
+    let server = netd.attach(&plain.to("app")).dns[0];
+    let options = [("dns".to_owned(), "192.0.2.4".to_owned())].into();
+    netd.attach(&Attach { options, ..own.to("app") });
+    let counts = || servers.iter().map(|heard| heard.from().len()).collect::<Vec<_>>();
+    Host::ask_name(&plain.netns, server, "one.example A");
+    assert_eq!(counts(), [1, 0, 0]);
+    Host::ask_name(&plain.netns, server, "x.CORP.test A");
+    assert_eq!(counts(), [1, 1, 0]);
+    Host::ask_name(&own.netns, server, "one.example A");
+    assert_eq!(counts(), [1, 1, 1], "what others were told elsewhere is not its answer");
+    Host::ask_name(&own.netns, server, "y.corp.test A");
+    assert_eq!(counts(), [1, 2, 1]);
+    Host::ask_name(&plain.netns, server, "ONE.example A");
+    assert_eq!(counts(), [1, 2, 1], "it was told a minute ago");
+}
+
+#[test]
+fn netctl_says_what_is_answered_and_why() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let (web, client) = (world.container("web"), world.container("client"));
+    let ip = netd.attach(&web.to("app")).addresses[0].ip();
+    netd.attach(&client.to("app"));
+    let said = host.netctl(&["dns", "query", "web", "--from", "client"]);
+    let said = said.success();
+    assert!(said.starts_with("NOERROR\n") && said.contains(&ip.to_string()), "{said}");
+    assert!(said.contains("who asks is on app") && said.contains("a name of web"), "{said}");
+    let json = host.netctl(&["dns", "query", "x.app.netd", "--json", "-t", "AAAA"]);
+    assert_eq!(json.replies().len(), 1);
+    assert!(json.success().contains("NXDOMAIN"));
+    assert_eq!(host.netctl(&["dns", "query", "web", "--from", "nobody"]).code, 3);
+    assert_eq!(host.netctl(&["dns", "query", "web", "-t", "nonsense"]).code, 2);
+    host.netctl(&["dns", "log", "on"]).success();
+    let server = netd.attach(&world.container("third").to("app")).dns[0];
+    Host::ask_name(&client.netns, server, "logged.app.netd A");
+    assert!(host.log().contains("logged.app.netd"), "{}", host.log());
+    host.netctl(&["dns", "log", "off"]).success();
+    Host::ask_name(&client.netns, server, "silent.app.netd A");
+    assert!(!host.log().contains("silent.app.netd"));
+    let metrics = host.run_dir().join("metrics.sock");
+    let figures = host.netns.run(&format!(
+        "curl -sS --unix-socket {} http://netd/metrics",
+        metrics.display()
+    ));
+    let line = "netd_dns_answers_total{network=\"app\",type=\"A\",result=\"NXDOMAIN\",by=\"netd\"} 2";
+    assert!(figures.contains(line), "{figures}");
+}
+
+/// A name server at one of several addresses, that has one address for every name.
+fn answer_at(netns: &netd_tests::Namespace, address: std::net::IpAddr) -> netd_tests::Heard {
+    netns.serve_udp_at(std::net::SocketAddr::new(address, 53), |_, question| one_address(question))
+}
+
 /// A name server that has one address for every name.
 fn answer_everything(netns: &netd_tests::Namespace) -> netd_tests::Heard {
-    netns.serve_udp_with(53, |question| {
-        let mut answer = question.to_vec();
-        // A response, recursion available, one answer, no additional records (RFC 1035, 4.1.1).
-        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-        let name_end = 12 + question[12..].iter().position(|b| *b == 0).expect("a name") + 5;
-        answer.truncate(name_end);
-        // The name above, A, IN, a minute, and the address.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
-        answer
-    })
+    netns.serve_udp_with(53, one_address)
+}
+
+fn one_address(question: &[u8]) -> Vec<u8> {
+    let mut answer = question.to_vec();
+    // A response, recursion available, one answer, no additional records (RFC 1035, 4.1.1).
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    let name_end = 12 + question[12..].iter().position(|b| *b == 0).expect("a name") + 5;
+    answer.truncate(name_end);
+    // The name above, A, IN, a minute, and the address.
+    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
+    answer
 }

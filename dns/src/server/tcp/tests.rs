@@ -1,13 +1,13 @@
 use tokio::io::duplex;
 
 use super::*;
-use crate::forward::Forwarder;
+use crate::answer::At;
 use crate::names::{Member, Names, Zone};
-use crate::server::Counts;
+use crate::server::{Options, Serving};
 use crate::upstreams::Upstreams;
 
-/// A resolver with one name, and a client's end of a connection to it.
-fn connected() -> (Arc<Serving>, Asker) {
+/// A resolver with one name, and who asks it.
+fn connected() -> (Desk, Asker) {
     let names = Names::new();
     names.network_up("n", Zone { name: "app".into(), ..Zone::default() });
     names.publish(
@@ -17,11 +17,14 @@ fn connected() -> (Arc<Serving>, Asker) {
             container: "c".into(),
             names: vec!["web".into()],
             addresses: vec!["10.0.0.2".parse().unwrap()],
+            ..Member::default()
         },
     );
-    let forwarder = Forwarder::new(Upstreams::Fixed(Vec::new()), Duration::from_secs(4));
-    let serving = Arc::new(Serving { names, forwarder, counts: Counts::default() });
-    (serving, Asker { listener: "n".into(), source: "10.0.0.2".parse().unwrap() })
+    let options = Options { upstreams: Upstreams::Fixed(Vec::new()), ..Options::default() };
+    let serving = Arc::new(Serving::new(names, options));
+    let desk = Desk { serving, at: At::Network("n".into()), tally: Arc::default() };
+    let asker = desk.asker("10.0.0.2".parse().unwrap());
+    (desk, asker)
 }
 
 /// Runs with a clock that jumps to the next timer when there is nothing to do.
@@ -33,9 +36,9 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 #[test]
 fn a_message_may_come_in_pieces_and_several_at_once() {
     run(async {
-        let (serving, asker) = connected();
+        let (desk, asker) = connected();
         let (mut client, stream) = duplex(4096);
-        let talk = tokio::spawn(async move { converse(&serving, &asker, stream).await });
+        let talk = tokio::spawn(async move { converse(&desk, &asker, stream).await });
         let query = b"\0\x15\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
         for byte in query {
             client.write_all(&[*byte]).await.unwrap();
@@ -56,10 +59,10 @@ fn a_message_may_come_in_pieces_and_several_at_once() {
 fn who_says_nothing_or_half_a_message_is_let_go() {
     for start in [&b""[..], b"\0", b"\0\x15\0\x07\x01"] {
         run(async {
-            let (serving, asker) = connected();
+            let (desk, asker) = connected();
             let (mut client, stream) = duplex(4096);
             client.write_all(start).await.unwrap();
-            let error = converse(&serving, &asker, stream).await.unwrap_err();
+            let error = converse(&desk, &asker, stream).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         });
     }
@@ -68,10 +71,10 @@ fn who_says_nothing_or_half_a_message_is_let_go() {
 #[test]
 fn who_does_not_read_is_let_go() {
     run(async {
-        let (serving, asker) = connected();
+        let (desk, asker) = connected();
         let (mut client, stream) = duplex(64);
         let query = b"\0\x15\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
-        let talk = tokio::spawn(async move { converse(&serving, &asker, stream).await });
+        let talk = tokio::spawn(async move { converse(&desk, &asker, stream).await });
         for _ in 0..3 {
             client.write_all(query).await.unwrap();
         }
@@ -83,16 +86,16 @@ fn who_does_not_read_is_let_go() {
 #[test]
 fn what_is_no_query_ends_the_connection() {
     run(async {
-        let (serving, asker) = connected();
+        let (desk, asker) = connected();
         let (mut client, stream) = duplex(4096);
         client.write_all(b"\0\x0cGET / HTTP/1").await.unwrap();
         client.write_all(b"\0\x03abc").await.unwrap();
-        let (mut seen, mut all) = (serving.counts.read(), Vec::new());
-        converse(&serving, &asker, stream).await.unwrap();
+        let (mut seen, mut all) = (desk.serving.counts.read(), Vec::new());
+        converse(&desk, &asker, stream).await.unwrap();
         client.read_to_end(&mut all).await.unwrap();
-        seen.queries = serving.counts.read().queries;
+        seen.queries = desk.serving.counts.read().queries;
         assert!(seen.queries >= 1);
-        assert_eq!(serving.counts.read().dropped, 1);
+        assert_eq!(desk.serving.counts.read().dropped, 1);
     });
 }
 

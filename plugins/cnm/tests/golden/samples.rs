@@ -10,6 +10,7 @@ use cnm::{
         Joined, LeaveCluster, ListNodes, ListTokens, NewToken, NodeInfo, NodeState, Nodes,
         RemoveNode, RemoveToken, Role, RotateToken, TokenInfo, Tokens, UpdateNode,
     },
+    dns::{Answered, LogQueries, QueryName},
     driver::{
         AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
         Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
@@ -393,6 +394,16 @@ sample!(
         }],
     }
 );
+sample!(
+    QueryName,
+    QueryName { name: "web.app".into(), kind: Some("AAAA".into()), from: Some("client".into()) },
+    Answered {
+        result: "NOERROR".into(),
+        answers: vec!["web.app. 5 IN AAAA fd00::2".into()],
+        why: vec!["who asks is on app".into()],
+    }
+);
+sample!(LogQueries, LogQueries { each: true }, Empty {});
 sample!(Subscribe, Subscribe {}, Empty {});
 sample!(
     InitCluster,

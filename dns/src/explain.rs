@@ -1,0 +1,183 @@
+//! Saying why an answer is what it is: the same look at the names that answering takes, told in
+//! sentences for people.
+
+use std::net::SocketAddr;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+
+use crate::answer::Asker;
+use crate::forward::{From, Relayed};
+use crate::names::Snapshot;
+use crate::question::{self, Question};
+use crate::server::tally::{kind_name, result_name};
+use crate::view::{Finding, Part, View, strip};
+use crate::{Error, limits};
+
+/// An answer and its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// `NOERROR`, `NXDOMAIN` and so on.
+    pub result: String,
+    /// The records of the answer, as zone files have them.
+    pub answers: Vec<String>,
+    /// Why, in sentences.
+    pub why: Vec<String>,
+}
+
+/// A packet with one question, as a stub resolver puts it. The type is a name such as `AAAA`, or
+/// `TYPE65`.
+///
+/// # Errors
+/// [`Error::Label`] and [`Error::Name`] when there can be no such name, [`Error::Type`] when there
+/// is no such type.
+pub fn packet(name: &str, kind: &str) -> Result<Vec<u8>, Error> {
+    let plain = name.strip_suffix('.').unwrap_or(name);
+    if !plain.is_empty() {
+        limits::check_name(plain, &[])?;
+    }
+    let number = kind.to_ascii_uppercase().strip_prefix("TYPE").and_then(|it| it.parse::<u16>().ok());
+    let unknown = || Error::Type { kind: kind.to_owned() };
+    let kind = match number {
+        Some(number) => RecordType::from(number),
+        None => kind.to_ascii_uppercase().parse().map_err(|_| unknown())?,
+    };
+    let mut message = Message::new(1, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    let unsayable = |_| Error::Label { name: name.to_owned(), label: plain.to_owned() };
+    let name = Name::from_ascii(format!("{plain}.")).map_err(unsayable)?;
+    message.add_query(Query::query(name, kind));
+    message.to_vec().map_err(|_| unknown())
+}
+
+/// Reads an answer of ours or of others.
+pub(crate) fn read(reply: &[u8], why: Vec<String>) -> Explained {
+    let code = reply.get(3).map_or(2, |flags| flags & 15);
+    let answers = Message::from_vec(reply).map_or_else(
+        |error| vec![format!("an answer that cannot be read: {error}")],
+        |message| message.answers.iter().map(ToString::to_string).collect(),
+    );
+    Explained { result: result_name(code).to_owned(), answers, why }
+}
+
+/// What a name is to somebody who asks.
+pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<String> {
+    let Ok(question) = question::read(packet) else {
+        return vec!["it is no question".to_owned()];
+    };
+    let view = View::of(snapshot, asker);
+    let text = question.text();
+    let called = |network: &crate::names::Network| {
+        network.zone.as_deref().map_or_else(|| "(unnamed)".to_owned(), |zone| zone.name.clone())
+    };
+    let networks: Vec<String> = view.networks().map(called).collect();
+    let mut why = vec![match &*networks {
+        [] => "who asks is on no network".to_owned(),
+        some => format!("who asks is on {}", some.join(", ")),
+    }];
+    let domain = String::from_utf8_lossy(&snapshot.domain).into_owned();
+    let finding = view.find(&text);
+    if let Finding::Name { .. } = finding {
+        let below = strip(&text, &snapshot.domain);
+        for network in view.networks() {
+            match view.part(network, &text, below) {
+                Part::Members(bearers) => why.extend(bearers.values().map(|member| {
+                    let addresses: Vec<_> =
+                        member.addresses.iter().map(ToString::to_string).collect();
+                    format!(
+                        "on {} it is a name of {} (endpoint {}): {}",
+                        called(network),
+                        member.names.first().map_or("(unnamed)", |name| name),
+                        member.endpoint.get(..12).unwrap_or(&member.endpoint),
+                        if addresses.is_empty() { "no address".into() } else { addresses.join(", ") },
+                    )
+                })),
+                Part::Gateway(_) => why.push(format!("it is the gateway of {}", called(network))),
+                Part::Network | Part::Nothing => {}
+            }
+        }
+    }
+    why.push(verdict(&finding, &question, &domain));
+    why
+}
+
+fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> String {
+    let kind = kind_name(question.kind);
+    match finding {
+        Finding::Name { addresses, .. } if addresses.is_empty() => {
+            "the name is netd's own and has no address here".to_owned()
+        }
+        Finding::Name { addresses, .. } => {
+            format!("the name is netd's own, with {} addresses; asked for {kind}", addresses.len())
+        }
+        Finding::Service { places, .. } => {
+            format!("it is a service, in {} places", places.len())
+        }
+        Finding::Address { .. } => "it is an address of one of these networks".to_owned(),
+        Finding::Apex => "it is a zone of netd's own".to_owned(),
+        Finding::Hollow { .. } => "netd has names below it, and none of this name".to_owned(),
+        Finding::Missing { .. } => {
+            format!("nobody there is called so, and what is in netd's zones ({domain}, the networks' \
+                     own addresses) is asked nowhere else")
+        }
+        Finding::Foreign => "nobody there is called so".to_owned(),
+    }
+}
+
+/// What became of a name that was asked elsewhere.
+pub(crate) fn elsewhere(upstreams: &[SocketAddr], relayed: &Relayed) -> Vec<String> {
+    let servers: Vec<_> = upstreams.iter().map(ToString::to_string).collect();
+    let asked = match &*servers {
+        [] => "the host's servers are asked".to_owned(),
+        some => format!("{} are asked", some.join(", ")),
+    };
+    let outcome = match relayed.from {
+        From::Server(server) => format!("{server} answered"),
+        From::Cache => "an earlier answer still holds".to_owned(),
+        From::Stale => "nobody answered, and an answer past its time is better than none".to_owned(),
+        From::Nobody => "nobody answered".to_owned(),
+    };
+    vec![asked, outcome]
+}
+
+/// That no network of who asks leads outside.
+pub(crate) const INSIDE: &str = "no network of theirs leads outside, so nobody else is asked";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::At;
+    use crate::names::{Member, Names, Zone};
+
+    #[test]
+    fn a_question_is_made_of_a_name_and_a_type() {
+        let packet = packet("Web.app.", "aaaa").unwrap();
+        assert_eq!(packet[12..], *b"\x03Web\x03app\0\0\x1c\0\x01");
+        assert!(super::packet("web", "TYPE65").unwrap().ends_with(&[0, 65, 0, 1]));
+        assert!(matches!(super::packet("web", "nonsense"), Err(Error::Type { .. })));
+        assert!(matches!(super::packet("a..b", "A"), Err(Error::Label { .. })));
+        super::packet(".", "NS").unwrap();
+    }
+
+    #[test]
+    fn the_reasons_name_network_and_member() {
+        let names = Names::new();
+        names.network_up("n1", Zone { name: "app".into(), ..Zone::default() });
+        names.publish("n1", Member {
+            endpoint: "0123456789abcdef".into(),
+            container: "c".into(),
+            names: vec!["web".into(), "www".into()],
+            addresses: vec!["10.0.0.2".parse().unwrap()],
+            ..Member::default()
+        });
+        let asker = Asker { at: At::Container("c".into()), source: [127, 0, 0, 1].into() };
+        let why = |name| local(&names.load(), &asker, &packet(name, "A").unwrap());
+        assert_eq!(why("www.app"), [
+            "who asks is on app",
+            "on app it is a name of web (endpoint 0123456789ab): 10.0.0.2",
+            "the name is netd's own, with 1 addresses; asked for A",
+        ]);
+        assert!(why("x.netd")[1].contains("asked nowhere else"));
+        assert_eq!(why("example.org")[1], "nobody there is called so");
+    }
+}

@@ -1,0 +1,47 @@
+//! The commands on names.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Format;
+
+/// The commands on names.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// Ask for a name as a container does, and say why the answer is what it is
+    #[command(after_help = "\
+Examples:
+  netctl dns query web --from client
+  netctl dns query _http._tcp.web.app.netd --type SRV
+  netctl dns query 2.0.89.10.in-addr.arpa --type PTR --json")]
+    Query(Query),
+    /// Have each question written to netd's log, or no longer
+    Log {
+        /// Whether to
+        each: Switch,
+    },
+}
+
+/// `dns query`.
+#[derive(Args, Debug)]
+pub(crate) struct Query {
+    /// The name
+    pub(crate) name: String,
+    /// The type of records
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
+    pub(crate) kind: String,
+    /// The container that asks, by name or id; the host itself if not given
+    #[arg(long, value_name = "CONTAINER")]
+    pub(crate) from: Option<String>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Switch {
+    /// From now on
+    On,
+    /// No longer
+    Off,
+}

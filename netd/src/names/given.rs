@@ -1,0 +1,178 @@
+//! What networks and endpoints are told about names, in their options, and what cannot be a name.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use cnm::{
+    Error, Result,
+    endpoint::{Attach, Endpoint, Protocol},
+    network::Network,
+};
+
+use super::PORT;
+
+/// The option with the servers that are asked for names that are not ours.
+const SERVERS: &str = "dns";
+
+/// The beginning of an option with the servers of a domain: `dns.example.corp`.
+const STUB: &str = "dns.";
+
+/// The option with the ports that an endpoint serves without publishing them.
+const EXPOSE: &str = "expose";
+
+type Options = BTreeMap<String, String>;
+
+/// The servers of a list like `10.0.0.53,[fd00::53]:5353`.
+pub(crate) fn servers(list: &str) -> Result<Vec<SocketAddr>> {
+    list.split(',').map(|server| one_server(server.trim())).collect()
+}
+
+fn one_server(text: &str) -> Result<SocketAddr> {
+    let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
+    plain.or_else(|_| text.parse()).map_err(|_| {
+        Error::invalid(format_args!(
+            "invalid name server {text:?}: it should be an address, or ADDRESS:PORT"
+        ))
+        .with(SERVERS, text)
+    })
+}
+
+/// The servers that are asked for names that are not ours; none where nobody said.
+pub(super) fn upstreams(options: &Options) -> Result<Vec<SocketAddr>> {
+    options.get(SERVERS).map_or_else(|| Ok(Vec::new()), |list| servers(list))
+}
+
+/// The domains that have servers of their own.
+pub(super) fn stubs(options: &Options) -> Result<Vec<dns::Stub>> {
+    let below = options.range(STUB.to_owned()..);
+    below
+        .map_while(|(key, list)| Some((key.strip_prefix(STUB)?, list)))
+        .map(|(domain, list)| {
+            dns::check_name(domain, &[]).map_err(Error::invalid)?;
+            Ok(dns::Stub { domain: domain.to_owned(), servers: servers(list)? })
+        })
+        .collect()
+}
+
+/// The ports that an endpoint serves: those that are published, and `[NAME=]PORT[/PROTOCOL]` each
+/// of those that are only exposed. A published one may get its name there.
+pub(super) fn ports(endpoint: &Endpoint) -> Result<Vec<dns::Port>> {
+    let mut ports: Vec<dns::Port> = Vec::new();
+    let published = endpoint.ports.iter().map(|port| dns::Port {
+        protocol: protocol(port.protocol),
+        number: port.container_port,
+        service: None,
+    });
+    for port in exposed(&endpoint.options)?.into_iter().chain(published) {
+        let same = |other: &dns::Port| {
+            (other.protocol, other.number) == (port.protocol, port.number)
+        };
+        if !ports.iter().any(same) {
+            ports.push(port);
+        }
+    }
+    Ok(ports)
+}
+
+fn exposed(options: &Options) -> Result<Vec<dns::Port>> {
+    let Some(list) = options.get(EXPOSE) else { return Ok(Vec::new()) };
+    let port = |text: &str| {
+        one_port(text.trim()).ok_or_else(|| {
+            Error::invalid(format_args!(
+                "invalid exposed port {text:?}: it should be [NAME=]PORT[/PROTOCOL]"
+            ))
+            .with(EXPOSE, text)
+        })
+    };
+    list.split(',').map(port).collect()
+}
+
+fn one_port(text: &str) -> Option<dns::Port> {
+    let (service, rest) = match text.split_once('=') {
+        Some((service, rest)) => (Some(service), rest),
+        None => (None, text),
+    };
+    // With an underscore in front of it, it is a label (RFC 2782).
+    if service.is_some_and(|name| !(1..=62).contains(&name.len())) {
+        return None;
+    }
+    let (number, name) = rest.split_once('/').unwrap_or((rest, "tcp"));
+    Some(dns::Port {
+        protocol: protocol(name.parse().ok()?),
+        number: number.parse().ok().filter(|number| *number > 0)?,
+        service: service.map(str::to_owned),
+    })
+}
+
+fn protocol(protocol: Protocol) -> dns::Protocol {
+    match protocol {
+        Protocol::Tcp => dns::Protocol::Tcp,
+        Protocol::Udp => dns::Protocol::Udp,
+    }
+}
+
+/// Refuses a network whose name cannot be asked for, or whose servers are none.
+pub(crate) fn check_network(name: &str, options: &Options, domain: &str) -> Result<()> {
+    dns::check_name(name, &[domain]).map_err(|error| Error::invalid(error).with("name", name))?;
+    upstreams(options)?;
+    stubs(options).map(drop)
+}
+
+/// Refuses what an endpoint cannot be called, or be served by.
+pub(crate) fn check_endpoint(params: &Attach, network: &Network, domain: &str) -> Result<()> {
+    let container = &params.container;
+    let names = container.name.iter().chain(&container.hostname).chain(&params.aliases);
+    for name in names {
+        dns::check_name(name.as_str(), &[network.name.as_str(), domain])
+            .map_err(|error| Error::invalid(error).with("name", name.as_str()))?;
+    }
+    if !params.options.is_empty() {
+        upstreams(&params.options)?;
+        exposed(&params.options)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> Options {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn servers_are_addresses_with_or_without_a_port() {
+        let given = options(&[
+            ("dns", "10.0.0.53, fd00::53,[fd00::54]:5353"),
+            ("dns.example.corp", "10.0.0.9:53"),
+            ("dnsx", "not ours"),
+            ("mtu", "1400"),
+        ]);
+        let servers: Vec<String> =
+            upstreams(&given).expect("servers").iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.53:53", "[fd00::53]:53", "[fd00::54]:5353"]);
+        let found = stubs(&given).expect("stubs");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].domain, "example.corp");
+        assert_eq!(found[0].servers, ["10.0.0.9:53".parse().expect("an address")]);
+        for bad in ["", "x", "10.0.0.1,", "10.0.0.1:x", "10.0.0.1:70000"] {
+            assert!(upstreams(&options(&[("dns", bad)])).is_err(), "{bad}");
+        }
+        assert!(stubs(&options(&[("dns.a..b", "10.0.0.1")])).is_err());
+    }
+
+    #[test]
+    fn ports_are_exposed_by_number_and_perhaps_by_name() {
+        let given = |list| exposed(&options(&[("expose", list)]));
+        let ports = given("80, http=8080/tcp,53/udp").expect("ports");
+        let all: Vec<_> = ports.iter().map(|p| (p.number, p.service.as_deref())).collect();
+        assert_eq!(all, [(80, None), (8080, Some("http")), (53, None)]);
+        assert_eq!(ports[2].protocol, dns::Protocol::Udp);
+        for bad in ["", "0", "x", "80/xyz", "=80", "http=", "http", "70000"] {
+            assert!(given(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Names over netd's restarts: whoever keeps netd's sockets loses no question, and without such
+//! help answers are back at once.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use cnm::system::GetStatus;
+use netd_tests::{Asking as _, Host, HostOptions, Namespace, World, eventually};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The stand-in for systemd.
+const MANAGER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/manager.py");
+
+/// How often to restart.
+const ROUNDS: usize = 20;
+
+/// Questions are asked one after the other, this far apart.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// What became of many questions.
+#[derive(Debug)]
+struct Asked {
+    sent: usize,
+    answered: usize,
+    /// Answers that say something else than where the name is.
+    wrong: usize,
+    /// The longest that no answer came.
+    gap: Duration,
+}
+
+/// Asks for one name without end, until told to stop; then waits for what is still to come.
+fn ask_on(
+    netns: &Namespace,
+    server: IpAddr,
+    name: &str,
+    expected: IpAddr,
+) -> (Arc<AtomicBool>, JoinHandle<Asked>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, question) = (Arc::clone(&stop), question(name));
+    let IpAddr::V4(expected) = expected else { panic!("{expected} is IPv4 here") };
+    let asking = netns.meanwhile(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("any port");
+        // Connected it would hear that nobody listens.
+        let server = SocketAddr::new(server, 53);
+        socket.set_read_timeout(Some(PAUSE)).expect("a socket");
+        let mut waiting = vec![false; usize::from(u16::MAX) + 1];
+        let mut asked = Asked { sent: 0, answered: 0, wrong: 0, gap: Duration::ZERO };
+        let (mut last, mut over) = (Instant::now(), None);
+        loop {
+            if over.is_none() {
+                let mut packet = question.clone();
+                let id = u16::try_from(asked.sent % 65_536).expect("16 bits");
+                packet[..2].copy_from_slice(&id.to_be_bytes());
+                socket.send_to(&packet, server).expect("there is a way");
+                waiting[usize::from(id)] = true;
+                asked.sent += 1;
+                over = stopped.load(Ordering::Relaxed).then(Instant::now);
+            }
+            let mut bytes = [0; 512];
+            match socket.recv(&mut bytes) {
+                Ok(length) => {
+                    let id = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+                    if std::mem::take(&mut waiting[id]) {
+                        asked.answered += 1;
+                    }
+                    asked.wrong += usize::from(!bytes[..length].ends_with(&expected.octets()));
+                    asked.gap = asked.gap.max(last.elapsed());
+                    last = Instant::now();
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+            }
+            let all = asked.answered == asked.sent;
+            if over.is_some_and(|over| all || over.elapsed() > Duration::from_secs(3)) {
+                return asked;
+            }
+        }
+    });
+    (stop, asking)
+}
+
+/// A question for the IPv4 addresses of a name of one label (RFC 1035, section 4).
+fn question(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).expect("a label");
+    let header = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, length];
+    [&header[..], name.as_bytes(), &[0, 0, 1, 0, 1]].concat()
+}
+
+/// A host whose netd is kept, and its sockets with it.
+fn managed(world: &World) -> Host {
+    let socket = format!("/run/manager.{}", std::process::id());
+    let under = ["python3", MANAGER, &socket].map(str::to_owned).to_vec();
+    world.host_with("a", HostOptions { under, ..HostOptions::default() })
+}
+
+/// Signals the manager and waits until another netd answers.
+fn replace(host: &Host, signal: Signal) {
+    let pid = |host: &Host| {
+        let mut client = cnm::client::Client::connect(&host.socket())?;
+        client.call(&GetStatus {}).map(|status| status.pid)
+    };
+    let before = pid(host).expect("netd runs");
+    let manager = i32::try_from(host.pid()).expect("a pid");
+    kill(Pid::from_raw(manager), signal).expect("it is this test's process");
+    eventually("another netd answers", || match pid(host) {
+        Ok(now) if now != before => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+fn over(signal: Signal) -> Asked {
+    let world = World::new();
+    let host = managed(&world);
+    let mut netd = host.client();
+    netd.create("app");
+    let (web, client) = (world.container("web"), world.container("client"));
+    let ip = netd.attach(&web.to("app")).addresses[0].ip();
+    let server = netd.attach(&client.to("app")).dns[0];
+    let (stop, asking) = ask_on(&client.netns, server, "web", ip);
+    for _ in 0..ROUNDS {
+        replace(&host, signal);
+    }
+    stop.store(true, Ordering::Relaxed);
+    asking.join().expect("it asks to the end")
+}
+
+#[test]
+fn no_question_is_lost_over_planned_restarts() {
+    let asked = over(Signal::SIGHUP);
+    assert!(asked.sent > ROUNDS * 10, "{asked:?}");
+    assert_eq!((asked.answered, asked.wrong), (asked.sent, 0), "{asked:?}");
+}
+
+#[test]
+fn over_kills_only_what_was_just_read_is_lost() {
+    let asked = over(Signal::SIGUSR1);
+    assert!(asked.sent > ROUNDS * 10, "{asked:?}");
+    assert_eq!(asked.wrong, 0, "{asked:?}");
+    // What netd had read and not answered at that moment: its batch at most.
+    assert!(asked.sent - asked.answered <= ROUNDS * 4, "{asked:?}");
+}
+
+#[test]
+fn a_network_that_went_meanwhile_leaves_no_socket() {
+    let world = World::new();
+    let host = managed(&world);
+    let mut netd = host.client();
+    netd.create("app");
+    netd.call(&cnm::network::RemoveNetwork { network: "app".into() }).expect("nobody is on it");
+    let listening = |host: &Host| host.netns.run("ss -Hlun sport = 53").lines().count();
+    let before = listening(&host);
+    replace(&host, Signal::SIGHUP);
+    assert_eq!(listening(&host), before, "the default network's is there, and no other");
+}

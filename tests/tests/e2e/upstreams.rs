@@ -1,0 +1,192 @@
+//! Names of others: a real authoritative server (nsd) and a real validating resolver (unbound) in
+//! the neighbourhood, and the clients that people have.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
+
+use cnm::client::Client;
+use netd_tests::{Asking as _, Container, Host, HostOptions, Namespace, World, eventually};
+
+/// What `make deps-test` unpacked and did not install, since installing starts it.
+const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debian");
+
+/// A server that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn server(netns: &Namespace, name: &str, words: &[&str]) -> Running {
+    let installed = PathBuf::from("/usr/sbin").join(name);
+    let unpacked = Path::new(UNPACKED).join("usr/sbin").join(name);
+    let program = [installed, unpacked].into_iter().find(|program| program.exists());
+    let program = program.unwrap_or_else(|| panic!("{name} is missing: `make deps-test`"));
+    let mut command = netns.command([&*program.to_string_lossy()].iter().chain(words));
+    command.env("LD_LIBRARY_PATH", format!("{UNPACKED}/usr/lib/x86_64-linux-gnu"));
+    let log = fs::File::create(format!("/run/{name}.log")).unwrap();
+    let log = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    Running(log.spawn().unwrap())
+}
+
+/// `example.org` on nsd, signed, and unbound in front of it, at 192.0.2.2.
+struct Neighbours {
+    _servers: [Running; 2],
+}
+
+impl Neighbours {
+    fn new(lan: &Namespace) -> Self {
+        let dir = "/run/zones";
+        fs::create_dir_all(dir).unwrap();
+        let text: String = (0..30).map(|n| format!(" \"{n:-<99}\"")).collect();
+        let zone = format!(
+            "$ORIGIN example.org.\n$TTL 300\n\
+             @ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.2\n\
+             www A 192.0.2.80\nforged A 192.0.2.81\nbig TXT{text}\n"
+        );
+        fs::write(format!("{dir}/example.org"), zone).unwrap();
+        let script = format!(
+            "cd {dir} && k=$(ldns-keygen -a ECDSAP256SHA256 -k example.org) && \
+             ldns-signzone -o example.org example.org $k && cp $k.key anchor && \
+             sed -i s/192.0.2.81/192.0.2.82/ example.org.signed"
+        );
+        let signed = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(signed.status.success(), "{signed:?}");
+        let nsd = format!(
+            "server:\n ip-address: 192.0.2.2@5300\n username: \"\"\n database: \"\"\n \
+             zonesdir: {dir}\n pidfile: {dir}/nsd.pid\n xfrdfile: {dir}/xfrd\n \
+             zonelistfile: {dir}/list\n xfrdir: {dir}\nremote-control:\n control-enable: no\n\
+             zone:\n name: example.org\n zonefile: example.org.signed\n"
+        );
+        fs::write(format!("{dir}/nsd.conf"), nsd).unwrap();
+        let unbound = format!(
+            "server:\n interface: 192.0.2.2@53\n access-control: 0.0.0.0/0 allow\n chroot: \"\"\n \
+             username: \"\"\n directory: {dir}\n pidfile: \"\"\n use-syslog: no\n \
+             module-config: \"validator iterator\"\n trust-anchor-file: {dir}/anchor\n \
+             do-ip6: no\n so-rcvbuf: 0\nremote-control:\n control-enable: no\n\
+             stub-zone:\n name: example.org\n stub-addr: 192.0.2.2@5300\n"
+        );
+        fs::write(format!("{dir}/unbound.conf"), unbound).unwrap();
+        let servers = [
+            server(lan, "nsd", &["-d", "-c", &format!("{dir}/nsd.conf")]),
+            server(lan, "unbound", &["-d", "-c", &format!("{dir}/unbound.conf")]),
+        ];
+        eventually("unbound answers from nsd", || {
+            let output = lan.output("dig +time=1 +tries=1 @192.0.2.2 www.example.org A");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if text.contains("192.0.2.80") {
+                return Ok(());
+            }
+            let logs = ["nsd", "unbound"].map(|name| fs::read_to_string(format!("/run/{name}.log")));
+            Err(format!("{text}\n{logs:?}"))
+        });
+        Self { _servers: servers }
+    }
+}
+
+/// A host with such neighbours, and a container on it called `client`.
+fn site(world: &World) -> (Host, Namespace, Neighbours, Container, String) {
+    let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let neighbours = Neighbours::new(&lan);
+    let mut netd: Client = host.client();
+    netd.create("app");
+    let client = world.container("client");
+    let server = netd.attach(&client.to("app")).dns[0].to_string();
+    (host, lan, neighbours, client, server)
+}
+
+#[test]
+fn a_real_resolver_is_relayed_as_it_is() {
+    let world = World::new();
+    let (host, _lan, _neighbours, client, server) = site(&world);
+    let dig = |words: &str| client.netns.run(&format!("dig +tries=1 +time=4 @{server} {words}"));
+    let flags = |answer: &str| {
+        let line = answer.lines().find(|line| line.contains("flags:")).unwrap_or_default();
+        let flags = line.split("flags:").nth(1).unwrap_or_default();
+        flags.split(';').next().unwrap_or_default().to_owned()
+    };
+
+    let www = dig("www.example.org A");
+    assert!(www.contains("192.0.2.80") && www.contains("\t300\t"), "{www}");
+    assert!(flags(&www).contains("ad"), "dig asks for that: {www}");
+    assert!(!www.contains("RRSIG"), "{www}");
+    let signed = dig("+dnssec www.example.org A");
+    assert!(signed.contains("RRSIG") && flags(&signed).contains("ad"), "{signed}");
+    let modest = dig("+noad +noedns www.example.org A");
+    assert!(modest.contains("192.0.2.80"), "{modest}");
+
+    let forged = dig("forged.example.org A");
+    assert!(forged.contains("SERVFAIL"), "{forged}");
+    let unchecked = dig("+cd forged.example.org A");
+    assert!(unchecked.contains("192.0.2.82") && flags(&unchecked).contains("cd"), "{unchecked}");
+
+    let cut = dig("+ignore +notcp big.example.org TXT");
+    assert!(flags(&cut).contains("tc"), "{cut}");
+    let whole = dig("big.example.org TXT");
+    assert!(whole.contains("\"29---") && whole.contains("(TCP)"), "{whole}");
+
+    let missing = dig("nosuch.example.org A");
+    assert!(missing.contains("NXDOMAIN") && missing.contains("SOA"), "{missing}");
+    let empty = dig("www.example.org MX");
+    assert!(empty.contains("NOERROR") && empty.contains("SOA"), "{empty}");
+
+    // Once it was told, it is known.
+    for (name, kind) in [("nosuch", "A"), ("www", "MX"), ("www", "A")] {
+        let said = |name: &str| {
+            let name = format!("{name}.example.org");
+            host.netctl(&["dns", "query", &name, "-t", kind, "--from", "client"])
+        };
+        said(name).success();
+        let again = said(name);
+        assert!(again.success().contains("an earlier answer still holds"), "{again:?}");
+    }
+}
+
+#[test]
+fn what_was_told_is_told_on_when_the_neighbours_are_gone() {
+    let world = World::new();
+    let (host, _lan, neighbours, client, server) = site(&world);
+    let ask = |words: &str| client.netns.run(&format!("dig +tries=1 +time=9 @{server} {words}"));
+    assert!(ask("www.example.org A").contains("192.0.2.80"));
+    drop(neighbours);
+    assert!(ask("www.example.org A").contains("192.0.2.80"), "it still holds");
+    assert!(ask("other.example.org A").contains("SERVFAIL"), "in time, and not in silence");
+    let status = host.netctl(&["dns", "query", "other.example.org", "--from", "client"]);
+    assert!(status.success().contains("nobody answered"), "{status:?}");
+}
+
+#[test]
+fn kdig_drill_and_the_c_library_find_their_names() {
+    let world = World::new();
+    let (host, _lan, _neighbours, client, server) = site(&world);
+    let mut netd = host.client();
+    let ip = netd.attach(&world.container("web").to("app")).addresses[0].ip().to_string();
+    for line in [
+        format!("kdig @{server} web A"),
+        format!("kdig @{server} +tcp web.app.netd A"),
+        format!("drill @{server} web.app A"),
+        format!("drill -D @{server} web.app.netd A"),
+        // As systemd-resolved asks.
+        format!("dig @{server} +dnssec +bufsize=1472 +cd +noad web.app.netd A"),
+        format!("dig @{server} +noedns +noad +norec web A"),
+        format!("dig @{server} +keepopen +tcp web A www.example.org A web.app A"),
+    ] {
+        let said = client.netns.run(&line);
+        assert!(said.contains(&ip) && said.contains("NOERROR"), "{line}: {said}");
+    }
+    fs::write("/run/resolv.conf", format!("nameserver {server}\nsearch app.netd\n")).unwrap();
+    for words in ["getent ahosts web", "getent hosts web.app.netd", "getent ahosts www.example.org"] {
+        let script = format!("mount --bind /run/resolv.conf /etc/resolv.conf && {words}");
+        let output = client.netns.command(["unshare", "-m", "sh", "-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(&ip) || said.contains("192.0.2.80"), "{words}: {output:?}");
+    }
+}
