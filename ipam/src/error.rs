@@ -149,6 +149,17 @@ pub enum Error {
         leased: u128,
     },
 
+    /// Every address of a range that is given out automatically is leased.
+    #[error("no address left from {first} to {last} in {subnet}")]
+    NoAddressBetween {
+        /// The subnet of the pool.
+        subnet: IpNetwork,
+        /// The first address that was to choose from.
+        first: IpAddr,
+        /// The last one.
+        last: IpAddr,
+    },
+
     /// No subnet of any default pool is free.
     #[error("all predefined address pools have been fully subnetted ({})", list(.pools))]
     NoSubnet {
@@ -193,7 +204,10 @@ impl Error {
             | Self::SubnetTooSmall { .. }
             | Self::DefaultPoolSize { .. } => Kind::Invalid,
             Self::AddressInUse { .. } => Kind::Exists,
-            Self::NoAddress { .. } | Self::NoSubnet { .. } | Self::NoUla { .. } => Kind::Exhausted,
+            Self::NoAddress { .. }
+            | Self::NoAddressBetween { .. }
+            | Self::NoSubnet { .. }
+            | Self::NoUla { .. } => Kind::Exhausted,
         }
     }
 }

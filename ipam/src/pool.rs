@@ -99,6 +99,34 @@ impl Pool {
         Ok(self.layout.address(number))
     }
 
+    /// As [`allocate`](Self::allocate), but none before `first` or after `last`, which are of the
+    /// subnet's family and may be beyond its ends.
+    ///
+    /// # Errors
+    /// Of kind [`Exhausted`](crate::Kind::Exhausted) if all that are to choose from are leased.
+    pub fn allocate_between(
+        &mut self,
+        first: IpAddr,
+        last: IpAddr,
+        now: Moment,
+    ) -> Result<IpAddr, Error> {
+        self.advance(now);
+        let nothing = Error::NoAddressBetween { subnet: self.config.subnet, first, last };
+        let (Some(low), Some(high)) = (self.layout.number(first), self.layout.number(last)) else {
+            return Err(nothing);
+        };
+        let next = self.last.and_then(|last| last.checked_add(1)).unwrap_or(0).max(low);
+        let free = |from| self.free.at_or_after(from).filter(|number| *number <= high);
+        let number = free(next)
+            .or_else(|| free(low))
+            .or_else(|| self.waiting.oldest_between(low, high))
+            .or_else(|| self.kept.oldest_between(low, high))
+            .ok_or(nothing)?;
+        self.last = Some(number);
+        self.take(number);
+        Ok(self.layout.address(number))
+    }
+
     /// Leases the address that `owner` had last, also within its reuse delay. If the owner is new
     /// or its address is leased (or no longer in the range), the next address is leased and
     /// remembered for it.

@@ -51,6 +51,12 @@ impl Quarantine {
         Some(address)
     }
 
+    /// The address released first of those from `first` to `last`, at the cost of a look at each that
+    /// was released before it.
+    pub(crate) fn oldest_between(&self, first: u128, last: u128) -> Option<u128> {
+        self.order.iter().map(|(_, address)| *address).find(|a| (first..=last).contains(a))
+    }
+
     /// Takes out the address released first, if that was at least `delay` ago.
     pub(crate) fn pop_passed(&mut self, delay: Duration, now: Moment) -> Option<u128> {
         let &(released, _) = self.order.first()?;

@@ -10,13 +10,14 @@ impl Netd {
         let now = self.now();
         let mut pools: Vec<Pool> = Vec::new();
         for entry in self.registry.borrow().networks() {
-            for pool in &entry.pools {
+            for (pool, subnet) in entry.pools.iter().zip(&entry.network.subnets) {
                 let used = pool.utilisation(now);
                 let count = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
                 pools.push(Pool {
                     network: entry.network.id.clone(),
                     network_name: entry.network.name.clone(),
                     subnet: pool.config().subnet,
+                    set: subnet.set,
                     gateway: pool.config().gateway,
                     usable: count(used.total),
                     leased: count(used.leased),

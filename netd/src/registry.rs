@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{
     ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
-    endpoint::{Container, Endpoint, State},
+    endpoint::{AddressRange, Container, Endpoint, State},
     network::{Network, Subnet},
     sandbox::Sandbox,
 };
@@ -25,6 +25,7 @@ use crate::netd::address_error;
 mod blocks;
 mod lan;
 mod ports;
+mod sets;
 
 pub(crate) use blocks::{Blocks, Room};
 pub(crate) use ports::{Ports, Taker};
@@ -554,8 +555,15 @@ impl Registry {
     /// What default routes of the container's next endpoint cost: more than those it has, so that
     /// nothing that goes on changes its way, and less than none when they are gone.
     pub(crate) fn next_metric(&self, container: &ContainerId) -> u32 {
-        let routed = self.endpoints_of(container).filter(|other| !other.gateways.is_empty());
-        routed.map(|other| other.metric + 100).max().unwrap_or(0)
+        let of = |other: &Endpoint| {
+            let own = (!other.gateways.is_empty()).then_some(other.metric);
+            let said = other.routes.iter().filter(|route| route.dst.prefix() == 0);
+            own.into_iter().chain(said.filter_map(|route| route.priority)).max()
+        };
+        self.endpoints_of(container)
+            .filter_map(of)
+            .max()
+            .map_or(0, |metric| metric.saturating_add(100))
     }
 
     /// A name for the container's next interface.
@@ -614,10 +622,12 @@ impl NetworkEntry {
         Ok(())
     }
 
-    /// An address of each family: the one that is wanted, the one `owner` had, or any. All or none.
+    /// An address of each set of subnets: the one that is wanted, one of the ranges, the one `owner`
+    /// had, or any. All or none.
     pub(crate) fn lease(
         &mut self,
         wanted: &[IpAddr],
+        ranges: &[AddressRange],
         owner: Option<&str>,
         now: Moment,
     ) -> Result<Vec<IpNetwork>> {
@@ -628,56 +638,16 @@ impl NetworkEntry {
             return Ok(wanted.iter().filter_map(|ip| on_its_subnet(&self.network, *ip)).collect());
         }
         let mut leased: Vec<IpNetwork> = Vec::new();
-        for v6 in [false, true] {
-            match self.lease_one(v6, wanted, owner, now) {
-                Some(Ok(address)) => leased.push(address),
-                Some(Err(error)) => {
+        for set in sets::of(&self.network) {
+            match sets::lease(&mut self.pools, &set, wanted, ranges, owner, now) {
+                Ok(address) => leased.push(address),
+                Err(error) => {
                     leased.iter().for_each(|address| self.release(address.ip(), now));
-                    return Err(address_error(&error).with("network", self.network.id.as_str()));
+                    return Err(error.with("network", self.network.id.as_str()));
                 }
-                None => {}
             }
         }
         Ok(leased)
-    }
-
-    /// An address of a family, where the network has it: of several subnets of the first that has
-    /// one.
-    fn lease_one(
-        &mut self,
-        v6: bool,
-        wanted: &[IpAddr],
-        owner: Option<&str>,
-        now: Moment,
-    ) -> Option<std::result::Result<IpNetwork, ipam::Error>> {
-        let mut pools: Vec<&mut Pool> =
-            self.pools.iter_mut().filter(|pool| pool.config().subnet.is_ipv6() == v6).collect();
-        // The subnet of the address that is wanted, or that the owner had, comes first.
-        let first = |pool: &&mut Pool| {
-            let subnet = pool.config().subnet;
-            let had = owner.is_some_and(|owner| pool.sticky().any(|(other, _)| other == owner));
-            !wanted.iter().any(|address| subnet.contains(*address)) && !had
-        };
-        if pools.len() > 1 {
-            pools.sort_by_cached_key(first);
-        }
-        let mut refused = None;
-        for pool in pools {
-            let subnet = pool.config().subnet;
-            let wanted = wanted.iter().find(|address| subnet.contains(**address));
-            let given = match (wanted, owner) {
-                (Some(address), _) => pool.allocate_static(*address, now).map(|()| *address),
-                (None, Some(owner)) => pool.allocate_sticky(owner, now),
-                (None, None) => pool.allocate(now),
-            };
-            match given {
-                Ok(ip) => return IpNetwork::new(ip, subnet.prefix()).ok().map(Ok),
-                // What was asked for is of this subnet alone.
-                Err(error) if wanted.is_some() => return Some(Err(error)),
-                Err(error) => refused = Some(Err(error)),
-            }
-        }
-        refused
     }
 
     /// Takes an endpoint's addresses as they were stored.

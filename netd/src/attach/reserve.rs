@@ -1,12 +1,13 @@
 //! What an attach is to have: everything that was not said is chosen, and all of it is held.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use cnm::{
     Error, IfName, Kind, Result,
+    bandwidth::Bandwidth,
     driver::Capabilities,
-    endpoint::{Attach, Endpoint, Route, State},
-    network::{Network, Subnet},
+    endpoint::{AddressRange, Attach, Endpoint, Route, State},
+    network::Network,
 };
 use ipnetwork::IpNetwork;
 
@@ -65,7 +66,7 @@ impl Netd {
             }
             let owner = owner.map(cnm::Name::as_str);
             let addresses = match &params.assigned {
-                None => entry.lease(&params.addresses, owner, now)?,
+                None => entry.lease(&params.addresses, &params.ranges, owner, now)?,
                 Some(assigned) => {
                     entry.keep(&assigned.addresses, now)?;
                     assigned.addresses.clone()
@@ -85,14 +86,19 @@ impl Netd {
         let gateways = match &params.assigned {
             _ if network.internal => Vec::new(),
             None => {
-                let has = |subnet: &&Subnet| {
-                    addresses.iter().any(|address| subnet.subnet.contains(address.ip()))
+                // The first that it has of each family: more of them would cost the same.
+                let of = |v4: bool| {
+                    let mut own = addresses.iter().filter(|address| address.is_ipv4() == v4);
+                    own.find_map(|address| network.subnet_of(address.ip())?.gateway)
                 };
-                network.subnets.iter().filter(has).filter_map(|subnet| subnet.gateway).collect()
+                [of(true), of(false)].into_iter().flatten().collect()
             }
             Some(assigned) => assigned.gateways.clone(),
         };
         let (gateways, mut routes) = ways(gateways, params.routes.as_deref(), &addresses);
+        for route in routes.iter_mut().filter(|route| route.dst.prefix() == 0 && metric != 0) {
+            route.priority.get_or_insert(metric);
+        }
         if params.assigned.is_none() {
             routes.extend(beside(network, &addresses));
         }
@@ -111,6 +117,7 @@ impl Netd {
             dns,
             aliases: params.aliases,
             ports,
+            bandwidth: params.bandwidth.and_then(|b| Bandwidth::of(b.ingress, b.egress)),
             netns: None,
             mtu: None,
             options: params.options,
@@ -196,7 +203,7 @@ fn beside(network: &Network, addresses: &[IpNetwork]) -> Vec<Route> {
     let own = |subnet: &IpNetwork| addresses.iter().any(|address| subnet.contains(address.ip()));
     let subnets = network.subnets.iter().map(|subnet| subnet.subnet);
     let others = subnets.filter(|subnet| family(subnet) && !own(subnet));
-    others.map(|dst| Route { dst, gateway: None }).collect()
+    others.map(|dst| Route::new(dst, None)).collect()
 }
 
 /// The default routes and the others: all that lead through the network's gateways unless told.
@@ -212,15 +219,15 @@ fn ways(
         if !addresses.iter().any(|address| address.is_ipv4() == v4) {
             continue;
         }
-        let given = route.gateway.or_else(|| gateways.iter().copied().find(|g| g.is_ipv4() == v4));
-        match given {
-            Some(gateway) if route.dst.prefix() == 0 => {
+        let own = gateways.iter().copied().find(|g| g.is_ipv4() == v4 && !route.is_on_link());
+        match route.gateway.or(own) {
+            Some(gateway) if route.dst.prefix() == 0 && !route.has_details() => {
                 if defaults.iter().all(|other| other.is_ipv4() != v4) {
                     defaults.push(gateway);
                 }
             }
             // Where there is no way out there is none to everywhere.
-            None if route.dst.prefix() == 0 => {}
+            None if route.dst.prefix() == 0 && !route.is_on_link() => {}
             gateway => routes.push(Route { gateway, ..*route }),
         }
     }
@@ -259,21 +266,56 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         ))
         .with("gateway", gateway.to_string()));
     }
-    let mut families = [false; 2];
+    if params.bandwidth.is_some() && !capabilities.bandwidth {
+        return Err(Error::unsupported(format_args!(
+            "the driver {} of network {} limits no bandwidth: leave the limit out",
+            network.driver, network.name
+        ))
+        .with("network", network.id.as_str()));
+    }
+    let mut sets = BTreeSet::new();
     for address in &params.addresses {
-        if network.subnet_of(*address).is_none() {
+        let Some(subnet) = network.subnet_of(*address) else {
             return Err(Error::invalid(format_args!(
                 "no configured subnet of network {} contains IP address {address}",
                 network.name
             ))
             .with("address", address.to_string())
             .with("network", network.id.as_str()));
-        }
-        if std::mem::replace(&mut families[usize::from(address.is_ipv6())], true) {
+        };
+        if !sets.insert((address.is_ipv6(), subnet.set)) {
             return Err(Error::invalid(format_args!(
-                "an endpoint has one address of each family: {address} is a second one"
+                "an endpoint has one address of each family, or of each of its sets of subnets: \
+                 {address} is a second one"
             ))
             .with("address", address.to_string()));
+        }
+    }
+    check_ranges(network, params)
+}
+
+/// Refuses ranges that no address of the network can come from.
+fn check_ranges(network: &Network, params: &Attach) -> Result<()> {
+    if params.ranges.is_empty() {
+        return Ok(());
+    }
+    if Netd::is_shared(&network.driver) || from_outside(network) || params.assigned.is_some() {
+        return Err(Error::unsupported(format_args!(
+            "the addresses of network {} are not this host's alone to choose: leave the ranges out",
+            network.name
+        ))
+        .with("network", network.id.as_str()));
+    }
+    for AddressRange { first, last } in &params.ranges {
+        let subnet = network.subnet_of(*first);
+        if last < first || !subnet.is_some_and(|subnet| subnet.subnet.contains(*last)) {
+            return Err(Error::invalid(format_args!(
+                "network {} has no subnet with a range from {first} to {last}",
+                network.name
+            ))
+            .with("first", first.to_string())
+            .with("last", last.to_string())
+            .with("network", network.id.as_str()));
         }
     }
     Ok(())
@@ -281,6 +323,8 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
 
 #[cfg(test)]
 mod tests {
+    use cnm::network::Subnet;
+
     use super::*;
 
     #[test]
@@ -288,9 +332,9 @@ mod tests {
         let gateways: Vec<IpAddr> = ["10.0.0.1", "fd00::1"].map(|g| g.parse().expect("ip")).into();
         let four: IpNetwork = "10.0.0.5/24".parse().expect("an address");
         let six: IpNetwork = "fd00::5/64".parse().expect("an address");
-        let route = |dst: &str, gateway: Option<&str>| Route {
-            dst: dst.parse().expect("a network"),
-            gateway: gateway.map(|gateway| gateway.parse().expect("an address")),
+        let route = |dst: &str, gateway: Option<&str>| {
+            let gateway = gateway.map(|gateway| gateway.parse().expect("an address"));
+            Route::new(dst.parse().expect("a network"), gateway)
         };
         assert_eq!(ways(gateways.clone(), None, &[four]), (gateways.clone(), Vec::new()));
         assert_eq!(ways(gateways.clone(), Some(&[]), &[four]), (Vec::new(), Vec::new()));
@@ -341,5 +385,18 @@ mod tests {
         assert!(is_near(&both[1..], ip("10.0.0.1")), "there is none that is nearer");
         network.subnets.truncate(1);
         assert_eq!(beside(&network, &[parse("10.0.0.5/24")]), []);
+    }
+
+    #[test]
+    fn a_default_route_of_which_more_is_said_is_one_of_the_others() {
+        let gateway: IpAddr = "10.0.0.1".parse().expect("an address");
+        let four: IpNetwork = "10.0.0.5/24".parse().expect("an address");
+        let any: IpNetwork = "0.0.0.0/0".parse().expect("a network");
+        let costly = Route { priority: Some(50), ..Route::new(any, None) };
+        let on_link = Route { scope: Some(253), ..Route::new(any, None) };
+        let wanted = [costly, Route::new(any, None), on_link];
+        let (defaults, routes) = ways(vec![gateway], Some(&wanted), &[four]);
+        assert_eq!(defaults, [gateway]);
+        assert_eq!(routes, [Route { gateway: Some(gateway), ..costly }, on_link]);
     }
 }

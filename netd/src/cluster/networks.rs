@@ -54,6 +54,14 @@ impl Netd {
         plan::check_ipv6(mtu.or(agreed).filter(|_| six), "IPv6")?;
         for subnet in &params.subnets {
             plan::check_unicast(subnet.subnet)?;
+            if subnet.set != 0 {
+                return Err(Error::unsupported(format_args!(
+                    "a network that spans hosts has one set of subnets of each family, and {} is in \
+                     set {}",
+                    subnet.subnet, subnet.set
+                ))
+                .with("subnet", subnet.subnet.to_string()));
+            }
             self.check_overlap(subnet.subnet, DRIVER, false)?;
         }
         let id = clock::network_id()?;

@@ -137,14 +137,6 @@ impl Netd {
         let given = |v4: bool| subnets.iter().filter(|s| s.subnet.is_ipv4() == v4).count();
         for (v4, wanted) in [(true, ipv4), (false, ipv6)] {
             let family = if v4 { "IPv4" } else { "IPv6" };
-            match given(v4) {
-                0 | 1 => {}
-                n => {
-                    return Err(Error::invalid(format_args!(
-                        "a network has one {family} subnet, {n} are given"
-                    )));
-                }
-            }
             if wanted == Some(false) && given(v4) > 0 {
                 return Err(Error::invalid(format_args!(
                     "{family} is switched off and has a subnet: leave one of them out"
@@ -156,8 +148,16 @@ impl Netd {
         if ipv4 == Some(false) && given(false) == 0 && !want_v6 {
             return Err(Error::invalid("a network needs IPv4 or IPv6: both are switched off"));
         }
-        for subnet in subnets.iter() {
+        for (place, subnet) in subnets.iter().enumerate() {
             check_unicast(subnet.subnet)?;
+            let mut before = subnets[..place].iter();
+            if let Some(other) = before.find(|o| ipam::overlaps(o.subnet, subnet.subnet)) {
+                return Err(Error::invalid(format_args!(
+                    "multiple overlapping subnet configuration is not supported: {} and {}",
+                    other.subnet, subnet.subnet
+                ))
+                .with("subnet", subnet.subnet.to_string()));
+            }
         }
         if want_v4 || want_v6 {
             let mut taken = self.host.taken().await;

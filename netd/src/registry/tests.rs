@@ -46,7 +46,7 @@ fn sandbox(id: &str, name: &str, nsid: i32) -> SandboxRecord {
 fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpoint {
     let network = NetworkId::from_bytes([on; 32]);
     let entry = registry.network_mut(&network).expect("a network");
-    let addresses = entry.lease(&[], None, Moment(0)).expect("an address");
+    let addresses = entry.lease(&[], &[], None, Moment(0)).expect("an address");
     let id: ContainerId = container.parse().expect("an id");
     let endpoint = Endpoint {
         id: EndpointId::from_bytes([byte; 32]),
@@ -63,6 +63,7 @@ fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpo
         dns: vec![],
         aliases: vec![],
         ports: vec!["8080:80".parse().expect("a port")],
+        bandwidth: None,
         netns: None,
         mtu: None,
         options: BTreeMap::new(),
@@ -158,7 +159,7 @@ fn what_comes_from_outside_is_kept_from_others() {
     let mut registry = registry();
     let entry = registry.network_mut(&NetworkId::from_bytes([0xaa; 32])).expect("app");
     let subnet = entry.pools[0].config().subnet;
-    let first = entry.lease(&[], None, Moment(0)).expect("free")[0];
+    let first = entry.lease(&[], &[], None, Moment(0)).expect("free")[0];
     let at = |n: usize| -> IpNetwork {
         let ip = subnet.iter().nth(n).expect("within");
         IpNetwork::new(ip, subnet.prefix()).expect("its prefix")
@@ -168,10 +169,10 @@ fn what_comes_from_outside_is_kept_from_others() {
     let error = entry.keep(&[at(6), first], Moment(0)).expect_err("somebody has one");
     assert_eq!(error.kind, cnm::Kind::Exists);
     assert!(entry.pools[0].is_leased(at(5).ip()) && !entry.pools[0].is_leased(at(6).ip()));
-    assert!(entry.lease(&[at(5).ip()], None, Moment(0)).is_err());
+    assert!(entry.lease(&[at(5).ip()], &[], None, Moment(0)).is_err());
     entry.release(at(5).ip(), Moment(0));
     entry.release(elsewhere.ip(), Moment(0));
-    assert!(entry.lease(&[at(5).ip()], None, Moment(0)).is_ok());
+    assert!(entry.lease(&[at(5).ip()], &[], None, Moment(0)).is_ok());
 }
 
 #[test]
@@ -180,12 +181,71 @@ fn a_full_network_leases_all_or_nothing() {
     let entry = registry.network_mut(&NetworkId::from_bytes([0xaa; 32])).expect("app");
     let six: IpNetwork = "fd00::/64".parse().expect("a subnet");
     entry.pools.insert(0, Pool::new(PoolConfig::new(six)).expect("a pool"));
+    entry.network.subnets.insert(0, Subnet::new(six));
     for _ in 0..6 {
-        assert_eq!(entry.lease(&[], None, Moment(0)).expect("free").len(), 2);
+        assert_eq!(entry.lease(&[], &[], None, Moment(0)).expect("free").len(), 2);
     }
-    let error = entry.lease(&[], None, Moment(0)).expect_err("full");
+    let error = entry.lease(&[], &[], None, Moment(0)).expect_err("full");
     assert_eq!(error.kind, cnm::Kind::Exhausted);
     assert_eq!(entry.pools[0].utilisation(Moment(0)).leased, 6, "the IPv6 address is given back");
+}
+
+#[test]
+fn each_set_of_subnets_gives_an_address() {
+    let mut network = network(7, "sets");
+    let subnet = |text: &str, set| Subnet { set, ..Subnet::new(text.parse().expect("a subnet")) };
+    network.subnets = vec![
+        subnet("10.9.0.0/30", 0),
+        subnet("10.9.1.0/30", 1),
+        subnet("10.9.2.0/30", 0),
+        subnet("fd00::/126", 1),
+    ];
+    let mut registry = Registry::default();
+    let pools = crate::networks::pools(&network, std::time::Duration::ZERO).expect("pools");
+    registry.add_network(network.clone(), pools, Stage::Open);
+    let entry = registry.network_mut(&network.id).expect("it is there");
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let texts = |addresses: Vec<IpNetwork>| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let mut lease = |wanted: &[IpAddr], ranges: &[AddressRange], owner| {
+        entry.lease(wanted, ranges, owner, Moment(0)).map(texts)
+    };
+    let first = lease(&[], &[], None).expect("one of each");
+    assert_eq!(first, "10.9.0.1/30 10.9.1.1/30 fd00::1/126");
+    let range = |first, last| AddressRange { first: ip(first), last: ip(last) };
+    let ranges = [range("10.9.2.2", "10.9.2.2"), range("fd00::3", "fd00::3")];
+    assert_eq!(
+        lease(&[ip("10.9.1.2")], &ranges, None),
+        Ok("10.9.2.2/30 10.9.1.2/30 fd00::3/126".into())
+    );
+    let error = lease(&[], &ranges, None).expect_err("the ranges are used up");
+    assert!(error.message.contains("10.9.2.2"), "{error}");
+    // The second set has nothing left, and so nothing of the first is taken.
+    for _ in 0..2 {
+        let error = lease(&[], &[], None).expect_err("full");
+        assert_eq!(
+            (error.kind, error.message.contains("10.9.1.0/30")),
+            (cnm::Kind::Exhausted, true)
+        );
+    }
+    entry.release(ip("10.9.1.1"), Moment(0));
+    let mut lease = |owner| entry.lease(&[], &[], owner, Moment(0)).map(texts);
+    assert_eq!(lease(Some("web")), Ok("10.9.0.2/30 10.9.1.1/30 fd00::2/126".into()));
+    for address in ["10.9.0.1", "10.9.0.2", "10.9.1.1", "fd00::2"] {
+        entry.release(ip(address), Moment(0));
+    }
+    let again = entry.lease(&[], &[], Some("web"), Moment(0)).map(texts);
+    assert_eq!(again, Ok("10.9.0.2/30 10.9.1.1/30 fd00::2/126".into()), "as it had before");
+    // Where the first subnet of a set is full, the next one has room.
+    for address in ["10.9.1.1", "fd00::2"] {
+        entry.release(ip(address), Moment(0));
+    }
+    entry.release(ip("10.9.0.2"), Moment(0));
+    entry.pools[0].allocate_static(ip("10.9.0.1"), Moment(0)).expect("free");
+    entry.pools[0].allocate_static(ip("10.9.0.2"), Moment(0)).expect("free");
+    let other = entry.lease(&[], &[], None, Moment(0)).map(texts);
+    assert_eq!(other, Ok("10.9.2.1/30 10.9.1.1/30 fd00::2/126".into()));
 }
 
 #[test]
@@ -227,7 +287,7 @@ fn networks_with_addresses_in_common_share_them() {
     let lease = |registry: &mut Registry, n: usize| {
         let id = &networks[n].id;
         let entry = registry.network_mut(id).expect("it is there");
-        let addresses = entry.lease(&[], None, now).expect("there is one");
+        let addresses = entry.lease(&[], &[], None, now).expect("there is one");
         registry.share(id, &addresses);
         addresses[0]
     };
@@ -288,7 +348,7 @@ fn of_several_subnets_the_first_with_room_gives_an_address_of_each_family() {
     let entry = registry.network_mut(&id).expect("a network");
     let mut lease = |wanted: &[&str], owner: Option<&str>| {
         let wanted: Vec<IpAddr> = wanted.iter().map(|ip| ip.parse().expect("ip")).collect();
-        let leased = entry.lease(&wanted, owner, Moment(0));
+        let leased = entry.lease(&wanted, &[], owner, Moment(0));
         leased.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     assert_eq!(lease(&["10.8.0.9"], Some("web")).expect("free"), ["10.8.0.9/24", "fd00::2/64"]);

@@ -16,6 +16,7 @@ use crate::{
     Marks, Segment,
     plan::{self, Observed, Step},
     reaper::Reaper,
+    shape::Limits,
 };
 
 /// The driver's hold on the kernel: sockets kept open, in the namespace it was opened in.
@@ -66,6 +67,7 @@ impl Kernel {
                 .collect(),
             facts: self.firewall.facts()?,
             uplink_mtu,
+            limits: Limits::default(),
             links,
         })
     }
@@ -151,6 +153,14 @@ impl Kernel {
         }
         note(self.socket.run(batch));
         self.reaper.condemned(condemned);
+
+        for step in steps {
+            if let Step::Shape { host, bandwidth } = step
+                && let Some(link) = observed.link(host)
+            {
+                note(self.reshape(host, *bandwidth, link.index, link.mtu));
+            }
+        }
 
         let (forget, learn) = facts_of(steps);
         note(self.firewall.change(&forget, &learn));

@@ -13,7 +13,7 @@ use kernel::{
     routes, sysctl,
 };
 
-use crate::{Port, apply::Kernel, reaper::free_ports, refusal::refusal};
+use crate::{Port, apply::Kernel, inside, reaper::free_ports, refusal::refusal, shape};
 
 /// A bridge, as an attach needs to know it.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,31 @@ impl Kernel {
         }
         .map_err(|error| self.explain(error, port, bridge))?;
         fault::point("bridge.attach.after-veth");
-        let finished = self.set_up(port, index, bridge.mtu, netns).and_then(|cookie| {
+        // Before the container's end is up: nothing goes without its limit.
+        let shaped = port.bandwidth.map_or(Ok(()), |bandwidth| {
+            let shaped = self.shape(&port.host, bandwidth, host, bridge.mtu);
+            fault::point("bridge.attach.after-limits");
+            shaped.map_err(|error| shape::explain(error, port))
+        });
+        let finished = shaped.and_then(|()| self.finish(port, (host, index), bridge.mtu, netns));
+        match finished {
+            Ok(cookie) => Ok(Made { host, index, nsid, cookie }),
+            Err(error) => {
+                self.undo(port);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets the container's end up and publishes its ports; gives the namespace's cookie.
+    fn finish(
+        &mut self,
+        port: &Port,
+        (host, index): (u32, u32),
+        mtu: u32,
+        netns: &Netns,
+    ) -> Result<u64> {
+        let finished = self.set_up(port, index, mtu, netns).and_then(|cookie| {
             fault::point("bridge.attach.after-config");
             self.bring_up(host)?;
             self.publish(&port.facts)?;
@@ -64,13 +88,7 @@ impl Kernel {
             fault::point("bridge.attach.after-elements");
             Ok(cookie)
         });
-        match finished {
-            Ok(cookie) => Ok(Made { host, index, nsid, cookie }),
-            Err(error) => {
-                self.undo(port);
-                Err(refusal(error))
-            }
-        }
+        finished.map_err(refusal)
     }
 
     fn make_pair(
@@ -138,7 +156,7 @@ impl Kernel {
             routes::add_default_route(&mut batch, index, *gateway, port.metric);
         }
         for route in &port.routes {
-            routes::add_route(&mut batch, index, route.dst, route.gateway);
+            routes::add_route(&mut batch, &inside::way(route, index));
         }
         socket.run(batch)?;
         Ok(cookie)
@@ -187,6 +205,11 @@ impl Kernel {
                 eprintln!("cannot undo the attach of {}: {error}", port.host);
             }
             _ => {}
+        }
+        if port.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some())
+            && let Err(error) = self.delete_detour(&port.host)
+        {
+            eprintln!("cannot undo the attach of {}: {error}", port.host);
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use cnm::{
     Error, Result,
+    bandwidth::Bandwidth,
     endpoint::{self, Endpoint, Route},
     network::{Network, Subnet},
     options::LINGER,
@@ -155,6 +156,8 @@ pub struct Port {
     pub metric: u32,
     /// Whether frames may leave the bridge by the port they came from.
     pub hairpin: bool,
+    /// How fast its packets may come and go.
+    pub bandwidth: Option<Bandwidth>,
     /// What the firewall is to know: its published ports.
     pub facts: Vec<Fact>,
 }
@@ -190,6 +193,7 @@ impl Port {
             routes: endpoint.routes.clone(),
             metric: endpoint.metric,
             hairpin: !facts.is_empty() || is_on(&network.options, HAIRPIN, false),
+            bandwidth: endpoint.bandwidth,
             facts,
         })
     }
@@ -200,11 +204,13 @@ impl Port {
     }
 }
 
-/// One fact for each of the container's families that the port is published in. An unspecified
-/// host address stands for all of its family.
+/// One fact for each of the container's families that the port is published in, which leads to the
+/// first address of it. An unspecified host address stands for all of its family.
 fn publish(port: &endpoint::Port, addresses: &[IpNetwork]) -> Vec<Fact> {
-    addresses
-        .iter()
+    let first = |v4: bool| addresses.iter().find(|address| address.is_ipv4() == v4);
+    [first(true), first(false)]
+        .into_iter()
+        .flatten()
         .filter(|address| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4()))
         .map(|address| Fact::Publish {
             protocol: port.protocol.number(),

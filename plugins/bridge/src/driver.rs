@@ -21,6 +21,7 @@ use crate::{
     options::options,
     plan::{self, Observed, Step},
     refusal::{no_netns, refusal},
+    shape,
 };
 
 /// The driver `bridge`. It touches nothing until it is called, since a runtime's call ends with
@@ -102,6 +103,7 @@ impl Driver for Bridge {
                 addresses: true,
                 gateway: true,
                 ports: true,
+                bandwidth: true,
                 ..Capabilities::default()
             },
             options: Some(options()),
@@ -170,13 +172,15 @@ impl Driver for Bridge {
         kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
         let mut batch = Batch::new();
-        let link = endpoint.id.link_name().to_string();
-        condemn(&mut batch, &kernel.marks, &link);
-        match kernel.socket.run(batch) {
-            Ok(()) if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(link),
-            Ok(()) => kernel.reaper.condemned([link]),
-            Err(error) if error.errno() == Some(Errno::ENODEV) => {}
-            Err(error) => return Err(refusal(error)),
+        let mut hosts = vec![endpoint.id.link_name().to_string()];
+        if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
+            hosts.push(shape::detour_of(&hosts[0]));
+        }
+        hosts.iter().for_each(|host| condemn(&mut batch, &kernel.marks, host));
+        match kernel.socket.run_but(&[Errno::ENODEV], batch, |_| ()).map_err(refusal)? {
+            0 => {}
+            _ if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(hosts),
+            _ => kernel.reaper.condemned(hosts),
         }
         fault::point("bridge.detach.after-condemn");
         forgotten.map_err(refusal)
@@ -192,8 +196,10 @@ impl Driver for Bridge {
         let port = Port::of(network, endpoint)?;
         let marks = self.marks;
         let kernel = self.kernel()?;
-        let observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
+        let mut observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
+        kernel.observe_limits(std::iter::once(&port), &mut observed).map_err(refusal)?;
         let mut differences = differences(&marks, &segment, &port, &observed);
+        differences.extend(shape::missing(&marks, &port, &observed));
         if let Some(netns) = netns {
             let sandbox = Netns::open(netns).map_err(|error| no_netns(netns, error))?;
             let inside = Inside::observe(&port, &kernel.home, &sandbox).map_err(refusal)?;
@@ -232,7 +238,8 @@ impl Driver for Bridge {
         let kernel = self.kernel()?;
         let first = !kernel.firewall.laid();
         let relaid = kernel.firewall.lay().map_err(refusal)?;
-        let observed = kernel.observe(&segments).map_err(refusal)?;
+        let mut observed = kernel.observe(&segments).map_err(refusal)?;
+        kernel.observe_limits(ports.iter(), &mut observed).map_err(refusal)?;
         segments.retain(|segment| match not_others(&marks, segment, &observed) {
             Ok(()) => true,
             Err(error) => {

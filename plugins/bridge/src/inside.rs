@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cnm::endpoint;
 use kernel::{
     Result,
     links::{self, Link},
@@ -63,18 +64,29 @@ impl Inside {
         }
         let own: Vec<_> = self.routes.iter().filter(|route| route.link == link.index).collect();
         for gateway in &port.gateways {
-            let is_way = |r: &&Route| r.to.prefix() == 0 && r.through == Some(*gateway);
+            let is_way = |own: &&Route| own.is_default() && own.through == Some(*gateway);
             if !own.iter().any(is_way) {
                 differences.push(format!("the container has no default route via {gateway}"));
             }
         }
         for route in &port.routes {
-            let place = |ip: ipnetwork::IpNetwork| (ip.network(), ip.prefix());
-            let is_way = |r: &&Route| place(r.to) == place(route.dst) && r.through == route.gateway;
-            if !own.iter().any(is_way) {
-                differences.push(format!("the container has no route to {}", route.dst));
+            let wanted = way(route, link.index);
+            if !own.iter().any(|own| own.is(&wanted)) {
+                differences.push(format!("the container has no route to {route}"));
             }
         }
         differences
+    }
+}
+
+/// A route as the kernel is told of it.
+pub(crate) fn way(route: &endpoint::Route, link: u32) -> Route {
+    Route {
+        mtu: route.mtu,
+        advmss: route.advmss,
+        priority: route.priority,
+        table: route.table,
+        scope: route.scope,
+        ..Route::new(link, route.dst, route.gateway)
     }
 }

@@ -13,6 +13,7 @@ mod options;
 pub mod plan;
 mod reaper;
 mod refusal;
+mod shape;
 
 pub use desired::{Port, Segment, local_mac, tunnel_link};
 pub use driver::Bridge;
@@ -20,3 +21,4 @@ pub use marks::{Marks, PREFIX};
 pub use options::{HAIRPIN, MASQUERADE};
 pub use reaper::Pace;
 pub use refusal::refusal;
+pub use shape::{DETOUR_PREFIX, Limits, detour_of};

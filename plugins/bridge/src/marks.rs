@@ -3,6 +3,8 @@
 
 use kernel::{firewall::WITHOUT_IPV6, links::Link};
 
+use crate::shape::DETOUR_PREFIX;
+
 /// What the names of all host ends begin with.
 pub const PREFIX: &str = "nd";
 
@@ -44,9 +46,17 @@ impl Marks {
             && link.name.starts_with(PREFIX)
     }
 
+    /// Whether a link is one of the driver's own over which what a container sends makes a detour,
+    /// condemned or not.
+    pub fn is_detour(&self, link: &Link) -> bool {
+        [self.owned, self.condemned].contains(&link.group)
+            && link.kind.as_deref() == Some("ifb")
+            && link.name.starts_with(DETOUR_PREFIX)
+    }
+
     /// Whether a link waits for the driver's reaper.
     pub fn is_condemned(&self, link: &Link) -> bool {
-        link.group == self.condemned && self.is_end(link)
+        link.group == self.condemned && (self.is_end(link) || self.is_detour(link))
     }
 
     /// The group of a host end.

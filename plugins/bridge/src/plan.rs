@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use cnm::endpoint::Route;
+use cnm::{bandwidth::Bandwidth, endpoint::Route};
 use ipnetwork::IpNetwork;
 use kernel::{
     firewall::Fact,
@@ -15,7 +15,10 @@ use kernel::{
 };
 use serde::Serialize;
 
-use crate::{Marks, Port, Segment};
+use crate::{
+    Marks, Port, Segment,
+    shape::{self, Limits},
+};
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +33,8 @@ pub struct Observed {
     pub facts: BTreeSet<Fact>,
     /// The MTU of the way out of the host, which bridges take unless told.
     pub uplink_mtu: Option<u32>,
+    /// What limits there are, where an endpoint should have one.
+    pub limits: Limits,
 }
 
 impl Observed {
@@ -119,6 +124,13 @@ pub enum Step {
         /// Its other routes.
         routes: Vec<Route>,
     },
+    /// Limit how fast packets come and go.
+    Shape {
+        /// The host end.
+        host: String,
+        /// How fast.
+        bandwidth: Bandwidth,
+    },
     /// Put a host end on its bridge, and up.
     Join {
         /// The host end.
@@ -183,13 +195,14 @@ impl fmt::Display for Step {
                         write!(f, " metric {metric}")?;
                     }
                 }
-                for Route { dst, gateway } in routes {
-                    write!(f, ", route to {dst}")?;
-                    if let Some(gateway) = gateway {
-                        write!(f, " via {gateway}")?;
-                    }
+                routes.iter().try_for_each(|route| write!(f, ", route to {route}"))
+            }
+            Self::Shape { host, bandwidth: Bandwidth { ingress, egress } } => {
+                write!(f, "limit {host}")?;
+                if let Some(limit) = ingress {
+                    write!(f, ", to the container {limit}")?;
                 }
-                Ok(())
+                egress.map_or(Ok(()), |limit| write!(f, ", from it {limit}"))
             }
             Self::Join { host, bridge, ipv6 } => {
                 write!(f, "put {host} on {bridge}, up{}", through(*ipv6))
@@ -275,26 +288,29 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
 
 /// What makes an endpoint out of nothing.
 pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
-    let mut steps = vec![
-        Step::MakePair {
-            host: port.host.clone(),
-            bridge: port.bridge.clone(),
-            name: port.name.clone(),
-            mac: port.mac,
-            mtu,
-            hairpin: port.hairpin,
-            ipv6: port.ipv6(),
-        },
-        Step::Configure {
-            name: port.name.clone(),
-            addresses: port.addresses.clone(),
-            gateways: port.gateways.clone(),
-            metric: port.metric,
-            routes: port.routes.clone(),
-        },
-    ];
+    let mut steps = vec![Step::MakePair {
+        host: port.host.clone(),
+        bridge: port.bridge.clone(),
+        name: port.name.clone(),
+        mac: port.mac,
+        mtu,
+        hairpin: port.hairpin,
+        ipv6: port.ipv6(),
+    }];
+    steps.extend(shaped(port));
+    steps.push(Step::Configure {
+        name: port.name.clone(),
+        addresses: port.addresses.clone(),
+        gateways: port.gateways.clone(),
+        metric: port.metric,
+        routes: port.routes.clone(),
+    });
     steps.extend(port.facts.iter().cloned().map(Step::Learn));
     steps
+}
+
+fn shaped(port: &Port) -> Option<Step> {
+    port.bandwidth.map(|bandwidth| Step::Shape { host: port.host.clone(), bandwidth })
 }
 
 /// What brings everything of a driver's own to what it should be. Endpoints without a host end are
@@ -315,11 +331,18 @@ pub fn everything(
         wanted.extend(segment.facts.iter());
     }
     let mut ends = BTreeSet::new();
+    let mut detours = BTreeSet::new();
     for port in ports {
         let Some(link) = links.get(port.host.as_str()).filter(|link| marks.is_end(link)) else {
             continue;
         };
         ends.insert(port.host.as_str());
+        if port.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
+            detours.insert(shape::detour_of(&port.host));
+        }
+        if !shape::missing(marks, port, observed).is_empty() {
+            steps.extend(shaped(port));
+        }
         wanted.extend(port.facts.iter());
         // Of a network whose bridge is another's nothing can be put right.
         if segments.iter().all(|segment| segment.bridge != port.bridge) {
@@ -339,7 +362,9 @@ pub fn everything(
         }
     }
     let undesired = |link: &&Link| {
-        marks.is_end(link) && !marks.is_condemned(link) && !ends.contains(link.name.as_str())
+        !marks.is_condemned(link)
+            && (marks.is_end(link) && !ends.contains(link.name.as_str())
+                || marks.is_detour(link) && !detours.contains(&link.name))
     };
     steps.extend(
         observed.links.iter().filter(undesired).map(|l| Step::Condemn { host: l.name.clone() }),

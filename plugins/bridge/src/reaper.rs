@@ -151,10 +151,10 @@ impl Reaper {
         }
     }
 
-    /// Tells it that one more link is condemned, and looked for by somebody.
-    pub(crate) fn condemned_at_once(&self, link: String) {
+    /// Tells it which more links are condemned, and looked for by somebody.
+    pub(crate) fn condemned_at_once(&self, links: impl IntoIterator<Item = String>) {
         self.shared.state().at_once = true;
-        self.condemned([link]);
+        self.condemned(links);
         self.shared.changed.notify_one();
     }
 
@@ -261,7 +261,7 @@ fn reap(marks: &Marks, socket: &mut Socket, links: &[String]) -> kernel::Result<
     let condemned: Vec<_> =
         links::without_master(socket)?.into_iter().filter(|link| link.group == group).collect();
     let mut batch = Batch::new();
-    for link in condemned.iter().filter(|link| !marks.is_end(link)) {
+    for link in condemned.iter().filter(|link| !marks.is_condemned(link)) {
         eprintln!(
             "the link {} is in group {group}, which is netd's, but not netd's own: moved to group 0",
             link.name
@@ -273,7 +273,7 @@ fn reap(marks: &Marks, socket: &mut Socket, links: &[String]) -> kernel::Result<
         );
     }
     socket.run(batch)?;
-    if !condemned.iter().any(|link| marks.is_end(link)) {
+    if !condemned.iter().any(|link| marks.is_condemned(link)) {
         return Ok(());
     }
     fault::point("bridge.reap.before-delete");

@@ -73,6 +73,9 @@ pub struct Capabilities {
     /// Several of its networks may have the same subnet, as they share what they lead to.
     #[serde(default)]
     pub shared_subnets: bool,
+    /// It can limit how fast an endpoint's packets come and go.
+    #[serde(default)]
+    pub bandwidth: bool,
     /// Its networks span hosts: they come with `overlay`, and it is told of the other hosts.
     #[serde(default)]
     pub peers: bool,

@@ -13,7 +13,9 @@ use std::{
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId};
+use crate::{
+    Call, ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId, bandwidth::Bandwidth,
+};
 
 /// One sandbox on one network, as it is stored, shown and handed to a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,8 @@ pub struct Endpoint {
     /// Its default routes, at most one of each family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<IpAddr>,
-    /// Its other routes, beside those of its own subnets.
+    /// Its other routes, beside those of its own subnets. A default route of which more is said
+    /// than its gateway is here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// What its default routes cost beside those of the sandbox's other endpoints.
@@ -56,6 +59,9 @@ pub struct Endpoint {
     /// Its ports that the host answers for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// How fast its packets may come and go; without limits unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
     /// Which namespace it is in, once its driver has seen it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<NetnsId>,
@@ -85,6 +91,72 @@ pub struct Route {
     /// Through whom; nobody when it is on the link itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// The MTU of the path, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The largest segment of TCP to tell others of, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u32>,
+    /// What it costs: of two routes to one place the one that costs less is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// The routing table that it is in; the main one unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// How far away it leads (`rtm_scope`, linux/rtnetlink.h): 0 anywhere, 253 to what is on the
+    /// link, 254 to the container itself. What follows from the gateway unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u8>,
+}
+
+impl Route {
+    /// A route of which no more is said than where it leads, and through whom.
+    pub fn new(dst: IpNetwork, gateway: Option<IpAddr>) -> Self {
+        let (mtu, advmss, priority, table, scope) = Default::default();
+        Self { dst, gateway, mtu, advmss, priority, table, scope }
+    }
+
+    /// Whether more is said of it than that.
+    pub fn has_details(&self) -> bool {
+        *self != Self::new(self.dst, self.gateway)
+    }
+
+    /// Whether it leads to what is on the link itself, and so through nobody.
+    pub fn is_on_link(&self) -> bool {
+        const RT_SCOPE_LINK: u8 = 253;
+        self.scope.is_some_and(|scope| scope >= RT_SCOPE_LINK)
+    }
+}
+
+/// `10.7.0.0/16 via 10.0.0.1 metric 100`, as `ip route` has it.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.dst)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        let details = [
+            ("table", self.table),
+            ("metric", self.priority),
+            ("scope", self.scope.map(u32::from)),
+            ("mtu", self.mtu),
+            ("advmss", self.advmss),
+        ];
+        details.iter().try_for_each(|(name, value)| match value {
+            Some(value) => write!(f, " {name} {value}"),
+            None => Ok(()),
+        })
+    }
+}
+
+/// Addresses that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddressRange {
+    /// The first of them.
+    pub first: IpAddr,
+    /// The last of them, which is of the same family.
+    pub last: IpAddr,
 }
 
 /// Addresses that somebody else's service gave out.
@@ -347,9 +419,12 @@ pub struct Attach {
     /// The interface's name; the first `ethN` that it does not have from netd unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<IfName>,
-    /// Addresses it must have, at most one of each family.
+    /// Addresses it must have, at most one of each of the network's sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// Where its addresses are to come from, where not all of a subnet is meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<AddressRange>,
     /// Addresses from outside: netd gives none out, and only sees to it that nobody else on the
     /// network gets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -367,6 +442,9 @@ pub struct Attach {
     /// Its ports that the host is to answer for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// How fast its packets may come and go; without limits unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
     /// Whether the container of this name is to have the address it had before.
     #[serde(default)]
     pub sticky: bool,
@@ -387,11 +465,13 @@ impl Attach {
             netns,
             ifname: None,
             addresses: Vec::new(),
+            ranges: Vec::new(),
             assigned: None,
             routes: None,
             mac: None,
             aliases: Vec::new(),
             ports: Vec::new(),
+            bandwidth: None,
             sticky: false,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),

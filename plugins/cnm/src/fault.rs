@@ -16,6 +16,7 @@ pub const POINTS: &[&str] = &[
     "netd.attach.after-intent",
     "bridge.attach.before-veth",
     "bridge.attach.after-veth",
+    "bridge.attach.after-limits",
     "bridge.attach.after-config",
     "bridge.attach.after-elements",
     "netd.attach.after-driver",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Name, NetworkId};
+use crate::{Call, Name, NetworkId, network::is_first_set};
 
 /// Shows every pool and how full it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Pool {
     /// Its addresses.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub subnet: IpNetwork,
+    /// Which of the family's sets of subnets it is in.
+    #[serde(default, skip_serializing_if = "is_first_set")]
+    pub set: u8,
     /// The way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,

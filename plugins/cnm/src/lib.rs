@@ -13,6 +13,7 @@
 //! assert!(line.starts_with(r#"{"jsonrpc":"2.0","id":1,"method":"network.create""#));
 //! ```
 
+pub mod bandwidth;
 pub mod client;
 pub mod cluster;
 pub mod cni;

@@ -19,8 +19,8 @@ pub struct Network {
     pub driver: String,
     /// When it was made, as RFC 3339 in UTC with nanoseconds.
     pub created: String,
-    /// Its addresses; of several subnets of a family an endpoint has an address of one. None where
-    /// the driver needs none.
+    /// Its addresses; of several subnets of a family, and of one set, an endpoint has an address of
+    /// one. None where the driver needs none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<Subnet>,
     /// No way in or out but for its own members.
@@ -56,7 +56,7 @@ impl Network {
     }
 }
 
-/// The addresses of one family on a network.
+/// Addresses of one family on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subnet {
@@ -77,12 +77,29 @@ pub struct Subnet {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub exclude: Vec<IpNetwork>,
+    /// Which of the family's sets of subnets it is in: an endpoint has one address of each, from
+    /// the first subnet of the set that has one.
+    #[serde(default, skip_serializing_if = "is_first_set")]
+    pub set: u8,
+}
+
+/// Whether it is the set in which everything is unless told.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) fn is_first_set(set: &u8) -> bool {
+    *set == 0
 }
 
 impl Subnet {
     /// A subnet of which everything else is chosen.
     pub fn new(subnet: IpNetwork) -> Self {
-        Self { subnet, range: None, gateway: None, aux: BTreeMap::new(), exclude: Vec::new() }
+        Self {
+            subnet,
+            range: None,
+            gateway: None,
+            aux: BTreeMap::new(),
+            exclude: Vec::new(),
+            set: 0,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod netns;
 pub mod nexthop;
 pub mod nft;
 pub mod routes;
+pub mod shaping;
 pub mod sysctl;
 pub mod vxlan;
 

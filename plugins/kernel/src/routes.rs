@@ -8,8 +8,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
     route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType,
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+        RouteScope, RouteType,
     },
 };
 
@@ -126,30 +126,7 @@ pub fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr, metric: 
     batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the default route", what);
 }
 
-/// Adds a route to anywhere but everywhere: through somebody, or on the link itself.
-pub fn add_route(batch: &mut Batch, link: u32, to: IpNetwork, through: Option<IpAddr>) {
-    let address = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => RouteAddress::Inet(ip),
-        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
-    };
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(to.ip());
-    message.header.destination_prefix_length = to.prefix();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
-    message.header.kind = RouteType::Unicast;
-    message.header.scope = match through {
-        None if to.is_ipv4() => RouteScope::Link,
-        _ => RouteScope::Universe,
-    };
-    message.attributes =
-        vec![RouteAttribute::Destination(address(to.network())), RouteAttribute::Oif(link)];
-    message.attributes.extend(through.map(|through| RouteAttribute::Gateway(address(through))));
-    let message = RouteNetlinkMessage::NewRoute(message);
-    batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the route", format!("to {to}"));
-}
-
-/// A route of the main table.
+/// A way that packets take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Where to.
@@ -158,20 +135,61 @@ pub struct Route {
     pub through: Option<IpAddr>,
     /// The link, by index.
     pub link: u32,
+    /// The MTU of the path, in bytes.
+    pub mtu: Option<u32>,
+    /// The largest segment of TCP to tell others of, in bytes.
+    pub advmss: Option<u32>,
+    /// What it costs.
+    pub priority: Option<u32>,
+    /// The routing table; the main one unless told.
+    pub table: Option<u32>,
+    /// How far away it leads; what follows from the rest unless told.
+    pub scope: Option<u8>,
 }
 
 impl Route {
+    /// A route of which no more is said than where it leads, and how.
+    pub fn new(link: u32, to: IpNetwork, through: Option<IpAddr>) -> Self {
+        let (mtu, advmss, priority, table, scope) = Default::default();
+        Self { to, through, link, mtu, advmss, priority, table, scope }
+    }
+
+    /// Whether it leads everywhere, and by the main table.
+    pub fn is_default(&self) -> bool {
+        self.to.prefix() == 0 && self.table.unwrap_or(MAIN) == MAIN
+    }
+
+    /// Whether this one, which is there, is what the other one says; what that leaves open may be
+    /// anything.
+    pub fn is(&self, wanted: &Self) -> bool {
+        let place = |ip: IpNetwork| (ip.network(), ip.prefix());
+        let table = |route: &Self| route.table.unwrap_or(MAIN);
+        let same = |own: Option<u32>, wanted: Option<u32>| wanted.is_none() || own == wanted;
+        place(self.to) == place(wanted.to)
+            && (self.through, self.link) == (wanted.through, wanted.link)
+            && table(self) == table(wanted)
+            && same(self.mtu, wanted.mtu)
+            && same(self.advmss, wanted.advmss)
+            && same(self.priority.or(Some(0)), wanted.priority.filter(|cost| *cost != 0))
+            // IPv6 knows no scopes of routes.
+            && (self.to.is_ipv6() || wanted.scope.is_none() || self.scope == wanted.scope)
+    }
+
     /// What a message of the kernel says of a route (linux/rtnetlink.h).
     fn parse(message: Received<'_>) -> Option<Self> {
         const RTM_NEWROUTE: u16 = 24;
-        const RT_TABLE_MAIN: u8 = 254;
         const RTN_UNICAST: u8 = 1;
         const AF_INET: u8 = 2;
         const RTA_DST: u16 = 1;
         const RTA_OIF: u16 = 4;
         const RTA_GATEWAY: u16 = 5;
+        const RTA_PRIORITY: u16 = 6;
+        const RTA_METRICS: u16 = 8;
+        const RTA_TABLE: u16 = 15;
+        const RTAX_MTU: u16 = 2;
+        const RTAX_ADVMSS: u16 = 8;
         let header = message.payload.get(..12)?;
-        if message.kind != RTM_NEWROUTE || header[4] != RT_TABLE_MAIN || header[7] != RTN_UNICAST {
+        if message.kind != RTM_NEWROUTE || header[7] != RTN_UNICAST {
             return None;
         }
         let v4 = header[0] == AF_INET;
@@ -181,12 +199,61 @@ impl Route {
             None if v4 => IpAddr::from([0; 4]),
             None => IpAddr::from([0; 16]),
         };
+        let number = |kind| attributes.value(kind).and_then(read_u32);
+        let metrics = Attributes(attributes.value(RTA_METRICS).unwrap_or_default());
         Some(Self {
             to: IpNetwork::new(to, header[1]).ok()?,
             through: attributes.value(RTA_GATEWAY).and_then(read_ip),
-            link: attributes.value(RTA_OIF).and_then(read_u32)?,
+            link: number(RTA_OIF)?,
+            mtu: metrics.value(RTAX_MTU).and_then(read_u32),
+            advmss: metrics.value(RTAX_ADVMSS).and_then(read_u32),
+            priority: number(RTA_PRIORITY),
+            table: number(RTA_TABLE).or(Some(u32::from(header[4]))),
+            scope: Some(header[6]),
         })
     }
+}
+
+/// The routing table in which everything is unless told (`RT_TABLE_MAIN`, linux/rtnetlink.h).
+const MAIN: u32 = 254;
+
+/// Adds a route: through somebody, or on the link itself.
+pub fn add_route(batch: &mut Batch, route: &Route) {
+    let address = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(route.to.ip());
+    message.header.destination_prefix_length = route.to.prefix();
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match (route.scope, route.through) {
+        (Some(scope), _) => RouteScope::from(scope),
+        (None, None) if route.to.is_ipv4() => RouteScope::Link,
+        _ => RouteScope::Universe,
+    };
+    message.attributes = vec![
+        RouteAttribute::Destination(address(route.to.network())),
+        RouteAttribute::Oif(route.link),
+    ];
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    if let Some(table) = route.table {
+        // Those that are too large for the header's eight bits are told in full.
+        message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+        message.attributes.push(RouteAttribute::Table(table));
+    }
+    message.attributes.extend(route.through.map(|ip| RouteAttribute::Gateway(address(ip))));
+    message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    let metrics: Vec<_> = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    let message = RouteNetlinkMessage::NewRoute(message);
+    batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the route", format!("to {}", route.to));
 }
 
 fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -196,7 +263,7 @@ fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
     })
 }
 
-/// All routes of both families.
+/// All routes of both families, of all tables.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -246,4 +313,41 @@ fn default_route(message: Received<'_>) -> Option<(u32, u32)> {
     let metric = attributes.value(RTA_PRIORITY).and_then(read_u32).unwrap_or(0);
     let link = attributes.value(RTA_OIF).and_then(read_u32)?;
     wanted.then_some((metric, link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_another_where_that_says_something_else() {
+        let to: IpNetwork = "10.7.0.0/16".parse().expect("a network");
+        let through = "10.0.0.1".parse().ok();
+        let wanted = Route::new(3, to, through);
+        let there = Route {
+            mtu: Some(1400),
+            advmss: Some(1360),
+            priority: Some(50),
+            table: Some(MAIN),
+            scope: Some(0),
+            ..wanted
+        };
+        assert!(there.is(&wanted) && there.is(&there));
+        assert!(!wanted.is(&there));
+        for other in [
+            Route { through: None, ..wanted },
+            Route { link: 4, ..wanted },
+            Route { mtu: Some(1500), ..wanted },
+            Route { advmss: Some(1), ..wanted },
+            Route { priority: Some(51), ..wanted },
+            Route { table: Some(100), ..wanted },
+            Route { scope: Some(253), ..wanted },
+            Route { to: "10.7.0.0/17".parse().expect("a network"), ..wanted },
+        ] {
+            assert!(!there.is(&other), "{other:?}");
+        }
+        // IPv4 tells of no cost where it is 0.
+        let free = Route { priority: Some(0), ..wanted };
+        assert!(Route { priority: None, ..there }.is(&free));
+    }
 }

@@ -13,10 +13,16 @@ use kernel::{
     macvlan::{self, Mode},
     netlink::{Batch, Socket},
     netns::Netns,
-    routes, sysctl,
+    routes, shaping, sysctl,
 };
 
-use crate::{OWNED, Port, Segment, apply::Kernel, plan, refusal::refusal};
+use crate::{
+    OWNED, Port, Segment,
+    apply::Kernel,
+    inside::{bucket, way},
+    plan,
+    refusal::refusal,
+};
 
 /// A network that is up, as an attach needs to know it.
 #[derive(Clone, Debug)]
@@ -149,6 +155,10 @@ impl Kernel {
             links::without_link_local(&mut batch, index, joined.mtu);
         }
         announce::arp_when_up(&mut batch, index);
+        // There is no end of it on the host that the container could not reach.
+        if let Some(limit) = port.limit {
+            shaping::limit(&mut batch, index, bucket(limit, joined.mtu));
+        }
         for address in &port.addresses {
             routes::add_address(&mut batch, index, *address);
         }
@@ -157,7 +167,7 @@ impl Kernel {
             routes::add_default_route(&mut batch, index, *gateway, port.metric);
         }
         for route in &port.routes {
-            routes::add_route(&mut batch, index, route.dst, route.gateway);
+            routes::add_route(&mut batch, &way(route, index));
         }
         inside.socket.run(batch)?;
         for address in &port.addresses {
@@ -228,6 +238,10 @@ fn explain(error: kernel::Error, port: &Port, joined: &Joined) -> Error {
             cnm::MacAddr(port.mac)
         ))
         .with("mac", cnm::MacAddr(port.mac).to_string()),
+        (Some(Errno::ENOENT), _) if port.limit.is_some() => Error::unsupported(format_args!(
+            "cannot limit the bandwidth of {}: {error}; the kernel needs sch_tbf",
+            port.name
+        )),
         _ => return refusal(error),
     };
     answer.with("errno", error.errno().map_or(0, |errno| errno as i32))

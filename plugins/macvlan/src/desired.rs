@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use cnm::{
     Error, Result,
+    bandwidth::Limit,
     endpoint::{Endpoint, Route},
     network::Network,
 };
@@ -59,6 +60,8 @@ pub struct HostEnd {
     pub mac: Mac,
     /// Its network addresses, each by itself: the way to the others is theirs.
     pub addresses: Vec<IpAddr>,
+    /// The subnets that those are of.
+    pub subnets: Vec<IpNetwork>,
     /// Whether it has IPv6.
     pub ipv6: bool,
 }
@@ -124,14 +127,18 @@ impl Segment {
             name: format!("{HOST_PREFIX}{}", network.id.short()),
             mac: local_mac(network.id.as_str()),
             addresses: own.copied().collect(),
+            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
             ipv6: network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6()),
         }))
     }
 
-    /// The address that the host speaks from to an endpoint.
+    /// The address that the host speaks from to an endpoint: of its subnet, to which it has a way.
     pub(crate) fn speaks_from(&self, to: IpAddr) -> Option<IpAddr> {
-        let own = self.host.iter().flat_map(|host| &host.addresses);
-        own.copied().find(|own| own.is_ipv4() == to.is_ipv4())
+        let host = self.host.as_ref()?;
+        let subnet = host.subnets.iter().find(|subnet| subnet.contains(to));
+        let near = |own: &&IpAddr| subnet.is_some_and(|subnet| subnet.contains(**own));
+        let family = |own: &&IpAddr| own.is_ipv4() == to.is_ipv4();
+        host.addresses.iter().find(near).or_else(|| host.addresses.iter().find(family)).copied()
     }
 }
 
@@ -166,17 +173,29 @@ pub struct Port {
     pub metric: u32,
     /// Its other routes.
     pub routes: Vec<Route>,
+    /// How fast its packets may go.
+    pub limit: Option<Limit>,
 }
 
 impl Port {
     /// What an endpoint should look like.
     ///
     /// # Errors
-    /// `invalid` when it has ports to publish: the host is not on the way to it.
+    /// `invalid` when it has ports to publish, `unsupported` when what comes to it is to be limited:
+    /// the host is not on the way to it.
     pub fn of(network: &Network, endpoint: &Endpoint) -> Result<Self> {
         if !endpoint.ports.is_empty() {
             return Err(Error::invalid(format_args!(
                 "network {} publishes no ports: its containers are on the LAN themselves",
+                network.name
+            ))
+            .with("network", network.name.as_str()));
+        }
+        if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.ingress.is_some()) {
+            return Err(Error::unsupported(format_args!(
+                "network {} cannot limit what comes to a container: it comes from the LAN and from \
+                 other containers without passing the host; limit what it sends, or use a bridge \
+                 network",
                 network.name
             ))
             .with("network", network.name.as_str()));
@@ -188,6 +207,7 @@ impl Port {
             gateways: endpoint.gateways.clone(),
             metric: endpoint.metric,
             routes: endpoint.routes.clone(),
+            limit: endpoint.bandwidth.and_then(|bandwidth| bandwidth.egress),
         })
     }
 

@@ -22,6 +22,7 @@ use crate::{
     attach::Joined,
     delete::delete,
     options::options,
+    inside,
     plan::{self, Base, Observed, Step},
     refusal::{no_netns, refusal},
 };
@@ -172,6 +173,7 @@ impl Driver for Macvlan {
             capabilities: Capabilities {
                 addresses: true,
                 shared_subnets: true,
+                bandwidth: true,
                 ..Capabilities::default()
             },
             options: Some(options()),
@@ -268,12 +270,12 @@ impl Driver for Macvlan {
         Ok(())
     }
 
-    // It looks inside by the namespace's id.
+    // It finds the link by the namespace's id, and looks inside for what is not told by that.
     fn check(
         &mut self,
         network: &Network,
         endpoint: &Endpoint,
-        _: Option<&str>,
+        netns: Option<&str>,
     ) -> Result<Checked> {
         let (segment, port) = (Segment::of(network)?, Port::of(network, endpoint)?);
         let mut differences = Vec::new();
@@ -313,6 +315,10 @@ impl Driver for Macvlan {
                 let missing =
                     port.addresses.iter().filter(|address| !there.contains(&of(**address)));
                 differences.extend(missing.map(|ip| format!("{name} does not have {ip}")));
+                if let Some(netns) = netns {
+                    let place = (found.link.index, found.link.mtu);
+                    differences.extend(inside::differences(&port, place, &kernel.home, netns)?);
+                }
             }
         }
         Ok(Checked { differences })

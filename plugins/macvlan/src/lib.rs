@@ -9,6 +9,7 @@ mod attach;
 mod delete;
 mod desired;
 mod driver;
+mod inside;
 mod options;
 pub mod plan;
 mod refusal;

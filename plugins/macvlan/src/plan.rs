@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use cnm::{Error, MacAddr, Result, endpoint::Route};
+use cnm::{Error, MacAddr, Result, bandwidth::Limit, endpoint::Route};
 use ipnetwork::IpNetwork;
 use kernel::{
     host_routes::HostRoute,
@@ -234,6 +234,8 @@ pub enum Step {
         metric: u32,
         /// Its other routes.
         routes: Vec<Route>,
+        /// How fast its packets may go.
+        limit: Option<Limit>,
     },
     /// Take a container's macvlan away.
     RemoveLink {
@@ -286,7 +288,7 @@ impl fmt::Display for Step {
                 }
                 write!(f, ", mode {}", word(*mode))
             }
-            Self::Configure { name, addresses, gateways, metric, routes } => {
+            Self::Configure { name, addresses, gateways, metric, routes, limit } => {
                 write!(f, "set {name} up in the container")?;
                 for address in addresses {
                     write!(f, ", address {address}")?;
@@ -297,13 +299,8 @@ impl fmt::Display for Step {
                         write!(f, " metric {metric}")?;
                     }
                 }
-                for Route { dst, gateway } in routes {
-                    write!(f, ", route to {dst}")?;
-                    if let Some(gateway) = gateway {
-                        write!(f, " via {gateway}")?;
-                    }
-                }
-                Ok(())
+                routes.iter().try_for_each(|route| write!(f, ", route to {route}"))?;
+                limit.map_or(Ok(()), |limit| write!(f, ", from it at most {limit}"))
             }
             Self::RemoveLink { nsid, name, .. } => {
                 write!(f, "take {name} away from the container in network namespace {nsid}")
@@ -424,6 +421,7 @@ pub fn attach(segment: &Segment, base: Option<&Base>, port: &Port) -> Vec<Step> 
             gateways: port.gateways.clone(),
             metric: port.metric,
             routes: port.routes.clone(),
+            limit: port.limit,
         },
     ];
     steps.extend(ways(segment, port).map(|(link, to, from)| Step::AddRoute {

@@ -405,6 +405,7 @@ impl Driver for Overlay {
                 addresses: true,
                 gateway: true,
                 ports: true,
+                bandwidth: true,
                 peers: true,
                 ..Capabilities::default()
             },

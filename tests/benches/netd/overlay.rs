@@ -154,6 +154,7 @@ fn endpoint(network: &Network, last: u8) -> Result<Endpoint> {
         dns: Vec::new(),
         aliases: Vec::new(),
         ports: Vec::new(),
+        bandwidth: None,
         netns: None,
         mtu: None,
         options: Default::default(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cnm::{endpoint::Endpoint, network::RemoveNetwork};
-use netd_tests::{Asking as _, World, eventually};
+use netd_tests::{Asking as _, Host, World, eventually};
 
 #[test]
 fn two_containers_reach_each_other() {
@@ -130,4 +130,34 @@ fn a_detach_leaves_nothing() {
     assert_eq!(netd.detach("web").endpoints.len(), 0, "again, and still a success");
     netd.call(&RemoveNetwork { network: "app".into() }).unwrap();
     eventually("the network is gone", || host.snapshot().same_as(&untouched));
+}
+
+#[test]
+fn of_several_subnets_the_next_one_follows_when_one_is_full() {
+    let world = World::new();
+    let host = world.host("a");
+    let create =
+        ["network", "create", "--subnet", "10.71.0.0/30", "--subnet", "10.72.0.0/24", "app"];
+    host.netctl(&create).success();
+    let containers: Vec<_> = (0..3).map(|n| world.container(&format!("c{n}"))).collect();
+    let attached: Vec<_> = containers.iter().map(|c| host.client().attach(&c.to("app"))).collect();
+    let seen: Vec<_> = attached
+        .iter()
+        .map(|endpoint| (endpoint.addresses[0].to_string(), endpoint.gateways[0].to_string()))
+        .collect();
+    let wanted = [
+        ("10.71.0.2/30", "10.71.0.1"),
+        ("10.72.0.2/24", "10.72.0.1"),
+        ("10.72.0.3/24", "10.72.0.1"),
+    ];
+    assert_eq!(seen, wanted.map(|(address, gateway)| (address.to_owned(), gateway.to_owned())));
+    assert_eq!(attached[1].dns, attached[1].gateways, "the resolver that is near");
+    for (container, other) in [(0, "10.72.0.3"), (2, "10.71.0.2"), (1, "10.72.0.3")] {
+        assert!(containers[container].netns.pings(other.parse().unwrap()), "{container} {other}");
+    }
+    let found = Host::ask_name(&containers[0].netns, attached[0].dns[0], "c2");
+    assert_eq!(found, ["10.72.0.3"]);
+    let overlap =
+        ["network", "create", "--subnet", "10.73.0.0/16", "--subnet", "10.73.1.0/24", "bad"];
+    assert_eq!(host.netctl(&overlap).code, 2);
 }

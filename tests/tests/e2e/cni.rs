@@ -3,8 +3,11 @@
 mod chains;
 mod failing;
 mod faults;
+mod moved;
 mod networks;
+mod ranges;
 mod refusing;
 mod runtime;
 mod sweeping;
 mod verbs;
+mod weaknesses;

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, thread};
 
 use cnm::{
     Request,
+    bandwidth::Bandwidth,
     endpoint::{CheckEndpoint, Detach},
 };
 use netd_tests::{Asking as _, Container, Executed, Host, World, eventually};
@@ -14,6 +15,8 @@ use netd_tests::{Asking as _, Container, Executed, Host, World, eventually};
 fn attach(host: &Host, container: &Container) -> Executed {
     let mut attach = container.to("app");
     attach.ports = vec!["8080:80".parse().unwrap(), "8080:80/udp".parse().unwrap()];
+    let limit = "1gbit".parse().ok();
+    attach.bandwidth = Bandwidth::of(limit, limit);
     host.plugin("bridge", &Request::new(1, &attach).to_line())
 }
 
@@ -32,6 +35,11 @@ fn kernel_is_as_recorded(host: &Host) -> Result<(), String> {
     let recorded: BTreeSet<_> = endpoints.iter().map(|e| e.id.link_name().to_string()).collect();
     if links != recorded {
         return Err(format!("links {links:?}, on record {recorded:?}"));
+    }
+    let detours = snapshot.lines("link nq").count();
+    let limited = endpoints.iter().filter(|endpoint| endpoint.bandwidth.is_some()).count();
+    if detours != limited {
+        return Err(format!("{detours} links to limit {limited} endpoints"));
     }
     let leased: u64 = netd.pools().iter().map(|pool| pool.leased).sum();
     let addresses: usize = endpoints.iter().map(|e| e.addresses.len()).sum();
@@ -192,6 +200,7 @@ points! {
     netd_attach_after_intent: "netd.attach.after-intent",
     bridge_attach_before_veth: "bridge.attach.before-veth",
     bridge_attach_after_veth: "bridge.attach.after-veth",
+    bridge_attach_after_limits: "bridge.attach.after-limits",
     bridge_attach_after_config: "bridge.attach.after-config",
     bridge_attach_after_elements: "bridge.attach.after-elements",
     netd_attach_after_driver: "netd.attach.after-driver",

@@ -13,6 +13,7 @@ mod growing;
 mod handover;
 mod hardship;
 mod isolation;
+mod limits;
 mod macvlan;
 mod many;
 mod names;

@@ -2,14 +2,15 @@
 
 use cnm::{
     Kind,
-    driver::{CheckAttached, PlanEndpoint, Sync},
+    bandwidth::Bandwidth,
+    driver::{AttachEndpoint, CheckAttached, DetachEndpoint, PlanEndpoint, Sync},
     peers::{ChangePeers, Elsewhere},
 };
 use netd_tests::{Snapshot, eventually};
 use serde_json::json;
 
 use crate::{
-    cluster::{Cluster, Underlay, network, peer, plug},
+    cluster::{Cluster, Underlay, endpoint, network, peer, plug},
     session::Session,
 };
 
@@ -141,10 +142,8 @@ fn what_is_wrong_or_anothers_is_said() {
     }
     assert_eq!(host.sync().repaired, [""; 0]);
 
-    let there = Elsewhere {
-        peers: vec![peer(&crate::cluster::endpoint(&fine, 9, &[]), 7)],
-        ..Elsewhere::default()
-    };
+    let there =
+        Elsewhere { peers: vec![peer(&endpoint(&fine, 9, &[]), 7)], ..Elsewhere::default() };
     let change = ChangePeers { there, ..ChangePeers::default() };
     let error = host.session.call(&change).unwrap_err();
     assert_eq!((error.kind, &error.operands["node"]), (Kind::NotFound, &json!(7)));
@@ -208,9 +207,9 @@ fn two_drivers_share_the_firewall() {
     let mut everything = Sync { networks: vec![local.clone()], endpoints: Vec::new() };
     bridge.call(&everything).unwrap();
     let sandbox = cluster.world.namespace();
-    let endpoint = crate::cluster::endpoint(&local, 5, &["9090:80"]);
+    let endpoint = endpoint(&local, 5, &["9090:80"]);
     let netns = sandbox.path();
-    let attach = cnm::driver::AttachEndpoint { network: local, endpoint: endpoint.clone(), netns };
+    let attach = AttachEndpoint { network: local, endpoint: endpoint.clone(), netns };
     bridge.call(&attach).unwrap();
     everything.endpoints.push(endpoint);
     sandbox.serve_tcp(80);
@@ -234,4 +233,37 @@ fn two_drivers_share_the_firewall() {
     bridge.call(&Sync::default()).unwrap();
     assert_eq!(cluster.hosts[0].sync().repaired, [""; 0]);
     lan.ask_tcp("192.0.2.1:8080".parse().unwrap()).unwrap();
+}
+
+#[test]
+fn an_endpoint_is_limited_as_on_a_bridge() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let network = network(1, &["10.1.0.0/16"], 1450);
+    cluster.up(&network);
+    let before = Snapshot::of(&cluster.hosts[0].netns);
+    let mut endpoint = endpoint(&network, 10, &[]);
+    endpoint.bandwidth = Bandwidth::of("10mbit".parse().ok(), "5mbit".parse().ok());
+    let netns = cluster.world.namespace();
+    let host = &mut cluster.hosts[0];
+    let local = host.local(&network);
+    let attach =
+        AttachEndpoint { network: local.clone(), endpoint: endpoint.clone(), netns: netns.path() };
+    host.session.call(&attach).unwrap();
+    let check = CheckAttached { network: local.clone(), endpoint: endpoint.clone(), netns: None };
+    assert_eq!(host.session.call(&check).unwrap().differences, [""; 0]);
+    let end = endpoint.id.link_name().to_string();
+    for (link, rate) in [(end.clone(), 1_250_000), (end.replacen("nd", "nq", 1), 625_000)] {
+        let queues = host.netns.json(&format!("tc -j qdisc show dev {link} root"));
+        assert_eq!(
+            (&queues[0]["kind"], &queues[0]["options"]["rate"]),
+            (&json!("tbf"), &json!(rate))
+        );
+    }
+    host.netns.run(&format!("tc qdisc del dev {end} root"));
+    assert_eq!(host.session.call(&check).unwrap().differences.len(), 1);
+    let sync = Sync { networks: vec![local.clone()], endpoints: vec![endpoint.clone()] };
+    host.session.call(&sync).unwrap();
+    assert_eq!(host.session.call(&check).unwrap().differences, [""; 0]);
+    host.session.call(&DetachEndpoint { network: local, endpoint }).unwrap();
+    eventually("nothing is left of it", || Snapshot::of(&host.netns).same_as(&before));
 }

@@ -306,3 +306,36 @@ fn a_pool_never_asked_for_much_stays_small() {
         Some(u128::from(u64::MAX) | 0xfd << 120)
     );
 }
+
+#[test]
+fn between_two_addresses_is_chosen_as_everywhere() {
+    let mut pool = Pool::new(PoolConfig {
+        gateway: Some(ip("10.0.0.1")),
+        exclude: vec![net("10.0.0.6/32")],
+        reuse_delay: Duration::from_secs(1),
+        ..config("10.0.0.0/28")
+    })
+    .unwrap();
+    let between = |pool: &mut Pool, first: &str, last: &str, now| {
+        pool.allocate_between(ip(first), ip(last), Moment(now)).map(|ip| ip.to_string())
+    };
+    let ok = |text: &str| Ok(text.to_owned());
+    // Beyond the ends there is nothing, and neither gateway nor exclusion is chosen.
+    assert_eq!(between(&mut pool, "9.0.0.0", "10.0.0.2", 0), ok("10.0.0.2"));
+    let full = between(&mut pool, "10.0.0.0", "10.0.0.2", 0).unwrap_err();
+    assert_eq!(full.kind(), Kind::Exhausted);
+    assert_eq!(full.to_string(), "no address left from 10.0.0.0 to 10.0.0.2 in 10.0.0.0/28");
+    assert_eq!(between(&mut pool, "10.0.0.5", "10.0.0.7", 0), ok("10.0.0.5"));
+    assert_eq!(between(&mut pool, "10.0.0.5", "10.0.0.7", 0), ok("10.0.0.7"));
+    assert!(between(&mut pool, "10.0.0.5", "10.0.0.7", 0).is_err());
+    // It goes on after the last one, and comes round.
+    assert_eq!(between(&mut pool, "10.0.0.3", "10.0.0.8", 0), ok("10.0.0.8"));
+    assert_eq!(between(&mut pool, "10.0.0.3", "10.0.0.8", 0), ok("10.0.0.3"));
+    // What was just released waits, unless there is nothing else.
+    assert!(pool.release(ip("10.0.0.7"), Moment(1)) && pool.release(ip("10.0.0.5"), Moment(2)));
+    assert_eq!(between(&mut pool, "10.0.0.4", "10.0.0.8", 3), ok("10.0.0.4"));
+    assert_eq!(between(&mut pool, "10.0.0.5", "10.0.0.6", 3), ok("10.0.0.5"));
+    assert_eq!(between(&mut pool, "10.0.0.4", "10.0.0.8", 3), ok("10.0.0.7"));
+    assert!(between(&mut pool, "10.0.0.9", "10.0.0.3", 3).is_err(), "the wrong way round");
+    assert!(between(&mut pool, "fd00::", "fd00::9", 3).is_err(), "another family");
+}

@@ -5,6 +5,7 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 use clap::{Args, Subcommand};
 use cnm::{
     ContainerId, IfName, MacAddr, Name,
+    bandwidth::{Bandwidth, Limit},
     endpoint::{self, Container, Netns, Port},
 };
 
@@ -31,6 +32,12 @@ pub(crate) struct Wanted {
     /// A port the host answers for: `[HOST_IP:][HOST_PORT:]PORT[/udp]`
     #[arg(short = 'p', long = "publish", value_name = "PORT")]
     pub(crate) ports: Vec<Port>,
+    /// How fast packets may come to it, in bits a second: 10mbit, or 1gbit:8mbit with a burst
+    #[arg(long, value_name = "RATE[:BURST]")]
+    pub(crate) rate_in: Option<Limit>,
+    /// How fast it may send packets, likewise
+    #[arg(long, value_name = "RATE[:BURST]")]
+    pub(crate) rate_out: Option<Limit>,
     /// Give a container of this name the address that it had before
     #[arg(long)]
     pub(crate) sticky: bool,
@@ -56,8 +63,7 @@ impl Wanted {
             mac: self.mac,
             aliases: self.aliases,
             ports: self.ports,
-            assigned: None,
-            routes: None,
+            bandwidth: Bandwidth::of(self.rate_in, self.rate_out),
             sticky: self.sticky,
             options: self.options.into_iter().collect(),
             labels: self.labels.into_iter().collect(),

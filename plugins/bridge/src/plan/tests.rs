@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use kernel::links::Link;
+use kernel::{links::Link, shaping::Bucket};
 
 use super::*;
 
@@ -27,6 +27,7 @@ fn port(number: u8) -> Port {
         addresses: vec![format!("10.1.0.{number}/24").parse().unwrap()],
         gateways: vec!["10.1.0.1".parse().unwrap()],
         routes: Vec::new(),
+        bandwidth: None,
         hairpin: true,
         metric: 0,
         facts: vec![Fact::Publish {
@@ -76,6 +77,7 @@ fn settled(ports: &[Port]) -> Observed {
             .collect(),
         facts,
         uplink_mtu: None,
+        limits: Limits::default(),
     }
 }
 
@@ -157,6 +159,61 @@ fn a_port_without_ipv6_is_of_another_group() {
         lines(&everything(&MARKS, &[segment()], &[port(2)], &observed)),
         ["put nd2 on br-a, up, without IPv6"]
     );
+}
+
+/// What the kernel has of a port that is limited both ways, once everything was done.
+fn limited(port: &Port) -> Observed {
+    let mut observed = settled(std::slice::from_ref(port));
+    observed.links[1].mtu = 1500;
+    observed.links.push(Link {
+        index: 20,
+        name: "nq2".into(),
+        kind: Some("ifb".into()),
+        up: true,
+        group: MARKS.owned,
+        ..Link::default()
+    });
+    let seen = |rate| Bucket::of_bits(rate, None, 1500).into();
+    observed.limits.buckets = BTreeMap::from([(10, seen(10_000_000)), (20, seen(5_000_000))]);
+    observed.limits.detours = BTreeMap::from([(10, 20)]);
+    observed
+}
+
+#[test]
+fn a_limit_is_put_back_and_what_limits_nobody_goes() {
+    let mut port = port(2);
+    port.bandwidth = Bandwidth::of("10mbit".parse().ok(), "5mbit".parse().ok());
+    let steps = lines(&attach(&port, None));
+    assert_eq!(steps[1], "limit nd2, to the container 10mbit, from it 5mbit");
+    assert!(steps[2].starts_with("set eth0 up"), "nothing goes before: {steps:?}");
+    let ports = [port];
+    let everything =
+        |observed: &Observed| lines(&everything(&MARKS, &[segment()], &ports, observed));
+    let right = limited(&ports[0]);
+    assert_eq!(everything(&right), [""; 0]);
+    let wrong: [fn(&mut Observed); 6] = [
+        |o| drop(o.limits.buckets.remove(&10)),
+        |o| drop(o.limits.buckets.insert(20, Bucket::of_bits(6_000_000, None, 1500).into())),
+        |o| o.limits.detours.clear(),
+        |o| drop(o.limits.detours.insert(10, 21)),
+        |o| o.links[2].up = false,
+        |o| drop(o.links.remove(2)),
+    ];
+    for (n, wrong) in wrong.into_iter().enumerate() {
+        let mut observed = limited(&ports[0]);
+        wrong(&mut observed);
+        assert_eq!(everything(&observed), [steps[1].as_str()], "{n}");
+    }
+    let mut observed = right;
+    let other = |name: &str, group| Link {
+        index: 21,
+        name: name.into(),
+        group,
+        ..observed.links[2].clone()
+    };
+    let more = [other("nq3", MARKS.owned), other("nq4", MARKS.condemned), other("nq5", 0)];
+    observed.links.extend(more);
+    assert_eq!(everything(&observed), ["take nq3 away"]);
 }
 
 #[test]

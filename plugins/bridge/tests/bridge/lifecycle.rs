@@ -24,9 +24,9 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     endpoint.ports = vec!["8080:80".parse().unwrap(), "127.0.0.1:5353:53/udp".parse().unwrap()];
     endpoint.metric = 7;
     endpoint.routes = vec![
-        Route { dst: "10.7.0.0/16".parse().unwrap(), gateway: Some("10.1.0.9".parse().unwrap()) },
-        Route { dst: "10.8.0.0/16".parse().unwrap(), gateway: None },
-        Route { dst: "fd07::/16".parse().unwrap(), gateway: Some("fd00:1::9".parse().unwrap()) },
+        Route::new("10.7.0.0/16".parse().unwrap(), "10.1.0.9".parse().ok()),
+        Route::new("10.8.0.0/16".parse().unwrap(), None),
+        Route::new("fd07::/16".parse().unwrap(), "fd00:1::9".parse().ok()),
     ];
     assert_eq!(driver.network_up(&network).unwrap().mtu, Some(1500));
     let sandbox = Sandbox::new();

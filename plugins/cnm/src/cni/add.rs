@@ -37,9 +37,6 @@ pub(super) fn add(call: &Call<'_, impl Driver>) -> Result<String> {
     {
         config.dns = dns;
     }
-    if config.bandwidth {
-        eprintln!("netd limits no bandwidth: chain the plugin bandwidth after this one");
-    }
     let netns = open(call, attachment)?;
     let mut client = connect()?;
     let delegate = match &header.delegate {

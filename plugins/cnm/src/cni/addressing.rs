@@ -10,7 +10,10 @@ use super::{
     outcome::Dns,
     refusal::{Refusal, Result},
 };
-use crate::{endpoint::Route, network::Subnet};
+use crate::{
+    endpoint::{AddressRange, Route},
+    network::Subnet,
+};
 
 /// Who gives addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +22,10 @@ pub(super) enum Ipam {
     Left,
     /// netd, from these.
     Given {
-        /// At most one of each family.
+        /// One set of subnets for each range set.
         subnets: Vec<Subnet>,
+        /// Where in them, when it is the runtime that says so, for one container.
+        ranges: Vec<AddressRange>,
         /// Whether the block is a reference plugin's, whose words are taken as there.
         moved: bool,
     },
@@ -56,12 +61,12 @@ impl Ipam {
             return Ok(Self::Delegated);
         }
         let ipam = keys.object("ipam")?;
-        let subnets = subnets(ipam.as_ref(), runtime)?;
+        let (subnets, ranges) = subnets(ipam.as_ref(), runtime)?;
         let Some(ipam) = ipam else {
             return Ok(if subnets.is_empty() {
                 Self::Left
             } else {
-                Self::Given { subnets, moved: false }
+                Self::Given { subnets, ranges, moved: false }
             });
         };
         match ipam.text("type")? {
@@ -72,7 +77,7 @@ impl Ipam {
                 "ipam has neither ranges nor a subnet: give one, or leave the block out and netd \
                  chooses",
             )),
-            kind => Ok(Self::Given { subnets, moved: kind == Some(MOVED) }),
+            kind => Ok(Self::Given { subnets, ranges, moved: kind == Some(MOVED) }),
         }
     }
 
@@ -99,7 +104,7 @@ impl Ipam {
             for family in ["0.0.0.0/0", "::/0"] {
                 let dst: IpNetwork = family.parse().expect("a network");
                 if routes.iter().all(|route: &Route| route.dst != dst) {
-                    routes.push(Route { dst, gateway: None });
+                    routes.push(Route::new(dst, None));
                 }
             }
         }
@@ -110,16 +115,35 @@ impl Ipam {
 /// A route of `ipam.routes`.
 fn route(item: Item<'_>) -> Result<Route> {
     let keys = item.object()?;
-    for key in ["mtu", "advmss", "priority", "table", "scope"] {
-        if let Some(item) = keys.get(key) {
-            let why = "a route has a destination and a gateway";
-            return Err(Refusal::unsupported(&item.path, item.value, why));
-        }
-    }
     let dst = keys.parsed("dst")?.ok_or_else(|| {
         Refusal::new(Refusal::CONFIG, format_args!("{} is missing", keys.path("dst")))
     })?;
-    Ok(Route { dst, gateway: keys.parsed("gw")? })
+    details(&keys, Route::new(dst, keys.parsed("gw")?))
+}
+
+/// A route with what version 1.1.0 can say of it beside where it leads.
+pub(super) fn details(keys: &Keys<'_>, route: Route) -> Result<Route> {
+    let number = |key: &str| -> Result<Option<u32>> {
+        let Some(number) = keys.number(key)? else { return Ok(None) };
+        u32::try_from(number).map(Some).map_err(|_| {
+            Refusal::config(&keys.path(key), &json!(number), "it should fit into 32 bits")
+        })
+    };
+    let scope = number("scope")?.map(|scope| {
+        u8::try_from(scope).map_err(|_| {
+            let rule = "it should be 0 (global), 200 (site), 253 (link) or 254 (host)";
+            Refusal::config(&keys.path("scope"), &json!(scope), rule)
+        })
+    });
+    Ok(Route {
+        // As in the reference: 0 is what the kernel takes by itself.
+        mtu: number("mtu")?.filter(|mtu| *mtu != 0),
+        advmss: number("advmss")?.filter(|advmss| *advmss != 0),
+        priority: number("priority")?.filter(|priority| *priority != 0),
+        table: number("table")?.filter(|table| *table != 0),
+        scope: scope.transpose()?,
+        ..route
+    })
 }
 
 /// What `resolvConf` names, as a resolver would read it.
@@ -151,9 +175,12 @@ struct Range {
     path: String,
 }
 
-/// The subnets of `ipam` and of `runtimeConfig.ipRanges`. A range set is where one address comes
-/// from, and netd gives one of each family, so the ranges of one family have one subnet.
-fn subnets(ipam: Option<&Keys<'_>>, runtime: Option<&Keys<'_>>) -> Result<Vec<Subnet>> {
+/// The subnets of `ipam`; or those of `runtimeConfig.ipRanges`, and where in them. A range set is where
+/// one address comes from: a set of subnets, of which netd gives one address as well.
+fn subnets(
+    ipam: Option<&Keys<'_>>,
+    runtime: Option<&Keys<'_>>,
+) -> Result<(Vec<Subnet>, Vec<AddressRange>)> {
     let mut sets: Vec<Vec<Range>> = Vec::new();
     if let Some(ipam) = ipam {
         if ipam.text("subnet")?.is_some() {
@@ -161,44 +188,62 @@ fn subnets(ipam: Option<&Keys<'_>>, runtime: Option<&Keys<'_>>) -> Result<Vec<Su
         }
         sets.extend(range_sets(ipam.list("ranges")?)?);
     }
-    // What the runtime says goes before what was written down.
+    // What the runtime says goes before what was written down, and for one container: the next may
+    // have other ranges of the same subnets.
     let given = runtime.map(|runtime| runtime.list("ipRanges")).transpose()?.unwrap_or_default();
     let given = range_sets(given)?;
-    if !given.is_empty() {
+    let is_given = given.iter().any(|set| !set.is_empty());
+    if is_given {
         sets = given;
     }
     let mut subnets: Vec<Subnet> = Vec::new();
-    for set in sets {
+    let mut families = [0u8; 2];
+    for set in &sets {
         let Some(first) = set.first() else { continue };
-        let subnet = first.subnet;
-        for range in &set[1..] {
-            if range.subnet != subnet {
-                return Err(Refusal::unsupported(
-                    &range.path,
-                    &json!(range.subnet.to_string()),
-                    format_args!("a network has one subnet of a family, and {subnet} is another"),
-                ));
+        let v4 = first.subnet.is_ipv4();
+        let number = families[usize::from(v4)];
+        families[usize::from(v4)] = number.checked_add(1).ok_or_else(|| {
+            let why = "a container has at most 255 addresses of a family";
+            Refusal::unsupported(&first.path, &json!(first.subnet.to_string()), why)
+        })?;
+        for range in set {
+            let subnet = range.subnet;
+            if subnet.is_ipv4() != v4 {
+                let rule = format!("a range set is of one family, and {} is first", first.subnet);
+                return Err(Refusal::config(&range.path, &json!(subnet.to_string()), rule));
             }
+            match subnets.iter().find(|other| overlap(other.subnet, subnet)) {
+                None => {}
+                Some(other) if other.subnet == subnet && other.set == number => continue,
+                Some(other) => {
+                    return Err(Refusal::unsupported(
+                        &range.path,
+                        &json!(subnet.to_string()),
+                        format_args!(
+                            "it overlaps {}, and of a subnet a container has one address",
+                            other.subnet
+                        ),
+                    ));
+                }
+            }
+            let ranges: Vec<_> = set.iter().filter(|range| range.subnet == subnet).collect();
+            let gateway = ranges.iter().find_map(|range| range.gateway);
+            subnets.push(Subnet {
+                gateway: Some(gateway.unwrap_or_else(|| usable(subnet).0)),
+                exclude: if is_given { Vec::new() } else { outside(subnet, &ranges) },
+                set: number,
+                ..Subnet::new(subnet)
+            });
         }
-        if let Some(other) = subnets.iter().find(|s| s.subnet.is_ipv4() == subnet.is_ipv4()) {
-            return Err(Refusal::unsupported(
-                &first.path,
-                &json!(subnet.to_string()),
-                format_args!(
-                    "a container has one address of a family, and has one of {}",
-                    other.subnet
-                ),
-            ));
-        }
-        let gateway =
-            set.iter().find_map(|range| range.gateway).unwrap_or_else(|| usable(subnet).0);
-        subnets.push(Subnet {
-            gateway: Some(gateway),
-            exclude: outside(subnet, &set),
-            ..Subnet::new(subnet)
-        });
     }
-    Ok(subnets)
+    let ranges = sets.iter().flatten().filter(|_| is_given);
+    let ranges = ranges.map(|range| AddressRange { first: range.first, last: range.last });
+    Ok((subnets, ranges.collect()))
+}
+
+/// Two subnets are apart, or one is within the other.
+fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
+    a.contains(b.network()) || b.contains(a.network())
 }
 
 fn range_sets(items: Vec<Item<'_>>) -> Result<Vec<Vec<Range>>> {
@@ -255,7 +300,7 @@ fn usable(subnet: IpNetwork) -> (IpAddr, IpAddr) {
 }
 
 /// What of a subnet is in none of the ranges, as few networks as can be.
-fn outside(subnet: IpNetwork, ranges: &[Range]) -> Vec<IpNetwork> {
+fn outside(subnet: IpNetwork, ranges: &[&Range]) -> Vec<IpNetwork> {
     let v4 = subnet.is_ipv4();
     let (first, last) = usable(subnet);
     let mut open: Vec<(u128, u128)> =

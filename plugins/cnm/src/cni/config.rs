@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Name,
+    bandwidth::Bandwidth,
     endpoint::{Port, Route},
 };
 
@@ -105,8 +106,8 @@ pub(super) struct Config {
     pub(super) aliases: Vec<Name>,
     /// What the result says of names; the network's resolver when nothing is said.
     pub(super) dns: Dns,
-    /// Whether somebody wants a limit of bandwidth.
-    pub(super) bandwidth: bool,
+    /// How fast its packets may come and go.
+    pub(super) bandwidth: Option<Bandwidth>,
     /// The labels of `args.cni`.
     pub(super) labels: Vec<(String, String)>,
 }
@@ -164,7 +165,10 @@ impl Config {
             ports: runtime::ports(dynamic.as_ref())?,
             aliases: runtime::aliases(dynamic.as_ref(), &header.name)?,
             dns: runtime::dns(&keys, dynamic.as_ref())?,
-            bandwidth: runtime::limits(dynamic.as_ref())? || runtime::limits(Some(&keys))?,
+            bandwidth: match runtime::bandwidth(dynamic.as_ref())? {
+                None => runtime::bandwidth(Some(&keys))?,
+                given => given,
+            },
             labels: args.as_ref().map(runtime::labels).transpose()?.unwrap_or_default(),
         })
     }

@@ -14,6 +14,8 @@ pub fn conflist(network: &Network) -> String {
     let versions: Vec<_> = versions.into_iter().map(Version::as_str).collect();
     let addressed = !network.subnets.is_empty();
     let published = addressed && !network.internal;
+    // Of the drivers with addresses one cannot limit what comes to a container.
+    let bandwidth = addressed && network.driver != "macvlan";
     let mut capabilities = serde_json::Map::new();
     for (name, has) in [
         ("portMappings", published),
@@ -21,6 +23,7 @@ pub fn conflist(network: &Network) -> String {
         ("mac", addressed),
         ("aliases", addressed),
         ("dns", addressed),
+        ("bandwidth", bandwidth),
     ] {
         if has {
             capabilities.insert(name.to_owned(), json!(true));

@@ -10,6 +10,7 @@ use super::{
     refusal::{Refusal, Result},
     version::Version,
 };
+use crate::endpoint::Route;
 
 /// What an ADD made, with all that the newest version can say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -257,6 +258,21 @@ impl Way {
     /// A route of a destination and a gateway.
     pub(super) fn new(dst: IpNetwork, gw: Option<IpAddr>) -> Self {
         Self { dst, gw, details: Map::new() }
+    }
+
+    /// A route as it was made.
+    pub(super) fn of(route: &Route) -> Self {
+        let details = [
+            ("mtu", route.mtu),
+            ("advmss", route.advmss),
+            ("priority", route.priority),
+            ("table", route.table),
+            ("scope", route.scope.map(u32::from)),
+        ];
+        let details = details
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|value| (key.to_owned(), Value::from(value))));
+        Self { details: details.collect(), ..Self::new(route.dst, route.gateway) }
     }
 
     fn document(&self, version: Version) -> Value {

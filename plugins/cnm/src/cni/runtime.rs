@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Name,
+    bandwidth::{Bandwidth, Limit},
     endpoint::{Port, Protocol},
 };
 
@@ -109,15 +110,25 @@ pub(super) fn dns(keys: &Keys<'_>, runtime: Option<&Keys<'_>>) -> Result<Dns> {
     Ok(dns)
 }
 
-/// Whether a bandwidth is limited: a rate other than 0.
-pub(super) fn limits(place: Option<&Keys<'_>>) -> Result<bool> {
+/// `bandwidth`, of what the runtime adds or of the configuration itself: rates in bits a second and
+/// bursts in bits. A rate of 0 is no limit; a burst of 0, or of all that 32 bits can say, which is how
+/// some runtimes leave it open, is none.
+pub(super) fn bandwidth(place: Option<&Keys<'_>>) -> Result<Option<Bandwidth>> {
     let Some(keys) = place.map(|keys| keys.object("bandwidth")).transpose()?.flatten() else {
-        return Ok(false);
+        return Ok(None);
     };
-    for key in ["ingressBurst", "egressBurst"] {
-        keys.number(key)?;
-    }
-    Ok(keys.number("ingressRate")?.unwrap_or(0) > 0 || keys.number("egressRate")?.unwrap_or(0) > 0)
+    let limit = |rate: &str, burst: &str| -> Result<Option<Limit>> {
+        let open = |burst: &u64| *burst == 0 || *burst == u64::from(u32::MAX);
+        let burst = keys.number(burst)?.filter(|burst| !open(burst));
+        let Some(given) = keys.number(rate)?.filter(|rate| *rate != 0) else { return Ok(None) };
+        if given < 8 {
+            let rule = "it should be 8 bits a second or more, or 0 for no limit";
+            return Err(Refusal::config(&keys.path(rate), &Value::from(given), rule));
+        }
+        Ok(Some(Limit { rate: given, burst }))
+    };
+    let ingress = limit("ingressRate", "ingressBurst")?;
+    Ok(Bandwidth::of(ingress, limit("egressRate", "egressBurst")?))
 }
 
 /// `args.cni.labels`: a list of key and value.

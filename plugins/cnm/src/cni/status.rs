@@ -9,7 +9,11 @@ use super::{
     refusal::{Refusal, Result},
     version::Version,
 };
-use crate::{driver::Driver, ipam::ListPools, system::GetVersion};
+use crate::{
+    driver::Driver,
+    ipam::{ListPools, Pool},
+    system::GetVersion,
+};
 
 /// Prints nothing when an ADD would succeed, as far as can be told.
 pub(super) fn status(call: &Call<'_, impl Driver>) -> Result<String> {
@@ -23,9 +27,12 @@ pub(super) fn status(call: &Call<'_, impl Driver>) -> Result<String> {
     }
     let pools = client.call(&ListPools {}).map_err(away)?.pools;
     let name = &call.header.name;
-    let full = pools.iter().filter(|pool| pool.network_name.as_str() == name).find(|pool| {
+    let own: Vec<_> = pools.iter().filter(|pool| pool.network_name.as_str() == name).collect();
+    let full = own.iter().find(|pool| {
         // What waits after its last owner is given out when there is nothing else.
-        pool.available == 0
+        let has_none = |pool: &Pool| pool.available == 0;
+        let set = |pool: &Pool| (pool.subnet.is_ipv4(), pool.set);
+        own.iter().filter(|other| set(other) == set(pool)).all(|other| has_none(other))
     });
     match full {
         None => Ok(String::new()),

@@ -6,9 +6,10 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::{
-    addressing::Ipam,
+    addressing::{self, Ipam},
     config::Config,
     environment::Attachment,
+    keys::Keys,
     outcome::{Interface, Ip, Outcome, Way},
     refusal::{Refusal, Result},
     version::Version,
@@ -93,6 +94,7 @@ pub(super) fn attach(
         attach.aliases.push(alias);
     }
     attach.ports = config.ports.clone();
+    attach.bandwidth = config.bandwidth;
     attach.mac = mac(attachment, config)?;
     attach.labels = labels(version, attachment, config);
     attach.routes = config.routes.clone();
@@ -100,12 +102,21 @@ pub(super) fn attach(
     attach.options.insert("linger".to_owned(), "false".to_owned());
     match (given, &config.ipam) {
         (Some(given), _) => {
+            let gateway = |v4: bool| {
+                let mut own = given.ips.iter().filter_map(|ip| ip.gateway);
+                own.find(|gateway| gateway.is_ipv4() == v4)
+            };
             attach.assigned = Some(Assigned {
                 addresses: given.ips.iter().map(|ip| ip.address).collect(),
-                gateways: given.ips.iter().filter_map(|ip| ip.gateway).collect(),
+                gateways: [gateway(true), gateway(false)].into_iter().flatten().collect(),
             });
-            let mut routes: Vec<_> =
-                given.routes.iter().map(|way| Route { dst: way.dst, gateway: way.gw }).collect();
+            let mut routes = Vec::new();
+            for way in &given.routes {
+                routes.push(addressing::details(
+                    &Keys::root(&way.details),
+                    Route::new(way.dst, way.gw),
+                )?);
+            }
             let more = config.routes.iter().flatten();
             for route in more {
                 if routes.iter().all(|other| other.dst != route.dst) {
@@ -118,7 +129,12 @@ pub(super) fn attach(
             attach.assigned = Some(Assigned::default());
             attach.routes = Some(Vec::new());
         }
-        (None, _) => attach.addresses = wanted(attachment, config)?,
+        (None, _) => {
+            attach.addresses = wanted(attachment, config)?;
+            if let Ipam::Given { ranges, .. } = &config.ipam {
+                attach.ranges = ranges.clone();
+            }
+        }
     }
     Ok(attach)
 }
@@ -208,7 +224,7 @@ pub(super) fn outcome(
         Way::new(any.parse().expect("a network"), Some(*gateway))
     };
     let mut routes: Vec<_> = endpoint.gateways.iter().map(default).collect();
-    routes.extend(endpoint.routes.iter().map(|route| Way::new(route.dst, route.gateway)));
+    routes.extend(endpoint.routes.iter().map(Way::of));
     let mut dns = config.dns.clone();
     if dns.nameservers.is_empty() {
         if let Some(given) = given.filter(|given| dns.is_empty() && !given.dns.is_empty()) {

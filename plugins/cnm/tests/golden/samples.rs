@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use cnm::{
     Call, Empty, EndpointId, Error, Kind, NetworkId,
+    bandwidth::{Bandwidth, Limit},
     cluster::{
         Availability, ClusterStatus, CreateToken, EtcdTls, GetCluster, InitCluster, JoinCluster,
         Joined, LeaveCluster, ListNodes, ListTokens, NewToken, NodeInfo, NodeState, Nodes,
@@ -16,9 +17,9 @@ use cnm::{
         Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
     },
     endpoint::{
-        Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached, Endpoint,
-        EndpointDetail, Endpoints, InspectEndpoint, ListEndpoints, Netns, NetnsId, Port, Protocol,
-        Route, State,
+        AddressRange, Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached,
+        Endpoint, EndpointDetail, Endpoints, InspectEndpoint, ListEndpoints, Netns, NetnsId, Port,
+        Protocol, Route, State,
     },
     events::{Event, Subscribe},
     ipam::{ListPools, Pool, Pools},
@@ -105,6 +106,7 @@ fn subnets() -> Vec<Subnet> {
         gateway: Some(from("10.89.0.1")),
         aux: map(&[("printer", "10.89.0.9")]),
         exclude: vec![from("10.89.0.248/29")],
+        set: 0,
     };
     let ipv6 = Subnet {
         subnet: from("fd4e:9c11:7b02::/64"),
@@ -112,6 +114,7 @@ fn subnets() -> Vec<Subnet> {
         gateway: Some(from("fd4e:9c11:7b02::1")),
         aux: map(&[("printer", "fd4e:9c11:7b02::9")]),
         exclude: vec![from("fd4e:9c11:7b02::ff00/120")],
+        set: 1,
     };
     vec![ipv4, ipv6]
 }
@@ -204,6 +207,7 @@ fn endpoint() -> Endpoint {
         dns: vec![from("10.89.0.1")],
         aliases: vec![from("www")],
         ports: ports(),
+        bandwidth: Some(bandwidth()),
         netns: Some(netns_id()),
         mtu: Some(1450),
         options: map(&[("queue", "1")]),
@@ -215,9 +219,22 @@ fn endpoint() -> Endpoint {
 
 fn routes() -> Vec<Route> {
     vec![
-        Route { dst: from("172.30.0.0/16"), gateway: Some(from("10.89.0.2")) },
-        Route { dst: from("fd00:7::/32"), gateway: None },
+        Route {
+            dst: from("172.30.0.0/16"),
+            gateway: Some(from("10.89.0.2")),
+            mtu: Some(1400),
+            advmss: Some(1360),
+            priority: Some(50),
+            table: Some(100),
+            scope: Some(0),
+        },
+        Route::new(from("fd00:7::/32"), None),
     ]
+}
+
+fn bandwidth() -> Bandwidth {
+    let limit = |rate, burst| Some(Limit { rate, burst });
+    Bandwidth { ingress: limit(10_000_000, Some(512_000)), egress: limit(5_000_000, None) }
 }
 
 fn attaching() -> Endpoint {
@@ -328,6 +345,7 @@ sample!(
         netns: Some(Netns::Fd),
         ifname: Some(from("eth0")),
         addresses: vec![from("10.89.0.128"), from("fd4e:9c11:7b02::80")],
+        ranges: vec![AddressRange { first: from("10.89.0.128"), last: from("10.89.0.191") }],
         assigned: Some(Assigned {
             addresses: vec![from("172.31.0.9/24")],
             gateways: vec![from("172.31.0.1")],
@@ -336,6 +354,7 @@ sample!(
         mac: Some(from("02:42:0a:59:00:80")),
         aliases: vec![from("www")],
         ports: ports(),
+        bandwidth: Some(bandwidth()),
         sticky: true,
         options: map(&[("queue", "1")]),
         labels: map(&[("tier", "front")]),
@@ -385,6 +404,7 @@ sample!(
             network: network_id(),
             network_name: from("app"),
             subnet: from("10.89.0.0/24"),
+            set: 1,
             gateway: Some(from("10.89.0.1")),
             usable: 126,
             leased: 3,
@@ -497,6 +517,7 @@ sample!(
             ports: true,
             host_netns: true,
             shared_subnets: true,
+            bandwidth: true,
             peers: true,
         },
         options: Some(Options::of(&[MTU], &[LINGER])),

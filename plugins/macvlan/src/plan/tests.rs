@@ -28,6 +28,7 @@ fn port(number: u8) -> Port {
         gateways: vec!["192.0.2.1".parse().unwrap()],
         metric: 0,
         routes: Vec::new(),
+        limit: None,
     }
 }
 

@@ -42,11 +42,12 @@ fn a_configuration_is_refused_by_number() {
             add(
                 "ipam",
                 json!({"type": "host-local", "ranges": [
-                [{"subnet": "10.91.0.0/24"}], [{"subnet": "10.92.0.0/24"}]]}),
+                [{"subnet": "10.91.0.0/16"}], [{"subnet": "10.91.7.0/24"}]]}),
             ),
             2,
-            "10.92.0.0/24",
+            "10.91.7.0/24",
         ),
+        (with("/ipam/routes/0", json!({"dst": "10.0.0.0/8", "scope": 256})), 7, "scope"),
         (
             add(
                 "runtimeConfig",

@@ -105,9 +105,8 @@ fn routes_that_are_asked_for_are_there() {
     make(&host, &lan_network("lan", &[("parent", "lan0")]));
     let container = world.container("web");
     let mut attach = container.to("lan");
-    let route = |dst: &str, gateway: Option<&str>| Route {
-        dst: dst.parse().unwrap(),
-        gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+    let route = |dst: &str, gateway: Option<&str>| {
+        Route::new(dst.parse().unwrap(), gateway.map(|gateway| gateway.parse().unwrap()))
     };
     attach.routes =
         Some(vec![route("172.30.0.0/16", Some(NEIGHBOUR)), route("172.31.0.0/16", None)]);

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{
     options::COVERED,
-    rule::{Checked, Flaw},
+    rule::{Checked, Flaw, ensure},
 };
 use crate::{out, run::place::refused, sandbox};
 
@@ -154,6 +154,35 @@ impl Machine {
                 .and_then(|()| stream.read_to_string(&mut text));
             Ok(read.is_ok() && text == "served")
         })
+    }
+
+    /// How long it takes to send so many bytes from one namespace to an address of another, on TCP port
+    /// 8000, until all of them have come.
+    pub(super) fn transfer(
+        &self,
+        from: &Path,
+        to: &Path,
+        address: IpAddr,
+        amount: usize,
+    ) -> Checked<Duration> {
+        let at = SocketAddr::new(address, 8000);
+        let listener = inside(to, || TcpListener::bind(at))?;
+        let mut sender = inside(from, || TcpStream::connect_timeout(&at, CONNECTING))?;
+        let began = Instant::now();
+        let read = thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let (mut stream, _) = listener.accept()?;
+                stream.set_read_timeout(Some(CONNECTING))?;
+                io::copy(&mut stream, &mut io::sink())
+            });
+            let sent = sender.write_all(&vec![0; amount]);
+            let sent = sent.and_then(|()| sender.shutdown(Shutdown::Write));
+            let read = reading.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+            sent.and(read)
+        });
+        let read = read.map_err(|error| Flaw::Broken(format!("cannot send to {at}: {error}")))?;
+        ensure!(read == amount as u64, "of {amount} bytes {read} came to {at}");
+        Ok(began.elapsed())
     }
 
     /// A client of UDP in a namespace, which sends to an address from one port.

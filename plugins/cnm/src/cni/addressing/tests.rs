@@ -41,6 +41,69 @@ fn several_ranges_of_a_subnet_are_what_is_not_excluded() {
 }
 
 #[test]
+fn each_range_set_is_a_set_of_subnets() {
+    let subnets = subnets_of(&json!({"type": "host-local", "ranges": [
+        [{"subnet": "10.1.0.0/24", "gateway": "10.1.0.9"}, {"subnet": "10.2.0.0/24"},
+         {"subnet": "10.1.0.0/24", "rangeEnd": "10.1.0.254"}],
+        [],
+        [{"subnet": "fd00::/64"}],
+        [{"subnet": "10.3.0.0/31"}],
+    ]}));
+    let all: Vec<_> = subnets
+        .iter()
+        .map(|s| (s.subnet.to_string(), s.set, s.gateway.expect("one").to_string()))
+        .collect();
+    let subnet = |subnet: &str, set, gateway: &str| (subnet.to_owned(), set, gateway.to_owned());
+    let wanted = [
+        subnet("10.1.0.0/24", 0, "10.1.0.9"),
+        subnet("10.2.0.0/24", 0, "10.2.0.1"),
+        subnet("fd00::/64", 0, "fd00::1"),
+        subnet("10.3.0.0/31", 1, "10.3.0.0"),
+    ];
+    assert_eq!(all, wanted);
+}
+
+#[test]
+fn what_the_runtime_says_of_ranges_is_for_one_container() {
+    let document = json!({"ipRanges": [[
+        {"Subnet": "10.1.0.0/24", "RangeStart": "10.1.0.40", "RangeEnd": "", "Gateway": ""}]]});
+    let runtime = document.as_object().expect("an object");
+    let none = Map::new();
+    let given = Ipam::parse(&Keys::root(&none), Some(&Keys::root(runtime))).expect("ranges");
+    let Ipam::Given { subnets, ranges, moved: false } = given else { panic!("{given:?}") };
+    assert!(subnets[0].exclude.is_empty(), "the next container may have others");
+    let ranges: Vec<_> = ranges.iter().map(|r| (r.first.to_string(), r.last.to_string())).collect();
+    assert_eq!(ranges, [("10.1.0.40".to_owned(), "10.1.0.254".to_owned())]);
+}
+
+#[test]
+fn a_route_has_what_the_newest_version_can_say() {
+    let of = |more: Value| {
+        let mut route = json!({"dst": "10.7.0.0/16"});
+        for (key, value) in more.as_object().expect("an object") {
+            route[key] = value.clone();
+        }
+        let block = json!({"ipam": {"routes": [route]}});
+        let keys = Keys::root(block.as_object().expect("an object"));
+        let given = Ipam::Given { subnets: Vec::new(), ranges: Vec::new(), moved: true };
+        given.routes(&keys, false).map(|routes| routes.expect("routes")[0])
+    };
+    let all = of(json!({"MTU": 1400, "advmss": 1360, "Priority": 50, "table": 100, "scope": 253}));
+    let all = all.expect("a route");
+    assert_eq!((all.mtu, all.advmss, all.priority), (Some(1400), Some(1360), Some(50)));
+    assert_eq!((all.table, all.scope), (Some(100), Some(253)));
+    assert!(!of(json!({"mtu": 0, "table": null})).expect("nothing is said").has_details());
+    for bad in [
+        json!({"mtu": -1}),
+        json!({"scope": 256}),
+        json!({"table": "main"}),
+        json!({"priority": 4_294_967_296_u64}),
+    ] {
+        assert_eq!(of(bad.clone()).expect_err("no route").code, 7, "{bad}");
+    }
+}
+
+#[test]
 fn what_netd_cannot_give_is_said() {
     for (block, code) in [
         (json!({"type": "host-local"}), 7),
@@ -53,8 +116,9 @@ fn what_netd_cannot_give_is_said() {
                 "rangeEnd": "10.1.0.8"}),
             7,
         ),
-        (json!({"ranges": [[{"subnet": "10.1.0.0/24"}, {"subnet": "10.2.0.0/24"}]]}), 2),
-        (json!({"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]]}), 2),
+        (json!({"ranges": [[{"subnet": "10.1.0.0/24"}, {"subnet": "fd00::/64"}]]}), 7),
+        (json!({"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "10.1.0.0/24"}]]}), 2),
+        (json!({"ranges": [[{"subnet": "10.1.0.0/24"}, {"subnet": "10.1.0.0/16"}]]}), 2),
         (json!({"ranges": {}}), 7),
         (json!({"type": "a/b"}), 7),
         (json!([]), 7),
@@ -117,7 +181,7 @@ proptest! {
                 }
             })
             .collect();
-        let outside = outside(subnet, &ranges);
+        let outside = outside(subnet, &ranges.iter().collect::<Vec<_>>());
         for n in low..=high {
             let ip = address(n, true);
             let within = ranges.iter().any(|r| r.first <= ip && ip <= r.last);

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::cni::addressing::Ipam;
+use crate::{bandwidth::Limit, cni::addressing::Ipam};
 
 fn parse(config: &Value) -> Result<Config> {
     Config::parse(&Header::parse(config.to_string().as_bytes(), Verb::Add)?)
@@ -106,11 +106,31 @@ fn ports_as_go_writes_them() {
 }
 
 #[test]
-fn a_limit_is_noticed_and_none_is_not() {
+fn limits_are_in_bits_and_what_leaves_them_open_is_none() {
     let of = |rates: Value| parsed(json!({"runtimeConfig": {"bandwidth": rates}})).bandwidth;
-    assert!(!of(json!({"IngressRate": 0, "IngressBurst": 4_294_967_295_u64})));
-    assert!(of(json!({"egressRate": 1000, "egressBurst": 1000})));
-    assert!(!of(Value::Null));
+    let limit = |rate, burst| Some(Limit { rate, burst });
+    assert_eq!(of(json!({"IngressRate": 0, "IngressBurst": 4_294_967_295_u64})), None);
+    assert_eq!(of(Value::Null), None);
+    assert_eq!(
+        of(json!({"EgressRate": 1000, "EgressBurst": 4_294_967_295_u64, "IngressRate": 0})),
+        Some(Bandwidth { ingress: None, egress: limit(1000, None) })
+    );
+    assert_eq!(
+        of(json!({"ingressRate": 8, "ingressBurst": 9, "egressrate": 16})),
+        Some(Bandwidth { ingress: limit(8, Some(9)), egress: limit(16, None) })
+    );
+    let static_one = parsed(json!({"bandwidth": {"ingressRate": 8}})).bandwidth;
+    assert_eq!(static_one, Some(Bandwidth { ingress: limit(8, None), egress: None }));
+    for bad in [json!({"ingressRate": 7}), json!({"ingressRate": -1}), json!({"egressRate": "1m"})]
+    {
+        let config = json!({"cniVersion": "1.0.0", "name": "pods",
+            "runtimeConfig": {"bandwidth": bad}});
+        let refusal = parse(&config).expect_err("no limit");
+        assert!(
+            refusal.code == 7 && refusal.msg.contains("runtimeConfig.bandwidth."),
+            "{refusal:?}"
+        );
+    }
 }
 
 #[test]

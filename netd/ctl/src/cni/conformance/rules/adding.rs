@@ -80,6 +80,27 @@ pub(super) const RULES: &[Rule] = &[
         check: range,
     },
     Rule {
+        id: "add-range-sets",
+        level: Should,
+        source: "host-local",
+        says: "Each range set of the ipam block gives an address, also two of one family",
+        check: range_sets,
+    },
+    Rule {
+        id: "add-ranges-of-a-set",
+        level: Should,
+        source: "host-local",
+        says: "When a range of a set is used up the next one gives the address",
+        check: ranges_of_a_set,
+    },
+    Rule {
+        id: "add-route-details",
+        level: Should,
+        source: "Success, routes (1.1.0)",
+        says: "A route of the ipam block has the priority and the mtu that it names",
+        check: route_details,
+    },
+    Rule {
         id: "add-mtu",
         level: Should,
         source: "bridge, ptp",
@@ -207,6 +228,55 @@ fn range(bench: &Bench) -> Checked {
     }
     let reply = bench.try_add(&bench.container()?, "eth0", &config)?;
     reply.failure("ADD beyond the range").map(drop)
+}
+
+fn range_sets(bench: &Bench) -> Checked {
+    let config = addressed(
+        bench,
+        json!({
+            "ranges": [[{ "subnet": "10.83.0.0/24" }], [{ "subnet": "10.84.0.0/24" }]],
+            "routes": [{ "dst": "0.0.0.0/0" }],
+        }),
+    );
+    let (container, result) = bench.attached(&config)?;
+    ensure!(list(&result["ips"]).count() == 2, "the result has not two addresses: {result}");
+    let addresses = container.addresses("eth0")?;
+    for start in ["10.83.0.", "10.84.0."] {
+        let has = addresses.iter().any(|address| address.starts_with(start));
+        ensure!(has, "there is no address {start}…: there is {addresses:?}");
+    }
+    container.pings("10.83.0.1")
+}
+
+fn ranges_of_a_set(bench: &Bench) -> Checked {
+    let one = |address: &str, subnet: &str| json!({ "subnet": subnet, "rangeStart": address, "rangeEnd": address });
+    let set = [
+        one("10.83.0.20", "10.83.0.0/24"),
+        one("10.83.0.30", "10.83.0.0/24"),
+        one("10.84.0.9", "10.84.0.0/24"),
+    ];
+    let config = addressed(bench, json!({ "ranges": [set] }));
+    for wanted in ["10.83.0.20", "10.83.0.30", "10.84.0.9"] {
+        let found = bench.attached(&config)?.0.address("eth0")?.to_string();
+        ensure!(found == wanted, "the next address is {found}, not {wanted}");
+    }
+    let reply = bench.try_add(&bench.container()?, "eth0", &config)?;
+    reply.failure("ADD beyond the ranges").map(drop)
+}
+
+fn route_details(bench: &Bench) -> Checked {
+    bench.since("1.1.0")?;
+    let route = json!({ "dst": "10.85.0.0/16", "priority": 50, "mtu": 1400 });
+    let config = addressed(bench, json!({ "subnet": "10.83.0.0/24", "routes": [route] }));
+    let (container, result) = bench.attached(&config)?;
+    let routes = container.routes()?;
+    let found = routes.iter().find(|route| route["dst"] == "10.85.0.0/16");
+    let found = found.ok_or_else(|| Flaw::Broken(format!("there is no such route: {routes:?}")))?;
+    let so = found["metric"] == 50 && found["metrics"][0]["mtu"] == 1400;
+    ensure!(so, "the route is {found}");
+    let told = list(&result["routes"]).find(|route| route["dst"] == "10.85.0.0/16");
+    ensure!(told.is_some_and(|told| told["priority"] == 50), "the result tells {told:?} of it");
+    Ok(())
 }
 
 fn mtu(bench: &Bench) -> Checked {

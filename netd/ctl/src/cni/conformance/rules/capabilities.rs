@@ -1,6 +1,8 @@
 //! What runtimes ask for dynamically, of a plugin whose configuration declares the capability; ports
 //! have a file of their own.
 
+use std::{net::IpAddr, path::Path, time::Duration};
+
 use serde_json::{Value, json};
 
 use crate::cni::conformance::{
@@ -73,6 +75,14 @@ pub(super) const RULES: &[Rule] = &[
         source: "containerd, whose node is given more addresses",
         says: "runtimeConfig.ipRanges may change from one ADD of a network to the next",
         check: ranges_change,
+    },
+    Rule {
+        id: "capability-bandwidth",
+        level: Should,
+        source: "Conventions, bandwidth",
+        says: "runtimeConfig.bandwidth limits what comes to a container and what it sends, in any case of \
+               the keys, and goes with DEL",
+        check: bandwidth,
     },
     Rule {
         id: "capability-dns",
@@ -192,6 +202,31 @@ fn ranges_change(bench: &Bench) -> Checked {
         next_has(bench, &ranged(&bench.network(), ranges), wanted)?;
     }
     Ok(())
+}
+
+fn bandwidth(bench: &Bench) -> Checked {
+    /// How many bytes are sent, and how long it takes at least at 10 Mbit/s: but for what may go at
+    /// once, 0.8 s.
+    const AMOUNT: usize = 1 << 20;
+    const LEAST: Duration = Duration::from_millis(500);
+    bench.capable("bandwidth")?;
+    bench.attached(&bench.network())?;
+    let before = bench.machine.account()?;
+    let limits = json!({ "IngressRate": 10_000_000, "IngressBurst": 100_000,
+        "EgressRate": 10_000_000, "EgressBurst": 100_000 });
+    let config = runtime(&bench.network(), "bandwidth", limits);
+    let (container, result) = bench.attached(&config)?;
+    let (host, inside) = (Path::new("/proc/self/ns/net"), container.netns.as_path());
+    let gateway = IpAddr::from([10, 83, 0, 1]);
+    for (from, to, address, what) in [
+        (host, inside, container.address("eth0")?, "came to the container"),
+        (inside, host, gateway, "were sent by it"),
+    ] {
+        let took = bench.machine.transfer(from, to, address, AMOUNT)?;
+        ensure!(took > LEAST, "{AMOUNT} bytes {what} in {took:?}, at 10 Mbit/s");
+    }
+    bench.del(&container, "eth0", &with(&config, "prevResult", result))?;
+    bench.machine.becomes(&before)
 }
 
 fn dns(bench: &Bench) -> Checked {
