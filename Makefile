@@ -26,7 +26,7 @@ help: ## Show this list
 .PHONY: build
 build: deps-build ## Build everything into target/dist
 	@echo "==> netd and netctl"
-	@$(CARGO) build --release -p netd -p netctl
+	@$(CARGO) build --release -p netd -p netctl -p netd-relay
 	@echo "==> the plugins, statically linked: $(PLUGINS)"
 	@target=$(MUSL); \
 	if [[ ! -d "$$(rustc --print sysroot)/lib/rustlib/$$target" ]] && \
@@ -37,7 +37,7 @@ build: deps-build ## Build everything into target/dist
 	mkdir -p $(DIST); \
 	for plugin in $(PLUGINS); do \
 		install -C -m 0755 "target/$$target/plugin/$$plugin" $(DIST)/; done
-	@install -C -m 0755 target/release/netd target/release/netctl $(DIST)/
+	@install -C -m 0755 target/release/netd target/release/netctl target/release/netd-relay $(DIST)/
 	@echo "==> built into target/dist:"
 	@cd $(DIST) && du -h --apparent-size netd netctl $(PLUGINS)
 
@@ -150,7 +150,7 @@ install: build ## Install to DESTDIR and PREFIX (/usr)
 		$(BASHDIR) $(ZSHDIR) $(FISHDIR)
 	@install -m 0755 $(DIST)/netctl $(BINDIR)/
 	@install -m 0755 $(DIST)/netd $(SBINDIR)/
-	@install -m 0755 $(PLUGINS:%=$(DIST)/%) $(LIBEXECDIR)/
+	@install -m 0755 $(PLUGINS:%=$(DIST)/%) $(DIST)/netd-relay $(LIBEXECDIR)/
 	@install -m 0644 netd/systemd/netd.socket $(UNITDIR)/
 	@sed 's|/usr/sbin|$(PREFIX)/sbin|' netd/systemd/netd.service >$(UNITDIR)/netd.service
 	@install -m 0644 netd/systemd/netd.sysusers $(SYSUSERSDIR)/netd.conf
@@ -167,7 +167,7 @@ install: build ## Install to DESTDIR and PREFIX (/usr)
 uninstall: ## Remove what install put there; state and networks stay
 	@if [[ -z "$(DESTDIR)" && -d /run/systemd/system ]]; then \
 		systemctl disable --now netd.service netd.socket || true; fi
-	@rm -f $(BINDIR)/netctl $(SBINDIR)/netd $(PLUGINS:%=$(LIBEXECDIR)/%)
+	@rm -f $(BINDIR)/netctl $(SBINDIR)/netd $(PLUGINS:%=$(LIBEXECDIR)/%) $(LIBEXECDIR)/netd-relay
 	@rm -f $(UNITDIR)/netd.socket $(UNITDIR)/netd.service $(SYSUSERSDIR)/netd.conf
 	@rm -f $(MANDIR)/netctl.1 $(MANDIR)/netctl-*.1
 	@rm -f $(BASHDIR)/netctl $(ZSHDIR)/_netctl $(FISHDIR)/netctl.fish

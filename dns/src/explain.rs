@@ -7,7 +7,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::answer::Asker;
-use crate::forward::{From, Relayed};
+use crate::forward::{Origin, Relayed};
 use crate::names::Snapshot;
 use crate::question::{self, Question};
 use crate::server::tally::{kind_name, result_name};
@@ -36,7 +36,8 @@ pub fn packet(name: &str, kind: &str) -> Result<Vec<u8>, Error> {
     if !plain.is_empty() {
         limits::check_name(plain, &[])?;
     }
-    let number = kind.to_ascii_uppercase().strip_prefix("TYPE").and_then(|it| it.parse::<u16>().ok());
+    let number =
+        kind.to_ascii_uppercase().strip_prefix("TYPE").and_then(|it| it.parse::<u16>().ok());
     let unknown = || Error::Type { kind: kind.to_owned() };
     let kind = match number {
         Some(number) => RecordType::from(number),
@@ -89,7 +90,11 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
                         called(network),
                         member.names.first().map_or("(unnamed)", |name| name),
                         member.endpoint.get(..12).unwrap_or(&member.endpoint),
-                        if addresses.is_empty() { "no address".into() } else { addresses.join(", ") },
+                        if addresses.is_empty() {
+                            "no address".into()
+                        } else {
+                            addresses.join(", ")
+                        },
                     )
                 })),
                 Part::Gateway(_) => why.push(format!("it is the gateway of {}", called(network))),
@@ -117,8 +122,10 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
         Finding::Apex => "it is a zone of netd's own".to_owned(),
         Finding::Hollow { .. } => "netd has names below it, and none of this name".to_owned(),
         Finding::Missing { .. } => {
-            format!("nobody there is called so, and what is in netd's zones ({domain}, the networks' \
-                     own addresses) is asked nowhere else")
+            format!(
+                "nobody there is called so, and what is in netd's zones ({domain}, the networks' \
+                     own addresses) is asked nowhere else"
+            )
         }
         Finding::Foreign => "nobody there is called so".to_owned(),
     }
@@ -132,10 +139,12 @@ pub(crate) fn elsewhere(upstreams: &[SocketAddr], relayed: &Relayed) -> Vec<Stri
         some => format!("{} are asked", some.join(", ")),
     };
     let outcome = match relayed.from {
-        From::Server(server) => format!("{server} answered"),
-        From::Cache => "an earlier answer still holds".to_owned(),
-        From::Stale => "nobody answered, and an answer past its time is better than none".to_owned(),
-        From::Nobody => "nobody answered".to_owned(),
+        Origin::Server(server) => format!("{server} answered"),
+        Origin::Cache => "an earlier answer still holds".to_owned(),
+        Origin::Stale => {
+            "nobody answered, and an answer past its time is better than none".to_owned()
+        }
+        Origin::Nobody => "nobody answered".to_owned(),
     };
     vec![asked, outcome]
 }
@@ -163,20 +172,26 @@ mod tests {
     fn the_reasons_name_network_and_member() {
         let names = Names::new();
         names.network_up("n1", Zone { name: "app".into(), ..Zone::default() });
-        names.publish("n1", Member {
-            endpoint: "0123456789abcdef".into(),
-            container: "c".into(),
-            names: vec!["web".into(), "www".into()],
-            addresses: vec!["10.0.0.2".parse().unwrap()],
-            ..Member::default()
-        });
+        names.publish(
+            "n1",
+            Member {
+                endpoint: "0123456789abcdef".into(),
+                container: "c".into(),
+                names: vec!["web".into(), "www".into()],
+                addresses: vec!["10.0.0.2".parse().unwrap()],
+                ..Member::default()
+            },
+        );
         let asker = Asker { at: At::Container("c".into()), source: [127, 0, 0, 1].into() };
         let why = |name| local(&names.load(), &asker, &packet(name, "A").unwrap());
-        assert_eq!(why("www.app"), [
-            "who asks is on app",
-            "on app it is a name of web (endpoint 0123456789ab): 10.0.0.2",
-            "the name is netd's own, with 1 addresses; asked for A",
-        ]);
+        assert_eq!(
+            why("www.app"),
+            [
+                "who asks is on app",
+                "on app it is a name of web (endpoint 0123456789ab): 10.0.0.2",
+                "the name is netd's own, with 1 addresses; asked for A",
+            ]
+        );
         assert!(why("x.netd")[1].contains("asked nowhere else"));
         assert_eq!(why("example.org")[1], "nobody there is called so");
     }

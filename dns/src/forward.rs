@@ -57,7 +57,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// Where an answer of somebody else's came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Origin {
     /// A server, just now.
     Server(SocketAddr),
     /// The cache, of one that holds.
@@ -74,11 +74,11 @@ pub(crate) struct Relayed {
     /// The packet, as it goes to who asked.
     pub(crate) packet: Option<Vec<u8>>,
     /// Where it came from.
-    pub(crate) from: From,
+    pub(crate) from: Origin,
 }
 
 impl Relayed {
-    pub(crate) const NOTHING: Self = Self { packet: None, from: From::Nobody };
+    pub(crate) const NOTHING: Self = Self { packet: None, from: Origin::Nobody };
 }
 
 /// Relays queries to servers elsewhere.
@@ -176,7 +176,7 @@ impl Forwarder {
                     self.flight(key, question, transport);
                 }
                 let packet = Some(told.to(question, transport, life));
-                return Relayed { packet, from: From::Cache };
+                return Relayed { packet, from: Origin::Cache };
             }
             Some(Found::Stale { told, life }) => Some((told, life)),
             None => None,
@@ -204,7 +204,7 @@ impl Forwarder {
             (Some(landed), None) => say(&landed, question, transport),
             (Some(landed), Some(_)) if landed.is_good() => say(&landed, question, transport),
             (_, Some((told, life))) => {
-                Relayed { packet: Some(told.to(question, transport, life)), from: From::Stale }
+                Relayed { packet: Some(told.to(question, transport, life)), from: Origin::Stale }
             }
             (None, None) => Relayed::NOTHING,
         }
@@ -250,9 +250,7 @@ impl Forwarder {
     /// Whether this host asks us what we ask one of its own servers: who is asked asks back.
     fn is_a_loop(&self, asker: &Asker, key: &Key, transport: Transport) -> bool {
         let ours = lock(&self.ours);
-        let own = |ip: std::net::IpAddr| {
-            ip.is_loopback() || ours.iter().any(|own| own.ip() == ip)
-        };
+        let own = |ip: std::net::IpAddr| ip.is_loopback() || ours.iter().any(|own| own.ip() == ip);
         let back = matches!(asker.at, At::Network(_))
             && own(asker.source.to_canonical())
             && key.servers().iter().any(|server| own(server.ip()))
@@ -282,7 +280,7 @@ impl Forwarder {
         });
         match reply.await.ok().flatten() {
             Some((server, packet)) => {
-                Relayed { packet: Some(packet), from: From::Server(server) }
+                Relayed { packet: Some(packet), from: Origin::Server(server) }
             }
             None => Relayed::NOTHING,
         }
@@ -423,7 +421,7 @@ fn say(landed: &Landed, question: &Question<'_>, transport: Transport) -> Relaye
         }
         (None, None) => None,
     };
-    Relayed { packet, from: From::Server(server) }
+    Relayed { packet, from: Origin::Server(server) }
 }
 
 /// Whether the answer is one: there is such a name, or there is none. With anything else another

@@ -54,7 +54,16 @@ impl<'a> Reply<'a> {
         bytes.extend_from_slice(&question.kind.to_be_bytes());
         bytes.extend_from_slice(&question.class.to_be_bytes());
         let end = limit - if question.edns.is_some() { OPT } else { 0 };
-        Self { question, ttl, bytes, end, answers: 0, authorities: 0, additionals: 0, truncated: false }
+        Self {
+            question,
+            ttl,
+            bytes,
+            end,
+            answers: 0,
+            authorities: 0,
+            additionals: 0,
+            truncated: false,
+        }
     }
 
     /// Answers with an address. False when it does not fit.

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{self, Instant};
 
 use crate::answer::{self, Asker, At, Outcome, Transport};
-use crate::forward::{Forwarder, From, Relayed, Standing};
+use crate::forward::{Forwarder, Origin, Relayed, Standing};
 use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, Stub};
 use crate::reply::Code;
 use crate::{Error, Explained, Upstreams, explain, question};
@@ -276,8 +276,7 @@ impl Server {
                 }
                 Outcome::Forward { upstreams } => {
                     let forwarder = &serving.forwarder;
-                    let relayed =
-                        forwarder.ask(&asker, &upstreams, &packet, Transport::Tcp).await;
+                    let relayed = forwarder.ask(&asker, &upstreams, &packet, Transport::Tcp).await;
                     why.extend(explain::elsewhere(&upstreams, &relayed));
                     let reply = relayed.packet.or_else(|| answer::failure(&packet, Transport::Tcp));
                     Some(explain::read(&reply?, why))
@@ -406,15 +405,15 @@ impl Desk {
         };
         let counts = &self.serving.counts;
         match from {
-            From::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
-            From::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
-            From::Server(_) | From::Nobody => 0,
+            Origin::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
+            Origin::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
+            Origin::Server(_) | Origin::Nobody => 0,
         };
         if has_code(&reply, Code::ServerFailure) {
             counts.servfail.fetch_add(1, Ordering::Relaxed);
         }
         self.note(asker, packet, Some(&reply), By::of(from));
-        if let From::Server(server) = from
+        if let Origin::Server(server) = from
             && self.serving.log.load(Ordering::Relaxed)
         {
             tracing::info!(%server, "asked elsewhere");

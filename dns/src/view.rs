@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnetwork::IpNetwork;
 
 use crate::answer::{Asker, At};
-use crate::names::{
-    Bearers, Member, Network, NetworkKey, Port, Protocol, Snapshot, Stub, Zone,
-};
+use crate::names::{Bearers, Member, Network, NetworkKey, Port, Protocol, Snapshot, Stub, Zone};
 use crate::reverse;
 
 /// What the way out is called on a network, unless a member has taken the name.
@@ -73,7 +71,11 @@ impl<'a> View<'a> {
                 let asked = snapshot.networks.get(key);
                 let member = asked.and_then(|it| it.addresses.get(&asker.source.to_canonical()));
                 let view = Self { key: Some(key), asked, ..none };
-                member.map_or(view, |it| Self { key: Some(key), asked, ..Self::inside(snapshot, &it.container) })
+                member.map_or(view, |it| Self {
+                    key: Some(key),
+                    asked,
+                    ..Self::inside(snapshot, &it.container)
+                })
             }
             At::Container(container) => Self::inside(snapshot, container),
             At::Host => Self { host: true, ..none },
@@ -239,7 +241,8 @@ impl<'a> View<'a> {
             (None, None) => return None,
         };
         let below = strip(rest, &self.snapshot.domain);
-        let zone = below.map_or(text.len() - rest.len(), |_| text.len() - self.snapshot.domain.len());
+        let zone =
+            below.map_or(text.len() - rest.len(), |_| text.len() - self.snapshot.domain.len());
         let (mut exists, mut places) = (false, Vec::new());
         for network in self.networks() {
             let Part::Members(bearers) = self.part(network, rest, below) else { continue };
@@ -266,7 +269,8 @@ impl<'a> View<'a> {
 
     /// What it is called by everybody who may know it, in wire format.
     fn full_name(&self, network: &Network, member: &Member) -> Option<Vec<u8>> {
-        let labels = [member.names.first()?.as_bytes(), network.name.as_deref()?, &self.snapshot.domain];
+        let labels =
+            [member.names.first()?.as_bytes(), network.name.as_deref()?, &self.snapshot.domain];
         wire(&labels.join(&b'.'))
     }
 
@@ -320,9 +324,8 @@ impl<'a> View<'a> {
         let networks = self.snapshot.networks.values();
         let mut subnets =
             networks.filter_map(|network| network.zone.as_deref()).flat_map(|zone| &zone.subnets);
-        let holds = |subnet: &&IpNetwork| {
-            subnet.prefix() <= range.prefix() && subnet.contains(range.ip())
-        };
+        let holds =
+            |subnet: &&IpNetwork| subnet.prefix() <= range.prefix() && subnet.contains(range.ip());
         subnets.find(holds).map(|subnet| reverse::zone(text, *subnet))
     }
 

@@ -26,6 +26,7 @@ use crate::{
 
 mod place;
 mod reserve;
+mod wishes;
 
 pub(crate) use place::{Descriptors, check_kind, open};
 
@@ -42,7 +43,7 @@ impl Netd {
     /// `endpoint.attach`.
     pub(crate) async fn attach(
         self: &Rc<Self>,
-        params: Attach,
+        mut params: Attach,
         line: &Line,
         key: Option<String>,
     ) -> Result<Rc<Endpoint>> {
@@ -62,7 +63,8 @@ impl Netd {
             None => self.known_netns(&params)?,
         };
         place::check(self.host.is_own(&netns), &network, capabilities)?;
-        let ifname = self.choose_ifname(&network, &params, capabilities);
+        wishes::fill(&mut params, &network)?;
+        let ifname = self.choose_ifname(&network, &params, capabilities)?;
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
             return Ok(existing.into());
         }
@@ -164,6 +166,9 @@ impl Netd {
         fault::point("netd.attach.after-driver");
         let endpoint = self.take_in(&endpoint, &attached)?;
         fault::point("netd.attach.after-record");
+        if !endpoint.ports.is_empty() {
+            self.relay.add(&call.endpoint);
+        }
         undo.done();
         self.resolver.publish(&endpoint);
         self.watch_process(&endpoint.container.id);

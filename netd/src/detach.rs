@@ -86,6 +86,7 @@ impl Netd {
             self.metrics.detached(&call.network.driver, began.elapsed());
         }
         fault::point("netd.detach.after-driver");
+        self.relay.remove(endpoint);
         self.release(&endpoint.id);
         self.pass_on(endpoint).await;
         self.withdraw(endpoint);
@@ -113,6 +114,9 @@ impl Netd {
             let networks = networks.filter_map(|heir| registry.network(&heir.network));
             networks.map(|entry| entry.network.driver.clone()).collect()
         };
+        if !heirs.is_empty() {
+            self.relay_all();
+        }
         for name in heirs {
             let synced = match self.driver(&name) {
                 Ok(driver) => driver.sync(&self.desired(&name)).await,

@@ -30,7 +30,9 @@ use tokio::sync::mpsc;
 use crate::netd::Netd;
 
 mod lan;
+pub(crate) mod sockets;
 mod underlay;
+mod ways;
 
 pub(crate) use lan::Holder;
 

@@ -70,7 +70,9 @@ impl Resolver {
             network.subnets.iter().filter_map(|subnet| subnet.gateway).collect();
         let hosts = match network.link {
             Some(_) => gateways.clone(),
-            None => network.subnets.iter().filter_map(|subnet| subnet.aux.get(HOST)).copied().collect(),
+            None => {
+                network.subnets.iter().filter_map(|subnet| subnet.aux.get(HOST)).copied().collect()
+            }
         };
         let zone = dns::Zone {
             name: network.name.to_string(),

@@ -27,6 +27,7 @@ use crate::{
     metrics::Metrics,
     names::Resolver,
     registry::{Registry, Stage},
+    relay::Relay,
     store::Stores,
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Netd {
     pub(crate) registry: RefCell<Registry>,
     pub(crate) drivers: Drivers,
     pub(crate) resolver: Resolver,
+    pub(crate) relay: Relay,
     pub(crate) host: Host,
     pub(crate) metrics: Metrics,
     pub(crate) awake: Rc<Awake>,
@@ -65,6 +67,7 @@ impl Netd {
     /// The parts, before anything is read or started.
     pub(crate) fn new(config: Config, stores: Stores, resolver: Resolver, host: Host) -> Rc<Self> {
         let directories: Vec<PathBuf> = config.plugin_dirs.clone();
+        let relay = Relay::new(&config.run_dir, directories.clone());
         Rc::new(Self {
             drivers: Drivers::new(
                 directories,
@@ -75,6 +78,7 @@ impl Netd {
             stores,
             registry: RefCell::default(),
             resolver,
+            relay,
             host,
             metrics: Metrics::new(),
             awake: Awake::open(),

@@ -128,7 +128,9 @@ impl Netd {
         let network = registry.resolve_network(&params.network)?.network.clone();
         let mut endpoints: Vec<_> = registry.endpoints_on(&network.id).cloned().collect();
         endpoints.sort_by(|a, b| a.container.id.cmp(&b.container.id).then(a.ifname.cmp(&b.ifname)));
-        Ok(NetworkDetail { network, endpoints })
+        let pools = self.list_pools().pools.into_iter();
+        let pools = pools.filter(|pool| pool.network == network.id).collect();
+        Ok(NetworkDetail { network, endpoints, pools })
     }
 
     /// `network.remove`.

@@ -117,6 +117,7 @@ impl Netd {
         for endpoint in &endpoints {
             self.watch_process(&endpoint.container.id);
         }
+        self.relay_all();
         self.replay_spool(&self.config.run_dir.join("spool")).await;
     }
 
@@ -254,7 +255,7 @@ impl Netd {
         }
     }
 
-    /// `system.status`.
+    /// `system.status`, as far as netd knows it without looking at the host.
     pub(crate) fn status(&self) -> Status {
         let registry = self.registry.borrow();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);

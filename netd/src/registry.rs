@@ -26,9 +26,10 @@ mod blocks;
 mod lan;
 mod ports;
 mod sets;
+mod ways;
 
 pub(crate) use blocks::{Blocks, Room};
-pub(crate) use ports::{Ports, Taker};
+pub(crate) use ports::{Ports, Taker, protocols};
 
 /// A network and its addresses.
 #[derive(Debug)]
@@ -552,26 +553,12 @@ impl Registry {
         }
     }
 
-    /// What default routes of the container's next endpoint cost: more than those it has, so that
-    /// nothing that goes on changes its way, and less than none when they are gone.
-    pub(crate) fn next_metric(&self, container: &ContainerId) -> u32 {
-        let of = |other: &Endpoint| {
-            let own = (!other.gateways.is_empty()).then_some(other.metric);
-            let said = other.routes.iter().filter(|route| route.dst.prefix() == 0);
-            own.into_iter().chain(said.filter_map(|route| route.priority)).max()
-        };
-        self.endpoints_of(container)
-            .filter_map(of)
-            .max()
-            .map_or(0, |metric| metric.saturating_add(100))
-    }
-
     /// A name for the container's next interface.
-    pub(crate) fn free_ifname(&self, container: &ContainerId) -> IfName {
+    pub(crate) fn free_ifname(&self, container: &ContainerId, prefix: &str) -> IfName {
         let taken: BTreeSet<&str> =
             self.endpoints_of(container).map(|endpoint| endpoint.ifname.as_str()).collect();
         (0..)
-            .map(|n| format!("eth{n}"))
+            .map(|n| format!("{prefix}{n}"))
             .find(|name| !taken.contains(name.as_str()))
             .and_then(|name| name.parse().ok())
             .unwrap_or_else(IfName::eth0)

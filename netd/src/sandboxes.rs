@@ -135,7 +135,8 @@ impl Netd {
         } else {
             None
         };
-        Ok(EndpointDetail { endpoint, plan })
+        let elected = self.registry.borrow().elected(&endpoint);
+        Ok(EndpointDetail { endpoint, elected, plan })
     }
 
     /// `endpoint.check`.

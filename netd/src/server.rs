@@ -148,7 +148,7 @@ impl Netd {
         // What follows reads.
         match method {
             GetVersion::METHOD => return raw(&version()),
-            GetStatus::METHOD => return raw(&self.status()),
+            GetStatus::METHOD => return raw(&self.status_now().await),
             ListNetworks::METHOD => return raw(&self.list_networks(&request.params()?)?),
             InspectNetwork::METHOD => return raw(&self.inspect_network(&request.params()?)?),
             ListEndpoints::METHOD => return raw(&self.list_endpoints(&request.params()?)?),

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     net::IpAddr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
     thread,
@@ -340,6 +341,10 @@ impl Drop for Host {
         if let Some(mut netd) = self.netd.take() {
             drop(netd.kill());
             drop(netd.wait());
+        }
+        // It outlives netd, and ends when there is nothing to relay.
+        if let Ok(mut relay) = UnixStream::connect(self.run_dir().join("relay.sock")) {
+            drop(relay.write_all(b"{\"all\":[]}\n"));
         }
     }
 }

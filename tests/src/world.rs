@@ -94,8 +94,16 @@ fn programs() -> PathBuf {
         Some(given) => vec![PathBuf::from(given)],
         None => vec![target.join("dist"), target.join("debug")],
     };
-    let wanted =
-        ["netd", "netctl", "netd-bridge", "netd-host", "netd-macvlan", "netd-none", "netd-overlay"];
+    let wanted = [
+        "netd",
+        "netctl",
+        "netd-bridge",
+        "netd-host",
+        "netd-macvlan",
+        "netd-none",
+        "netd-overlay",
+        "netd-relay",
+    ];
     let complete = |place: &&PathBuf| wanted.iter().all(|name| place.join(name).is_file());
     places.iter().find(complete).cloned().unwrap_or_else(|| {
         panic!("{wanted:?} are not all in {places:?}: `make build` puts them there")

@@ -100,7 +100,7 @@ fn arrows_never_turn_back() {
             "cnm" | "kernel" | "ipam" | "dns" | "store" => &[],
             "cluster" => &["cnm", "store"],
             "netd" => &["cnm", "ipam", "dns", "store", "cluster"],
-            "netctl" => &["cnm"],
+            "netctl" | "netd-relay" => &["cnm"],
             // An overlay network is a bridge network on each host, with one port more.
             "netd-overlay" => &["cnm", "kernel", "netd-bridge"],
             name if plugins.contains(&name) => &["cnm", "kernel"],

@@ -339,7 +339,11 @@ fn the_host_and_the_gateway_have_names_on_every_network() {
         assert_eq!((six.metadata.response_code, six.authorities.len()), (ResponseCode::NoError, 1));
         assert_eq!(data(&told_to(&from("n2", "10.2.0.2"), name, RecordType::A)), ["10.2.0.1"]);
     }
-    assert_empty(&told("other.netd.internal.", RecordType::A), ResponseCode::NXDomain, "netd.internal.");
+    assert_empty(
+        &told("other.netd.internal.", RecordType::A),
+        ResponseCode::NXDomain,
+        "netd.internal.",
+    );
     let names = names();
     names.set_domain("cluster.local");
     let host = packet("host.netd.internal.", RecordType::A);
@@ -379,8 +383,11 @@ fn a_service_has_places() {
         let all: BTreeSet<_> = data(&message).into_iter().collect();
         let expected = ["0 0 80 s1.app.netd.", "0 0 8080 s2.app.netd."].map(str::to_owned);
         assert_eq!(all, BTreeSet::from(expected), "{name}");
-        let addresses: BTreeSet<_> =
-            message.additionals.iter().map(|record| (record.name.to_string(), record.data.to_string())).collect();
+        let addresses: BTreeSet<_> = message
+            .additionals
+            .iter()
+            .map(|record| (record.name.to_string(), record.data.to_string()))
+            .collect();
         assert!(addresses.contains(&("s1.app.netd.".to_owned(), "10.1.0.11".to_owned())));
         assert!(message.metadata.authoritative);
     }
@@ -401,10 +408,17 @@ fn a_service_has_places() {
 fn places_that_do_not_fit_are_cut_and_addresses_left_out() {
     let names = names();
     for host in 0..40 {
-        names.publish("n1", Member {
-            ports: vec![Port { protocol: Protocol::Udp, number: 53, service: None }],
-            ..member(&format!("member-{host}"), &[&format!("member-{host}"), "many"], &["10.1.1.1"])
-        });
+        names.publish(
+            "n1",
+            Member {
+                ports: vec![Port { protocol: Protocol::Udp, number: 53, service: None }],
+                ..member(
+                    &format!("member-{host}"),
+                    &[&format!("member-{host}"), "many"],
+                    &["10.1.1.1"],
+                )
+            },
+        );
     }
     let query = packet("_53._udp.many.", RecordType::SRV);
     let short = reply(put(&names, &from("n1", WEB), &query, Transport::Udp));
@@ -415,10 +429,8 @@ fn places_that_do_not_fit_are_cut_and_addresses_left_out() {
 
 #[test]
 fn a_container_that_asks_inside_itself_is_answered_from_all_its_networks() {
-    let asker = Asker {
-        at: At::Container("container of db".into()),
-        source: "127.0.0.1".parse().unwrap(),
-    };
+    let asker =
+        Asker { at: At::Container("container of db".into()), source: "127.0.0.1".parse().unwrap() };
     assert_eq!(data(&told_to(&asker, "web.", RecordType::A)), [WEB]);
     assert_eq!(data(&told_to(&asker, "probe.lab.netd.", RecordType::A)), ["10.2.0.2"]);
     let nobody = Asker { at: At::Container("gone".into()), ..asker };
@@ -446,17 +458,26 @@ fn who_is_asked_depends_on_the_name_then_the_container_then_the_network() {
     let stub = |domain: &str, host| Stub { domain: domain.to_owned(), servers: vec![server(host)] };
     let names = names();
     names.set_stubs(vec![stub("Corp.", 1), stub("example.org", 2)]);
-    names.network_up("n1", Zone {
-        upstreams: vec![server(3)],
-        stubs: vec![stub("lab.example.org", 4)],
-        ..zone("app", &["10.1.0.0/23"], "10.1.0.1", true)
-    });
-    names.publish("n1", Member { servers: vec![server(5)], ..member("own", &["own"], &["10.1.0.5"]) });
-    let asked = |asker: &Asker, name: &str| {
-        match put(&names, asker, &packet(name, RecordType::A), Transport::Udp) {
-            Outcome::Forward { upstreams } => upstreams,
-            other => panic!("{other:?}"),
-        }
+    names.network_up(
+        "n1",
+        Zone {
+            upstreams: vec![server(3)],
+            stubs: vec![stub("lab.example.org", 4)],
+            ..zone("app", &["10.1.0.0/23"], "10.1.0.1", true)
+        },
+    );
+    names.publish(
+        "n1",
+        Member { servers: vec![server(5)], ..member("own", &["own"], &["10.1.0.5"]) },
+    );
+    let asked = |asker: &Asker, name: &str| match put(
+        &names,
+        asker,
+        &packet(name, RecordType::A),
+        Transport::Udp,
+    ) {
+        Outcome::Forward { upstreams } => upstreams,
+        other => panic!("{other:?}"),
     };
     let (web, own) = (from("n1", WEB), from("n1", "10.1.0.5"));
     for asker in [&web, &own] {
@@ -481,7 +502,8 @@ fn who_is_asked_depends_on_the_name_then_the_container_then_the_network() {
 fn answers_may_be_kept_as_long_as_was_set() {
     let names = names();
     names.set_ttl(77);
-    let message = reply(put(&names, &from("n1", WEB), &packet("web.", RecordType::A), Transport::Udp));
+    let message =
+        reply(put(&names, &from("n1", WEB), &packet("web.", RecordType::A), Transport::Udp));
     assert_eq!(message.answers[0].ttl, 77);
 }
 

@@ -246,7 +246,8 @@ fn a_stream_is_relayed_over_a_stream() {
             stream.write_u16(3000).await.unwrap();
             stream.write_all(&reply).await.unwrap();
         });
-        let reply = patient().ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await.packet.unwrap();
+        let reply =
+            patient().ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await.packet.unwrap();
         assert_eq!(reply.len(), 3000);
         assert_eq!(reply[..2], ASKED_FOR[..2]);
     });
@@ -275,6 +276,13 @@ fn address(query: &[u8], ttl: u8, host: u8) -> Vec<u8> {
     reply
 }
 
+/// Whether a reply is that of [`address`], whatever is left of its time.
+fn is_told(reply: &Option<Vec<u8>>, query: &[u8], host: u8) -> bool {
+    let expected = address(query, 0, host);
+    let (start, rest) = expected.split_at(query.len() + 6);
+    reply.as_ref().is_some_and(|it| it.starts_with(start) && it.ends_with(&rest[4..]))
+}
+
 /// A server that counts how often it is asked, and tells each time.
 async fn counting(ttl: u8) -> (SocketAddr, Arc<AtomicU64>) {
     let count = Arc::new(AtomicU64::new(0));
@@ -292,22 +300,23 @@ fn what_was_told_is_told_again_without_asking() {
         let (server, count) = counting(60).await;
         let forwarder = patient();
         let first = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Udp).await;
-        assert_eq!(first.from, From::Server(server));
+        assert_eq!(first.from, Origin::Server(server));
         let again = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Tcp).await;
-        assert_eq!(again, Relayed { from: From::Cache, ..first });
+        assert_eq!(again.from, Origin::Cache);
+        assert!(is_told(&again.packet, ASKED_FOR, 0), "{again:?}");
         assert_eq!(count.load(Ordering::SeqCst), 1);
 
         // In another spelling, under another id: the same question.
         let mut other = ASKED_FOR.to_vec();
         other[..2].copy_from_slice(&[9, 9]);
         other[HEADER..][..8].make_ascii_uppercase();
-        let reply = forwarder.ask(&asker(), &[server], &other, Transport::Udp).await.packet.unwrap();
-        assert_eq!(reply, address(&other, 60, 0));
+        let reply = forwarder.ask(&asker(), &[server], &other, Transport::Udp).await.packet;
+        assert!(is_told(&reply, &other, 0), "{reply:?}");
         assert_eq!(count.load(Ordering::SeqCst), 1);
 
         // To other servers, or for another type, or without the help of others: another one.
         let (elsewhere, _) = counting(60).await;
-        assert_eq!(ask(&forwarder, &[elsewhere]).await, Some(address(ASKED_FOR, 60, 0)));
+        assert!(is_told(&ask(&forwarder, &[elsewhere]).await, ASKED_FOR, 0));
         for at in [3, ASKED_FOR.len() - 3] {
             let mut other = ASKED_FOR.to_vec();
             other[at] = 0x10;
@@ -384,7 +393,7 @@ fn who_stops_waiting_does_not_stop_the_question() {
         while forwarder.kept() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(ask(&forwarder, &[server]).await, Some(address(ASKED_FOR, 60, 0)));
+        assert!(is_told(&ask(&forwarder, &[server]).await, ASKED_FOR, 0));
         assert_eq!(count.load(Ordering::SeqCst), 1);
     });
 }
@@ -439,12 +448,12 @@ fn past_its_time_an_answer_is_better_than_none() {
         broken.store(1, Ordering::SeqCst);
         let stale = loop {
             let reply = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Udp).await;
-            if reply.from != From::Cache {
+            if reply.from != Origin::Cache {
                 break reply;
             }
             time::sleep(Duration::from_millis(5)).await;
         };
-        assert_eq!(stale, Relayed { packet: Some(address(ASKED_FOR, 30, 1)), from: From::Stale });
+        assert_eq!(stale, Relayed { packet: Some(address(ASKED_FOR, 30, 1)), from: Origin::Stale });
         broken.store(2, Ordering::SeqCst);
         assert_eq!(ask(&forwarder, &[server]).await, Some(address(ASKED_FOR, 1, 2)));
     });
@@ -460,9 +469,9 @@ fn a_server_is_not_asked_what_it_asks_itself() {
         let server = SocketAddr::from(([192, 0, 2, 77], 53));
         let asker = Asker { source: server.ip(), ..asker() };
         let reply = forwarder.ask(&asker, &[server], ASKED_FOR, Transport::Udp).await;
-        assert_eq!(reply.from, From::Server(host));
+        assert_eq!(reply.from, Origin::Server(host));
         let reply = forwarder.ask(&asker, &[server, own], ASKED_FOR, Transport::Udp).await;
-        assert_eq!(reply.from, From::Server(own));
+        assert_eq!(reply.from, Origin::Server(own));
         assert_eq!(count.load(Ordering::SeqCst), 1);
     });
 }

@@ -47,28 +47,25 @@ impl Ord for ByEndpoint {
 }
 
 /// Those who bear a name, by endpoint. Ordered, so that rotation visits each.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Bearers {
+    #[default]
+    Nobody,
     One(Arc<Member>),
-    /// None, or more than one.
-    Many(RedBlackTreeMapSync<ByEndpoint, Arc<Member>>),
-}
-
-impl Default for Bearers {
-    fn default() -> Self {
-        Self::Many(RedBlackTreeMapSync::default())
-    }
+    /// More than one. Aside, so that there being only one takes little room.
+    Many(Box<RedBlackTreeMapSync<ByEndpoint, Arc<Member>>>),
 }
 
 impl Bearers {
     /// Whether nobody is called so.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Many(members) if members.is_empty())
+        matches!(self, Self::Nobody)
     }
 
     /// All of them.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<Member>> {
         let (one, many) = match self {
+            Self::Nobody => (None, None),
             Self::One(member) => (Some(member), None),
             Self::Many(members) => (None, Some(members.values())),
         };
@@ -78,7 +75,7 @@ impl Bearers {
     /// Adds one, in place of what the same endpoint was.
     pub(super) fn insert_mut(&mut self, member: Arc<Member>) {
         match self {
-            Self::Many(members) if !members.is_empty() => {
+            Self::Many(members) => {
                 members.insert_mut(ByEndpoint(Arc::clone(&member)), member);
             }
             Self::One(other) if other.endpoint != member.endpoint => {
@@ -86,17 +83,17 @@ impl Bearers {
                 for member in [Arc::clone(other), member] {
                     members.insert_mut(ByEndpoint(Arc::clone(&member)), member);
                 }
-                *self = Self::Many(members);
+                *self = Self::Many(Box::new(members));
             }
-            _ => *self = Self::One(member),
+            Self::Nobody | Self::One(_) => *self = Self::One(member),
         }
     }
 
     /// Takes one away.
     pub(super) fn remove_mut(&mut self, endpoint: &str) {
         match self {
-            Self::One(member) if member.endpoint == endpoint => *self = Self::default(),
-            Self::One(_) => {}
+            Self::One(member) if member.endpoint == endpoint => *self = Self::Nobody,
+            Self::Nobody | Self::One(_) => {}
             Self::Many(members) => {
                 members.remove_mut(endpoint);
                 if members.size() == 1

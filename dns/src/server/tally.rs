@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::forward::From;
+use crate::forward::Origin;
 use crate::question::kind;
 
 /// Types that are counted apart; all others are one.
@@ -19,9 +19,8 @@ const KINDS: [(u16, &str); 9] = [
 ];
 
 /// Results that are counted apart: RFC 1035's codes, those that have no name, and no answer.
-const RESULTS: [&str; 8] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other", "dropped",
-];
+const RESULTS: [&str; 8] =
+    ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other", "dropped"];
 
 /// Who answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,11 +38,11 @@ pub enum By {
 impl By {
     const ALL: [Self; 4] = [Self::Netd, Self::Upstream, Self::Cache, Self::Stale];
 
-    pub(crate) fn of(from: From) -> Self {
+    pub(crate) fn of(from: Origin) -> Self {
         match from {
-            From::Server(_) | From::Nobody => Self::Upstream,
-            From::Cache => Self::Cache,
-            From::Stale => Self::Stale,
+            Origin::Server(_) | Origin::Nobody => Self::Upstream,
+            Origin::Cache => Self::Cache,
+            Origin::Stale => Self::Stale,
         }
     }
 

@@ -65,8 +65,7 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
                     let (desk, open) = (desk.clone(), Arc::clone(&open));
                     let packet = packet.to_vec();
                     forwarded.spawn(async move {
-                        let reply =
-                            desk.forward(&asker, &upstreams, &packet, Transport::Udp).await;
+                        let reply = desk.forward(&asker, &upstreams, &packet, Transport::Udp).await;
                         if let Some(reply) = reply {
                             send(&desk, &open.socket, &reply, source).await;
                         }

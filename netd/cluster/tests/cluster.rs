@@ -17,7 +17,7 @@ use cluster::{
     messages::{Decided, Decision, Joined},
     rows::{Config, Facts},
     server::{Manager, Server},
-    token::Tokens,
+    token::{Refusal, Tokens},
 };
 use cnm::Kind;
 use netd_tests::{World, run};
@@ -257,7 +257,7 @@ fn tokens_that_let_nobody_in_are_refused_and_counted() {
         // Another cluster's token does not even get to say its secret.
         let foreign = Token::random(&[7; 32]).expect("random");
         let refused = stage.join(&node('x'), &foreign).await;
-        assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Token(Refusal::Elsewhere))), "{refused:?}");
         // A rotated one is unknown, and its successor is not.
         let old = stage.token(Role::Worker).await;
         let kept = stage.token(Role::Manager).await;

@@ -5,6 +5,7 @@ pub(crate) mod cni;
 mod dns;
 mod driver;
 mod endpoint;
+mod join;
 mod network;
 pub(crate) mod values;
 
@@ -21,6 +22,7 @@ pub(crate) use cni::CniCommand;
 pub(crate) use dns::{DnsCommand, Switch};
 pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
+pub(crate) use join::Join;
 pub(crate) use network::{
     Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Update,
 };

@@ -32,7 +32,7 @@ use nix::{
 };
 
 use crate::{
-    args::{self, Wanted},
+    args::{self, Join, Wanted},
     attach,
     out::{self, Outcome},
 };
@@ -104,15 +104,16 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
 }
 
 /// Whether the networks are the host's.
-fn isolation(networks: &[String]) -> Result<Isolation> {
+fn isolation(networks: &[Join]) -> Result<Isolation> {
+    let mut names = networks.iter().map(|join| join.network.as_str());
     if let [_, _, ..] = networks
-        && let Some(only) = networks.iter().find(|name| [HOST, NONE].contains(&name.as_str()))
+        && let Some(only) = names.clone().find(|name| [HOST, NONE].contains(name))
     {
         return Err(Error::invalid(format_args!(
             "network {only} cannot be combined with other networks"
         )));
     }
-    let host = networks.iter().any(|network| network == HOST);
+    let host = names.any(|network| network == HOST);
     Ok(if host { Isolation::Host } else { Isolation::Own })
 }
 
@@ -128,7 +129,7 @@ fn random_id() -> Result<ContainerId> {
 /// Puts the namespace on one network after the other.
 fn join(
     client: &mut Client,
-    networks: &[String],
+    networks: &[Join],
     container: &Container,
     wanted: Wanted,
     netns: &File,
@@ -143,8 +144,8 @@ fn join(
     networks
         .iter()
         .zip(wanted)
-        .map(|(network, wanted)| {
-            let request = wanted.on(network, container.clone(), Some(Netns::Fd));
+        .map(|(join, wanted)| {
+            let request = join.with(wanted).on(&join.network, container.clone(), Some(Netns::Fd));
             attach::send(client, &request, netns)
         })
         .collect()
@@ -204,8 +205,8 @@ pub(crate) fn hostname(container: &Container) -> Option<&Name> {
 mod tests {
     use super::*;
 
-    fn networks(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
+    fn networks(names: &[&str]) -> Vec<Join> {
+        names.iter().map(|name| name.parse().expect("a network")).collect()
     }
 
     #[test]

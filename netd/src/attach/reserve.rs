@@ -11,11 +11,13 @@ use cnm::{
 };
 use ipnetwork::IpNetwork;
 
+use super::wishes;
 use crate::{
     clock,
+    host::sockets,
     names::given::check_endpoint,
     netd::Netd,
-    registry::{Registry, Stage, Taker, from_outside},
+    registry::{Registry, Stage, Taker, from_outside, protocols},
 };
 
 impl Netd {
@@ -39,8 +41,14 @@ impl Netd {
         let now = self.now();
         let owner = params.container.name.as_ref().filter(|_| params.sticky);
         let mut ports = params.ports;
+        sockets::check_addresses(&ports)?;
+        // One look at the host for all of them, and none where there are none.
+        let bound = sockets::bound(&protocols(&ports)).map_err(|error| {
+            Error::internal(format_args!("cannot see which ports the host holds: {error}"))
+        })?;
         let (addresses, dns, metric) = {
             let mut registry = self.registry.borrow_mut();
+            let metric = registry.next_metric(&params.container.id, params.gateway_priority)?;
             if let Some(other) = registry.name_on(&network.id, &params.container) {
                 return Err(Error::exists(format_args!(
                     "endpoint with name {} already exists in network {}",
@@ -76,12 +84,12 @@ impl Netd {
             registry.share(&network.id, &addresses);
             let container = &params.container.id;
             let others: Vec<_> = registry.endpoints_of(container).map(|e| e.id.clone()).collect();
-            let taker = Taker { endpoint: &id, container, others: &others };
+            let taker = Taker { endpoint: &id, container, others: &others, bound: &bound };
             if let Err(error) = registry.ports.take(taker, &mut ports) {
                 registry.release(&network.id, &addresses, now);
                 return Err(name_holder(&registry, error));
             }
-            (addresses, dns, registry.next_metric(&params.container.id))
+            (addresses, dns, metric)
         };
         let gateways = match &params.assigned {
             _ if network.internal => Vec::new(),
@@ -96,7 +104,7 @@ impl Netd {
             Some(assigned) => assigned.gateways.clone(),
         };
         let (gateways, mut routes) = ways(gateways, params.routes.as_deref(), &addresses);
-        for route in routes.iter_mut().filter(|route| route.dst.prefix() == 0 && metric != 0) {
+        for route in routes.iter_mut().filter(|route| route.is_default() && metric != 0) {
             route.priority.get_or_insert(metric);
         }
         if params.assigned.is_none() {
@@ -133,20 +141,21 @@ impl Netd {
         network: &Network,
         params: &Attach,
         capabilities: Capabilities,
-    ) -> IfName {
+    ) -> Result<IfName> {
         if !capabilities.addresses {
-            return IfName::lo();
+            return Ok(IfName::lo());
+        }
+        if let Some(given) = &params.ifname {
+            return Ok(given.clone());
         }
         let registry = self.registry.borrow();
         let container = &params.container.id;
-        let given = params.ifname.clone();
-        given
-            .or_else(|| {
-                // Asked again without a name, it is the same endpoint that is meant.
-                let mut own = registry.endpoints_of(container);
-                own.find(|e| e.network == network.id).map(|e| e.ifname.clone())
-            })
-            .unwrap_or_else(|| registry.free_ifname(container))
+        // Asked again without a name, it is the same endpoint that is meant.
+        let mut own = registry.endpoints_of(container);
+        match own.find(|e| e.network == network.id) {
+            Some(same) => Ok(same.ifname.clone()),
+            None => Ok(registry.free_ifname(container, wishes::prefix(network)?)),
+        }
     }
 
     /// The endpoint that the request would make again; an error unless it has the request's key.
@@ -243,6 +252,14 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
             network.name
         ))
         .with("network", network.id.as_str()));
+    }
+    if let Some(port) = params.ports.iter().find(|port| !port.is_possible()) {
+        let (first, count) = (port.host_port.max(port.container_port), port.count);
+        return Err(Error::invalid(format_args!(
+            "there are no {count} ports from {first} on: the last is 65535"
+        ))
+        .with("port", first)
+        .with("count", count));
     }
     let assigned = params.assigned.as_ref().map_or(&[][..], |assigned| &assigned.addresses);
     if !assigned.is_empty() && !params.addresses.is_empty() {

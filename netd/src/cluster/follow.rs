@@ -352,7 +352,8 @@ impl Netd {
             let state = liveness.state(&remote.node);
             state.is_none_or(|state| state < liveness::State::Down)
         };
-        let on = |network| view.remotes(network).map(move |known| (network, known.id(), Some(known)));
+        let on =
+            |network| view.remotes(network).map(move |known| (network, known.id(), Some(known)));
         match about {
             About::All => self.resolver.publish_remotes(up.iter().flat_map(on), resolves),
             About::Some(networks, endpoints) => {

@@ -92,11 +92,7 @@ impl Untold {
     }
 
     /// The next call, after which nothing is untold; none when there is nothing to tell.
-    pub(crate) fn take(
-        &mut self,
-        view: &View,
-        up: impl Fn(&NetworkId) -> bool,
-    ) -> Option<News> {
+    pub(crate) fn take(&mut self, view: &View, up: impl Fn(&NetworkId) -> bool) -> Option<News> {
         let mut untold = std::mem::take(self);
         if untold.everything {
             let (complete, there) = (view.complete, view.elsewhere(up));

@@ -20,6 +20,10 @@ use crate::netd::Netd;
 /// How soon what did not work is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How long others are let be after they were told something: what comes by itself is told at once,
+/// and what comes fast together, since each message costs every host more than what is in it.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// How often nodes that are silent are looked at, and everything else that goes by time.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -138,6 +142,7 @@ impl Netd {
         loop {
             cluster.tell.notified().await;
             self.tell_driver(&cluster).await;
+            sleep(BREATH).await;
         }
     }
 
@@ -230,7 +235,7 @@ impl Cluster {
                     break;
                 }
                 match self.store.txn(operations(guard, &rows)).await {
-                    Ok(outcome) if outcome.held => {}
+                    Ok(outcome) if outcome.held => sleep(BREATH).await,
                     // This host is another than it believed: what it is now is on its way.
                     Ok(_) => {
                         self.outbox.borrow_mut().put_back(rows);

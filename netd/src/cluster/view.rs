@@ -168,10 +168,12 @@ impl View {
                 });
                 let blocks = self.blocks.entry(network.clone()).or_default();
                 let changed = match row {
-                    Some(row) => blocks.get(&block) != Some(&row) && {
-                        blocks.insert(block, row);
-                        true
-                    },
+                    Some(row) => {
+                        blocks.get(&block) != Some(&row) && {
+                            blocks.insert(block, row);
+                            true
+                        }
+                    }
                     None => blocks.remove(&block).is_some(),
                 };
                 if blocks.is_empty() {
@@ -260,7 +262,8 @@ impl View {
     /// Where a node has endpoints, and which.
     pub(crate) fn on_node(&self, node: &NodeId) -> Vec<(NetworkId, EndpointId)> {
         let there = self.all_remotes().filter(|(_, remote)| *remote.node == *node);
-        there.filter_map(|(network, remote)| Some((network.clone(), remote.id().parse().ok()?)))
+        there
+            .filter_map(|(network, remote)| Some((network.clone(), remote.id().parse().ok()?)))
             .collect()
     }
 

@@ -50,7 +50,8 @@ impl Names {
 impl Collector for Names {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Questions answered, by network, type, result and who answered";
-        let mut family = encoder.encode_descriptor("dns_answers", help, None, MetricType::Counter)?;
+        let mut family =
+            encoder.encode_descriptor("dns_answers", help, None, MetricType::Counter)?;
         for (labels, count) in &self.answers {
             ConstCounter::new(*count).encode(family.encode_family(labels)?)?;
         }

@@ -66,9 +66,8 @@ pub(super) fn ports(endpoint: &Endpoint) -> Result<Vec<dns::Port>> {
         service: None,
     });
     for port in exposed(&endpoint.options)?.into_iter().chain(published) {
-        let same = |other: &dns::Port| {
-            (other.protocol, other.number) == (port.protocol, port.number)
-        };
+        let same =
+            |other: &dns::Port| (other.protocol, other.number) == (port.protocol, port.number);
         if !ports.iter().any(same) {
             ports.push(port);
         }

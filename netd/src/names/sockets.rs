@@ -102,7 +102,7 @@ fn bind(address: SocketAddr) -> io::Result<Pair> {
         } else {
             // Beyond what the host allows to those who may not administer its network.
             set_socket_recv_buffer_size_force(&socket, WAITING)
-                .or_else(|_| Ok::<_, io::Error>(socket.set_recv_buffer_size(WAITING)?))?;
+                .or_else(|_| socket.set_recv_buffer_size(WAITING))?;
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;

@@ -1,27 +1,37 @@
 //! Which port of the host belongs to whom.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    process,
 };
 
 use cnm::{
     ContainerId, EndpointId, Error, Kind, Result,
     endpoint::{Port, Protocol},
 };
-use socket2::{Domain, Socket, Type};
 
-mod runtime;
+use crate::{
+    host::sockets::{self, Bound, Process},
+    relay,
+};
 
 /// Where free ports are looked for when a request leaves the choice: what the kernel itself gives
 /// to clients (`ip_local_port_range`, ip(7)).
 const FREE: std::ops::RangeInclusive<u16> = 32768..=60999;
 
-/// Who holds a port, and on which of the host's addresses; all of them when it is none.
-type Holder = (Option<IpAddr>, EndpointId);
-
 /// The port that netd's own resolver listens on.
 const DNS: u16 = 53;
+
+/// Ports in a row that an endpoint holds; which is the first of them is where it is kept.
+#[derive(Clone, Debug)]
+struct Hold {
+    /// Of which of the host's addresses; all of them when it is none.
+    ip: Option<IpAddr>,
+    /// The last of them.
+    last: u16,
+    endpoint: EndpointId,
+}
 
 /// Who asks for ports.
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +43,16 @@ pub(crate) struct Taker<'a> {
     /// The container's other endpoints. A runtime asks for a container's ports on each of its
     /// networks: they lead to it through the first one, and through the next when that is gone.
     pub(crate) others: &'a [EndpointId],
+    /// What processes of the host hold, of the protocols that are asked for.
+    pub(crate) bound: &'a [Bound],
 }
 
 /// The ports that endpoints hold, each by those of one container, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
-    held: HashMap<(Protocol, u16), Vec<Holder>>,
+    held: BTreeMap<(Protocol, u16), Vec<Hold>>,
+    /// The most ports in a row that anybody has held: one that has a port begins no further before.
+    longest: u16,
     next: u16,
 }
 
@@ -46,8 +60,9 @@ impl Ports {
     /// Takes all of `ports` for an endpoint, or none; a port 0 becomes one that is free.
     ///
     /// # Errors
-    /// `exists` with the holder's id under `endpoint` when another container has one, `exists` when
-    /// a process of the host has, `exhausted` when there is none left to choose.
+    /// `exists` with the holder's id under `endpoint` when another container has one, `exists` with
+    /// its number under `pid` when a process of the host has, `exhausted` when there is none left
+    /// to choose.
     pub(crate) fn take(&mut self, taker: Taker<'_>, ports: &mut [Port]) -> Result<()> {
         for at in 0..ports.len() {
             if let Err(error) = self.take_one(taker, &mut ports[at]) {
@@ -70,7 +85,15 @@ impl Ports {
 
     /// Whether it is this endpoint through which a port that it holds leads to its container.
     pub(crate) fn leads_through(&self, endpoint: &EndpointId, port: &Port) -> bool {
-        self.holder(port) == Some(endpoint)
+        self.overlapping(port).next().is_some_and(|(_, hold)| hold.endpoint == *endpoint)
+    }
+
+    /// Whose the port is at which a process of the host has a socket.
+    pub(crate) fn holder_at(&self, socket: &Bound) -> Option<&EndpointId> {
+        let Bound { protocol, address, port, both, .. } = *socket;
+        let host_ip = (!both).then_some(address);
+        let there = Port { protocol, host_ip, host_port: port, container_port: port, count: 1 };
+        self.overlapping(&there).next().map(|(_, hold)| &hold.endpoint)
     }
 
     /// Takes ports as they were stored.
@@ -84,9 +107,12 @@ impl Ports {
     pub(crate) fn release(&mut self, endpoint: &EndpointId, ports: &[Port]) {
         for port in ports {
             let key = (port.protocol, port.host_port);
-            if let Some(holders) = self.held.get_mut(&key) {
-                holders.retain(|(ip, holder)| holder != endpoint || *ip != port.host_ip);
-                if holders.is_empty() {
+            let last = *port.host_ports().end();
+            if let Some(holds) = self.held.get_mut(&key) {
+                holds.retain(|hold| {
+                    hold.endpoint != *endpoint || hold.ip != port.host_ip || hold.last != last
+                });
+                if holds.is_empty() {
                     self.held.remove(&key);
                 }
             }
@@ -94,56 +120,46 @@ impl Ports {
     }
 
     fn put(&mut self, endpoint: &EndpointId, port: &Port) {
-        let key = (port.protocol, port.host_port);
-        self.held.entry(key).or_default().push((port.host_ip, endpoint.clone()));
+        self.longest = self.longest.max(port.count);
+        let (ip, last) = (port.host_ip, *port.host_ports().end());
+        let holds = self.held.entry((port.protocol, port.host_port)).or_default();
+        holds.push(Hold { ip, last, endpoint: endpoint.clone() });
     }
 
-    fn holder(&self, port: &Port) -> Option<&EndpointId> {
-        let holders = self.held.get(&(port.protocol, port.host_port))?;
-        let meets =
-            |ip: &Option<IpAddr>| ip.is_none() || port.host_ip.is_none() || *ip == port.host_ip;
-        holders.iter().find(|(ip, _)| meets(ip)).map(|(_, holder)| holder)
+    /// What is held of the ports, with the first port of each.
+    fn overlapping(&self, port: &Port) -> impl Iterator<Item = (u16, &Hold)> {
+        let (protocol, ip) = (port.protocol, port.host_ip);
+        let (first, last) = port.host_ports().into_inner();
+        let from = first.saturating_sub(self.longest.saturating_sub(1));
+        self.held
+            .range((protocol, from)..=(protocol, last))
+            .flat_map(|((_, at), holds)| holds.iter().map(|hold| (*at, hold)))
+            .filter(move |(_, hold)| hold.last >= first && meet(hold.ip, ip))
     }
 
     fn check(&self, taker: Taker<'_>, port: &Port) -> Result<()> {
-        let number = port.host_port;
-        let taken = |whose: String| {
-            Error::exists(format_args!(
-                "port {number}/{} is already held by {whose}",
-                port.protocol
-            ))
-            .with("port", number)
-            .with("protocol", port.protocol.to_string())
-        };
-        if let Some(holder) = self.holder(port) {
-            if taker.others.contains(holder) {
+        let last = *port.host_ports().end();
+        if let Some((first, hold)) = self.overlapping(port).next() {
+            let at = first.max(port.host_port);
+            if hold.endpoint == *taker.endpoint {
+                return Err(taken(port, at, "the same request, which asks for it twice"));
+            }
+            let same = (first, hold.last) == (port.host_port, last);
+            if taker.others.contains(&hold.endpoint) && same {
                 return Ok(());
             }
-            if holder == taker.endpoint {
-                return Err(taken("the same request, which asks for it twice".into()));
-            }
-            return Err(
-                taken(format!("endpoint {}", holder.short())).with("endpoint", holder.as_str())
-            );
+            return Err(taken(port, at, &format!("endpoint {}", hold.endpoint.short()))
+                .with("endpoint", hold.endpoint.as_str()));
         }
-        match bind(port) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                if runtime::holds(port, taker.container) {
-                    return Ok(());
-                }
-                Err(taken(match (number, port.host_ip) {
-                    (DNS, None) => "netd's own resolver on the networks' gateway addresses: \
-                                    publish it on one address of the host"
-                        .into(),
-                    _ => "a process of the host".into(),
-                }))
-            }
-            Err(error) => Err(Error::invalid(format_args!(
-                "port {port} cannot be published on this host: {error}"
-            ))
-            .with("port", number)),
+        let meeting: Vec<_> =
+            taker.bound.iter().filter(|socket| socket.meets(port)).copied().collect();
+        let Some(socket) = meeting.first() else { return Ok(()) };
+        let holders = sockets::holders(&meeting);
+        // Who had it may have ended since, and then nobody has.
+        if holders.is_empty() && !still_there(&meeting) {
+            return Ok(());
         }
+        held_by(port, socket.port, taker.container, &holders)
     }
 
     fn choose(&mut self, taker: Taker<'_>, port: &Port) -> Result<u16> {
@@ -154,51 +170,66 @@ impl Ports {
                 *FREE.start()
             };
             let wanted = Port { host_port: self.next, ..*port };
-            if self.holder(&wanted).is_none() && self.check(taker, &wanted).is_ok() {
-                return Ok(self.next);
+            if FREE.contains(wanted.host_ports().end())
+                && wanted.is_possible()
+                && self.overlapping(&wanted).next().is_none()
+                && !taker.bound.iter().any(|socket| socket.meets(&wanted))
+            {
+                self.next = *wanted.host_ports().end();
+                return Ok(wanted.host_port);
             }
         }
-        Err(Error::new(
-            Kind::Exhausted,
-            format_args!("no {} port of the host is free between {FREE:?}", port.protocol),
-        ))
+        let what = match port.count {
+            1 => format!("{} port of the host is", port.protocol),
+            count => format!("{count} {} ports of the host in a row are", port.protocol),
+        };
+        Err(Error::new(Kind::Exhausted, format_args!("no {what} free between {FREE:?}")))
     }
 }
 
-/// Whether a process of the host listens there: a socket that may share with anything but a
-/// listener is bound and dropped. It never listens itself.
-fn bind(port: &Port) -> std::io::Result<()> {
-    let ips = match port.host_ip {
-        Some(ip) => vec![ip],
-        None => vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
-    };
-    let kind = match port.protocol {
-        Protocol::Tcp => Type::STREAM,
-        Protocol::Udp => Type::DGRAM,
-    };
-    for ip in ips {
-        let address = SocketAddr::new(ip, port.host_port);
-        let socket = match Socket::new(Domain::for_address(address), kind, None) {
-            Ok(socket) => socket,
-            // A host without IPv6 has no IPv6 listeners.
-            Err(_) if ip.is_ipv6() && port.host_ip.is_none() => continue,
-            Err(error) => return Err(error),
-        };
-        if ip.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        if port.protocol == Protocol::Tcp {
-            socket.set_reuse_address(true)?;
-        }
-        match socket.bind(&address.into()) {
-            Err(error)
-                if ip.is_ipv6()
-                    && port.host_ip.is_none()
-                    && error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
-            bound => bound?,
-        }
+/// The protocols of ports.
+pub(crate) fn protocols(ports: &[Port]) -> BTreeSet<Protocol> {
+    ports.iter().map(|port| port.protocol).collect()
+}
+
+/// Whether two addresses of the host have one in common; none stands for all, an unspecified one
+/// for all of its family.
+fn meet(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return true };
+    a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified())
+}
+
+fn still_there(seen: &[Bound]) -> bool {
+    let protocols = seen.iter().map(|socket| socket.protocol).collect();
+    sockets::bound(&protocols).is_ok_and(|now| now.iter().any(|socket| seen.contains(socket)))
+}
+
+fn taken(port: &Port, number: u16, whose: &str) -> Error {
+    Error::exists(format_args!("port {number}/{} is already held by {whose}", port.protocol))
+        .with("port", number)
+        .with("protocol", port.protocol.to_string())
+}
+
+/// Refuses a port that processes of the host have, unless a runtime holds it for the very container
+/// that it is published for.
+fn held_by(port: &Port, number: u16, container: &ContainerId, holders: &[Process]) -> Result<()> {
+    // What was relayed for an earlier owner gives way in a moment.
+    if holders.iter().any(|process| process.is_for(container) || process.name == relay::PROGRAM) {
+        return Ok(());
     }
-    Ok(())
+    let Some(holder) = holders.first() else {
+        return Err(taken(port, number, "a process of the host"));
+    };
+    if holder.pid == process::id() && number == DNS {
+        return Err(taken(
+            port,
+            number,
+            "netd's own resolver on the networks' gateway addresses: publish it on one address of \
+             the host",
+        ));
+    }
+    let whose = format!("process {} of the host (pid {})", holder.name, holder.pid);
+    Err(taken(port, number, &whose).with("process", holder.name.as_str()).with("pid", holder.pid))
 }
 
 #[cfg(test)]

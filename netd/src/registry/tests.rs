@@ -53,13 +53,13 @@ fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpo
         network,
         network_name: entry.network.name.clone(),
         container: registry.sandbox(&id).expect("a sandbox").record.sandbox.container.clone(),
-        ifname: registry.free_ifname(&id),
+        ifname: registry.free_ifname(&id, "eth"),
         state: State::Attached,
         mac: None,
         routes: Vec::new(),
         gateways: addresses.iter().map(|address| address.ip()).collect(),
         addresses,
-        metric: registry.next_metric(&id),
+        metric: registry.next_metric(&id, 0).expect("a priority"),
         dns: vec![],
         aliases: vec![],
         ports: vec!["8080:80".parse().expect("a port")],
@@ -116,7 +116,7 @@ fn an_endpoint_gives_back_what_it_held() {
     let first = endpoint(&mut registry, 1, 0xaa, "c1");
     let second = endpoint(&mut registry, 2, 0xab, "c1");
     assert_eq!((first.ifname.as_str(), second.ifname.as_str()), ("eth0", "eth1"));
-    assert_eq!((first.metric, second.metric), (0, 100));
+    assert_eq!((first.metric, second.metric), (10_000, 10_001));
     let app = NetworkId::from_bytes([0xaa; 32]);
     let leased = |registry: &Registry| {
         registry.network(&app).expect("app").pools[0].utilisation(Moment(0)).leased
@@ -125,8 +125,13 @@ fn an_endpoint_gives_back_what_it_held() {
     registry.drop_endpoint(&first.id, Moment(0));
     assert_eq!(leased(&registry), 0);
     assert_eq!(registry.endpoints_on(&app).count(), 0);
-    assert_eq!(registry.free_ifname(&"c1".parse().expect("an id")).as_str(), "eth0");
-    assert_eq!(registry.next_metric(&"c1".parse().expect("an id")), 200);
+    assert_eq!(registry.free_ifname(&"c1".parse().expect("an id"), "eth").as_str(), "eth0");
+    let next = |priority| registry.next_metric(&"c1".parse().expect("an id"), priority);
+    assert_eq!(next(0), Ok(10_002), "who came first stays first");
+    assert_eq!((next(1), next(-7)), (Ok(9990), Ok(10_070)));
+    assert_eq!((next(999), next(-999)), (Ok(10), Ok(19_990)));
+    assert!(next(1000).is_err() && next(-1000).is_err() && next(i32::MIN).is_err());
+    assert_eq!(registry.elected(&second), second.gateways);
     registry.drop_endpoint(&first.id, Moment(0));
 }
 

@@ -5,10 +5,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{HashMap, hash_map::RandomState},
     fs::{self, File},
+    hash::BuildHasher,
     io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
-    ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
 };
@@ -37,9 +37,13 @@ pub(super) struct Journal {
     limit: Cell<u64>,
 }
 
-/// Where in the file the text of each row is, by table and key with a space between. It is read when
-/// it is wanted, since there may be very many.
-type Index = BTreeMap<String, Range<u64>>;
+/// Where in the file a row is. Rows are read when they are wanted, since there may be very many.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    at: u64,
+    /// In bytes, without its end.
+    length: usize,
+}
 
 impl Journal {
     /// Opens the journal at `path`, or begins one.
@@ -64,7 +68,6 @@ impl Journal {
                 }
                 None => rest = line.to_owned(),
             }
-            Ok(())
         })
         .map_err(failed)?;
         match first {
@@ -171,8 +174,8 @@ impl Journal {
                 .open(&aside)?;
             let mut writer = BufWriter::with_capacity(AT_ONCE, file);
             write!(writer, "{HEAD}{SCHEMA}\n")?;
-            for (place, text) in &index {
-                writeln!(writer, "{place} {}", self.text(text)?)?;
+            for line in index {
+                writeln!(writer, "{}", self.text(line)?)?;
             }
             let file = writer.into_inner()?;
             fs::rename(&aside, &self.path)?;
@@ -186,58 +189,63 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads the rows of a table, each when it is its turn. Nothing may be written meanwhile.
+    /// Reads the rows of a table, each when it is its turn, in the order in which they were written.
+    /// Nothing may be written meanwhile.
     pub(super) fn rows<T: DeserializeOwned>(
         &self,
         table: &'static str,
     ) -> Result<impl Iterator<Item = Result<T, Error>>, Error> {
-        let rows = self.index()?.into_iter().filter_map(move |(place, text)| {
-            let key = place.strip_prefix(table)?.strip_prefix(' ')?.to_owned();
-            Some((key, text))
+        let path = || self.path.clone();
+        let rows = self.index()?.into_iter().map(move |line| {
+            let line = self.text(line).map_err(|source| Error::File { path: path(), source })?;
+            let mut parts = line.splitn(3, ' ');
+            let (Some(of), Some(key), Some(text)) = (parts.next(), parts.next(), parts.next())
+            else {
+                return Ok(None);
+            };
+            if of != table {
+                return Ok(None);
+            }
+            serde_json::from_str(text).map(Some).map_err(|source| {
+                let key = key.to_owned();
+                Error::Row { path: path(), table, key, source }
+            })
         });
-        Ok(rows.map(move |(key, text)| {
-            let path = || self.path.clone();
-            let text = self.text(&text).map_err(|source| Error::File { path: path(), source })?;
-            serde_json::from_str(&text)
-                .map_err(|source| Error::Row { path: path(), table, key, source })
-        }))
+        Ok(rows.filter_map(Result::transpose))
     }
 
-    /// What is at a place of the file.
-    fn text(&self, place: &Range<u64>) -> io::Result<String> {
-        let length = usize::try_from(place.end - place.start).map_err(io::Error::other)?;
-        let mut bytes = vec![0; length];
-        self.file.borrow().read_exact_at(&mut bytes, place.start)?;
+    fn text(&self, line: Line) -> io::Result<String> {
+        let mut bytes = vec![0; line.length];
+        self.file.borrow().read_exact_at(&mut bytes, line.at)?;
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    fn index(&self) -> Result<Index, Error> {
-        let mut index = Index::new();
+    /// The rows that the journal comes to, in the order of the file.
+    fn index(&self) -> Result<Vec<Line>, Error> {
+        // Of tables and keys their hashes are enough, and take one piece of memory: many small ones
+        // would stay netd's when they are free.
+        let hashers = [RandomState::new(), RandomState::new()];
+        let mut rows = HashMap::new();
         let indexed = each_line(&self.file.borrow(), |line, at| {
-            let text = std::str::from_utf8(line).map_err(|error| {
-                io::Error::new(io::ErrorKind::InvalidData, error)
-            })?;
-            let Some(text) = text.strip_suffix('\n').filter(|_| at > 0) else { return Ok(()) };
-            let mut spaces = text.match_indices(' ').map(|(space, _)| space);
-            match (spaces.next(), spaces.next()) {
-                (Some(_), Some(space)) => {
-                    let row = at + space as u64 + 1..at + text.len() as u64;
-                    index.insert(text.get(..space).unwrap_or_default().to_owned(), row);
-                }
-                _ => drop(index.remove(text)),
+            let Some(line) = line.strip_suffix(b"\n").filter(|_| at > 0) else { return };
+            let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ');
+            let end = spaces.nth(1).map(|(space, _)| space);
+            let place = line.get(..end.unwrap_or(line.len()));
+            let place = hashers.each_ref().map(|hasher| hasher.hash_one(place));
+            match end {
+                Some(_) => drop(rows.insert(place, Line { at, length: line.len() })),
+                None => drop(rows.remove(&place)),
             }
-            Ok(())
         });
         indexed.map_err(|source| Error::File { path: self.path.clone(), source })?;
-        Ok(index)
+        let mut rows: Vec<_> = rows.into_values().collect();
+        rows.sort_unstable_by_key(|line| line.at);
+        Ok(rows)
     }
 }
 
 /// Gives each line of a file, with its end, and where it begins.
-fn each_line(
-    file: &File,
-    mut take: impl FnMut(&[u8], u64) -> io::Result<()>,
-) -> io::Result<()> {
+fn each_line(file: &File, mut take: impl FnMut(&[u8], u64)) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(AT_ONCE, file);
     reader.seek(SeekFrom::Start(0))?;
     let (mut line, mut at) = (Vec::new(), 0);
@@ -247,7 +255,7 @@ fn each_line(
         if length == 0 {
             return Ok(());
         }
-        take(&line, at)?;
+        take(&line, at);
         at += length as u64;
     }
 }
@@ -297,7 +305,7 @@ mod tests {
         journal.remove(TABLE, "c").expect("removed");
         journal.remove(TABLE, "c").expect("removed before");
         let journal = scratch.open();
-        assert_eq!(rows(&journal), ["3", "2"]);
+        assert_eq!(rows(&journal), ["2", "3"], "in the order in which they were written");
         journal.put(TABLE, "b", "\"6\"").expect("written");
         assert_eq!(rows(&journal), ["3", "6"]);
     }
@@ -334,9 +342,14 @@ mod tests {
             let file = File::options().write(true).open(&scratch.0).expect("there");
             file.set_len(end).expect("cut off");
             let whole = lengths.iter().filter(|length| **length <= end).count().saturating_sub(1);
-            let expected: BTreeMap<_, _> = values[..whole].iter().cloned().collect();
+            let mut expected: Vec<&(String, String)> = Vec::new();
+            for value in &values[..whole] {
+                expected.retain(|(key, _)| *key != value.0);
+                expected.push(value);
+            }
+            let expected: Vec<_> = expected.into_iter().map(|(_, value)| value.clone()).collect();
             let journal = scratch.open();
-            prop_assert_eq!(rows(&journal), expected.into_values().collect::<Vec<_>>());
+            prop_assert_eq!(rows(&journal), expected);
             // And what is written next is not behind half a line.
             journal.put(TABLE, "z", "\"last\"").expect("written");
             let rows = rows(&scratch.open());

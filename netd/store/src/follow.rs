@@ -74,14 +74,38 @@ impl Follow {
     }
 }
 
-/// Rows that are known, as far as it takes to tell whether they are others by now. Their keys have
-/// long beginnings in common, up to the last slash, which are kept once each.
+/// Rows that are known, as far as it takes to tell whether they are others by now. There may be very
+/// many, whose keys have long beginnings in common, up to the last slash: these are kept once each.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<String, BTreeMap<Box<str>, Mark>>);
+pub struct Known(BTreeMap<String, Names>);
+
+/// What is behind the last slash: nearly always 64 hexadecimal digits, which are 32 bytes.
+#[derive(Debug, Default)]
+struct Names {
+    ids: BTreeMap<[u8; 32], Mark>,
+    others: BTreeMap<Box<str>, Mark>,
+}
 
 /// A key up to its last slash, and what is behind it.
 fn split(key: &str) -> (&str, &str) {
     key.split_at(key.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+/// The bytes of which these are the digits.
+fn id_of(digits: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut id = [0; 32];
+    if digits.len() != 2 * id.len() {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(id)
 }
 
 impl Known {
@@ -92,30 +116,45 @@ impl Known {
 
     fn get(&self, key: &str) -> Option<Mark> {
         let (place, name) = split(key);
-        self.0.get(place)?.get(name).copied()
+        let names = self.0.get(place)?;
+        let mark = match id_of(name) {
+            Some(id) => names.ids.get(&id),
+            None => names.others.get(name),
+        };
+        mark.copied()
     }
 
     fn insert(&mut self, key: &str, mark: Mark) {
         let (place, name) = split(key);
-        match self.0.get_mut(place) {
-            Some(names) => drop(names.insert(name.into(), mark)),
-            None => drop(self.0.insert(place.to_owned(), BTreeMap::from([(name.into(), mark)]))),
+        if !self.0.contains_key(place) {
+            self.0.insert(place.to_owned(), Names::default());
+        }
+        let Some(names) = self.0.get_mut(place) else { return };
+        match id_of(name) {
+            Some(id) => drop(names.ids.insert(id, mark)),
+            None => drop(names.others.insert(name.into(), mark)),
         }
     }
 
     fn remove(&mut self, key: &str) {
         let (place, name) = split(key);
-        if let Some(names) = self.0.get_mut(place) {
-            names.remove(name);
-            if names.is_empty() {
-                self.0.remove(place);
-            }
+        let Some(names) = self.0.get_mut(place) else { return };
+        match id_of(name) {
+            Some(id) => names.ids.remove(&id),
+            None => names.others.remove(name),
+        };
+        if names.ids.is_empty() && names.others.is_empty() {
+            self.0.remove(place);
         }
     }
 
     fn keys(&self) -> impl Iterator<Item = String> {
-        let all = self.0.iter();
-        all.flat_map(|(place, names)| names.keys().map(move |name| format!("{place}{name}")))
+        self.0.iter().flat_map(|(place, names)| {
+            let digits = |id: &[u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect();
+            let ids = names.ids.keys().map(digits);
+            let others = names.others.keys().map(ToString::to_string);
+            ids.chain(others).map(move |name: String| format!("{place}{name}"))
+        })
     }
 }
 
@@ -129,16 +168,13 @@ impl From<Vec<Row>> for Known {
 
 /// As much of a row as tells whether it is another: a restored store may give a revision again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    modified: u64,
-    value: u64,
-}
+struct Mark(u64);
 
 impl Mark {
     fn of(row: &Row) -> Self {
         let mut hasher = DefaultHasher::new();
-        row.value.hash(&mut hasher);
-        Self { modified: row.modified, value: hasher.finish() }
+        (row.modified, &row.value).hash(&mut hasher);
+        Self(hasher.finish())
     }
 }
 
@@ -309,6 +345,8 @@ mod tests {
     #[test]
     fn a_difference_is_what_was_missed() {
         let rows = vec![row("a", 2, "1"), row("b", 3, "1"), row("c", 4, "1"), row("x/y/z", 4, "1")];
+        assert_eq!(id_of(&"0".repeat(63)), None);
+        assert_eq!(id_of(&"A".repeat(64)), None, "it would be given back in lower case");
         let mut known = Known::from(rows);
         // A revision that is given twice, after a restore, with another value.
         let now = vec![row("a", 2, "1"), row("b", 3, "2"), row("d", 5, "1")];
@@ -325,6 +363,12 @@ mod tests {
         known.remove("b");
         known.remove("b");
         assert_eq!(known.keys().count(), 2);
+        let id = format!("x/{}", "0f".repeat(32));
+        known.add(&row(&id, 6, "1"));
+        assert_eq!(known.keys().last(), Some(id.clone()));
+        assert_eq!(known.get(&id), Some(Mark::of(&row(&id, 6, "1"))));
+        known.remove(&id);
+        assert_eq!((known.get(&id), known.keys().count()), (None, 2));
     }
 
     #[test]

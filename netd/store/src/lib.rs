@@ -75,11 +75,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::all`].
-    pub async fn pages(
-        &self,
-        keys: Keys,
-        mut take: impl FnMut(Vec<Row>),
-    ) -> Result<(Era, u64)> {
+    pub async fn pages(&self, keys: Keys, mut take: impl FnMut(Vec<Row>)) -> Result<(Era, u64)> {
         let mut page = self.read(Read::new(keys.clone()).limit(PAGE)).await?;
         let (era, revision, count) = (page.era, page.revision, page.count);
         let mut read = 0;

@@ -170,12 +170,15 @@ impl Kernel {
 }
 
 impl Kernel {
-    /// Has flows of datagrams forgotten that these facts redirect. (A stream notices by itself.)
+    /// Has flows forgotten that these facts redirect. (TCP notices by itself.)
     pub(crate) fn redirected<'a>(&self, facts: impl IntoIterator<Item = &'a Fact>) {
-        const UDP: u8 = 17;
-        self.reaper.redirected(facts.into_iter().filter_map(|fact| match fact {
-            Fact::Publish { protocol: UDP, address, port, .. } => {
-                Some(Destination { protocol: UDP, address: *address, port: *port })
+        const TCP: u8 = 6;
+        self.reaper.redirected(facts.into_iter().filter_map(|fact| match *fact {
+            Fact::Publish { protocol, address, port, .. } if protocol != TCP => {
+                Some(Destination { protocol, address, port, last: port })
+            }
+            Fact::PublishRange { protocol, address, first, last, .. } if protocol != TCP => {
+                Some(Destination { protocol, address, port: first, last })
             }
             _ => None,
         }));

@@ -140,6 +140,11 @@ impl Kernel {
                     sysctl::write(&format!("net/ipv6/conf/{}/{name}", port.name), value)?;
                 }
             }
+            for (path, value) in &port.parameters {
+                if !sysctl::write(path, value)? {
+                    return Err(kernel::Error::call("set", path.as_str(), Errno::EOPNOTSUPP));
+                }
+            }
             Ok((socket, cookie))
         })??;
         let mut batch = Batch::new();
@@ -177,13 +182,11 @@ impl Kernel {
     fn publish(&mut self, facts: &[Fact]) -> kernel::Result<()> {
         match self.firewall.change(&[], facts) {
             Err(error) if matches!(error.errno(), Some(Errno::EBUSY | Errno::EEXIST)) => {
-                let keys: Vec<_> = facts.iter().map(|fact| fact.element().key).collect();
                 let stale: Vec<_> = self
                     .firewall
                     .everyones()?
                     .into_iter()
-                    .filter(|fact| matches!(fact, Fact::Publish { .. }))
-                    .filter(|fact| keys.contains(&fact.element().key))
+                    .filter(|old| facts.iter().any(|new| new != old && new.meets(old)))
                     .collect();
                 for fact in &stale {
                     eprintln!("the {fact} was left over and gives way");

@@ -13,7 +13,10 @@ use cnm::{
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
-use crate::options::{HAIRPIN, MASQUERADE, is_on};
+use crate::{
+    options::{HAIRPIN, MASQUERADE, is_on},
+    sysctls,
+};
 
 /// Whether an endpoint's interface has to go at once.
 pub(crate) fn is_looked_for(endpoint: &Endpoint) -> bool {
@@ -158,6 +161,8 @@ pub struct Port {
     pub hairpin: bool,
     /// How fast its packets may come and go.
     pub bandwidth: Option<Bandwidth>,
+    /// Kernel parameters that its interface is to have, and their values.
+    pub parameters: Vec<(String, String)>,
     /// What the firewall is to know: its published ports.
     pub facts: Vec<Fact>,
 }
@@ -192,6 +197,7 @@ impl Port {
             gateways: endpoint.gateways.clone(),
             routes: endpoint.routes.clone(),
             metric: endpoint.metric,
+            parameters: sysctls::of(endpoint)?,
             hairpin: !facts.is_empty() || is_on(&network.options, HAIRPIN, false),
             bandwidth: endpoint.bandwidth,
             facts,
@@ -204,19 +210,70 @@ impl Port {
     }
 }
 
-/// One fact for each of the container's families that the port is published in, which leads to the
-/// first address of it. An unspecified host address stands for all of its family.
+/// From so many ports in a row on they are one element, where each leads to the same number: below
+/// that as many elements that are found by their hash cost less.
+const ROW: u16 = 16;
+
+/// What publishes a port in each of the container's families that it is published in. An
+/// unspecified host address stands for all of its family.
 fn publish(port: &endpoint::Port, addresses: &[IpNetwork]) -> Vec<Fact> {
-    let first = |v4: bool| addresses.iter().find(|address| address.is_ipv4() == v4);
-    [first(true), first(false)]
-        .into_iter()
-        .flatten()
-        .filter(|address| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4()))
-        .map(|address| Fact::Publish {
-            protocol: port.protocol.number(),
-            address: port.host_ip.filter(|ip| !ip.is_unspecified()),
-            port: port.host_port,
-            to: SocketAddr::new(address.ip(), port.container_port),
-        })
-        .collect()
+    let mut facts = Vec::new();
+    let protocol = port.protocol.number();
+    let at = port.host_ip.filter(|ip| !ip.is_unspecified());
+    for address in first_of_each_family(addresses) {
+        if port.host_ip.is_some_and(|ip| ip.is_ipv4() != address.is_ipv4()) {
+            continue;
+        }
+        if port.is_straight() && port.count >= ROW {
+            let (first, last) = port.host_ports().into_inner();
+            facts.push(Fact::PublishRange { protocol, address: at, first, last, to: address });
+            continue;
+        }
+        let pairs = port.host_ports().zip(port.container_ports());
+        facts.extend(pairs.map(|(from, to)| Fact::Publish {
+            protocol,
+            address: at,
+            port: from,
+            to: SocketAddr::new(address, to),
+        }));
+    }
+    facts
+}
+
+/// What a port leads to: an endpoint with more addresses is reached at the first of a family.
+fn first_of_each_family(addresses: &[IpNetwork]) -> impl Iterator<Item = IpAddr> {
+    let of = |v4: bool| addresses.iter().map(IpNetwork::ip).find(move |ip| ip.is_ipv4() == v4);
+    [true, false].into_iter().filter_map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(port: &str) -> Vec<String> {
+        let addresses =
+            ["10.0.0.2/24", "fd00::2/64", "10.0.0.3/24"].map(|a| a.parse().expect("ip"));
+        let port: endpoint::Port = port.parse().expect("a port");
+        publish(&port, &addresses).iter().map(Fact::to_string).collect()
+    }
+
+    #[test]
+    fn a_port_leads_to_an_address_of_each_family() {
+        assert_eq!(
+            facts("8080:80/sctp"),
+            ["port 8080 to 10.0.0.2:80 sctp", "port 8080 to [fd00::2]:80 sctp"]
+        );
+        assert_eq!(facts("0.0.0.0:53:53/udp"), ["port 53 to 10.0.0.2:53 udp"]);
+        assert_eq!(facts("[::1]:53:53/udp"), ["[::1]:port 53 to [fd00::2]:53 udp"]);
+    }
+
+    #[test]
+    fn ports_in_a_row_are_one_element_where_host_and_container_count_alike() {
+        assert_eq!(facts("0.0.0.0:8000-8999:8000-8999"), ["ports 8000-8999 to 10.0.0.2 tcp"]);
+        assert_eq!(facts("192.0.2.1:8000-8015:80-95").len(), 16);
+        assert_eq!(facts("192.0.2.1:8000-8014:8000-8014").len(), 15);
+        assert_eq!(facts("192.0.2.1:8000-8015:8000-8015").len(), 1);
+        let shifted = facts("192.0.2.1:8000-8002:80-82");
+        assert_eq!(shifted[2], "192.0.2.1:port 8002 to 10.0.0.2:82 tcp");
+    }
 }

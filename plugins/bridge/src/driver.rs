@@ -1,6 +1,9 @@
 //! The driver as netd calls it.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use cnm::{
     Error, Kind, NetworkId, Result,
@@ -9,6 +12,7 @@ use cnm::{
     fault,
     network::Network,
 };
+use ipnetwork::IpNetwork;
 use kernel::{Errno, links, netlink::Batch, netns::Netns};
 use serde_json::json;
 
@@ -20,6 +24,7 @@ use crate::{
     inside::Inside,
     options::options,
     plan::{self, Observed, Step},
+    reaper::Moved,
     refusal::{no_netns, refusal},
     shape,
 };
@@ -31,6 +36,8 @@ pub struct Bridge {
     marks: Marks,
     kernel: Option<Kernel>,
     joined: HashMap<NetworkId, Joined>,
+    /// Addresses that endpoints had and have no more: neighbours may still look for those there.
+    left: HashMap<NetworkId, HashSet<IpAddr>>,
 }
 
 impl Default for Bridge {
@@ -42,7 +49,7 @@ impl Default for Bridge {
 impl Bridge {
     /// The bridges of a driver that does more with them.
     pub fn marked(marks: Marks) -> Self {
-        Self { marks, kernel: None, joined: HashMap::new() }
+        Self { marks, kernel: None, joined: HashMap::new(), left: HashMap::new() }
     }
 
     fn kernel(&mut self) -> Result<&mut Kernel> {
@@ -73,6 +80,18 @@ impl Bridge {
         let joined = Joined { index: link.index, mtu: link.mtu };
         self.joined.insert(network.id.clone(), joined);
         Ok(joined)
+    }
+}
+
+impl Bridge {
+    /// Has those on the bridge told who has a port's addresses now, where others had them before.
+    fn announce(&mut self, network: &Network, port: &Port, bridge: Joined) -> Result<()> {
+        let Some(left) = self.left.get(&network.id) else { return Ok(()) };
+        let had = port.addresses.iter().map(IpNetwork::ip).filter(|ip| left.contains(ip));
+        let moved = |address| Moved { bridge: bridge.index, address, mac: port.mac };
+        let moved: Vec<_> = had.map(moved).collect();
+        self.kernel()?.reaper.moved(moved.into_iter());
+        Ok(())
     }
 }
 
@@ -117,6 +136,7 @@ impl Driver for Bridge {
 
     fn network_down(&mut self, network: &Network) -> Result<()> {
         self.joined.remove(&network.id);
+        self.left.remove(&network.id);
         let segment = Segment::of(network);
         let kernel = self.kernel()?;
         let link = links::by_name(&mut kernel.socket, &segment.bridge).map_err(refusal)?;
@@ -151,6 +171,7 @@ impl Driver for Bridge {
             }
             outcome => outcome?,
         };
+        self.announce(network, &port, bridge)?;
         Ok(Attached {
             netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
@@ -164,6 +185,8 @@ impl Driver for Bridge {
     }
 
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        let left = self.left.entry(network.id.clone()).or_default();
+        left.extend(endpoint.addresses.iter().map(IpNetwork::ip));
         let kernel = self.kernel()?;
         fault::point("bridge.detach.before-elements");
         // An endpoint whose ports could not be published has none to take back.

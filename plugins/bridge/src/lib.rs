@@ -14,11 +14,12 @@ pub mod plan;
 mod reaper;
 mod refusal;
 mod shape;
+mod sysctls;
 
 pub use desired::{Port, Segment, local_mac, tunnel_link};
 pub use driver::Bridge;
 pub use marks::{Marks, PREFIX};
-pub use options::{HAIRPIN, MASQUERADE};
+pub use options::{HAIRPIN, MASQUERADE, SYSCTLS};
 pub use reaper::Pace;
 pub use refusal::refusal;
 pub use shape::{DETOUR_PREFIX, Limits, detour_of};

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use cnm::options::{IPAM, LINGER, LINK, MTU, Options, Setting};
+use cnm::options::{
+    HOST_BINDING, IFNAME, IFNAME_PREFIX, IPAM, LINGER, LINK, MTU, Options, Setting,
+};
 
 /// Whether what leaves the network takes the host's address; with `false` its members keep their
 /// own elsewhere.
@@ -16,9 +18,18 @@ pub const MASQUERADE: Setting = Setting {
 pub const HAIRPIN: Setting =
     Setting { names: &["hairpin"], about: "true: frames may leave a port by which they came" };
 
+/// Kernel parameters of an endpoint's interface.
+pub const SYSCTLS: Setting = Setting {
+    names: &["sysctls", "com.docker.network.endpoint.sysctls"],
+    about: "kernel parameters of its interface: net.ipv4.conf.IFNAME.log_martians=1,...",
+};
+
 /// All of them.
 pub(crate) fn options() -> Options {
-    Options::of(&[MTU, LINK, IPAM, MASQUERADE, HAIRPIN], &[LINGER])
+    Options::of(
+        &[MTU, LINK, IPAM, HOST_BINDING, IFNAME_PREFIX, MASQUERADE, HAIRPIN],
+        &[IFNAME, LINGER, SYSCTLS],
+    )
 }
 
 /// Whether an option is on. What is no truth value is as if it were not there.

@@ -1,9 +1,11 @@
 //! What can wait until after the answer, many at a time. Condemned links: a pair deleted by itself
 //! costs an RCU grace period (16 to 27 ms) during which no attach gets on; a group of them costs
 //! one together. And flows of datagrams to ports whose owner changed: one walk over the table of
-//! connections takes milliseconds.
+//! connections takes milliseconds. And that an address is another's now, which all of a bridge hears.
 
 use std::{
+    mem,
+    net::IpAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -12,8 +14,10 @@ use std::{
 use cnm::fault;
 use kernel::{
     Errno,
+    announce::Herald,
     conntrack::{Conntrack, Destination},
-    links::{self, Change},
+    links::{self, Change, Mac},
+    neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
 };
 
@@ -84,7 +88,19 @@ struct State {
     attaching: bool,
     last_attach: Option<Instant>,
     flows: Vec<Destination>,
+    moved: Vec<Moved>,
     closed: bool,
+}
+
+/// An address that somebody else had before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    /// The bridge, by index.
+    pub(crate) bridge: u32,
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// Who has it now.
+    pub(crate) mac: Mac,
 }
 
 /// What is to be done now.
@@ -92,6 +108,7 @@ struct State {
 struct Due {
     links: Option<Vec<String>>,
     flows: Vec<Destination>,
+    moved: Vec<Moved>,
 }
 
 impl Shared {
@@ -116,7 +133,7 @@ impl Drop for Attaching {
         let mut state = self.0.state();
         state.attaching = false;
         state.last_attach = Some(Instant::now());
-        if !state.flows.is_empty() || state.at_once {
+        if !state.flows.is_empty() || !state.moved.is_empty() || state.at_once {
             self.0.changed.notify_one();
         }
     }
@@ -147,6 +164,15 @@ impl Reaper {
         let mut state = self.shared.state();
         state.flows.extend(flows);
         if !state.flows.is_empty() {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Tells it that these are others' from now on.
+    pub(crate) fn moved(&self, addresses: impl Iterator<Item = Moved>) {
+        let mut state = self.shared.state();
+        state.moved.extend(addresses);
+        if !state.moved.is_empty() {
             self.shared.changed.notify_one();
         }
     }
@@ -193,7 +219,11 @@ impl Drop for Reaper {
 }
 
 fn work(shared: &Shared, marks: &Marks, socket: &mut Socket, conntrack: &mut Conntrack) {
+    let mut herald = None;
     while let Some(due) = wait(shared) {
+        if let Err(error) = announce(&mut herald, socket, &due.moved) {
+            eprintln!("cannot announce an address: {error}");
+        }
         if !due.flows.is_empty()
             && let Err(error) = conntrack.forget(&due.flows)
         {
@@ -224,13 +254,15 @@ fn wait(shared: &Shared) -> Option<Due> {
         });
         let links = time.is_some_and(|time| time.is_zero() || state.closed);
         // An attach that is under way may add more of them.
-        if links || (!state.flows.is_empty() && !state.attaching) {
+        let other = !state.flows.is_empty() || !state.moved.is_empty();
+        if links || (other && !state.attaching) {
             let links = links.then(|| {
                 state.first = None;
                 state.at_once = false;
-                std::mem::take(&mut state.condemned)
+                mem::take(&mut state.condemned)
             });
-            return Some(Due { links, flows: std::mem::take(&mut state.flows) });
+            let (flows, moved) = (mem::take(&mut state.flows), mem::take(&mut state.moved));
+            return Some(Due { links, flows, moved });
         }
         state = match time {
             Some(time) => {
@@ -251,6 +283,35 @@ pub(crate) fn free_ports(socket: &mut Socket, links: &[String]) -> kernel::Resul
         links::change(&mut batch, link, &Change { master: Some(0), ..Change::default() });
     }
     socket.run_but(&[Errno::ENODEV], batch, |_| ()).map(drop)
+}
+
+/// Tells a bridge's members of addresses, and the host itself, which does not hear what it says.
+/// What is gone since, with its bridge, is no failure.
+fn announce(
+    herald: &mut Option<Herald>,
+    socket: &mut Socket,
+    moved: &[Moved],
+) -> kernel::Result<()> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    for Moved { bridge, address, mac } in moved {
+        let neighbour = Neighbour { link: *bridge, address: *address, mac: *mac };
+        neighbours::renew(&mut batch, &neighbour);
+    }
+    socket.run_but(&[Errno::ENOENT, Errno::ENODEV], batch, |_| ())?;
+    let herald = match herald {
+        Some(herald) => herald,
+        None => herald.insert(Herald::open()?),
+    };
+    for Moved { bridge, address, mac } in moved {
+        match herald.announce(*bridge, *address, *mac) {
+            Err(error) if matches!(error.errno(), Some(Errno::ENODEV | Errno::ENXIO)) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
 /// Takes the condemned links away. What is in their group and not netd's is moved out of it.

@@ -2,12 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     fs::{File, OpenOptions},
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    str::FromStr,
 };
 
 use ipnetwork::IpNetwork;
@@ -16,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Call, ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId, bandwidth::Bandwidth,
 };
+
+mod port;
+
+pub use port::{Port, Protocol};
 
 /// One sandbox on one network, as it is stored, shown and handed to a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +123,12 @@ impl Route {
         *self != Self::new(self.dst, self.gateway)
     }
 
+    /// Whether it leads everywhere, and by the main table.
+    pub fn is_default(&self) -> bool {
+        const RT_TABLE_MAIN: u32 = 254;
+        self.dst.prefix() == 0 && self.table.is_none_or(|table| table == RT_TABLE_MAIN)
+    }
+
     /// Whether it leads to what is on the link itself, and so through nobody.
     pub fn is_on_link(&self) -> bool {
         const RT_SCOPE_LINK: u8 = 253;
@@ -224,122 +232,6 @@ pub struct NetnsId {
     pub nsid: Option<i32>,
 }
 
-/// The protocols whose ports can be published.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Transmission Control Protocol.
-    #[default]
-    Tcp,
-    /// User Datagram Protocol.
-    Udp,
-}
-
-impl Protocol {
-    /// Its number in an IP header.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-impl FromStr for Protocol {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "tcp" => Ok(Self::Tcp),
-            "udp" => Ok(Self::Udp),
-            _ => Err(Error::invalid(format_args!(
-                "invalid protocol {text:?}: it should be tcp or udp"
-            ))),
-        }
-    }
-}
-
-/// A port of a container that the host answers for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Port {
-    /// The protocol; tcp unless told.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// The host's address; all of them unless told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<IpAddr>,
-    /// The host's port; 0 asks for one that is free.
-    #[serde(default)]
-    pub host_port: u16,
-    /// The container's port.
-    #[serde(deserialize_with = "port_of_somebody")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
-    pub container_port: u16,
-}
-
-/// Nobody can listen on port 0.
-fn port_of_somebody<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    std::num::NonZero::<u16>::deserialize(deserializer).map(std::num::NonZero::get)
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host_ip {
-            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
-            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
-            None => {}
-        }
-        write!(f, "{}->{}/{}", self.host_port, self.container_port, self.protocol)
-    }
-}
-
-/// As on a command line: `[host_ip:]host_port:container_port[/protocol]`, or `container_port`.
-impl FromStr for Port {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = || {
-            Error::invalid(format_args!(
-                "invalid port {text:?}: it should be [HOST_IP:]HOST_PORT:CONTAINER_PORT[/PROTOCOL]"
-            ))
-        };
-        let (ports, protocol) = match text.rsplit_once('/') {
-            Some((ports, protocol)) => (ports, protocol.parse()?),
-            None => (text, Protocol::Tcp),
-        };
-        let number = |text: &str| text.parse::<u16>().map_err(|_| invalid());
-        let (host, container) = match ports.rsplit_once(':') {
-            Some((host, container)) => (host, number(container)?),
-            None => ("0", number(ports)?),
-        };
-        let (ip, host_port) = match host.rsplit_once(':') {
-            Some((ip, port)) => {
-                let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-                (Some(ip.parse().map_err(|_| invalid())?), port)
-            }
-            None => (None, host),
-        };
-        let host_port = if host_port.is_empty() { 0 } else { number(host_port)? };
-        if container == 0 {
-            return Err(invalid());
-        }
-        Ok(Self { protocol, host_ip: ip, host_port, container_port: container })
-    }
-}
-
 /// How a request names a namespace: `"fd"` for the next descriptor that came with the bytes
 /// (`SCM_RIGHTS`), otherwise an absolute path that netd can open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -433,6 +325,10 @@ pub struct Attach {
     /// the network's, and those of a family in which it has no address are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<Vec<Route>>,
+    /// Which of the container's networks its packets leave by: the one with the highest, and of
+    /// equals the first.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub gateway_priority: i32,
     /// A link-layer address it must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
@@ -456,6 +352,10 @@ pub struct Attach {
     pub labels: BTreeMap<String, String>,
 }
 
+fn is_usual(priority: &i32) -> bool {
+    *priority == 0
+}
+
 impl Attach {
     /// An attach of which everything else is chosen.
     pub fn new(network: &str, container: Container, netns: Option<Netns>) -> Self {
@@ -468,6 +368,7 @@ impl Attach {
             ranges: Vec::new(),
             assigned: None,
             routes: None,
+            gateway_priority: 0,
             mac: None,
             aliases: Vec::new(),
             ports: Vec::new(),
@@ -593,26 +494,11 @@ pub struct EndpointDetail {
     /// The endpoint.
     #[serde(flatten)]
     pub endpoint: Endpoint,
+    /// Those of its gateways through which the container's packets leave: no other endpoint of the
+    /// container goes before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elected: Vec<IpAddr>,
     /// What its driver would do and what it sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<crate::driver::Plan>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_reads_as_on_dockers_command_line() {
-        let port = |text: &str| text.parse::<Port>().map(|p| p.to_string());
-        assert_eq!(port("8080:80").as_deref(), Ok("8080->80/tcp"));
-        assert_eq!(port("53:5353/udp").as_deref(), Ok("53->5353/udp"));
-        assert_eq!(port("127.0.0.1:8080:80").as_deref(), Ok("127.0.0.1:8080->80/tcp"));
-        assert_eq!(port("[::1]:8080:80").as_deref(), Ok("[::1]:8080->80/tcp"));
-        assert_eq!(port("80").as_deref(), Ok("0->80/tcp"));
-        assert_eq!(port("127.0.0.1::80").as_deref(), Ok("127.0.0.1:0->80/tcp"));
-        for bad in ["", "0", "80:", "80:0", "x:80", "70000:80", "80:80/icmp", "1.2.3:80:80"] {
-            assert!(port(bad).is_err(), "{bad}");
-        }
-    }
 }

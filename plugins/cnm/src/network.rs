@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Empty, IfName, Name, NetworkId, endpoint::Endpoint, peers::Overlay};
+use crate::{Call, Empty, IfName, Name, NetworkId, endpoint::Endpoint, ipam::Pool, peers::Overlay};
 
 /// A network, as it is stored, shown and handed to its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +189,9 @@ pub struct NetworkDetail {
     pub network: Network,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// How full its subnets are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
 }
 
 /// Changes a network while it is in use. What is not given stays as it is.

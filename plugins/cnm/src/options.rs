@@ -40,6 +40,24 @@ pub const LINGER: Setting = Setting {
     about: "false: the interface has to go at once when it is detached",
 };
 
+/// The address of the host that a network's ports are published on. netd reads it itself.
+pub const HOST_BINDING: Setting = Setting {
+    names: &["host-binding", "com.docker.network.bridge.host_binding_ipv4"],
+    about: "the address of the host that ports are published on, where they do not say one",
+};
+
+/// What the names of a network's interfaces begin with. netd reads it itself.
+pub const IFNAME_PREFIX: Setting = Setting {
+    names: &["ifname-prefix", "com.docker.network.container_iface_prefix"],
+    about: "what the names of its interfaces begin with; eth if not given",
+};
+
+/// The name of an endpoint's interface. netd reads it itself.
+pub const IFNAME: Setting = Setting {
+    names: &["ifname", "com.docker.network.endpoint.ifname"],
+    about: "the name of its interface, where the request does not say one",
+};
+
 impl Setting {
     /// What was said, and under which name: the first of its names that was used.
     pub fn given<'a>(

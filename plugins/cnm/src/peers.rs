@@ -197,22 +197,14 @@ struct Backlog<N> {
 impl Backlog<u32> {
     fn of_gone(gone: Gone) -> Self {
         let Gone { nodes, members, peers } = gone;
-        Self {
-            nodes: nodes.into_iter(),
-            members: members.into_iter(),
-            peers: peers.into_iter(),
-        }
+        Self { nodes: nodes.into_iter(), members: members.into_iter(), peers: peers.into_iter() }
     }
 }
 
 impl Backlog<Node> {
     fn of_there(there: Elsewhere) -> Self {
         let Elsewhere { nodes, members, peers } = there;
-        Self {
-            nodes: nodes.into_iter(),
-            members: members.into_iter(),
-            peers: peers.into_iter(),
-        }
+        Self { nodes: nodes.into_iter(), members: members.into_iter(), peers: peers.into_iter() }
     }
 }
 
@@ -257,7 +249,11 @@ mod tests {
 
     fn node(number: u32) -> Node {
         let addresses = vec!["255.255.255.255/16".parse().expect("an address")];
-        Node { number, vtep: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().expect("one"), addresses }
+        Node {
+            number,
+            vtep: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().expect("one"),
+            addresses,
+        }
     }
 
     fn members() -> Vec<Member> {

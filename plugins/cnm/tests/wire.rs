@@ -112,6 +112,7 @@ fn attach() -> impl Strategy<Value = Attach> {
                 host_ip,
                 host_port,
                 container_port,
+                count: 1 + host_port % 7,
             };
             let ports = ports.into_iter().map(port).collect();
             let netns = netns.map(Netns::from);

@@ -19,6 +19,7 @@ const GET: u16 = SUBSYSTEM << 8 | 1;
 const DELETE: u16 = SUBSYSTEM << 8 | 2;
 
 const TUPLE_ORIGINAL: u16 = 1;
+const STATUS: u16 = 3;
 const NESTED: u16 = 0x8000;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
@@ -30,8 +31,10 @@ pub struct Destination {
     pub protocol: u8,
     /// The address; any unless given.
     pub address: Option<IpAddr>,
-    /// The port.
+    /// The first port.
     pub port: u16,
+    /// The last of so many in a row.
+    pub last: u16,
 }
 
 /// A flow, by what its deletion takes.
@@ -81,16 +84,27 @@ impl Conntrack {
     }
 }
 
+/// `IPS_SRC_NAT` and `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
+const SOURCE_NAT: u32 = 1 << 4;
+const DESTINATION_NAT: u32 = 1 << 5;
+
 fn matching(message: Received<'_>, destinations: &[Destination]) -> Option<Flow> {
     if message.kind != NEW {
         return None;
     }
     let attributes = Attributes(message.payload.get(4..)?);
+    // What goes out under the host's address goes to somebody else's port of that number, and its
+    // answer would find nobody.
+    let status = attributes.value(STATUS).and_then(|bytes| bytes.try_into().ok());
+    if u32::from_be_bytes(status.unwrap_or_default()) & (SOURCE_NAT | DESTINATION_NAT) == SOURCE_NAT
+    {
+        return None;
+    }
     let original = attributes.value(TUPLE_ORIGINAL)?;
     let goes_to = destination(original)?;
     let wanted = |wanted: &Destination| {
         wanted.protocol == goes_to.protocol
-            && wanted.port == goes_to.port
+            && (wanted.port..=wanted.last).contains(&goes_to.port)
             && wanted.address.is_none_or(|address| goes_to.address == Some(address))
     };
     destinations.iter().any(wanted).then(|| {
@@ -118,11 +132,9 @@ fn destination(tuple: &[u8]) -> Option<Destination> {
         Some(octets) => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
         None => IpAddr::from(<[u8; 16]>::try_from(ip.value(V6_DESTINATION)?).ok()?),
     };
-    Some(Destination {
-        protocol: *protocol.value(NUMBER)?.first()?,
-        address: Some(address),
-        port: u16::from_be_bytes(protocol.value(DESTINATION_PORT)?.try_into().ok()?),
-    })
+    let port = u16::from_be_bytes(protocol.value(DESTINATION_PORT)?.try_into().ok()?);
+    let protocol = *protocol.value(NUMBER)?.first()?;
+    Some(Destination { protocol, address: Some(address), port, last: port })
 }
 
 fn append(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {

@@ -50,6 +50,20 @@ pub fn write(batch: &mut Batch, neighbour: &Neighbour) {
     batch.push(&RouteNetlinkMessage::NewNeighbour(message), flags, "write the neighbour", what);
 }
 
+/// Puts right what is known of a neighbour, as far as anything is.
+pub fn renew(batch: &mut Batch, neighbour: &Neighbour) {
+    let mut message = message(neighbour.link, neighbour.address);
+    message.header.state = NeighbourState::Stale;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(neighbour.mac.to_vec()));
+    let what = neighbour.address.to_string();
+    batch.push(
+        &RouteNetlinkMessage::NewNeighbour(message),
+        NLM_F_REPLACE,
+        "renew the neighbour",
+        what,
+    );
+}
+
 /// Deletes what is known of a neighbour.
 pub fn delete(batch: &mut Batch, link: u32, address: IpAddr) {
     let message = RouteNetlinkMessage::DelNeighbour(message(link, address));

@@ -208,7 +208,7 @@ impl Route {
             mtu: metrics.value(RTAX_MTU).and_then(read_u32),
             advmss: metrics.value(RTAX_ADVMSS).and_then(read_u32),
             priority: number(RTA_PRIORITY),
-            table: number(RTA_TABLE).or(Some(u32::from(header[4]))),
+            table: number(RTA_TABLE).or_else(|| Some(u32::from(header[4]))),
             scope: Some(header[6]),
         })
     }

@@ -7,7 +7,7 @@ use cnm::{
     driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
     endpoint::{Checked, Endpoint},
     network::Network,
-    options::{LINGER, MTU, Options},
+    options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, Options},
     peers::{ChangePeers, Gone, PeersChanged},
 };
 use kernel::{
@@ -15,7 +15,7 @@ use kernel::{
     links::Link,
     routes::Address,
 };
-use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, Segment, refusal, tunnel_link};
+use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, SYSCTLS, Segment, refusal, tunnel_link};
 use serde_json::json;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     gathered::Gathered,
     plan::{self, Observed, Step},
     table::{self, Difference, Here, Key, Place, Underlay, Value, Wanted},
-    tunnel::{BROADCAST, overlay_of},
+    tunnel::{BROADCAST, MODE, overlay_of},
 };
 
 /// The driver `overlay`. It touches nothing until it is called, since a runtime's call ends with
@@ -409,7 +409,10 @@ impl Driver for Overlay {
                 peers: true,
                 ..Capabilities::default()
             },
-            options: Some(Options::of(&[MTU, MASQUERADE, HAIRPIN, BROADCAST], &[LINGER])),
+            options: Some(Options::of(
+                &[MTU, HOST_BINDING, IFNAME_PREFIX, MASQUERADE, HAIRPIN, BROADCAST, MODE],
+                &[IFNAME, LINGER, SYSCTLS],
+            )),
         }
     }
 

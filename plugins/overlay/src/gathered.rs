@@ -21,7 +21,10 @@ impl Gathered {
     /// # Errors
     /// `invalid` for a part that does not follow the one before it, and for parts of a change. What
     /// has come is forgotten with it, so that nothing is taken for everything that is not.
-    pub(crate) fn take<'a>(&mut self, said: &'a ChangePeers) -> Result<Option<Cow<'a, ChangePeers>>> {
+    pub(crate) fn take<'a>(
+        &mut self,
+        said: &'a ChangePeers,
+    ) -> Result<Option<Cow<'a, ChangePeers>>> {
         let Self { next, mut there } = std::mem::take(self);
         let in_parts = said.part > 0 || said.more;
         if in_parts && !said.complete {

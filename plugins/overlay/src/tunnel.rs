@@ -20,6 +20,12 @@ pub(crate) const BROADCAST: Setting = Setting {
     about: "on: what goes to everybody goes to other hosts as well",
 };
 
+/// How packets get to the other hosts.
+pub(crate) const MODE: Setting = Setting {
+    names: &["mode"],
+    about: "vxlan, or routed: straight to other hosts that are on one link with this one",
+};
+
 /// The largest number on the wire.
 const MAX_VNI: u32 = (1 << 24) - 1;
 
@@ -108,13 +114,13 @@ impl Tunnel {
                 return Err(Error::invalid(message).with("option", name));
             }
         };
-        let routed = match network.options.get("mode").map(String::as_str) {
-            None | Some("" | "vxlan") => false,
+        let routed = match MODE.given(&network.options) {
+            None | Some((_, "" | "vxlan")) => false,
             // An internal network has nothing to do with any other link.
-            Some("routed") => !network.internal,
-            Some(other) => {
-                let message = format_args!("option mode is vxlan or routed, and not {other}");
-                return Err(Error::invalid(message).with("option", "mode"));
+            Some((_, "routed")) => !network.internal,
+            Some((name, other)) => {
+                let message = format_args!("option {name} is vxlan or routed, and not {other}");
+                return Err(Error::invalid(message).with("option", name));
             }
         };
         Ok(Self {

@@ -29,6 +29,9 @@ use rows::Others;
 /// How many endpoints there are elsewhere, for what grows with them.
 const MANY: u32 = 10_000;
 
+/// The line of `/proc/PID/status` that has the memory which is a process's own (proc(5)).
+const OWN: &str = "RssAnon";
+
 /// From the answer to an attach on one of 10 hosts until a container on each of them has resolved
 /// the new one's name and had an echo of it. Each asks every 2 ms, which is in the figure, as is the
 /// load of that.
@@ -79,8 +82,7 @@ pub(crate) fn hosts(_: &Options, report: &mut Report) -> Result<()> {
 fn many_at_once(fleet: &mut Fleet, each: usize) -> Result<(Samples, Samples)> {
     let sandboxes: Vec<_> =
         fleet.hosts.iter().map(|_| Sandbox::make(each)).collect::<Result<_>>()?;
-    let clients: Vec<_> =
-        fleet.hosts.iter().map(daemon::Daemon::connect).collect::<Result<_>>()?;
+    let clients: Vec<_> = fleet.hosts.iter().map(daemon::Daemon::connect).collect::<Result<_>>()?;
     let start = Instant::now();
     let attach = &|host: usize, mut client: Client| -> Result<()> {
         for (n, sandbox) in sandboxes[host].iter().enumerate() {
@@ -143,7 +145,8 @@ pub(crate) fn restart(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 /// Resident memory of a worker's netd for each of 10,000 endpoints elsewhere, which the benchmark
-/// writes into etcd, and of the overlay driver.
+/// writes into etcd, and of the overlay driver. Only what is their own counts, since code that is
+/// read in for the first time would be in the figure.
 pub(crate) fn memory(_: &Options, report: &mut Report) -> Result<()> {
     let mut fleet = Fleet::new(2)?;
     let others = Others::of(&mut fleet)?;
@@ -155,12 +158,12 @@ pub(crate) fn memory(_: &Options, report: &mut Report) -> Result<()> {
         Ok((fleet.hosts[1].pid(), overlay))
     };
     let (netd, driver) = pids(&mut fleet)?;
-    let before = (resident(netd, "VmRSS")?, resident(driver, "VmRSS")?);
+    let before = (resident(netd, OWN)?, resident(driver, OWN)?);
     others.write(0..MANY)?;
     known::until_kernel(&fleet, 1, MANY as usize + 1)?;
     let name = format!("{}.{NETWORK}.netd", rows::name_of(MANY - 1));
     fleet.observers[1].until_resolved(&name, true)?;
-    let after = (resident(netd, "VmRSS")?, resident(driver, "VmRSS")?);
+    let after = (resident(netd, OWN)?, resident(driver, OWN)?);
     let each = |before: f64, after: f64| (after - before) * 1024.0 / f64::from(MANY);
     let (of_netd, of_driver) = (each(before.0, after.0), each(before.1, after.1));
     let what = "memory of netd for each of 10,000 endpoints elsewhere";
@@ -170,7 +173,7 @@ pub(crate) fn memory(_: &Options, report: &mut Report) -> Result<()> {
     fleet.observers[1].until_resolved(&name, true)?;
     wait_until("netd is in sync", || fleet.is_complete(1))?;
     let (netd, driver) = pids(&mut fleet)?;
-    let again = (resident(netd, "VmRSS")?, resident(driver, "VmRSS")?);
+    let again = (resident(netd, OWN)?, resident(driver, OWN)?);
     report.note(format!(
         "memory with 10,000 endpoints elsewhere: netd {:.1} MB, before them {:.1} MB, {:.1} MB when \
          it was started again ({:.2} KiB each); the driver {:.1} MB, {:.1} MB and {:.1} MB ({:.2} \

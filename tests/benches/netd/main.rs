@@ -17,6 +17,7 @@ mod names;
 mod overlay;
 mod place;
 mod plugin;
+mod publish;
 mod report;
 mod resolver;
 mod sandbox;
@@ -32,13 +33,15 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 18] = [
+const SECTIONS: [Section; 19] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
     ("cni", cni::measure),
     ("endpoints", growth::endpoints),
     ("ports", growth::ports),
+    ("published", publish::connections),
+    ("rows", publish::rows),
     ("memory", thousand::memory),
     ("restart", thousand::restart),
     ("names", names::measure),

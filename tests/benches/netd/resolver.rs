@@ -45,7 +45,14 @@ struct Case {
 }
 
 const CASES: [Case; 6] = [
-    Case { what: "10 own names", names: 10, networks: 1, question: own, questions: 10, cache: 8 << 20 },
+    Case {
+        what: "10 own names",
+        names: 10,
+        networks: 1,
+        question: own,
+        questions: 10,
+        cache: 8 << 20,
+    },
     Case {
         what: "10,000 own names",
         names: 10_000,
@@ -271,7 +278,10 @@ impl Aardvark {
         let client = UdpSocket::bind("127.0.0.1:0")?;
         client.set_read_timeout(Some(Duration::from_millis(50)))?;
         wait_until("aardvark-dns answers", || {
-            client.send_to(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x05web-1\0\0\x01\0\x01", ("127.0.0.1", OTHER))?;
+            client.send_to(
+                b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x05web-1\0\0\x01\0\x01",
+                ("127.0.0.1", OTHER),
+            )?;
             Ok(client.recv(&mut [0; 512]).is_ok())
         })?;
         Ok(Some(started))

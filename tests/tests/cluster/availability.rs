@@ -14,7 +14,7 @@ fn known(fleet: &Fleet, host: usize, node: &str, availability: &str) {
     eventually("a node's availability is known", || {
         let nodes = fleet.hosts[host].client().call(&ListNodes {}).unwrap().nodes;
         let found = nodes.into_iter().find(|one| one.name == node).unwrap();
-        if found.availability == availability { Ok(()) } else { Err(found) }
+        if found.availability == availability { Ok(()) } else { Err(found.availability) }
     });
 }
 

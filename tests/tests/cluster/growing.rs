@@ -99,7 +99,7 @@ fn a_full_network_gets_a_subnet_and_its_endpoints_stay() {
     ping.lost_none();
     talks(&late, &other);
     let again = fleet.run(1, "shop", "again");
-    resolves(&again, "late", &[late.ip()]);
+    resolves(&again, &late.container.name, &[late.ip()]);
     for host in &fleet.hosts[..2] {
         let shown = host.netns.run("ip -o -4 address show");
         assert!(shown.contains("10.77.0.1/29") && shown.contains("10.78.0.1/24"), "{shown}");
@@ -131,7 +131,7 @@ fn a_network_gets_the_other_family() {
                     return Ok(endpoint);
                 }
                 host.client().detach(&container.id);
-                Err(endpoint)
+                Err(endpoint.addresses)
             })
         })
         .collect();

@@ -125,3 +125,18 @@ fn an_address_is_given_once_on_request_and_by_itself() {
         given.push((name, ip));
     }
 }
+
+#[test]
+fn a_name_that_resolves_leads_somewhere() {
+    let fleet = Fleet::new(2);
+    fleet.create("shop");
+    let a = fleet.run(0, "shop", "a");
+    for n in 0..10 {
+        let name = format!("b{n}");
+        let b = fleet.run(1, "shop", &name);
+        resolves(&a, &name, &[b.ip()]);
+        // Where the name came before the way, ARP would ask once more after a second.
+        let ping = a.container.netns.output(&format!("ping -n -c 1 -W 0.9 {}", b.ip()));
+        assert!(ping.status.success(), "{name}: {ping:?}");
+    }
+}

@@ -157,7 +157,7 @@ fn a_network_that_went_meanwhile_leaves_no_socket() {
     let mut netd = host.client();
     netd.create("app");
     netd.call(&cnm::network::RemoveNetwork { network: "app".into() }).expect("nobody is on it");
-    let listening = |host: &Host| host.netns.run("ss -Hlun sport = 53").lines().count();
+    let listening = |host: &Host| host.netns.run("ss -Hlun sport = :53").lines().count();
     let before = listening(&host);
     replace(&host, Signal::SIGHUP);
     assert_eq!(listening(&host), before, "the default network's is there, and no other");

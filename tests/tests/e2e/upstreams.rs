@@ -78,12 +78,13 @@ impl Neighbours {
             server(lan, "unbound", &["-d", "-c", &format!("{dir}/unbound.conf")]),
         ];
         eventually("unbound answers from nsd", || {
-            let output = lan.output("dig +time=1 +tries=1 @192.0.2.2 www.example.org A");
+            let output = lan.output("dig +time=1 +tries=1 @192.0.2.2 ns.example.org A");
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            if text.contains("192.0.2.80") {
+            if text.contains("NOERROR") {
                 return Ok(());
             }
-            let logs = ["nsd", "unbound"].map(|name| fs::read_to_string(format!("/run/{name}.log")));
+            let logs =
+                ["nsd", "unbound"].map(|name| fs::read_to_string(format!("/run/{name}.log")));
             Err(format!("{text}\n{logs:?}"))
         });
         Self { _servers: servers }
@@ -168,7 +169,8 @@ fn kdig_drill_and_the_c_library_find_their_names() {
     let world = World::new();
     let (host, _lan, _neighbours, client, server) = site(&world);
     let mut netd = host.client();
-    let ip = netd.attach(&world.container("web").to("app")).addresses[0].ip().to_string();
+    let web = world.container("web");
+    let ip = netd.attach(&web.to("app")).addresses[0].ip().to_string();
     for line in [
         format!("kdig @{server} web A"),
         format!("kdig @{server} +tcp web.app.netd A"),
@@ -183,7 +185,8 @@ fn kdig_drill_and_the_c_library_find_their_names() {
         assert!(said.contains(&ip) && said.contains("NOERROR"), "{line}: {said}");
     }
     fs::write("/run/resolv.conf", format!("nameserver {server}\nsearch app.netd\n")).unwrap();
-    for words in ["getent ahosts web", "getent hosts web.app.netd", "getent ahosts www.example.org"] {
+    for words in ["getent ahosts web", "getent hosts web.app.netd", "getent ahosts www.example.org"]
+    {
         let script = format!("mount --bind /run/resolv.conf /etc/resolv.conf && {words}");
         let output = client.netns.command(["unshare", "-m", "sh", "-c", &script]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

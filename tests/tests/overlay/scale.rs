@@ -157,9 +157,10 @@ fn what_comes_in_parts_is_done_with_the_last() {
     assert_eq!(refused.kind, cnm::Kind::Invalid, "{refused}");
     assert_eq!(cluster.hosts[0].peers(&everything), 0);
 
-    let few: Vec<_> = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() }
-        .parts()
-        .collect();
+    let few: Vec<_> =
+        ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() }
+            .parts()
+            .collect();
     assert_eq!(few.len(), 1);
     cluster.hosts[0].peers(&few[0]);
     assert_eq!(cluster.hosts[0].rows(), before);

@@ -11,6 +11,7 @@ use cnm::{
 
 use super::{
     Format,
+    join::Join,
     values::{Pair, netns, pair},
 };
 
@@ -26,10 +27,18 @@ pub(crate) struct Wanted {
     /// The name of the interface; the first free ethN if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) ifname: Option<IfName>,
+    /// Leave by the network with the highest priority, -999 to 999; of equals by the first
+    #[arg(
+        long = "gw-priority",
+        value_name = "NUMBER",
+        default_value_t,
+        allow_negative_numbers = true
+    )]
+    pub(crate) gateway_priority: i32,
     /// A link-layer address it must have
     #[arg(long = "mac-address", visible_alias = "mac", value_name = "MAC")]
     pub(crate) mac: Option<MacAddr>,
-    /// A port the host answers for: `[HOST_IP:][HOST_PORT:]PORT[/udp]`
+    /// A port the host answers for, or FIRST-LAST: `[[HOST_IP:]HOST_PORT:]PORT[/udp|/sctp]`
     #[arg(short = 'p', long = "publish", value_name = "PORT")]
     pub(crate) ports: Vec<Port>,
     /// How fast packets may come to it, in bits a second: 10mbit, or 1gbit:8mbit with a burst
@@ -64,6 +73,7 @@ impl Wanted {
             aliases: self.aliases,
             ports: self.ports,
             bandwidth: Bandwidth::of(self.rate_in, self.rate_out),
+            gateway_priority: self.gateway_priority,
             sticky: self.sticky,
             options: self.options.into_iter().collect(),
             labels: self.labels.into_iter().collect(),
@@ -132,12 +142,14 @@ shares everything else with the host. It leaves its networks when it ends, and s
 netctl is killed. With `--network host` it has the host's network, with `--network none` none.
 
 With several networks, addresses, ports, interface name and driver options are those of the first;
-aliases hold on all.
+aliases hold on all. What else a network is to be joined with is said with it: name=NETWORK and, with
+commas between them, ip=, ip6=, alias=, ifname=, mac-address=, gw-priority= and driver-opt=KEY=VALUE.
 
 Examples:
   netctl run -- ip address
   netctl run --network app --name web -p 8080:80 -- python3 -m http.server 80
   netctl run --network front --network back --name proxy -- haproxy -f proxy.cfg
+  netctl run --network back --network name=front,gw-priority=1,ip=10.1.0.9 -- ip route
 
 Exit codes: the command's own, 128 and the signal's number if one ended it, 127 if there is no such
 command, 126 if it cannot be run.")]
@@ -149,7 +161,7 @@ pub(crate) struct Run {
         value_name = "NETWORK",
         default_value = "bridge"
     )]
-    pub(crate) networks: Vec<String>,
+    pub(crate) networks: Vec<Join>,
     /// What to call it; a name in DNS
     #[arg(long)]
     pub(crate) name: Option<Name>,

@@ -38,8 +38,11 @@ pub(crate) fn withdraw(directory: &Path, network: &Network) {
     let removed = match fs::read(&path) {
         Ok(text) if text == cnm::cni::conflist(network).as_bytes() => fs::remove_file(&path),
         Ok(_) => Err(io::Error::other("it is not as netctl wrote it")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        // Who may not look cannot have written one.
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        },
     };
     if let Err(error) = removed {
         let (network, path) = (&network.name, path.display());

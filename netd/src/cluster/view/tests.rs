@@ -3,7 +3,10 @@ use ::cluster::{
     rows::{Schema, write},
 };
 
-use super::{super::peers::{About, News, Untold}, *};
+use super::{
+    super::peers::{About, News, Untold},
+    *,
+};
 
 fn node(n: usize) -> NodeId {
     format!("{n:025}").parse().expect("a node")

@@ -17,7 +17,7 @@ fn take(ports: &mut Ports, byte: u8, text: &str) -> Result<u16> {
 /// The only endpoint of a container.
 fn alone(endpoint: &EndpointId) -> Taker<'_> {
     static CONTAINER: LazyLock<ContainerId> = LazyLock::new(|| "web".parse().expect("an id"));
-    Taker { endpoint, container: &CONTAINER, others: &[] }
+    Taker { endpoint, container: &CONTAINER, others: &[], bound: &[] }
 }
 
 #[test]
@@ -74,19 +74,77 @@ fn port_0_becomes_one_that_is_free() {
 }
 
 #[test]
-fn a_port_of_a_process_is_refused() {
+fn unspecified_is_all_of_a_family() {
+    let mut ports = Ports::default();
+    assert_eq!(take(&mut ports, 1, "0.0.0.0:18080:80"), Ok(18080));
+    assert!(take(&mut ports, 2, "192.0.2.1:18080:80").is_err());
+    assert!(take(&mut ports, 2, "18080:80").is_err());
+    assert_eq!(take(&mut ports, 2, "[::]:18080:80"), Ok(18080));
+    assert!(take(&mut ports, 3, "[2001:db8::1]:18080:80").is_err());
+}
+
+#[test]
+fn ports_in_a_row_are_held_one_and_all() {
+    let mut ports = Ports::default();
+    assert_eq!(take(&mut ports, 1, "18000-18999:8000-8999"), Ok(18000));
+    for text in ["18000:80", "18999:80", "18500:80", "17990-18000:1-11", "18999-19001:1-3"] {
+        let error = take(&mut ports, 2, text).expect_err(text);
+        assert_eq!(error.kind, Kind::Exists, "{text}");
+        assert_eq!(error.operands["endpoint"], id(1).as_str());
+    }
+    assert_eq!(take(&mut ports, 2, "17990-17999:1-10"), Ok(17990));
+    assert_eq!(take(&mut ports, 2, "19000:80"), Ok(19000));
+    assert_eq!(take(&mut ports, 2, "18500:80/udp"), Ok(18500));
+    let error = take(&mut ports, 3, "17000-17990:17000-17990").expect_err("held");
+    assert_eq!(error.operands["port"], 17990, "the port that is held is named");
+    ports.release(&id(1), &["18000-18998:8000-8998".parse().expect("ports")]);
+    assert!(take(&mut ports, 3, "18500:80").is_err(), "it gave others back");
+    ports.release(&id(1), &["18000-18999:8000-8999".parse().expect("ports")]);
+    assert_eq!(take(&mut ports, 3, "18500:80"), Ok(18500));
+}
+
+#[test]
+fn a_request_does_not_meet_itself() {
+    let mut ports = Ports::default();
+    let mut twice = ["18000-18010:1-11", "18010:80"].map(|text| text.parse().expect("a port"));
+    let error = ports.take(alone(&id(1)), &mut twice).expect_err("twice");
+    assert!(error.message.contains("the same request"), "{error}");
+    assert!(ports.held.is_empty());
+}
+
+#[test]
+fn free_ports_in_a_row_are_found() {
+    let mut ports = Ports::default();
+    let first = take(&mut ports, 1, "80-89").expect("free");
+    let second = take(&mut ports, 2, "80-89").expect("free");
+    assert!(first.abs_diff(second) >= 10);
+    assert!(take(&mut ports, 3, &format!("{}:80", first + 9)).is_err());
+    let error = take(&mut ports, 3, "1-40000").expect_err("so many are never free");
+    assert_eq!(error.kind, Kind::Exhausted);
+}
+
+#[test]
+fn a_port_of_a_process_is_refused_by_its_name() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("bound");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bound");
     let mut ports = Ports::default();
     let tcp_port = tcp.local_addr().expect("bound").port();
     let udp_port = udp.local_addr().expect("bound").port();
+    let bound = || sockets::bound(&[Protocol::Tcp, Protocol::Udp].into()).expect("a dump");
+    let (there, id) = (bound(), id(1));
+    let mut take = |text: &str, bound: &[Bound]| {
+        let mut wanted = [text.parse().expect("a port")];
+        ports.take(Taker { bound, ..alone(&id) }, &mut wanted)
+    };
     for text in
         [format!("{tcp_port}:80"), format!("127.0.0.1:{tcp_port}:80"), format!("{udp_port}:80/udp")]
     {
-        let error = take(&mut ports, 1, &text).expect_err("held");
+        let error = take(&text, &there).expect_err("held");
         assert_eq!(error.kind, Kind::Exists, "{text}");
-        assert!(error.message.contains("a process of the host"), "{error}");
+        assert_eq!(error.operands["pid"], process::id());
+        assert!(error.message.contains(&format!("(pid {})", process::id())), "{error}");
     }
+    assert!(take(&format!("127.0.0.2:{tcp_port}:80"), &there).is_ok());
     drop(tcp);
-    assert!(take(&mut ports, 1, &format!("127.0.0.1:{tcp_port}:80")).is_ok());
+    assert!(take(&format!("127.0.0.1:{tcp_port}:80"), &bound()).is_ok());
 }

@@ -29,6 +29,7 @@ fn port(number: u8) -> Port {
         routes: Vec::new(),
         bandwidth: None,
         hairpin: true,
+        parameters: Vec::new(),
         metric: 0,
         facts: vec![Fact::Publish {
             protocol: 6,
@@ -192,10 +193,10 @@ fn a_limit_is_put_back_and_what_limits_nobody_goes() {
     let right = limited(&ports[0]);
     assert_eq!(everything(&right), [""; 0]);
     let wrong: [fn(&mut Observed); 6] = [
-        |o| drop(o.limits.buckets.remove(&10)),
-        |o| drop(o.limits.buckets.insert(20, Bucket::of_bits(6_000_000, None, 1500).into())),
+        |o| o.limits.buckets.retain(|link, _| *link != 10),
+        |o| o.limits.buckets.extend([(20, Bucket::of_bits(6_000_000, None, 1500).into())]),
         |o| o.limits.detours.clear(),
-        |o| drop(o.limits.detours.insert(10, 21)),
+        |o| o.limits.detours.extend([(10, 21)]),
         |o| o.links[2].up = false,
         |o| drop(o.links.remove(2)),
     ];

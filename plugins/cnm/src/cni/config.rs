@@ -96,6 +96,8 @@ pub(super) struct Config {
     pub(super) masquerade: bool,
     /// Whether frames may leave a port by which they came.
     pub(super) hairpin: bool,
+    /// Options of the network that only some drivers have.
+    pub(super) options: Vec<(&'static str, String)>,
     pub(super) ipam: Ipam,
     /// The routes of the container; the network's own when nothing is said.
     pub(super) routes: Option<Vec<Route>>,
@@ -117,14 +119,18 @@ pub(super) type Written = (String, String);
 
 /// Keys of the reference plugin that ask for what is not done. What they have to be said for
 /// nothing to be asked is `false`, 0, or nothing.
-const NOT_DONE: [(&str, &str); 6] = [
+const NOT_DONE: [(&str, &str); 7] = [
     ("vlan", "the bridge has no VLANs; make a network for each"),
     ("vlanTrunk", "the bridge has no VLANs; make a network for each"),
     ("preserveDefaultVlan", "the bridge has no VLANs"),
     ("macspoofchk", "link addresses are not compared"),
     ("portIsolation", "make a network for each, they do not reach each other"),
     ("disableContainerInterface", "an interface is up when it is there"),
+    ("linkInContainer", "the parent is a link of the host's"),
 ];
+
+/// Keys of the reference's macvlan, and the network's options that they are.
+const OPTIONS: [(&str, &str); 2] = [("master", "parent"), ("mode", "mode")];
 
 impl Config {
     /// Reads all of it.
@@ -147,6 +153,12 @@ impl Config {
         let routes = ipam.routes(&keys, is_default_gateway)?;
         let hairpin = keys.flag("hairpinMode")?.unwrap_or(false);
         let promiscuous = keys.flag("promiscMode")?.unwrap_or(false);
+        let mut options = Vec::new();
+        for (key, option) in OPTIONS {
+            options.extend(keys.text(key)?.map(|text| (option, text.to_owned())));
+        }
+        let queue = keys.number("bcqueuelen")?.filter(|length| *length != 0);
+        options.extend(queue.map(|length| ("bcqueuelen", length.to_string())));
         let mut mac = None;
         for place in [dynamic.as_ref(), args.as_ref(), Some(&keys)].into_iter().flatten() {
             if mac.is_none() {
@@ -158,6 +170,7 @@ impl Config {
             mtu: keys.number("mtu")?.filter(|mtu| *mtu != 0),
             masquerade: keys.flag("ipMasq")?.unwrap_or_else(|| ipam.is_left_to_netd()),
             hairpin: hairpin || promiscuous,
+            options,
             ipam,
             routes,
             mac,

@@ -35,18 +35,12 @@ pub(super) fn ports(runtime: Option<&Keys<'_>>) -> Result<Vec<Port>> {
         let protocol = match keys.text("protocol")?.map(str::to_ascii_lowercase).as_deref() {
             None | Some("tcp") => Protocol::Tcp,
             Some("udp") => Protocol::Udp,
-            Some("sctp") => {
-                return Err(Refusal::unsupported(
-                    &keys.path("protocol"),
-                    &Value::from("sctp"),
-                    "tcp and udp are published",
-                ));
-            }
+            Some("sctp") => Protocol::Sctp,
             Some(other) => {
                 return Err(Refusal::config(
                     &keys.path("protocol"),
                     &Value::from(other),
-                    "it should be tcp or udp",
+                    "it should be tcp, udp or sctp",
                 ));
             }
         };
@@ -55,6 +49,7 @@ pub(super) fn ports(runtime: Option<&Keys<'_>>) -> Result<Vec<Port>> {
             host_ip: keys.parsed("hostIP")?,
             host_port: port("hostPort")?,
             container_port: port("containerPort")?,
+            count: 1,
         };
         if !ports.contains(&mapping) {
             ports.push(mapping);

@@ -49,6 +49,9 @@ pub(super) fn create(
     option("mtu", config.mtu.map(|mtu| mtu.to_string()));
     option("hairpin", config.hairpin.then(|| "true".to_owned()));
     option("masquerade", (!config.masquerade).then(|| "false".to_owned()));
+    for (name, value) in &config.options {
+        option(name, Some(value.clone()));
+    }
     CreateNetwork {
         name: name.to_owned(),
         driver: Some(driver.to_owned()),

@@ -177,12 +177,14 @@ fn ports() -> Vec<Port> {
         host_ip: Some(from("127.0.0.1")),
         host_port: 8080,
         container_port: 80,
+        count: 1,
     };
     let udp = Port {
         protocol: Protocol::Udp,
         host_ip: Some(from("2001:db8::7")),
         host_port: 5353,
         container_port: 53,
+        count: 3,
     };
     vec![tcp, udp]
 }
@@ -323,7 +325,7 @@ sample!(ListNetworks, ListNetworks { filters: filters() }, Networks { networks: 
 sample!(
     InspectNetwork,
     InspectNetwork { network: "app".into() },
-    NetworkDetail { network: network(), endpoints: vec![endpoint()] }
+    NetworkDetail { network: network(), endpoints: vec![endpoint()], pools: vec![pool()] }
 );
 sample!(
     UpdateNetwork,
@@ -351,6 +353,7 @@ sample!(
             gateways: vec![from("172.31.0.1")],
         }),
         routes: Some(routes()),
+        gateway_priority: 7,
         mac: Some(from("02:42:0a:59:00:80")),
         aliases: vec![from("www")],
         ports: ports(),
@@ -387,7 +390,7 @@ sample!(
 sample!(
     InspectEndpoint,
     InspectEndpoint { endpoint: "e1e1".into(), plan: true },
-    EndpointDetail { endpoint: endpoint(), plan: Some(plan()) }
+    EndpointDetail { endpoint: endpoint(), elected: vec![from("10.89.0.1")], plan: Some(plan()) }
 );
 sample!(
     CreateSandbox,
@@ -396,24 +399,22 @@ sample!(
 );
 sample!(ListSandboxes, ListSandboxes {}, Sandboxes { sandboxes: vec![sandbox()] });
 sample!(RemoveSandbox, RemoveSandbox { container: "web".into() }, Empty {});
-sample!(
-    ListPools,
-    ListPools {},
-    Pools {
-        pools: vec![Pool {
-            network: network_id(),
-            network_name: from("app"),
-            subnet: from("10.89.0.0/24"),
-            set: 1,
-            gateway: Some(from("10.89.0.1")),
-            usable: 126,
-            leased: 3,
-            quarantined: 1,
-            reserved: 9,
-            available: 114,
-        }],
+fn pool() -> Pool {
+    Pool {
+        network: network_id(),
+        network_name: from("app"),
+        subnet: from("10.89.0.0/24"),
+        set: 1,
+        gateway: Some(from("10.89.0.1")),
+        usable: 126,
+        leased: 3,
+        quarantined: 1,
+        reserved: 9,
+        available: 114,
     }
-);
+}
+
+sample!(ListPools, ListPools {}, Pools { pools: vec![pool()] });
 sample!(
     QueryName,
     QueryName { name: "web.app".into(), kind: Some("AAAA".into()), from: Some("client".into()) },

@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use crate::nft::Element;
 
 /// The sets that facts are elements of.
-pub(super) const SETS: [&str; 25] = [
+pub(super) const SETS: [&str; 29] = [
     "bridges",
     "internal",
     "outward",
@@ -21,6 +21,10 @@ pub(super) const SETS: [&str; 25] = [
     "publish6_at",
     "publish4",
     "publish6",
+    "ranges4_at",
+    "ranges6_at",
+    "ranges4",
+    "ranges6",
     "through",
     "node4",
     "node6",
@@ -67,6 +71,19 @@ pub enum Fact {
         port: u16,
         /// The container's address and port, of the same family.
         to: SocketAddr,
+    },
+    /// Ports in a row that the host answers for, each by the same port of the container.
+    PublishRange {
+        /// The protocol's number in an IP header.
+        protocol: u8,
+        /// The host's address; all of the family unless given.
+        address: Option<IpAddr>,
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+        /// The container's address.
+        to: IpAddr,
     },
     /// What leaves this bridge by this link keeps its source.
     Through {
@@ -133,17 +150,12 @@ impl fmt::Display for Fact {
             Self::Outward(link) => write!(f, "masquerade from {link}"),
             Self::Members { bridge, subnet } => write!(f, "members {subnet} of {bridge}"),
             Self::Publish { protocol, address, port, to } => {
-                match address {
-                    Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
-                    Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
-                    None => {}
-                }
-                let protocol = match protocol {
-                    6 => "tcp",
-                    17 => "udp",
-                    _ => "protocol of another name",
-                };
-                write!(f, "port {port} to {to} {protocol}")
+                host(f, *address)?;
+                write!(f, "port {port} to {to} {}", protocol_name(*protocol))
+            }
+            Self::PublishRange { protocol, address, first, last, to } => {
+                host(f, *address)?;
+                write!(f, "ports {first}-{last} to {to} {}", protocol_name(*protocol))
             }
             Self::Through { bridge, link } => write!(f, "way from {bridge} through {link}"),
             Self::Node { bridge, address } => write!(f, "host's address {address} to {bridge}"),
@@ -156,6 +168,23 @@ impl fmt::Display for Fact {
             Self::Vtep(vtep) => write!(f, "node at {vtep}"),
             Self::Tunnel { vtep, vni } => write!(f, "node at {vtep} on VNI {vni}"),
         }
+    }
+}
+
+fn host(f: &mut fmt::Formatter<'_>, address: Option<IpAddr>) -> fmt::Result {
+    match address {
+        Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:"),
+        Some(IpAddr::V4(ip)) => write!(f, "{ip}:"),
+        None => Ok(()),
+    }
+}
+
+fn protocol_name(number: u8) -> &'static str {
+    match number {
+        6 => "tcp",
+        17 => "udp",
+        132 => "sctp",
+        _ => "protocol of another name",
     }
 }
 
@@ -207,6 +236,9 @@ fn vni_at(bytes: &[u8]) -> Option<u32> {
 fn of_family(address: IpAddr, v4: &'static str, v6: &'static str) -> &'static str {
     if address.is_ipv4() { v4 } else { v6 }
 }
+
+/// Protocol, address and family (whether it is IPv4) of what is published.
+type Place = (u8, Option<IpAddr>, bool);
 
 impl Fact {
     /// The element that says it.
@@ -268,6 +300,25 @@ impl Fact {
                     (false, false) => "publish6",
                 }
             }
+            Self::PublishRange { protocol, address: at, first, last, to } => {
+                if let Some(at) = at {
+                    address(&mut key, *at);
+                }
+                key.extend_from_slice(&[*protocol, 0, 0, 0]);
+                let mut to_key = key.clone();
+                port(&mut key, *first);
+                port(&mut to_key, *last);
+                end = Some(to_key);
+                let mut target = Vec::with_capacity(16);
+                address(&mut target, *to);
+                data = Some(target);
+                match (at.is_some(), to.is_ipv4()) {
+                    (true, true) => "ranges4_at",
+                    (true, false) => "ranges6_at",
+                    (false, true) => "ranges4",
+                    (false, false) => "ranges6",
+                }
+            }
             Self::Through { bridge, link } => {
                 ifname(&mut key, bridge);
                 ifname(&mut key, link);
@@ -300,6 +351,29 @@ impl Fact {
             }
         };
         Element { set, key, end, data }
+    }
+
+    /// Whether both publish a port of one address of the host.
+    pub fn meets(&self, other: &Self) -> bool {
+        let (Some((place, first, last)), Some((other_place, other_first, other_last))) =
+            (self.published(), other.published())
+        else {
+            return false;
+        };
+        place == other_place && first <= other_last && other_first <= last
+    }
+
+    /// Where something is published, and the first and last port.
+    fn published(&self) -> Option<(Place, u16, u16)> {
+        match *self {
+            Self::Publish { protocol, address, port, to } => {
+                Some(((protocol, address, to.is_ipv4()), port, port))
+            }
+            Self::PublishRange { protocol, address, first, last, to } => {
+                Some(((protocol, address, to.is_ipv4()), first, last))
+            }
+            _ => None,
+        }
     }
 
     /// What an element says; none when it is none of ours.
@@ -340,7 +414,7 @@ impl Fact {
                 Self::Tunnel { vtep, vni: vni_at(vni)? }
             }
             set => {
-                let v6 = set.starts_with("publish6");
+                let v6 = set.trim_end_matches("_at").ends_with('6');
                 let (at, key) = if set.ends_with("_at") {
                     let (at, key) = take_address(key, v6)?;
                     (Some(at), key)
@@ -349,6 +423,16 @@ impl Fact {
                 };
                 let (ip, target) = take_address(element.data.as_ref()?, v6)?;
                 let number = |bytes: &[u8]| Some(u16::from_be_bytes(*bytes.first_chunk()?));
+                if let Some(end) = &element.end {
+                    return Some(Self::PublishRange {
+                        protocol: *key.first()?,
+                        address: at,
+                        first: number(key.get(4..)?)?,
+                        // Behind the last port there are two bytes to the end of its field.
+                        last: number(end.get(end.len().checked_sub(4)?..)?)?,
+                        to: ip,
+                    });
+                }
                 Self::Publish {
                     protocol: *key.first()?,
                     address: at,
@@ -382,6 +466,13 @@ mod tests {
             port: 8080,
             to: to.parse().unwrap(),
         };
+        let range = |address: Option<&str>, to: &str| Fact::PublishRange {
+            protocol: 132,
+            address: address.map(|a| a.parse().unwrap()),
+            first: 8000,
+            last: 8999,
+            to: to.parse().unwrap(),
+        };
         let members = |subnet: &str| Fact::Members {
             bridge: "br-0123456789ab".into(),
             subnet: subnet.parse().unwrap(),
@@ -398,6 +489,10 @@ mod tests {
             publish(Some("192.0.2.1"), "10.1.0.2:80"),
             publish(None, "[fd00::2]:80"),
             publish(Some("2001:db8::1"), "[fd00::2]:80"),
+            range(None, "10.1.0.2"),
+            range(Some("192.0.2.1"), "10.1.0.2"),
+            range(None, "fd00::2"),
+            range(Some("2001:db8::1"), "fd00::2"),
             Fact::Through { bridge: "br-0123456789ab".into(), link: "nx001000".into() },
             Fact::Node { bridge: "a".into(), address: "100.64.0.1".parse().unwrap() },
             Fact::Node { bridge: "a".into(), address: "fd64::1".parse().unwrap() },
@@ -429,6 +524,23 @@ mod tests {
         assert_eq!(element.set, "publish4_at");
         assert_eq!(element.key, [192, 0, 2, 1, 17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         assert_eq!(element.data.as_deref(), Some(&[10, 1, 0, 2, 0, 80, 0, 0][..]));
+    }
+
+    #[test]
+    fn published_ports_meet_where_one_is_in_both() {
+        let facts = facts();
+        let (one, row) = (&facts[7], &facts[11]);
+        assert!(one.meets(one) && row.meets(row));
+        assert!(!row.meets(one), "another protocol");
+        let at = |port| Fact::Publish {
+            protocol: 132,
+            address: None,
+            port,
+            to: "10.1.0.9:1".parse().unwrap(),
+        };
+        assert!(row.meets(&at(8000)) && at(8999).meets(row));
+        assert!(!row.meets(&at(7999)) && !row.meets(&at(9000)));
+        assert!(!facts[12].meets(&at(8000)) && !facts[0].meets(row));
     }
 
     #[test]

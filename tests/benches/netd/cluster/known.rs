@@ -28,9 +28,8 @@ pub(crate) fn until_all(fleet: &mut Fleet, count: usize, names: &[String]) -> Re
 pub(crate) fn until_kernel(fleet: &Fleet, host: usize, count: usize) -> Result<()> {
     let mut socket = fleet.inside(host, Socket::route)??;
     let all = links::all(&mut socket)?;
-    let is_tunnel = |link: &&links::Link| {
-        link.kind.as_deref() == Some("vxlan") && link.master.is_some()
-    };
+    let is_tunnel =
+        |link: &&links::Link| link.kind.as_deref() == Some("vxlan") && link.master.is_some();
     let tunnel = all.iter().find(is_tunnel).context("the network has no VXLAN device")?.index;
     let elsewhere = u64::try_from(count)?;
     wait_until("a host knows of the others", || Ok(fleet.status(host)?.elsewhere == elsewhere))?;

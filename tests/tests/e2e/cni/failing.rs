@@ -120,11 +120,10 @@ fn a_list_goes_with_its_network_unless_somebody_changed_it() {
 }
 
 #[test]
-fn keys_of_the_reference_bridge_say_nothing_to_another_driver() {
+fn keys_of_the_reference_say_what_they_can_to_each_driver() {
     let world = World::new();
     let host = world.host("a");
     let lan = host.lan();
-    host.netns.run("ip route add default via 192.0.2.2");
     let web = world.container("web");
     let mut more = host_local("192.0.2.0/24");
     more["ipam"]["ranges"][0][0]["rangeStart"] = json!("192.0.2.128");
@@ -134,6 +133,10 @@ fn keys_of_the_reference_bridge_say_nothing_to_another_driver() {
         ("ipMasq", json!(false)),
         ("hairpinMode", json!(true)),
         ("mtu", json!(1400)),
+        // These are the reference's macvlan's: nothing else says which link it is.
+        ("master", json!("lan0")),
+        ("mode", json!("private")),
+        ("bcqueuelen", json!(2000)),
     ] {
         more[key] = value;
     }
@@ -143,6 +146,12 @@ fn keys_of_the_reference_bridge_say_nothing_to_another_driver() {
     let address: ipnetwork::IpNetwork =
         result["ips"][0]["address"].as_str().unwrap().parse().unwrap();
     assert!(lan.pings(address.ip()));
-    assert_eq!(web.netns.json("ip -j link show eth0")[0]["mtu"], 1400);
+    let shown = web.netns.json("ip -j -d link show eth0")[0].clone();
+    assert_eq!(shown["mtu"], 1400);
+    assert_eq!(shown["linkinfo"]["info_data"]["mode"], "private");
+    assert_eq!(shown["linkinfo"]["info_data"]["bcqueuelen"], 2000);
     attachment.run("DEL", &config);
+    let mut inside = config.clone();
+    inside["linkInContainer"] = json!(true);
+    assert_eq!(attachment.refused("ADD", &inside).0, 2);
 }

@@ -248,3 +248,25 @@ fn routes_have_what_the_newest_version_says_of_them() {
         attachment.run("DEL", &older);
     }
 }
+
+#[test]
+fn a_second_networks_default_route_costs_more_than_the_first_ones() {
+    let world = World::new();
+    let host = world.host("a");
+    let web = world.container("web");
+    let attachment = Attachment::new(&host, world.programs(), &web);
+    let on = |name: &str, subnet: &str, route: Value| {
+        config(
+            "1.1.0",
+            name,
+            json!({"ipam": {"type": "host-local", "subnet": subnet, "routes": [route]}}),
+        )
+    };
+    let detailed = json!({"dst": "0.0.0.0/0", "mtu": 1400});
+    attachment.run("ADD", &on("one", "10.91.0.0/24", detailed.clone()));
+    attachment.named("eth1").run("ADD", &on("two", "10.92.0.0/24", detailed));
+    attachment.named("eth2").run("ADD", &on("three", "10.93.0.0/24", json!({"dst": "0.0.0.0/0"})));
+    let routes = web.netns.json("ip -j route show default");
+    let costs: Vec<_> = routes.as_array().unwrap().iter().map(|r| r["metric"].as_u64()).collect();
+    assert_eq!(costs, [None, Some(100), Some(200)], "{routes}");
+}

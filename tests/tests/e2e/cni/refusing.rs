@@ -60,10 +60,10 @@ fn a_configuration_is_refused_by_number() {
             add(
                 "runtimeConfig",
                 json!({"portMappings": [
-                {"hostPort": 7, "containerPort": 1, "protocol": "sctp"}]}),
+                {"hostPort": 7, "containerPort": 1, "protocol": "icmp"}]}),
             ),
-            2,
-            "sctp",
+            7,
+            "icmp",
         ),
         (add("runtimeConfig", json!({"mac": "hello"})), 7, "runtimeConfig.mac"),
         (add("runtimeConfig", json!({"ips": ["10.99.0.1"]})), 7, "10.99.0.1"),

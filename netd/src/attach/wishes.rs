@@ -1,0 +1,112 @@
+//! What options of a network or of an endpoint say of an attach that the request itself does not:
+//! netd reads these, since it chooses names and ports.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use cnm::{
+    Error, IfName, Result,
+    endpoint::Attach,
+    network::Network,
+    options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, Setting},
+};
+
+/// How many digits an interface's name may have behind its prefix.
+const DIGITS: usize = 3;
+
+fn given(options: &BTreeMap<String, String>, setting: Setting) -> Option<(&'static str, &str)> {
+    setting.given(options).filter(|(_, value)| !value.is_empty())
+}
+
+fn invalid(name: &str, value: &str, error: impl std::fmt::Display) -> Error {
+    Error::invalid(format_args!("invalid {name} {value:?}: {error}")).with("option", name)
+}
+
+/// Fills in what the request leaves open.
+///
+/// # Errors
+/// `invalid` for an option whose value means nothing.
+pub(super) fn fill(params: &mut Attach, network: &Network) -> Result<()> {
+    if params.ifname.is_none()
+        && let Some((name, value)) = given(&params.options, IFNAME)
+    {
+        params.ifname = Some(value.parse().map_err(|error| invalid(name, value, error))?);
+    }
+    if let Some((name, value)) = given(&network.options, HOST_BINDING) {
+        let address: IpAddr = value.parse().map_err(|error| invalid(name, value, error))?;
+        let open = params.ports.iter_mut().filter(|port| port.host_ip.is_none());
+        open.for_each(|port| port.host_ip = Some(address));
+    }
+    Ok(())
+}
+
+/// What the names of a network's interfaces begin with.
+///
+/// # Errors
+/// `invalid` for what no interface can be called.
+pub(super) fn prefix(network: &Network) -> Result<&str> {
+    let Some((name, value)) = given(&network.options, IFNAME_PREFIX) else { return Ok("eth") };
+    let longest = format!("{value}{}", "0".repeat(DIGITS));
+    match longest.parse::<IfName>() {
+        Ok(_) => Ok(value),
+        Err(error) => Err(invalid(name, value, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(options: &[(&str, &str)]) -> Network {
+        let options: BTreeMap<_, _> = options.iter().copied().collect();
+        serde_json::from_value(serde_json::json!({
+            "id": cnm::NetworkId::from_bytes([1; 32]), "name": "app", "driver": "bridge",
+            "created": "", "internal": false, "predefined": false, "options": options,
+        }))
+        .expect("a network")
+    }
+
+    fn attach(options: &[(&str, &str)], ports: &[&str]) -> Attach {
+        let container = cnm::endpoint::Container::new("web".parse().expect("an id"));
+        let mut attach = Attach::new("app", container, None);
+        attach.options = options.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        attach.ports = ports.iter().map(|port| port.parse().expect("a port")).collect();
+        attach
+    }
+
+    #[test]
+    fn ports_are_published_where_the_network_says_unless_they_say_it() {
+        let network = network(&[("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1")]);
+        let mut params = attach(&[], &["8080:80", "192.0.2.1:81:81"]);
+        fill(&mut params, &network).expect("filled in");
+        let shown: Vec<_> = params.ports.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:8080->80/tcp", "192.0.2.1:81->81/tcp"]);
+    }
+
+    #[test]
+    fn an_interface_is_called_as_docker_says_it() {
+        let option = [("com.docker.network.endpoint.ifname", "lan7")];
+        let mut params = attach(&option, &[]);
+        fill(&mut params, &network(&[])).expect("filled in");
+        assert_eq!(params.ifname, "lan7".parse().ok());
+        params.ifname = "eth5".parse().ok();
+        fill(&mut params, &network(&[])).expect("filled in");
+        assert_eq!(params.ifname, "eth5".parse().ok(), "the request itself goes before");
+        assert_eq!(prefix(&network(&[])), Ok("eth"));
+        let docker = "com.docker.network.container_iface_prefix";
+        assert_eq!(prefix(&network(&[(docker, "wan")])), Ok("wan"));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        let bad = |option: (&str, &str)| {
+            let mut params = attach(&[option], &[]);
+            let network = network(&[option]);
+            fill(&mut params, &network).is_err() || prefix(&network).is_err()
+        };
+        assert!(bad(("host-binding", "eth0")));
+        assert!(bad(("ifname-prefix", "a/b")));
+        assert!(bad(("ifname-prefix", "much-too-long-")));
+        assert!(bad(("com.docker.network.endpoint.ifname", "a b")));
+        assert!(!bad(("host-binding", "")));
+    }
+}

@@ -1,0 +1,299 @@
+//! Which ports of the host its processes hold, as the kernel tells it (sock_diag(7)), and which
+//! process it is that holds one. netd binds none of them to find out, and keeps none.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    path::Path,
+};
+
+use cnm::{
+    ContainerId,
+    endpoint::{Port, Protocol},
+};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+/// A socket of the host that takes what comes to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Its protocol.
+    pub(crate) protocol: Protocol,
+    /// Its address; unspecified for all of the family.
+    pub(crate) address: IpAddr,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Whether a socket of IPv6 takes what comes over IPv4 too.
+    pub(crate) both: bool,
+    /// By what its process's descriptors show it.
+    pub(crate) inode: u32,
+}
+
+impl Bound {
+    /// Whether what is to go to a published port would be meant for this socket.
+    pub(crate) fn meets(&self, port: &Port) -> bool {
+        self.protocol == port.protocol
+            && port.host_ports().contains(&self.port)
+            && self.is_at(port.host_ip)
+    }
+
+    fn is_at(&self, host: Option<IpAddr>) -> bool {
+        let Some(host) = host else { return true };
+        let of_family = self.both || self.address.is_ipv4() == host.is_ipv4();
+        of_family
+            && (self.address.is_unspecified()
+                || host.is_unspecified()
+                || self.address.to_canonical() == host)
+    }
+}
+
+/// A process that has a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its number.
+    pub(crate) pid: u32,
+    /// Its name (`comm`, proc(5)).
+    pub(crate) name: String,
+    arguments: Vec<u8>,
+}
+
+impl Process {
+    /// Whether it has the id of a container among its arguments: some runtimes hold the ports of
+    /// their containers by a process of their own, as Podman does as long as the container runs.
+    pub(crate) fn is_for(&self, container: &ContainerId) -> bool {
+        self.arguments.split(|byte| *byte == 0).any(|word| word == container.as_str().as_bytes())
+    }
+}
+
+/// The sockets at which programs wait for somebody, of some protocols: TCP's listeners, and of UDP
+/// those that are not connected, since to the others only their peer speaks. (SCTP has its own
+/// where the kernel knows them.)
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn bound(protocols: &BTreeSet<Protocol>) -> io::Result<Vec<Bound>> {
+    let mut found = Vec::new();
+    if protocols.is_empty() {
+        return Ok(found);
+    }
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    for protocol in protocols {
+        for family in [AF_INET, AF_INET6] {
+            match dump(&mut socket, family, *protocol, &mut found) {
+                // No such sockets on this host.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                outcome => outcome?,
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses ports on an address that the host does not have.
+///
+/// # Errors
+/// `invalid` with the address.
+pub(crate) fn check_addresses(ports: &[Port]) -> cnm::Result<()> {
+    for port in ports {
+        let Some(ip) = port.host_ip.filter(|ip| !ip.is_unspecified()) else { continue };
+        // Any port of it will do, for a moment.
+        if let Err(error) = UdpSocket::bind((ip, 0)) {
+            return Err(cnm::Error::invalid(format_args!(
+                "port {port} cannot be published on {ip}: {error}"
+            ))
+            .with("address", ip.to_string()));
+        }
+    }
+    Ok(())
+}
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// Length of `struct nlmsghdr` and of `struct inet_diag_msg` (linux/inet_diag.h).
+const HEADER: usize = 16;
+const INET_DIAG_MSG: usize = 72;
+
+fn dump(
+    socket: &mut Socket,
+    family: u8,
+    protocol: Protocol,
+    found: &mut Vec<Bound>,
+) -> io::Result<()> {
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    socket.send_to(&request(family, protocol), &SocketAddr::new(0, 0), 0)?;
+    let mut chunk = Vec::with_capacity(32 << 10);
+    loop {
+        chunk.clear();
+        socket.recv_from(&mut chunk, 0)?;
+        let mut rest = chunk.as_slice();
+        while let Some((kind, payload, more)) = message(rest) {
+            rest = more;
+            match kind {
+                NLMSG_DONE | NLMSG_ERROR => {
+                    let code = payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+                    return match code {
+                        0.. => Ok(()),
+                        code => Err(io::Error::from_raw_os_error(-code)),
+                    };
+                }
+                _ => found.extend(parse(payload, protocol)),
+            }
+        }
+    }
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2` (linux/inet_diag.h).
+fn request(family: u8, protocol: Protocol) -> [u8; 72] {
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const REQUEST_AND_DUMP: u16 = 0x301;
+    /// States of TCP (net/tcp_states.h), as bits; a UDP socket is closed unless it is connected.
+    const CLOSE: u32 = 1 << 7;
+    const LISTEN: u32 = 1 << 10;
+    let states = match protocol {
+        Protocol::Udp => CLOSE,
+        Protocol::Tcp | Protocol::Sctp => LISTEN,
+    };
+    let mut bytes = [0; 72];
+    bytes[..4].copy_from_slice(&72_u32.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&REQUEST_AND_DUMP.to_ne_bytes());
+    bytes[16] = family;
+    bytes[17] = protocol.number();
+    bytes[20..24].copy_from_slice(&states.to_ne_bytes());
+    bytes
+}
+
+/// Type and payload of the first message, and what follows it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
+    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
+    let payload = bytes.get(HEADER..length)?;
+    Some((kind, payload, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// `struct inet_diag_msg`, and the attribute behind it that says of a socket of IPv6 whether it is
+/// of IPv6 only.
+fn parse(bytes: &[u8], protocol: Protocol) -> Option<Bound> {
+    let port = u16::from_be_bytes(*bytes.get(4..)?.first_chunk()?);
+    let source = bytes.get(8..)?;
+    let address: IpAddr = match *bytes.first()? {
+        AF_INET => Ipv4Addr::from(*source.first_chunk()?).into(),
+        _ => Ipv6Addr::from(*source.first_chunk()?).into(),
+    };
+    let inode = u32::from_ne_bytes(*bytes.get(68..INET_DIAG_MSG)?.first_chunk()?);
+    let both =
+        address == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !v6_only(bytes.get(INET_DIAG_MSG..)?);
+    // One that is not bound yet takes nothing.
+    let address = if both { address } else { address.to_canonical() };
+    (port != 0).then_some(Bound { protocol, address, port, both, inode })
+}
+
+fn v6_only(mut attributes: &[u8]) -> bool {
+    const INET_DIAG_SKV6ONLY: u16 = 11;
+    while let &[a, b, c, d, ..] = attributes {
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        if u16::from_ne_bytes([c, d]) == INET_DIAG_SKV6ONLY {
+            return attributes.get(4).is_some_and(|only| *only != 0);
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+/// The processes that have one of these sockets open. It looks at all of them, so it is asked only
+/// where there is something to tell.
+pub(crate) fn holders(sockets: &[Bound]) -> Vec<Process> {
+    let wanted: BTreeSet<String> =
+        sockets.iter().map(|socket| format!("socket:[{}]", socket.inode)).collect();
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbered = processes.filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))
+    });
+    let mut holders: Vec<_> = numbered
+        .filter(|(_, process)| has_one_of(process, &wanted))
+        .map(|(pid, process)| {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            Process { pid, name: name.trim_end().to_owned(), arguments }
+        })
+        .collect();
+    holders.sort_by_key(|process| process.pid);
+    holders
+}
+
+/// Whether a process has one of these sockets open.
+fn has_one_of(process: &Path, sockets: &BTreeSet<String>) -> bool {
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links.filter_map(|link| Some(link.to_str()?.to_owned())).any(|link| sockets.contains(&link))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn port(text: &str) -> Port {
+        text.parse().expect("a port")
+    }
+
+    fn at(address: &str, port: u16, both: bool) -> Bound {
+        let address = address.parse().expect("an address");
+        Bound { protocol: Protocol::Tcp, address, port, both, inode: 1 }
+    }
+
+    #[test]
+    fn a_socket_meets_the_ports_that_it_would_hear() {
+        assert!(at("0.0.0.0", 80, false).meets(&port("80:80")));
+        assert!(at("0.0.0.0", 80, false).meets(&port("192.0.2.1:80:80")));
+        assert!(at("192.0.2.1", 80, false).meets(&port("0.0.0.0:80:80")));
+        assert!(at("::", 80, true).meets(&port("192.0.2.1:80:80")));
+        assert!(at("192.0.2.1", 85, false).meets(&port("80-89:80-89")));
+        for (socket, text) in [
+            (at("0.0.0.0", 80, false), "80:80/udp"),
+            (at("0.0.0.0", 80, false), "81:80"),
+            (at("0.0.0.0", 80, false), "[::]:80:80"),
+            (at("192.0.2.1", 80, false), "192.0.2.2:80:80"),
+            (at("::", 80, false), "192.0.2.1:80:80"),
+            (at("192.0.2.1", 90, false), "80-89:80-89"),
+        ] {
+            assert!(!socket.meets(&port(text)), "{socket:?} {text}");
+        }
+    }
+
+    #[test]
+    fn what_listens_is_seen_and_whose_it_is() {
+        let both = TcpListener::bind("[::]:0").expect("bound");
+        let own = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let open = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let closed = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let to = open.local_addr().expect("bound");
+        closed.connect(to).expect("connected");
+        let found = bound(&BTreeSet::from([Protocol::Tcp, Protocol::Udp])).expect("a dump");
+        let at = |port: u16, protocol: Protocol| {
+            found.iter().find(|socket| (socket.port, socket.protocol) == (port, protocol))
+        };
+        let socket = at(both.local_addr().expect("bound").port(), Protocol::Tcp).expect("seen");
+        assert!(socket.both && socket.address.is_unspecified());
+        let socket = at(own.local_addr().expect("bound").port(), Protocol::Tcp).expect("seen");
+        assert_eq!((socket.address, socket.both), ("127.0.0.1".parse().expect("ip"), false));
+        let [holder] = &holders(&[*socket])[..] else { panic!("one process has it") };
+        assert_eq!(holder.pid, std::process::id());
+        assert!(!holder.name.is_empty());
+        assert!(!holder.is_for(&"stranger".parse().expect("an id")));
+        assert!(at(to.port(), Protocol::Udp).is_some());
+        assert_eq!(at(closed.local_addr().expect("bound").port(), Protocol::Udp), None);
+    }
+
+    #[test]
+    fn a_process_is_for_a_container_whose_id_is_among_its_arguments() {
+        let arguments = b"podman\0start\0web\0".to_vec();
+        let process = Process { pid: 7, name: "conmon".into(), arguments };
+        assert!(process.is_for(&"web".parse().expect("an id")));
+        assert!(!process.is_for(&"we".parse().expect("an id")));
+    }
+}

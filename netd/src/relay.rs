@@ -1,0 +1,316 @@
+//! The relay, which takes what comes to published ports at `[::1]`: what it is told, and that it is
+//! there while there is something to tell. It is the only process through which packets of a
+//! container pass, and outlives netd as the kernel's part does. Nobody waits for it: a port is
+//! relayed a moment after it is published.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use cnm::endpoint::{Endpoint, Port, Protocol};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::Command,
+    sync::mpsc,
+    time::sleep,
+};
+
+use crate::netd::Netd;
+
+/// The executable, beside the drivers.
+pub(crate) const PROGRAM: &str = "netd-relay";
+
+/// How long it is waited for at its start, in so many steps.
+const STEP: Duration = Duration::from_millis(5);
+const STEPS: u32 = 400;
+
+/// How long after its death it is started again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A port of `[::1]` and where it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub(crate) struct Lead {
+    protocol: Protocol,
+    port: u16,
+    to: SocketAddr,
+}
+
+/// What it is told on one line.
+#[derive(Debug, Default, Serialize)]
+struct Orders<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<&'a [Lead]>,
+    #[serde(skip_serializing_if = "<[Lead]>::is_empty")]
+    remove: &'a [Lead],
+    #[serde(skip_serializing_if = "<[Lead]>::is_empty")]
+    add: &'a [Lead],
+}
+
+/// What it answers.
+#[derive(Debug, Deserialize)]
+struct Done {
+    failed: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Change {
+    All(Vec<Lead>),
+    Add(Vec<Lead>),
+    Remove(Vec<Lead>),
+}
+
+/// How to tell the relay.
+#[derive(Debug)]
+pub(crate) struct Relay(mpsc::UnboundedSender<Change>);
+
+impl Relay {
+    /// Nothing is started before there is something to relay.
+    pub(crate) fn new(run_dir: &Path, directories: Vec<PathBuf>) -> Self {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let keeper = Keeper {
+            socket: run_dir.join("relay.sock"),
+            directories,
+            wanted: HashSet::new(),
+            talk: None,
+        };
+        tokio::task::spawn_local(keeper.keep(changes));
+        Self(sender)
+    }
+
+    fn tell(&self, change: Change) {
+        // It is there as long as netd is.
+        drop(self.0.send(change));
+    }
+
+    /// These are relayed as well.
+    pub(crate) fn add(&self, endpoint: &Endpoint) {
+        let leads = leads(endpoint);
+        if !leads.is_empty() {
+            self.tell(Change::Add(leads));
+        }
+    }
+
+    /// These are relayed no longer.
+    pub(crate) fn remove(&self, endpoint: &Endpoint) {
+        let leads = leads(endpoint);
+        if !leads.is_empty() {
+            self.tell(Change::Remove(leads));
+        }
+    }
+}
+
+impl Netd {
+    /// Has everything relayed that is to be, and nothing else.
+    pub(crate) fn relay_all(&self) {
+        let registry = self.registry.borrow();
+        let wanted = registry.endpoints().filter(|endpoint| registry.is_wanted(endpoint));
+        let leads = wanted.flat_map(|endpoint| leads(&registry.published(endpoint))).collect();
+        self.relay.tell(Change::All(leads));
+    }
+}
+
+/// Where an endpoint's ports lead from `[::1]`: to its address of IPv6 where it has one.
+fn leads(endpoint: &Endpoint) -> Vec<Lead> {
+    let address = |v4: bool| {
+        endpoint.addresses.iter().map(|address| address.ip()).find(|ip| ip.is_ipv4() == v4)
+    };
+    let of = |port: &Port| -> Option<IpAddr> {
+        const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        match port.host_ip {
+            None => address(false).or_else(|| address(true)),
+            Some(LOOPBACK | ALL) => address(false),
+            Some(_) => None,
+        }
+    };
+    let ports = endpoint.ports.iter().filter(|port| port.protocol != Protocol::Sctp);
+    ports
+        .filter_map(|port| Some((port, of(port)?)))
+        .flat_map(|(port, ip)| {
+            port.host_ports().zip(port.container_ports()).map(move |(number, to)| Lead {
+                protocol: port.protocol,
+                port: number,
+                to: SocketAddr::new(ip, to),
+            })
+        })
+        .collect()
+}
+
+/// Who tells it, one change after the other.
+#[derive(Debug)]
+struct Keeper {
+    socket: PathBuf,
+    directories: Vec<PathBuf>,
+    wanted: HashSet<Lead>,
+    talk: Option<Talk>,
+}
+
+#[derive(Debug)]
+struct Talk {
+    answers: Lines<BufReader<OwnedReadHalf>>,
+    orders: OwnedWriteHalf,
+}
+
+impl Keeper {
+    async fn keep(mut self, mut changes: mpsc::UnboundedReceiver<Change>) {
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => match change {
+                    Some(change) => change,
+                    None => return,
+                },
+                () = end(&mut self.talk) => {
+                    self.talk = None;
+                    if self.wanted.is_empty() {
+                        continue;
+                    }
+                    tracing::warn!("the relay ended: it is started again");
+                    sleep(PAUSE).await;
+                    Change::Add(Vec::new())
+                }
+            };
+            if let Err(error) = self.carry_out(&change).await {
+                self.talk = None;
+                tracing::error!(%error, "ports are not relayed from [::1]");
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, change: &Change) -> io::Result<()> {
+        match change {
+            Change::All(leads) => self.wanted = leads.iter().copied().collect(),
+            Change::Add(leads) => self.wanted.extend(leads),
+            Change::Remove(leads) => leads.iter().for_each(|lead| {
+                self.wanted.remove(lead);
+            }),
+        }
+        if let Some(talk) = &mut self.talk {
+            let orders = match change {
+                Change::All(all) => Orders { all: Some(all), ..Orders::default() },
+                Change::Add(add) => Orders { add, ..Orders::default() },
+                Change::Remove(remove) => Orders { remove, ..Orders::default() },
+            };
+            if talk.order(&orders).await.is_ok() {
+                return Ok(());
+            }
+            // It ended meanwhile.
+            self.talk = None;
+        }
+        let all: Vec<Lead> = self.wanted.iter().copied().collect();
+        let orders = Orders { all: Some(&all), ..Orders::default() };
+        if let Ok(stream) = UnixStream::connect(&self.socket).await {
+            let mut talk = Talk::over(stream);
+            // One that is ending takes none any more.
+            if talk.order(&orders).await.is_ok() {
+                self.talk = Some(talk);
+                return Ok(());
+            }
+        }
+        if all.is_empty() || !has_loopback() {
+            return Ok(());
+        }
+        let mut talk = self.start().await?;
+        talk.order(&orders).await?;
+        self.talk = Some(talk);
+        Ok(())
+    }
+
+    async fn start(&self) -> io::Result<Talk> {
+        let places = self.directories.iter().map(|directory| directory.join(PROGRAM));
+        let program = places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("there is no {PROGRAM}"))
+        })?;
+        let mut child = Command::new(program)
+            .arg(&self.socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // What a terminal sends to netd is not for it.
+            .process_group(0)
+            .spawn()?;
+        for _ in 0..STEPS {
+            if let Ok(stream) = UnixStream::connect(&self.socket).await {
+                tracing::info!(pid = child.id(), "the relay is started");
+                return Ok(Talk::over(stream));
+            }
+            if let Some(status) = child.try_wait()? {
+                return Err(io::Error::other(format!("{PROGRAM} ended: {status}")));
+            }
+            sleep(STEP).await;
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{PROGRAM} does not listen")))
+    }
+}
+
+/// Waits until the relay is gone; for ever where there is none.
+async fn end(talk: &mut Option<Talk>) {
+    match talk {
+        // It says nothing unasked.
+        Some(talk) => while matches!(talk.answers.next_line().await, Ok(Some(_))) {},
+        None => std::future::pending().await,
+    }
+}
+
+impl Talk {
+    fn over(stream: UnixStream) -> Self {
+        let (read, orders) = stream.into_split();
+        Self { answers: BufReader::new(read).lines(), orders }
+    }
+
+    async fn order(&mut self, orders: &Orders<'_>) -> io::Result<()> {
+        let mut line = serde_json::to_string(orders)?;
+        line.push('\n');
+        self.orders.write_all(line.as_bytes()).await?;
+        let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let answer = self.answers.next_line().await?.ok_or_else(gone)?;
+        let done: Done = serde_json::from_str(&answer)?;
+        for failed in done.failed {
+            tracing::warn!(failed, "not relayed");
+        }
+        Ok(())
+    }
+}
+
+/// Whether the host has `::1` at all (`if_inet6`, proc(5)).
+fn has_loopback() -> bool {
+    let addresses = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    let loopback = format!("{:032x}", Ipv6Addr::LOCALHOST.to_bits());
+    addresses.lines().any(|line| line.starts_with(&loopback))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_to_the_loopback_leads_to_the_container() {
+        let lead = |ports: &[&str], addresses: &[&str]| -> Vec<String> {
+            let ports: Vec<Port> = ports.iter().map(|port| port.parse().expect("a port")).collect();
+            let endpoint: Endpoint = serde_json::from_value(serde_json::json!({
+                "id": cnm::EndpointId::from_bytes([1; 32]),
+                "network": cnm::NetworkId::from_bytes([2; 32]),
+                "network_name": "app", "container": {"id": "web"}, "ifname": "eth0",
+                "state": "attached", "created": "", "ports": ports, "addresses": addresses,
+            }))
+            .expect("an endpoint");
+            leads(&endpoint).iter().map(|lead| format!("{} {}", lead.port, lead.to)).collect()
+        };
+        let both = ["10.0.0.2/24", "fd00::2/64"];
+        assert_eq!(lead(&["8080:80"], &both), ["8080 [fd00::2]:80"]);
+        assert_eq!(lead(&["8080:80"], &both[..1]), ["8080 10.0.0.2:80"]);
+        assert_eq!(lead(&["[::1]:8080:80", "[::]:81:81"], &both).len(), 2);
+        assert_eq!(lead(&["8080-8081:80-81/udp"], &both[..1])[1], "8081 10.0.0.2:81");
+        let none = ["127.0.0.1:8080:80", "0.0.0.0:81:81", "[2001:db8::1]:82:82", "9:9/sctp"];
+        assert!(lead(&none, &both).is_empty());
+        assert!(lead(&["[::]:81:81"], &both[..1]).is_empty());
+    }
+}
