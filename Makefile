@@ -100,7 +100,7 @@ define packages
 endef
 
 # Unpacks the packages $(1), and what they need and is not there, into target/debian: servers that
-# installing would start, or have others start.
+# installing would start.
 define unpacked
 	@command -v apt-get >/dev/null || exit 0; \
 	into=$(CURDIR)/target/debian; \
@@ -127,7 +127,7 @@ deps-test: deps ## Install what the tests use besides
 	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
 		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client openssl \
 		dnsperf knot-dnsutils ldnsutils)
-	$(call unpacked,unbound nsd aardvark-dns)
+	$(call unpacked,unbound nsd)
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -173,7 +173,7 @@ impl Forwarder {
         let stale = match found {
             Some(Found::Fresh { told, life, renew }) => {
                 if renew {
-                    self.flight(key, question, transport);
+                    self.flight(key, question, transport, None);
                 }
                 let packet = Some(told.to(question, transport, life));
                 return Relayed { packet, from: Origin::Cache };
@@ -189,11 +189,12 @@ impl Forwarder {
             // Who has a place waits for its turn, and only then for what others ask: nobody waits
             // in another one's queue.
             Some(turn) => time::timeout(patience, async {
-                let _turn = turn.0.acquire().await.ok()?;
+                let permit = Arc::clone(&turn.0).acquire_owned().await.ok()?;
                 if self.is_a_loop(asker, key, transport) {
                     return None;
                 }
-                landing(self.flight(key, question, transport)).await
+                let (flight, _place) = self.flight(key, question, transport, Some((permit, turn)));
+                landing(flight).await
             })
             .await
             .ok()
@@ -211,16 +212,18 @@ impl Forwarder {
     }
 
     /// The question that is out, which it is from now on if it was not. It is put to its end,
-    /// whoever still waits for it.
+    /// whoever still waits for it, and takes the place of who asked first until then: giving up
+    /// early makes no room for more. Who finds it out already keeps its place.
     fn flight(
         self: &Arc<Self>,
         key: &Key,
         question: &Question<'_>,
         transport: Transport,
-    ) -> tokio::sync::watch::Receiver<Option<Landed>> {
+        place: Option<Place>,
+    ) -> (watch::Receiver<Option<Landed>>, Option<Place>) {
         let mut flights = lock(&self.flights);
         if let Some(flight) = flights.find(key, transport) {
-            return flight;
+            return (flight, place);
         }
         let (sender, receiver) = flights.leave(key, transport);
         let (this, key) = (Arc::clone(self), key.clone());
@@ -242,9 +245,10 @@ impl Forwarder {
                 lock(&this.cache).store(key.clone(), Arc::clone(told), Instant::now());
             }
             lock(&this.flights).land(&key, transport);
+            drop(place);
             sender.send_replace(Some(landed));
         });
-        receiver
+        (receiver, None)
     }
 
     /// Whether this host asks us what we ask one of its own servers: who is asked asks back.
@@ -266,7 +270,7 @@ impl Forwarder {
     }
 
     async fn relay_as_it_is(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         servers: &[SocketAddr],
         packet: &[u8],
@@ -311,7 +315,7 @@ impl Forwarder {
     }
 
     /// A place in the asker's queue, unless that is full.
-    fn turn(&self, asker: &Asker) -> Option<Turn<'_>> {
+    fn turn(self: &Arc<Self>, asker: &Asker) -> Option<Turn> {
         let mut askers = lock(&self.askers);
         let queue =
             askers.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(OUT_PER_ASKER)));
@@ -319,7 +323,7 @@ impl Forwarder {
         if Arc::strong_count(queue) > WAITING_PER_ASKER {
             return None;
         }
-        Some(Turn(Arc::clone(queue), self, asker.clone()))
+        Some(Turn(Arc::clone(queue), Arc::clone(self), asker.clone()))
     }
 
     /// Asks the servers one after the other, the next one when the last has failed or takes long,
@@ -396,9 +400,12 @@ impl Drop for Race<'_> {
 }
 
 /// A place in one asker's queue; the queue goes with its last place.
-struct Turn<'a>(Arc<Semaphore>, &'a Forwarder, Asker);
+struct Turn(Arc<Semaphore>, Arc<Forwarder>, Asker);
 
-impl Drop for Turn<'_> {
+/// A place whose turn has come. What allows to ask goes before the place, which looks who is left.
+type Place = (OwnedSemaphorePermit, Turn);
+
+impl Drop for Turn {
     fn drop(&mut self) {
         let mut askers = lock(&self.1.askers);
         // The map's count and ours.

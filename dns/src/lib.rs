@@ -52,6 +52,8 @@ pub use names::{
     Change, DEFAULT_DOMAIN, DEFAULT_TTL, Member, Names, NetworkKey, Port, Protocol, Snapshot, Stub,
     Zone,
 };
+#[cfg(feature = "fuzz")]
+pub use server::converse;
 pub use server::tally::{By, Count};
 pub use server::{Counters, Options, Server};
 pub use upstreams::Upstreams;

@@ -70,6 +70,8 @@ pub enum Protocol {
     Tcp,
     /// `_udp`.
     Udp,
+    /// `_sctp`.
+    Sctp,
 }
 
 /// What is to become of an endpoint's names.

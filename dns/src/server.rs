@@ -481,5 +481,17 @@ impl Counts {
     }
 }
 
+/// What is said on a connection that brings these bytes and then ends, by a resolver with one
+/// network and nobody else to ask; for fuzzing.
+#[cfg(feature = "fuzz")]
+pub fn converse(bytes: &[u8]) -> Vec<u8> {
+    let names = Names::new();
+    names.network_up("n", crate::Zone { name: "app".into(), forward: true, ..Default::default() });
+    let options = Options { upstreams: Upstreams::Fixed(Vec::new()), ..Options::default() };
+    let serving = Arc::new(Serving::new(names, options));
+    let desk = Desk { serving, at: At::Network("n".into()), tally: Arc::default() };
+    tcp::converse_over(&desk, bytes)
+}
+
 #[cfg(test)]
 mod tests;

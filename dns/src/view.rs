@@ -369,6 +369,7 @@ fn protocol(label: &[u8]) -> Option<Protocol> {
     match label {
         b"_tcp" => Some(Protocol::Tcp),
         b"_udp" => Some(Protocol::Udp),
+        b"_sctp" => Some(Protocol::Sctp),
         _ => None,
     }
 }

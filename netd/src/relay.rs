@@ -4,11 +4,13 @@
 //! relayed a moment after it is published.
 
 use std::{
-    collections::HashSet,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
+    rc::Rc,
     time::Duration,
 };
 
@@ -25,7 +27,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::netd::Netd;
+use crate::{host::sockets::Bound, netd::Netd};
 
 /// The executable, beside the drivers.
 pub(crate) const PROGRAM: &str = "netd-relay";
@@ -38,11 +40,21 @@ const STEPS: u32 = 400;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A port of `[::1]` and where it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Lead {
     protocol: Protocol,
     port: u16,
     to: SocketAddr,
+}
+
+impl Lead {
+    fn key(&self) -> (Protocol, u16) {
+        (self.protocol, self.port)
+    }
+
+    fn pair(&self) -> ((Protocol, u16), SocketAddr) {
+        (self.key(), self.to)
+    }
 }
 
 /// What it is told on one line.
@@ -69,27 +81,48 @@ enum Change {
     Remove(Vec<Lead>),
 }
 
+/// The most ports in a row that are relayed: each takes a socket, where the kernel has one element
+/// for all.
+const ROW: u16 = 16;
+
+/// Ports of which the relay may have a socket.
+type Held = Rc<RefCell<HashSet<(Protocol, u16)>>>;
+
 /// How to tell the relay.
 #[derive(Debug)]
-pub(crate) struct Relay(mpsc::UnboundedSender<Change>);
+pub(crate) struct Relay {
+    changes: mpsc::UnboundedSender<Change>,
+    held: Held,
+}
 
 impl Relay {
     /// Nothing is started before there is something to relay.
     pub(crate) fn new(run_dir: &Path, directories: Vec<PathBuf>) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
+        let held = Held::default();
         let keeper = Keeper {
+            held: held.clone(),
             socket: run_dir.join("relay.sock"),
             directories,
-            wanted: HashSet::new(),
+            wanted: HashMap::new(),
             talk: None,
         };
         tokio::task::spawn_local(keeper.keep(changes));
-        Self(sender)
+        Self { changes: sender, held }
     }
 
     fn tell(&self, change: Change) {
-        // It is there as long as netd is.
-        drop(self.0.send(change));
+        if let Change::All(leads) | Change::Add(leads) = &change {
+            self.held.borrow_mut().extend(leads.iter().map(Lead::key));
+        }
+        // Who hears it is there as long as netd is.
+        drop(self.changes.send(change));
+    }
+
+    /// Whether a socket may be the relay's, which gives way to whoever has the port next.
+    pub(crate) fn has(&self, socket: &Bound) -> bool {
+        socket.address == IpAddr::from(Ipv6Addr::LOCALHOST)
+            && self.held.borrow().contains(&(socket.protocol, socket.port))
     }
 
     /// These are relayed as well.
@@ -133,7 +166,8 @@ fn leads(endpoint: &Endpoint) -> Vec<Lead> {
             Some(_) => None,
         }
     };
-    let ports = endpoint.ports.iter().filter(|port| port.protocol != Protocol::Sctp);
+    let relayed = |port: &&Port| port.protocol != Protocol::Sctp && port.count <= ROW;
+    let ports = endpoint.ports.iter().filter(relayed);
     ports
         .filter_map(|port| Some((port, of(port)?)))
         .flat_map(|(port, ip)| {
@@ -149,9 +183,10 @@ fn leads(endpoint: &Endpoint) -> Vec<Lead> {
 /// Who tells it, one change after the other.
 #[derive(Debug)]
 struct Keeper {
+    held: Held,
     socket: PathBuf,
     directories: Vec<PathBuf>,
-    wanted: HashSet<Lead>,
+    wanted: HashMap<(Protocol, u16), SocketAddr>,
     talk: Option<Talk>,
 }
 
@@ -183,16 +218,31 @@ impl Keeper {
                 self.talk = None;
                 tracing::error!(%error, "ports are not relayed from [::1]");
             }
+            if let Change::Remove(leads) = &change {
+                self.let_go(leads);
+            }
+        }
+    }
+
+    /// What was removed is the relay's no longer, unless it is another's by now.
+    fn let_go(&self, leads: &[Lead]) {
+        let mut held = self.held.borrow_mut();
+        for key in leads.iter().map(Lead::key).filter(|key| !self.wanted.contains_key(key)) {
+            held.remove(&key);
         }
     }
 
     async fn carry_out(&mut self, change: &Change) -> io::Result<()> {
         match change {
-            Change::All(leads) => self.wanted = leads.iter().copied().collect(),
-            Change::Add(leads) => self.wanted.extend(leads),
-            Change::Remove(leads) => leads.iter().for_each(|lead| {
-                self.wanted.remove(lead);
-            }),
+            Change::All(leads) => self.wanted = leads.iter().map(Lead::pair).collect(),
+            Change::Add(leads) => self.wanted.extend(leads.iter().map(Lead::pair)),
+            Change::Remove(leads) => {
+                for lead in leads {
+                    if self.wanted.get(&lead.key()) == Some(&lead.to) {
+                        self.wanted.remove(&lead.key());
+                    }
+                }
+            }
         }
         if let Some(talk) = &mut self.talk {
             let orders = match change {
@@ -206,7 +256,9 @@ impl Keeper {
             // It ended meanwhile.
             self.talk = None;
         }
-        let all: Vec<Lead> = self.wanted.iter().copied().collect();
+        let lead =
+            |(&(protocol, port), &to): (&(Protocol, u16), &SocketAddr)| Lead { protocol, port, to };
+        let all: Vec<Lead> = self.wanted.iter().map(lead).collect();
         let orders = Orders { all: Some(&all), ..Orders::default() };
         if let Ok(stream) = UnixStream::connect(&self.socket).await {
             let mut talk = Talk::over(stream);
@@ -309,7 +361,14 @@ mod tests {
         assert_eq!(lead(&["8080:80"], &both[..1]), ["8080 10.0.0.2:80"]);
         assert_eq!(lead(&["[::1]:8080:80", "[::]:81:81"], &both).len(), 2);
         assert_eq!(lead(&["8080-8081:80-81/udp"], &both[..1])[1], "8081 10.0.0.2:81");
-        let none = ["127.0.0.1:8080:80", "0.0.0.0:81:81", "[2001:db8::1]:82:82", "9:9/sctp"];
+        assert_eq!(lead(&["8000-8015:8000-8015"], &both).len(), 16);
+        let none = [
+            "8000-8016:8000-8016",
+            "127.0.0.1:8080:80",
+            "0.0.0.0:81:81",
+            "[2001:db8::1]:82:82",
+            "9:9/sctp",
+        ];
         assert!(lead(&none, &both).is_empty());
         assert!(lead(&["[::]:81:81"], &both[..1]).is_empty());
     }

@@ -399,6 +399,27 @@ fn who_stops_waiting_does_not_stop_the_question() {
 }
 
 #[test]
+fn giving_up_early_makes_no_room_for_more() {
+    run(async {
+        let (forwarder, silent) = (patient(), silent().await);
+        for number in 0..OUT_PER_ASKER {
+            let mut query = ASKED_FOR.to_vec();
+            query[HEADER + 1] = u8::try_from(number).unwrap() + b'!';
+            let forwarder = Arc::clone(&forwarder);
+            let asking = tokio::spawn(async move {
+                forwarder.ask(&asker(), &[silent], &query, Transport::Udp).await
+            });
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            asking.abort();
+        }
+        tokio::task::yield_now().await;
+        let turn = forwarder.turn(&asker()).unwrap();
+        assert_eq!(turn.0.available_permits(), 0);
+    });
+}
+
+#[test]
 fn a_cookie_stays_between_two_and_other_options_go_through() {
     run(async {
         let (seen, mut queries) = tokio::sync::mpsc::channel(8);

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{Change as Told, *};
 
 fn member(endpoint: &str, container: &str, names: &[&str], addresses: &[&str]) -> Member {
     Member {
@@ -202,4 +202,23 @@ proptest! {
             prop_assert_eq!(attachments, expected.into_iter().collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn many_changes_are_seen_together() {
+    let names = Names::new();
+    let far = |endpoint, name, address| Arc::new(member(endpoint, "", &[name, "both"], &[address]));
+    let (one, two) = (far("e1", "a", "10.0.0.2"), far("e2", "b", "10.0.0.3"));
+    names.change_all([one, two.clone()].map(|member| ("n", Told::Publish(member))));
+    let now = names.load();
+    assert_eq!(bearers(&now, "n", "both"), ["e1", "e2"]);
+    assert_eq!(bearers(&now, "n", "a"), ["e1"]);
+    assert!(now.containers.is_empty(), "none of them asks here");
+    let changes = [Told::Retract("e1"), Told::Publish(two), Told::Retract("unknown")];
+    names.change_all(changes.map(|change| ("n", change)));
+    let now = names.load();
+    assert_eq!(bearers(&now, "n", "both"), ["e2"]);
+    assert!(bearers(&now, "n", "a").is_empty());
+    names.retract("n", "e2");
+    assert!(bearers(&names.load(), "n", "both").is_empty());
 }

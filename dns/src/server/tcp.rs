@@ -96,6 +96,24 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     Ok(packet)
 }
 
+/// What a resolver with one network says on a connection that brings these bytes and then ends.
+#[cfg(feature = "fuzz")]
+pub(super) fn converse_over(desk: &Desk, bytes: &[u8]) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("the system has an event loop for us");
+    runtime.block_on(async {
+        let (mut client, stream) = tokio::io::duplex(1 << 22);
+        client.write_all(bytes).await.expect("there is room for it");
+        client.shutdown().await.expect("it can end");
+        let asker = desk.asker(IpAddr::from([10, 0, 0, 2]));
+        // That it has ended is an error, and as it should be.
+        drop(converse(desk, &asker, stream).await);
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.expect("it can be read");
+        said
+    })
+}
+
 /// Who is connected, and how often.
 #[derive(Debug, Default)]
 struct Guests(Mutex<HashMap<IpAddr, usize>>);

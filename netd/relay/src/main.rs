@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -27,10 +28,14 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     runtime::Builder,
+    time::timeout,
 };
 
 use listen::Relayed;
 use orders::{Done, Orders};
+
+/// How long it waits for something to relay.
+const IDLE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match run() {
@@ -65,7 +70,15 @@ async fn obey(path: &Path) -> Result<()> {
     let listener = UnixListener::bind(path).with_context(|| path.display().to_string())?;
     let relayed = Rc::<RefCell<Relayed>>::default();
     loop {
-        let (stream, _) = listener.accept().await?;
+        let idle = relayed.borrow().is_empty();
+        let stream = match timeout(IDLE, listener.accept()).await {
+            Ok(accepted) => accepted?.0,
+            // Who started it died before it said why.
+            Err(_) if idle => {
+                return fs::remove_file(path).with_context(|| path.display().to_string());
+            }
+            Err(_) => continue,
+        };
         match follow(stream, &relayed, path).await {
             Ok(true) => return Ok(()),
             Ok(false) => {}

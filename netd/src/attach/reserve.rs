@@ -43,9 +43,10 @@ impl Netd {
         let mut ports = params.ports;
         sockets::check_addresses(&ports)?;
         // One look at the host for all of them, and none where there are none.
-        let bound = sockets::bound(&protocols(&ports)).map_err(|error| {
+        let mut bound = sockets::bound(&protocols(&ports)).map_err(|error| {
             Error::internal(format_args!("cannot see which ports the host holds: {error}"))
         })?;
+        bound.retain(|socket| !self.relay.has(socket));
         let (addresses, dns, metric) = {
             let mut registry = self.registry.borrow_mut();
             let metric = registry.next_metric(&params.container.id, params.gateway_priority)?;
@@ -107,7 +108,7 @@ impl Netd {
         for route in routes.iter_mut().filter(|route| route.is_default() && metric != 0) {
             route.priority.get_or_insert(metric);
         }
-        if params.assigned.is_none() {
+        if params.assigned.is_none() && params.routes.is_none() {
             routes.extend(beside(network, &addresses));
         }
         Ok(Endpoint {

@@ -164,7 +164,8 @@ impl View {
                 };
                 // Who else has what is for managers to know.
                 let row = row.filter(|row| {
-                    row.node == self.own || row.lent.values().any(|holder| *holder == self.own)
+                    let mut others = row.lent.values().chain(row.refused.values());
+                    row.node == self.own || others.any(|node| *node == self.own)
                 });
                 let blocks = self.blocks.entry(network.clone()).or_default();
                 let changed = match row {

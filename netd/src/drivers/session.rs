@@ -20,6 +20,7 @@ use super::{
     former,
     process::{Process, how},
 };
+use crate::names::given;
 
 /// What a session asks netd.
 pub(crate) trait Desired: 'static {
@@ -106,18 +107,20 @@ impl Session {
     }
 
     /// Refuses options of a network that nobody would act on, where the driver has said which it
-    /// knows.
+    /// knows. Those about names are netd's own.
     pub(crate) fn check_network_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
-        known.map_or(Ok(()), |known| known.check_network(&self.name, given))
+        let others = given::without_network_options(given);
+        known.map_or(Ok(()), |known| known.check_network(&self.name, &others))
     }
 
     /// As [`Session::check_network_options`], of an endpoint.
     pub(crate) fn check_endpoint_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
-        known.map_or(Ok(()), |known| known.check_endpoint(&self.name, given))
+        let others = given::without_endpoint_options(given);
+        known.map_or(Ok(()), |known| known.check_endpoint(&self.name, &others))
     }
 
     /// How it is, for people.

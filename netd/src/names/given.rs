@@ -24,6 +24,21 @@ const EXPOSE: &str = "expose";
 
 type Options = BTreeMap<String, String>;
 
+/// A network's options that are not about names.
+pub(crate) fn without_network_options(options: &Options) -> Options {
+    without(options, |name| name == SERVERS || name.starts_with(STUB))
+}
+
+/// An endpoint's options that are not about names.
+pub(crate) fn without_endpoint_options(options: &Options) -> Options {
+    without(options, |name| name == SERVERS || name == EXPOSE)
+}
+
+fn without(options: &Options, own: impl Fn(&str) -> bool) -> Options {
+    let others = options.iter().filter(|(name, _)| !own(name));
+    others.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// The servers of a list like `10.0.0.53,[fd00::53]:5353`.
 pub(crate) fn servers(list: &str) -> Result<Vec<SocketAddr>> {
     list.split(',').map(|server| one_server(server.trim())).collect()
@@ -109,6 +124,7 @@ fn protocol(protocol: Protocol) -> dns::Protocol {
     match protocol {
         Protocol::Tcp => dns::Protocol::Tcp,
         Protocol::Udp => dns::Protocol::Udp,
+        Protocol::Sctp => dns::Protocol::Sctp,
     }
 }
 

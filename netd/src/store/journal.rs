@@ -60,14 +60,12 @@ impl Journal {
         let head = format!("{HEAD}{SCHEMA}\n");
         let mut first = None;
         let (mut length, mut rest) = (0, Vec::new());
-        each_line(&file, |line, at| {
-            match line.strip_suffix(b"\n") {
-                Some(whole) => {
-                    first.get_or_insert_with(|| String::from_utf8_lossy(whole).into_owned());
-                    length = at + line.len() as u64;
-                }
-                None => rest = line.to_owned(),
+        each_line(&file, |line, at| match line.strip_suffix(b"\n") {
+            Some(whole) => {
+                first.get_or_insert_with(|| String::from_utf8_lossy(whole).into_owned());
+                length = at + line.len() as u64;
             }
+            None => rest = line.to_owned(),
         })
         .map_err(failed)?;
         match first {
@@ -173,7 +171,7 @@ impl Journal {
                 .mode(0o600)
                 .open(&aside)?;
             let mut writer = BufWriter::with_capacity(AT_ONCE, file);
-            write!(writer, "{HEAD}{SCHEMA}\n")?;
+            writeln!(writer, "{HEAD}{SCHEMA}")?;
             for line in index {
                 writeln!(writer, "{}", self.text(line)?)?;
             }

@@ -119,7 +119,7 @@ impl Kernel {
         }
 
         let mut batch = Batch::new();
-        let mut condemned = Vec::new();
+        let mut condemned = 0;
         for step in steps {
             match step {
                 Step::AddAddress { link, address } => {
@@ -145,7 +145,7 @@ impl Kernel {
                 }
                 Step::Condemn { host } => {
                     condemn(&mut batch, &self.marks, host);
-                    condemned.push(host.clone());
+                    condemned += 1;
                 }
                 Step::RemoveBridge { name } => links::delete(&mut batch, name),
                 _ => {}

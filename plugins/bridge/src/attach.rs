@@ -49,7 +49,7 @@ impl Kernel {
             }
             // Ports of endpoints that are gone are yet to be given back.
             Err(error) if error.errno() == Some(Errno::EXFULL) => {
-                free_ports(&mut self.socket, &self.reaper.waiting()).map_err(refusal)?;
+                free_ports(&mut self.socket, self.marks.condemned).map_err(refusal)?;
                 self.make_pair(port, bridge, netns)
             }
             outcome => outcome,

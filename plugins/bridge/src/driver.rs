@@ -202,8 +202,8 @@ impl Driver for Bridge {
         hosts.iter().for_each(|host| condemn(&mut batch, &kernel.marks, host));
         match kernel.socket.run_but(&[Errno::ENODEV], batch, |_| ()).map_err(refusal)? {
             0 => {}
-            _ if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(hosts),
-            _ => kernel.reaper.condemned(hosts),
+            count if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(count),
+            count => kernel.reaper.condemned(count),
         }
         fault::point("bridge.detach.after-condemn");
         forgotten.map_err(refusal)
@@ -272,7 +272,7 @@ impl Driver for Bridge {
         });
         if first {
             let left = observed.links.iter().filter(|link| marks.is_condemned(link));
-            kernel.reaper.condemned(left.map(|link| link.name.clone()));
+            kernel.reaper.condemned(left.count());
         }
         let steps = plan::everything(&marks, &segments, &ports, &observed);
         kernel.apply(&steps, &observed).map_err(refusal)?;

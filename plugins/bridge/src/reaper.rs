@@ -80,8 +80,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Links that are condemned, by name: ports of their bridges yet.
-    condemned: Vec<String>,
+    waiting: usize,
     first: Option<Instant>,
     at_once: bool,
     reaped: Option<Instant>,
@@ -106,7 +105,7 @@ pub(crate) struct Moved {
 /// What is to be done now.
 #[derive(Debug, Default)]
 struct Due {
-    links: Option<Vec<String>>,
+    links: bool,
     flows: Vec<Destination>,
     moved: Vec<Moved>,
 }
@@ -177,31 +176,26 @@ impl Reaper {
         }
     }
 
-    /// Tells it which more links are condemned, and looked for by somebody.
-    pub(crate) fn condemned_at_once(&self, links: impl IntoIterator<Item = String>) {
+    /// Tells it that so many more links are condemned, and looked for by somebody.
+    pub(crate) fn condemned_at_once(&self, count: usize) {
         self.shared.state().at_once = true;
-        self.condemned(links);
+        self.condemned(count);
         self.shared.changed.notify_one();
     }
 
-    /// Tells it which more links are condemned.
-    pub(crate) fn condemned(&self, links: impl IntoIterator<Item = String>) {
-        let mut state = self.shared.state();
-        state.condemned.extend(links);
-        if state.condemned.is_empty() {
+    /// Tells it that so many more links are condemned.
+    pub(crate) fn condemned(&self, count: usize) {
+        if count == 0 {
             return;
         }
+        let mut state = self.shared.state();
+        state.waiting += count;
         if state.first.is_none() {
             state.first = Some(Instant::now());
             self.shared.changed.notify_one();
-        } else if state.condemned.len() >= Pace::USUAL.enough {
+        } else if state.waiting >= Pace::USUAL.enough {
             self.shared.changed.notify_one();
         }
-    }
-
-    /// The condemned links that it has not begun with.
-    pub(crate) fn waiting(&self) -> Vec<String> {
-        self.shared.state().condemned.clone()
     }
 }
 
@@ -229,8 +223,8 @@ fn work(shared: &Shared, marks: &Marks, socket: &mut Socket, conntrack: &mut Con
         {
             eprintln!("cannot forget connections to ports that changed: {error}");
         }
-        if let Some(links) = due.links {
-            if let Err(error) = reap(marks, socket, &links) {
+        if due.links {
+            if let Err(error) = reap(marks, socket) {
                 eprintln!("cannot take condemned links away: {error}");
             }
             shared.state().reaped = Some(Instant::now());
@@ -245,7 +239,7 @@ fn wait(shared: &Shared) -> Option<Due> {
         let now = Instant::now();
         let time = state.first.map(|first| {
             let attach = if state.attaching { Some(now) } else { state.last_attach };
-            let usual = Pace::USUAL.wait(now, state.condemned.len(), first, attach);
+            let usual = Pace::USUAL.wait(now, state.waiting, first, attach);
             if state.at_once && !state.attaching {
                 usual.min(Pace::USUAL.wait_little(now, state.reaped))
             } else {
@@ -256,11 +250,11 @@ fn wait(shared: &Shared) -> Option<Due> {
         // An attach that is under way may add more of them.
         let other = !state.flows.is_empty() || !state.moved.is_empty();
         if links || (other && !state.attaching) {
-            let links = links.then(|| {
+            if links {
                 state.first = None;
                 state.at_once = false;
-                mem::take(&mut state.condemned)
-            });
+                state.waiting = 0;
+            }
             let (flows, moved) = (mem::take(&mut state.flows), mem::take(&mut state.moved));
             return Some(Due { links, flows, moved });
         }
@@ -275,13 +269,11 @@ fn wait(shared: &Shared) -> Option<Due> {
     }
 }
 
-/// Takes links off their bridges that are down already; gone ones are passed over. Until then they
-/// count among the ports that a bridge may have.
-pub(crate) fn free_ports(socket: &mut Socket, links: &[String]) -> kernel::Result<()> {
+/// Takes the condemned links off their bridges. Until then they count among the ports that a bridge
+/// may have.
+pub(crate) fn free_ports(socket: &mut Socket, group: u32) -> kernel::Result<()> {
     let mut batch = Batch::new();
-    for link in links {
-        links::change(&mut batch, link, &Change { master: Some(0), ..Change::default() });
-    }
+    links::change_group(&mut batch, group, &Change { master: Some(0), ..Change::default() });
     socket.run_but(&[Errno::ENODEV], batch, |_| ()).map(drop)
 }
 
@@ -315,10 +307,9 @@ fn announce(
 }
 
 /// Takes the condemned links away. What is in their group and not netd's is moved out of it.
-fn reap(marks: &Marks, socket: &mut Socket, links: &[String]) -> kernel::Result<()> {
+fn reap(marks: &Marks, socket: &mut Socket) -> kernel::Result<()> {
     let group = marks.condemned;
-    // Each for itself, so that an attach waits for one of them at most.
-    free_ports(socket, links)?;
+    free_ports(socket, group)?;
     let condemned: Vec<_> =
         links::without_master(socket)?.into_iter().filter(|link| link.group == group).collect();
     let mut batch = Batch::new();

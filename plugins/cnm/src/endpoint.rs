@@ -1,5 +1,6 @@
 //! Endpoints: one sandbox on one network, under one interface name.
 
+use std::fmt;
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},

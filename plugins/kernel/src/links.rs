@@ -184,6 +184,12 @@ pub fn change_index(batch: &mut Batch, index: u32, change: &Change) {
     apply_change(batch, message, format!("number {index}"), change);
 }
 
+/// Changes all links of a group alike (`rtnl_group_changelink`, net/core/rtnetlink.c).
+pub fn change_group(batch: &mut Batch, group: u32, change: &Change) {
+    let change = Change { group: Some(group), ..change.clone() };
+    apply_change(batch, LinkMessage::default(), format!("s of group {group}"), &change);
+}
+
 fn apply_change(batch: &mut Batch, mut message: LinkMessage, what: String, change: &Change) {
     if let Some(up) = change.up {
         message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };

@@ -21,8 +21,8 @@ use crate::{
     apply::Kernel,
     attach::Joined,
     delete::delete,
-    options::options,
     inside,
+    options::options,
     plan::{self, Base, Observed, Step},
     refusal::{no_netns, refusal},
 };

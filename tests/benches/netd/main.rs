@@ -33,7 +33,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 19] = [
+const SECTIONS: [Section; 20] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),

@@ -176,8 +176,8 @@ fn linear(count: usize) -> String {
     }
     rules += &format!("tcp dport {PUBLISHED} counter dnat to 10.79.0.2:80\n}}\n");
     rules
-        + "chain prerouting { type nat hook prerouting priority dstnat; \
-           fib daddr type local jump ports; } }\n"
+        + "chain prerouting {\ntype nat hook prerouting priority dstnat\n\
+           fib daddr type local jump ports\n}\n}\n"
 }
 
 /// Those who come through a published port.

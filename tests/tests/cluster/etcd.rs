@@ -99,7 +99,7 @@ fn a_leader_that_stands_still_for_15_seconds_changes_nothing() {
             let ready = |node: &cnm::cluster::NodeInfo| node.state == NodeState::Ready;
             let status = fleet.status(host);
             let here = status.away_since.is_none() && status.unwritten == 0;
-            if nodes.iter().all(ready) && here { Ok(()) } else { Err((nodes, status)) }
+            if nodes.iter().all(ready) && here { Ok(()) } else { Err(Box::new((nodes, status))) }
         });
         let log = fleet.hosts[host].log();
         assert!(!log.contains("state=Down"), "a leaseholder was given up: {log}");

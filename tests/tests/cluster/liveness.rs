@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use cnm::cluster::{ListNodes, NodeState};
+use cnm::{
+    cluster::{ListNodes, NodeState},
+    endpoint::Attach,
+};
 use netd_tests::{Asking as _, Ping, eventually};
 use serde_json::{Value, json};
 
@@ -49,10 +52,8 @@ fn who_is_away_for_too_long_is_given_up_and_finds_its_way_back() {
         n => Err(n),
     });
     // Somebody gets one of its addresses, and it goes on without knowing.
-    let mut attach = fleet.world.container("taker").to("shop");
     let taker = fleet.world.container("taker");
-    attach.netns = taker.to("shop").netns;
-    attach.addresses = vec![c.ip()];
+    let attach = Attach { addresses: vec![c.ip()], ..taker.to("shop") };
     eventually("its addresses are free", || fleet.hosts[0].client().call(&attach));
     let f = fleet.run(2, "shop", "f");
     reaches(&f.container.netns, d.ip());

@@ -4,8 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
-mod availability;
 mod addresses;
+mod availability;
 mod away;
 mod certificates;
 mod etcd;
@@ -14,10 +14,11 @@ mod fleet;
 mod growing;
 mod joining;
 mod leaving;
-mod outside;
-mod paths;
 mod liveness;
 mod managed;
+mod many;
+mod outside;
+mod paths;
 mod reach;
 mod refusals;
 mod restarts;

@@ -43,7 +43,7 @@ fn who_may_not_is_refused_and_counted() {
         ));
         (ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned())
     };
-    let (_, h2) = (id("h1"), id("h2"));
+    let h2 = id("h2");
     assert!(put(&format!("n/{h2}/own")).0);
     let others = [format!("n/{}/live", id("h3")), format!("node/{h2}"), "cfg".to_owned()];
     for key in &others {

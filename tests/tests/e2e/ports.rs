@@ -117,7 +117,7 @@ fn the_process_that_holds_a_port_is_named() {
         assert!(error.message.contains(&own), "{text}: {error}");
         assert_eq!(error.operands["pid"], std::process::id(), "{text}");
     }
-    netd.attach(&publishing(&web, &["8085:80/udp", "192.0.2.1:5353:53/udp"]));
+    netd.attach(&publishing(&web, &["8085:80/udp", "127.0.0.2:5353:53/udp"]));
     drop((tcp, udp));
 }
 

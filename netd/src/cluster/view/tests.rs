@@ -141,14 +141,14 @@ fn what_is_asked_for_is_neither_ours_nor_theirs_until_it_is_answered() {
         asked: BTreeMap::from([(address, node(asker))]),
         ..rows::Block::new(node(owner), 1)
     };
-    view.apply(&put(&Key::Block(network(7), block), &row(1, 2)));
+    take(&mut view, &put(&Key::Block(network(7), block), &row(1, 2)));
     assert_eq!(view.asked(&network(7)), [(block, address)]);
     assert_eq!(view.own_blocks(&network(7)).0[&block], BTreeSet::from([address]));
-    view.apply(&put(&Key::Block(network(7), block), &row(2, 1)));
+    take(&mut view, &put(&Key::Block(network(7), block), &row(2, 1)));
     assert!(!view.is_answered(&network(7), address) && !view.is_ours(&network(7), address));
     let mut refused = rows::Block::new(node(2), 1);
     refused.refused.insert(address, node(1));
-    view.apply(&put(&Key::Block(network(7), block), &refused));
+    take(&mut view, &put(&Key::Block(network(7), block), &refused));
     assert!(view.is_answered(&network(7), address) && !view.is_ours(&network(7), address));
 }
 
@@ -225,10 +225,8 @@ fn the_blocks_of_others_are_nobodys_business() {
     let mut view = view();
     let block = "10.0.0.0/28".parse().expect("a block");
     let row = |owner, lent: &[(IpAddr, NodeId)]| rows::Block {
-        schema: Schema::default(),
-        node: node(owner),
-        epoch: 1,
         lent: lent.iter().cloned().collect(),
+        ..rows::Block::new(node(owner), 1)
     };
     let key = Key::Block(network(7), block);
     let changed = Some(Changed::Blocks(network(7)));
@@ -245,7 +243,7 @@ fn a_node_has_the_same_number_in_both_families() {
     let mut view = view();
     let config =
         Config { node_subnet6: Some("fd64::/64".parse().expect("a subnet")), ..Config::default() };
-    assert_eq!(view.apply(&put(&Key::Config, &config)), Some(Changed::Config));
+    assert_eq!(take(&mut view, &put(&Key::Config, &config)), Some(Changed::Config));
     let there = view.node(&node(2)).expect("it is known");
     let addresses: Vec<_> = there.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(

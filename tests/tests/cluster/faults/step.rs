@@ -212,6 +212,8 @@ const TROUBLED: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Steps {
     dice: Dice,
+    /// Networks that are made first: without any nothing happens for long.
+    first: std::ops::Range<usize>,
     since_check: usize,
     attached: [bool; CONTAINERS],
     cut: [bool; HOSTS],
@@ -223,6 +225,7 @@ impl Steps {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             dice: Dice::new(seed),
+            first: 0..NETWORKS,
             since_check: 0,
             attached: [false; CONTAINERS],
             cut: [false; HOSTS],
@@ -275,8 +278,8 @@ impl Steps {
                     _ => Step::Detach { container },
                 })
             }
-            66..70 => Some(Step::Create { network }),
-            70..73 => Some(Step::Remove { network }),
+            66..71 => Some(Step::Create { network }),
+            71..73 => Some(Step::Remove { network }),
             73..77 if calm => {
                 let host = self.one_of(&self.down.clone(), false)?;
                 self.down[host] = true;
@@ -321,9 +324,12 @@ impl Iterator for Steps {
     fn next(&mut self) -> Option<Step> {
         self.since_check += 1;
         if self.since_check > BETWEEN {
-            let (dice, attached) = (self.dice.clone(), self.attached);
-            *self = Self { dice, attached, ..Self::new(0) };
+            let (dice, first, attached) = (self.dice.clone(), 0..0, self.attached);
+            *self = Self { dice, first, attached, ..Self::new(0) };
             return Some(Step::Check);
+        }
+        if let Some(network) = self.first.next() {
+            return Some(Step::Create { network });
         }
         loop {
             if let Some(step) = self.choose() {

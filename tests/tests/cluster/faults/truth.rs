@@ -13,7 +13,6 @@ use cnm::{
     network::{ListNetworks, Network},
     system::GetStatus,
 };
-use netd_tests::Host;
 use serde_json::Value;
 
 use super::{
@@ -263,14 +262,16 @@ impl Run {
         let wanted = self.wanted();
         let names: BTreeSet<_> = wanted.iter().map(|one| one.name).collect();
         let asked: Vec<_> = names.iter().map(|name| format!("-q {name}")).collect();
-        let line = format!("+noall +answer {}", asked.join(" +noall +answer "));
         let mut seen = BTreeSet::new();
         for asker in &wanted {
             if !seen.insert((asker.host, asker.network.id.clone())) {
                 continue;
             }
-            let answers = Host::ask_name(asker.netns, asker.gateway, &line);
-            let is = answers.iter().filter_map(|answer| {
+            let (server, asked) = (asker.gateway, asked.join(" "));
+            let options = "+noall +answer +tries=2 +time=3";
+            let ran = asker.netns.output(&format!("dig {options} @{server} {asked}"));
+            let answers = String::from_utf8_lossy(&ran.stdout).into_owned();
+            let is = answers.lines().filter_map(|answer| {
                 let words: Vec<_> = answer.split_whitespace().collect();
                 let (name, address) = (words.first()?, words.last()?);
                 Some((name.trim_end_matches('.').to_owned(), (*address).to_owned()))
@@ -282,17 +283,40 @@ impl Run {
         }
     }
 
+    /// What there is between two that do not reach each other.
+    fn ways(&self, from: &Wanted<'_>, to: &Wanted<'_>) -> Vec<String> {
+        let show = |netns: &netd_tests::Namespace, line: &str| -> Vec<String> {
+            let shown = String::from_utf8_lossy(&netns.output(line).stdout).into_owned();
+            shown.lines().map(str::to_owned).collect()
+        };
+        let mut ways = vec![format!("{} {} on {}", from.name, from.mac, from.host)];
+        ways.push(format!("{} {} on {}", to.name, to.mac, to.host));
+        for one in [from, to] {
+            ways.extend(show(one.netns, "ip neighbour"));
+            let host = &self.fleet.hosts[one.host].netns;
+            for line in ["bridge fdb show", "ip nexthop", "ip neighbour", "ip -s link"] {
+                ways.extend(show(host, line));
+            }
+        }
+        ways
+    }
+
     /// Those that should reach each other do, and others do not.
     pub(crate) fn verify_traffic(&self, dice: &mut Dice) {
         let wanted = self.wanted();
         let mut seen = BTreeSet::new();
+        // An address is given again after a second here, not after a minute: what a container
+        // remembers of its neighbours may be of who had it before.
+        for one in &wanted {
+            one.netns.run("ip neighbour flush all");
+        }
         for from in &wanted {
             for to in wanted.iter().filter(|to| to.network.id == from.network.id) {
                 if seen.insert((from.network.id.clone(), from.host, to.host)) {
                     let about = format!("{} on {} reaches {}", from.name, from.host, to.name);
                     netd_tests::eventually(&about, || {
                         let ran = from.netns.output(&format!("ping -n -c 1 -W 1 {}", to.ip));
-                        if ran.status.success() { Ok(()) } else { Err(ran) }
+                        if ran.status.success() { Ok(()) } else { Err(self.ways(from, to)) }
                     });
                 }
             }

@@ -268,5 +268,5 @@ fn a_second_networks_default_route_costs_more_than_the_first_ones() {
     attachment.named("eth2").run("ADD", &on("three", "10.93.0.0/24", json!({"dst": "0.0.0.0/0"})));
     let routes = web.netns.json("ip -j route show default");
     let costs: Vec<_> = routes.as_array().unwrap().iter().map(|r| r["metric"].as_u64()).collect();
-    assert_eq!(costs, [None, Some(100), Some(200)], "{routes}");
+    assert_eq!(costs, [Some(10_000), Some(10_001), Some(10_002)], "{routes}");
 }
