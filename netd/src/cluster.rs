@@ -21,7 +21,7 @@ use ::cluster::{
 };
 use ::store::{Etcd, Event, Store};
 use cnm::{
-    EndpointId, Error, Result,
+    EndpointId, Error, NetworkId, Result,
     endpoint::Endpoint,
     network::Network,
     peers::{Ingress, Overlay},
@@ -305,8 +305,8 @@ impl Cluster {
     }
 
     /// An endpoint is gone.
-    pub(crate) fn withdraw(&self, endpoint: &Endpoint) {
-        let key = Key::Endpoint(self.node.clone(), endpoint.network.clone(), endpoint.id.clone());
+    pub(crate) fn withdraw(&self, network: &NetworkId, endpoint: &EndpointId) {
+        let key = Key::Endpoint(self.node.clone(), network.clone(), endpoint.clone());
         self.outbox.borrow_mut().delete(self.layout.key(&key));
         self.write.notify_one();
     }
@@ -368,7 +368,7 @@ impl Netd {
         let registry = self.registry.borrow();
         if registry.network(&endpoint.network).is_some_and(|entry| entry.shared.is_some()) {
             drop(registry);
-            cluster.withdraw(endpoint);
+            cluster.withdraw(&endpoint.network, &endpoint.id);
             self.settle_dispute(&cluster, endpoint);
             self.settle_down(&endpoint.network);
         }

@@ -233,7 +233,13 @@ impl Netd {
             Changed::Remote(network, endpoint, before) => {
                 self.remote_changed(cluster, network, endpoint, before);
             }
-            Changed::Own => {}
+            Changed::Written(network, id) => {
+                // What was written in vain, as it seemed, may come when its endpoint is gone.
+                if self.registry.borrow().endpoint(&id).is_none() {
+                    cluster.withdraw(&network, &id);
+                }
+            }
+            Changed::Unwritten => {}
         }
     }
 

@@ -84,8 +84,10 @@ pub(crate) enum Changed {
     Blocks(NetworkId),
     /// An endpoint elsewhere: what it was before.
     Remote(NetworkId, EndpointId, Option<Remote>),
-    /// A row of this host's own.
-    Own,
+    /// An endpoint of this host's own has a row.
+    Written(NetworkId, EndpointId),
+    /// One has none any more.
+    Unwritten,
 }
 
 /// The rows, read.
@@ -182,13 +184,16 @@ impl View {
                 }
                 changed.then_some(Changed::Blocks(network))
             }
-            Key::Endpoint(node, _, _) if node == self.own => {
-                match row {
-                    Some(row) => self.written.insert(row.key.clone(), row.value.clone()),
-                    None => self.written.remove(event.key()),
-                };
-                Some(Changed::Own)
-            }
+            Key::Endpoint(node, network, id) if node == self.own => match row {
+                Some(row) => {
+                    self.written.insert(row.key.clone(), row.value.clone());
+                    Some(Changed::Written(network, id))
+                }
+                None => {
+                    self.written.remove(event.key());
+                    Some(Changed::Unwritten)
+                }
+            },
             Key::Endpoint(node, network, id) => self.remote(node, network, id, row),
             _ => None,
         }

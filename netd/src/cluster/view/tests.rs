@@ -105,10 +105,13 @@ fn an_endpoint_may_be_known_before_its_node() {
 fn own_rows_are_no_peers() {
     let mut view = view();
     let key = Key::Endpoint(node(1), network(7), endpoint(1));
-    assert_eq!(take(&mut view, &put(&key, &remote("10.0.0.2"))), Some(Changed::Own));
+    assert_eq!(
+        take(&mut view, &put(&key, &remote("10.0.0.2"))),
+        Some(Changed::Written(network(7), endpoint(1)))
+    );
     assert_eq!(view.written.len(), 1);
     assert_eq!(view.elsewhere(|_| true).peers, []);
-    take(&mut view, &delete(&key));
+    assert_eq!(take(&mut view, &delete(&key)), Some(Changed::Unwritten));
     assert!(view.written.is_empty());
 }
 
