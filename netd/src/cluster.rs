@@ -389,6 +389,8 @@ fn store_error(error: ::store::Error) -> Error {
 
 /// Seconds since 1970 as RFC 3339.
 fn rfc3339(seconds: u64) -> String {
+    // What comes after the year 9999 has no such form.
+    let seconds = seconds.min(253_402_300_799);
     let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -209,6 +209,12 @@ impl Netd {
         }
     }
 
+    /// Makes a network's names resolve for nobody any more.
+    pub(crate) fn resolve_no_more(&self, network: &NetworkId) {
+        self.resolver.network_down(network);
+        self.problems.borrow_mut().remove(&about(network));
+    }
+
     /// Makes a network's names resolve for its members. Where its gateway cannot be listened on,
     /// the network works without, and the status says so.
     pub(crate) fn resolve_on(self: &Rc<Self>, network: &Network) {
@@ -222,7 +228,7 @@ impl Netd {
             self.resolver.server.stop_listening(&at(&network.id));
             listening.clear();
         }
-        self.problems.borrow_mut().remove(&about(network));
+        self.problems.borrow_mut().remove(&about(&network.id));
         for gateway in wanted {
             if listening.contains(&gateway) {
                 continue;
@@ -242,7 +248,7 @@ impl Netd {
                         network.name
                     );
                     tracing::warn!(network = %network.name, "{problem}");
-                    self.problems.borrow_mut().insert(about(network), problem);
+                    self.problems.borrow_mut().insert(about(&network.id), problem);
                 }
             }
         }
@@ -253,6 +259,6 @@ impl Netd {
 }
 
 /// Under what a network's trouble with names is known.
-fn about(network: &Network) -> String {
-    format!("dns {}", network.id)
+fn about(network: &NetworkId) -> String {
+    format!("dns {network}")
 }

@@ -184,7 +184,7 @@ impl Netd {
                 .collect();
             sticky
         };
-        self.resolver.network_down(&network.id);
+        self.resolve_no_more(&network.id);
         // What the driver cannot take down now it is told to at its next start.
         self.take_network_down(network).await;
         self.stores.remove_network(&network.id, &sticky)?;

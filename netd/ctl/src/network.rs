@@ -53,6 +53,9 @@ fn create(socket: &Path, args: Create) -> Outcome {
         &args.aux_address,
         &args.exclude,
     )?;
+    if args.cni {
+        cni::list::check_free(&args.cni_dir, &args.name)?;
+    }
     let chosen = subnets.is_empty();
     let made = Client::connect(socket)?.call(&CreateNetwork {
         name: args.name,

@@ -21,6 +21,9 @@ use cnm::{
 use super::{Cluster, DECISION, Decisions, now, rfc3339};
 use crate::netd::Netd;
 
+/// How long a token may be good for, in seconds: dates far beyond cannot be written.
+const LONGEST_TOKEN: u64 = 10 * 365 * 24 * 3600;
+
 /// How long removing a node may take, which changes the members and the rights of etcd.
 const REMOVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -155,6 +158,13 @@ impl Netd {
         }
         let digest = manager.authority.digest()?;
         let CreateToken { ttl, uses, .. } = params;
+        if let Some(ttl) = ttl.filter(|ttl| *ttl > LONGEST_TOKEN) {
+            return Err(Error::invalid(format_args!(
+                "a token cannot be good for {ttl} seconds: ten years are the most ({LONGEST_TOKEN}); \
+                 leave the time out for one without an end"
+            ))
+            .with("ttl", ttl));
+        }
         let made = async {
             if instead {
                 tokens.rotate(&digest, role, now(), ttl, uses).await

@@ -379,7 +379,7 @@ impl Netd {
             shared.map(|(entry, shared)| (entry.network.clone(), shared.up)).collect()
         };
         for (network, up) in networks {
-            self.resolver.network_down(&network.id);
+            self.resolve_no_more(&network.id);
             if up && let Ok(driver) = self.driver(&network.driver) {
                 let down = driver.call(&NetworkDown { network: network.clone() }).await;
                 if let Err(error) = down {

@@ -305,7 +305,7 @@ impl Netd {
             shared.up = false;
             entry.network.clone()
         };
-        self.resolver.network_down(id);
+        self.resolve_no_more(id);
         let down = match self.driver(&network.driver) {
             Ok(driver) => driver.call(&NetworkDown { network: network.clone() }).await.map(drop),
             Err(error) => Err(error),

@@ -259,6 +259,7 @@ pub(crate) fn check_unicast(subnet: IpNetwork) -> Result<()> {
         _ if first.is_unspecified() && subnet.prefix() > 0 => "addresses of nobody",
         IpAddr::V4(ip) if ip.octets()[0] >= 240 => "reserved addresses",
         IpAddr::V6(ip) if ip.is_unicast_link_local() => "addresses that every link has",
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => "those of IPv4 in another spelling",
         _ => return Ok(()),
     };
     Err(Error::invalid(format_args!("invalid subnet {subnet}: these are {what}"))

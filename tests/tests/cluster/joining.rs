@@ -60,6 +60,9 @@ fn a_token_lets_in_whom_it_should() {
     let once = manager.call(&once).unwrap().token;
     fleet.join(1, &once).unwrap();
     refused(2, &once, "used up");
+    let endless = CreateToken { ttl: Some(99_999_999_999 * 86_400), ..CreateToken::default() };
+    let (kind, error) = kind_of(fleet.hosts[0].client().call(&endless));
+    assert_eq!(kind, Kind::Invalid, "{error}");
     let short = CreateToken { ttl: Some(1), ..CreateToken::default() };
     let short = manager.call(&short).unwrap().token;
     let listed = manager.call(&ListTokens {}).unwrap().tokens;

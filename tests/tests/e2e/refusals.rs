@@ -187,6 +187,7 @@ fn bad_networks_are_refused() {
         ("foreign range", with(vec![range("10.32.0.0/24", "10.33.0.0/25")]), Kind::Invalid),
         ("no room", with(vec![subnet("10.32.0.0/32")]), Kind::Invalid),
         ("multicast", with(vec![subnet("224.0.0.0/24")]), Kind::Invalid),
+        ("IPv4 spelt as IPv6", with(vec![subnet("::ffff:10.0.0.0/120")]), Kind::Invalid),
         ("loopback", with(vec![subnet("127.0.5.0/24")]), Kind::Invalid),
         ("unknown driver", driver("carrier-pigeon"), Kind::NotFound),
         ("driver as a path", driver("../netd"), Kind::NotFound),

@@ -6,13 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cnm::network::Network;
+use cnm::{Error, network::Network};
+use serde_json::Value;
 
 use super::replace::replace;
 use crate::out::{self, Stop};
 
 fn place(directory: &Path, network: &Network) -> PathBuf {
     directory.join(format!("{}.conflist", network.name))
+}
+
+/// Refuses to write where somebody else's list is: one that names another plugin than netd's.
+pub(crate) fn check_free(directory: &Path, network: &str) -> Result<(), Error> {
+    let path = directory.join(format!("{network}.conflist"));
+    let Ok(text) = fs::read(&path) else { return Ok(()) };
+    let list: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let is_ours = |plugin: &Value| plugin["type"].as_str().is_some_and(|t| t.starts_with("netd-"));
+    if list["plugins"].as_array().is_some_and(|plugins| plugins.iter().all(is_ours)) {
+        return Ok(());
+    }
+    Err(Error::exists(format_args!(
+        "{} is there already, and not netd's: remove it, or choose another name or --cni-dir",
+        path.display()
+    ))
+    .with("path", path.display().to_string()))
 }
 
 /// Writes it as `NAME.conflist`.

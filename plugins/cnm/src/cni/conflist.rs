@@ -13,9 +13,9 @@ pub fn conflist(network: &Network) -> String {
         Version::ALL.into_iter().filter(|version| *version >= Version::V0_4_0).collect();
     let versions: Vec<_> = versions.into_iter().map(Version::as_str).collect();
     let addressed = !network.subnets.is_empty();
-    let published = addressed && !network.internal;
-    // Of the drivers with addresses one cannot limit what comes to a container.
-    let bandwidth = addressed && network.driver != "macvlan";
+    // Of the drivers with addresses one publishes no ports, nor limits what comes to a container.
+    let on_bridge = addressed && network.driver != "macvlan";
+    let (published, bandwidth) = (on_bridge && !network.internal, on_bridge);
     let mut capabilities = serde_json::Map::new();
     for (name, has) in [
         ("portMappings", published),

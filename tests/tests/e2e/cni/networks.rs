@@ -83,6 +83,32 @@ fn a_network_that_is_there_is_used_as_it_is() {
 }
 
 #[test]
+fn somebody_elses_list_is_not_written_over() {
+    let world = World::new();
+    let host = world.host("a");
+    let directory = host.run_dir().join("net.d");
+    let dir = directory.display().to_string();
+    let create = || host.netctl(&["network", "create", "--cni", "--cni-dir", &dir, "pods"]);
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("pods.conflist");
+    for theirs in [r#"{"name":"pods","plugins":[{"type":"bridge"}]}"#, "{\"mine\":\"precious\"}"] {
+        fs::write(&file, theirs).unwrap();
+        let refused = create();
+        assert_ne!(refused.code, 0);
+        assert!(refused.stderr.contains("pods.conflist is there already"), "{refused:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), theirs);
+    }
+    fs::remove_file(&file).unwrap();
+    create().success();
+    let ours = fs::read_to_string(&file).unwrap();
+    assert!(ours.contains("netd-bridge"), "{ours}");
+    // One that a network left behind is taken for another of its name.
+    host.netctl(&["network", "rm", "pods"]).success();
+    fs::write(&file, &ours).unwrap();
+    create().success();
+}
+
+#[test]
 fn a_list_is_moved_by_its_type_alone() {
     let world = World::new();
     let host = world.host("a");
