@@ -375,10 +375,18 @@ impl Netd {
         let kept = cluster.kept.borrow().clone();
         let networks: Vec<_> = {
             let registry = self.registry.borrow();
-            let shared = registry.networks().filter_map(|e| Some((e, e.shared.as_ref()?)));
-            shared.map(|(entry, shared)| (entry.network.clone(), shared.up)).collect()
+            let shared = registry.networks().filter(|entry| entry.shared.is_some());
+            shared.map(|entry| entry.network.clone()).collect()
         };
-        for (network, up) in networks {
+        for network in networks {
+            // It may be on its way down already, after its last endpoint.
+            let Ok(turn) = self.turn_of(&network.id) else { continue };
+            let _turn = turn.lock().await;
+            let up = {
+                let registry = self.registry.borrow();
+                let shared = registry.network(&network.id).and_then(|e| e.shared.as_ref());
+                shared.is_some_and(|shared| shared.up)
+            };
             self.resolve_no_more(&network.id);
             if up && let Ok(driver) = self.driver(&network.driver) {
                 let down = driver.call(&NetworkDown { network: network.clone() }).await;

@@ -322,7 +322,8 @@ impl Netd {
         }
     }
 
-    fn turn_of(&self, id: &NetworkId) -> Result<std::sync::Arc<tokio::sync::Mutex<()>>> {
+    /// Who makes a network come up or go down does so while holding this.
+    pub(super) fn turn_of(&self, id: &NetworkId) -> Result<std::sync::Arc<tokio::sync::Mutex<()>>> {
         let registry = self.registry.borrow();
         let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
         shared.map(|shared| shared.turn.clone()).ok_or_else(|| gone(id))

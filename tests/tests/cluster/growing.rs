@@ -67,8 +67,13 @@ fn a_full_network_gets_a_subnet_and_its_endpoints_stay() {
     assert_eq!(changed.labels["tier"], "web");
     let endpoint =
         eventually("the other host knows of it", || fleet.hosts[1].client().call(&late.to("shop")));
-    let late = Running { container: late, endpoint };
-    assert!(changed.subnets[1].subnet.contains(late.ip()), "{:?}", late.endpoint);
+    let mut late = Running { container: late, endpoint };
+    // What another host held and did not need may have come back meanwhile.
+    while changed.subnets[0].subnet.contains(late.ip()) {
+        old.push(late);
+        late = fleet.run(1, "shop", &format!("old{}", old.len()));
+    }
+    assert!(old.len() <= 5 && changed.subnets[1].subnet.contains(late.ip()), "{:?}", late.endpoint);
     assert_eq!(late.endpoint.gateways, ["10.78.0.1".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(late.endpoint.dns, late.endpoint.gateways);
     let other = fleet.run(0, "shop", "other");
