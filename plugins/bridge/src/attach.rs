@@ -40,6 +40,7 @@ pub(crate) struct Made {
 impl Kernel {
     /// Makes an endpoint; leaves nothing of it if that fails.
     pub(crate) fn attach(&mut self, port: &Port, bridge: Joined, netns: &Netns) -> Result<Made> {
+        self.reaper.settle_flows();
         let _busy = self.reaper.attaching();
         fault::point("bridge.attach.before-veth");
         let (host, index, nsid) = match self.make_pair(port, bridge, netns) {

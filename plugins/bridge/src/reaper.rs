@@ -23,6 +23,9 @@ use kernel::{
 
 use crate::Marks;
 
+/// How long an attach waits for flows to be forgotten at most.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// When condemned links are taken away.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -76,6 +79,8 @@ impl Pace {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Flows were forgotten.
+    forgotten: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +92,8 @@ struct State {
     attaching: bool,
     last_attach: Option<Instant>,
     flows: Vec<Destination>,
+    /// Some are being forgotten just now.
+    forgetting: bool,
     moved: Vec<Moved>,
     closed: bool,
 }
@@ -150,6 +157,14 @@ impl Reaper {
             .spawn(move || work(&for_thread, &marks, &mut socket, &mut conntrack))
             .map_err(|error| kernel::Error::io("start", "the reaper", &error))?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Waits until flows to ports that were taken back are forgotten: the next container may have
+    /// the address that they led to. Without such ports it waits for nothing.
+    pub(crate) fn settle_flows(&self) {
+        let state = self.shared.state();
+        let pending = |state: &mut State| !state.flows.is_empty() || state.forgetting;
+        drop(self.shared.forgotten.wait_timeout_while(state, PATIENCE, pending));
     }
 
     /// Tells it that an attach is under way, until what this gives is dropped.
@@ -223,6 +238,10 @@ fn work(shared: &Shared, marks: &Marks, socket: &mut Socket, conntrack: &mut Con
         {
             eprintln!("cannot forget connections to ports that changed: {error}");
         }
+        if !due.flows.is_empty() {
+            shared.state().forgetting = false;
+            shared.forgotten.notify_all();
+        }
         if due.links {
             if let Err(error) = reap(marks, socket) {
                 eprintln!("cannot take condemned links away: {error}");
@@ -256,6 +275,7 @@ fn wait(shared: &Shared) -> Option<Due> {
                 state.waiting = 0;
             }
             let (flows, moved) = (mem::take(&mut state.flows), mem::take(&mut state.moved));
+            state.forgetting = !flows.is_empty();
             return Some(Due { links, flows, moved });
         }
         state = match time {
