@@ -22,7 +22,7 @@ use crate::{ClusterId, Error, NodeId, Result, Role, token::sha256};
 mod files;
 mod tls;
 
-pub use files::Directory;
+pub use files::{Directory, replace};
 pub use tls::{client_config, peer_node, pinned_client_config, server_config};
 
 /// The name in managers' certificates and in no others.

@@ -140,6 +140,12 @@ pub fn used(row: &rows::Token, now: u64) -> Result<rows::Token, Refusal> {
     }
 }
 
+/// What the store says of a new token.
+fn row(role: Role, now: u64, lifetime: Option<u64>, uses: Option<u32>) -> rows::Token {
+    let expires = lifetime.map(|seconds| now.saturating_add(seconds));
+    rows::Token { schema: Schema::default(), role, created: now, expires, uses }
+}
+
 /// A token as managers list it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Listed {
@@ -175,10 +181,8 @@ impl Tokens {
         uses: Option<u32>,
     ) -> Result<Token> {
         let token = Token::random(ca_digest)?;
-        let expires = lifetime.map(|seconds| now.saturating_add(seconds));
-        let row = rows::Token { schema: Schema::default(), role, created: now, expires, uses };
-        let key = self.layout.key(&Key::Token(token.digest()));
-        self.store.put(key, rows::write(&row)).await?;
+        let row = row(role, now, lifetime, uses);
+        self.store.put(self.key(&token), rows::write(&row)).await?;
         for (key, row) in self.rows().await? {
             // A day is kept, for its bearers to hear that it has expired.
             if row.expires.is_some_and(|expires| expires.saturating_add(86_400) < now) {
@@ -191,6 +195,10 @@ impl Tokens {
     async fn rows(&self) -> Result<Vec<(String, rows::Token)>> {
         let rows = self.store.all(self.layout.tokens()).await?.rows;
         rows.into_iter().map(|row| Ok((row.key.clone(), rows::read(&row)?))).collect()
+    }
+
+    fn key(&self, token: &Token) -> String {
+        self.layout.key(&Key::Token(token.digest()))
     }
 
     fn id(&self, key: &str) -> String {
@@ -242,10 +250,8 @@ impl Tokens {
         uses: Option<u32>,
     ) -> Result<Token> {
         let token = Token::random(ca_digest)?;
-        let expires = lifetime.map(|seconds| now.saturating_add(seconds));
-        let row = rows::Token { schema: Schema::default(), role, created: now, expires, uses };
-        let key = self.layout.key(&Key::Token(token.digest()));
-        let mut txn = Txn::new().then(Op::put(key, rows::write(&row)));
+        let row = row(role, now, lifetime, uses);
+        let mut txn = Txn::new().then(Op::put(self.key(&token), rows::write(&row)));
         let old = self.rows().await?.into_iter().filter(|(_, row)| row.role == role);
         let mut rest = Vec::new();
         for (key, _) in old {

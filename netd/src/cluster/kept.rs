@@ -3,14 +3,15 @@
 //! none.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use ::cluster::{ClusterId, Identity, NodeId, Role, identity::Directory};
+use ::cluster::{
+    ClusterId, Identity, NodeId, Role,
+    identity::{Directory, replace},
+};
 use ::store::{EtcdOptions, Tls};
 use cnm::{Error, Result, cluster::EtcdTls};
 use serde::{Deserialize, Serialize};
@@ -119,16 +120,7 @@ impl Place {
         let text = serde_json::to_vec_pretty(kept).map_err(Error::internal)?;
         let write = || {
             fs::create_dir_all(&self.directory)?;
-            let aside = path.with_extension("unfinished");
-            let mut file = fs::File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)
+            replace(&path, &text)
         };
         write().map_err(|error| failed(&path, &error))
     }

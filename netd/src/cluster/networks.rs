@@ -276,11 +276,10 @@ impl Netd {
             shared.up = true;
             shared.up_with = network.subnets.iter().map(|subnet| subnet.subnet).collect();
         }
+        self.resolve_on(&network);
         if grown {
-            self.resolve_on(&network);
             return Ok(());
         }
-        self.resolve_on(&network);
         cluster.untold.borrow_mut().network(id);
         let (netd, told) = (self.clone(), cluster.clone());
         let telling = tokio::task::spawn_local(async move { netd.tell_driver(&told).await });

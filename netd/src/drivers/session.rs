@@ -111,16 +111,16 @@ impl Session {
     pub(crate) fn check_network_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
-        let others = given::without_network_options(given);
-        known.map_or(Ok(()), |known| known.check_network(&self.name, &others))
+        let others = given.keys().map(String::as_str).filter(|name| !given::is_networks(name));
+        known.map_or(Ok(()), |known| known.check_network(&self.name, others))
     }
 
     /// As [`Session::check_network_options`], of an endpoint.
     pub(crate) fn check_endpoint_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
-        let others = given::without_endpoint_options(given);
-        known.map_or(Ok(()), |known| known.check_endpoint(&self.name, &others))
+        let others = given.keys().map(String::as_str).filter(|name| !given::is_endpoints(name));
+        known.map_or(Ok(()), |known| known.check_endpoint(&self.name, others))
     }
 
     /// How it is, for people.

@@ -24,19 +24,14 @@ const EXPOSE: &str = "expose";
 
 type Options = BTreeMap<String, String>;
 
-/// A network's options that are not about names.
-pub(crate) fn without_network_options(options: &Options) -> Options {
-    without(options, |name| name == SERVERS || name.starts_with(STUB))
+/// Whether an option of a network is about names, and so netd's whatever the driver.
+pub(crate) fn is_networks(option: &str) -> bool {
+    option == SERVERS || option.starts_with(STUB)
 }
 
-/// An endpoint's options that are not about names.
-pub(crate) fn without_endpoint_options(options: &Options) -> Options {
-    without(options, |name| name == SERVERS || name == EXPOSE)
-}
-
-fn without(options: &Options, own: impl Fn(&str) -> bool) -> Options {
-    let others = options.iter().filter(|(name, _)| !own(name));
-    others.map(|(name, value)| (name.clone(), value.clone())).collect()
+/// As [`is_networks`], of an endpoint.
+pub(crate) fn is_endpoints(option: &str) -> bool {
+    option == SERVERS || option == EXPOSE
 }
 
 /// The servers of a list like `10.0.0.53,[fd00::53]:5353`.

@@ -1,7 +1,7 @@
 //! What people may ask of a driver by name and value: a table of each driver's says which options
 //! there are. netd refuses by it what nobody would act on, and people read it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -104,21 +104,28 @@ impl Options {
         Self { network: known(network), endpoint: known(endpoint) }
     }
 
-    /// Refuses the options that no network of a driver has.
+    /// Refuses names of options that no network of a driver has.
     ///
     /// # Errors
     /// `invalid`, with the name that may have been meant.
-    pub fn check_network(&self, driver: &str, given: &BTreeMap<String, String>) -> Result<()> {
-        check(&self.network, driver, given)
+    pub fn check_network<'a>(
+        &self,
+        driver: &str,
+        given: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        check(&self.network, format_args!("{driver}"), given)
     }
 
     /// As [`Options::check_network`], for endpoints.
     ///
     /// # Errors
     /// As there.
-    pub fn check_endpoint(&self, driver: &str, given: &BTreeMap<String, String>) -> Result<()> {
-        let of = format!("endpoints of {driver}");
-        check(&self.endpoint, &of, given)
+    pub fn check_endpoint<'a>(
+        &self,
+        driver: &str,
+        given: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        check(&self.endpoint, format_args!("endpoints of {driver}"), given)
     }
 
     /// A line for each, for people.
@@ -138,8 +145,12 @@ pub fn has(table: &[Known], name: &str) -> bool {
     table.iter().any(|known| known.names.iter().any(|other| other == name))
 }
 
-fn check(table: &[Known], of: &str, given: &BTreeMap<String, String>) -> Result<()> {
-    let Some(unknown) = given.keys().find(|name| !has(table, name)) else { return Ok(()) };
+fn check<'a>(
+    table: &[Known],
+    of: fmt::Arguments<'_>,
+    given: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    let Some(unknown) = given.into_iter().find(|name| !has(table, name)) else { return Ok(()) };
     let names = table.iter().flat_map(|known| &known.names).map(String::as_str);
     let hint = match nearest(unknown, names) {
         Some(meant) => format!("did you mean {meant:?}?"),
@@ -151,7 +162,7 @@ fn check(table: &[Known], of: &str, given: &BTreeMap<String, String>) -> Result<
         }
     };
     Err(Error::invalid(format_args!("no option {unknown:?} for {of}; {hint}"))
-        .with("option", unknown.as_str()))
+        .with("option", unknown))
 }
 
 /// The name that is most like another; none when all are too different.
@@ -202,7 +213,7 @@ mod tests {
     fn what_is_not_in_the_table_is_refused_with_what_may_be_meant() {
         let options = Options::of(&[MODE, MTU], &[]);
         for right in ["mode", "macvlan_mode", "mtu", "com.docker.network.driver.mtu"] {
-            options.check_network("macvlan", &said(&[(right, "x")])).expect(right);
+            options.check_network("macvlan", [right]).expect(right);
         }
         for (wrong, hint) in [
             ("modee", "did you mean \"mode\"?"),
@@ -211,12 +222,12 @@ mod tests {
             ("com.docker.network.driver.mut", "did you mean \"com.docker.network.driver.mtu\"?"),
             ("colour", "there are mode, mtu"),
         ] {
-            let error = options.check_network("macvlan", &said(&[("mtu", "1"), (wrong, "x")]));
+            let error = options.check_network("macvlan", ["mtu", wrong]);
             let error = error.expect_err(wrong);
             assert_eq!(error.message, format!("no option {wrong:?} for macvlan; {hint}"));
             assert_eq!(error.operands["option"], wrong);
         }
-        let error = options.check_endpoint("macvlan", &said(&[("mode", "x")])).expect_err("none");
+        let error = options.check_endpoint("macvlan", ["mode"]).expect_err("none");
         assert_eq!(error.message, "no option \"mode\" for endpoints of macvlan; there are none");
     }
 

@@ -33,10 +33,6 @@ pub struct HostRoute {
 }
 
 fn message(route: &HostRoute) -> RouteMessage {
-    let address = |ip| match ip {
-        IpAddr::V4(ip) => RouteAddress::Inet(ip),
-        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
-    };
     let (family, prefix) = match route.to {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
@@ -48,9 +44,11 @@ fn message(route: &HostRoute) -> RouteMessage {
     message.header.protocol = RouteProtocol::Other(PROTOCOL);
     message.header.scope = RouteScope::Link;
     message.header.kind = RouteType::Unicast;
-    message.attributes =
-        vec![RouteAttribute::Destination(address(route.to)), RouteAttribute::Oif(route.link)];
-    message.attributes.extend(route.from.map(|ip| RouteAttribute::PrefSource(address(ip))));
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::from(route.to)),
+        RouteAttribute::Oif(route.link),
+    ];
+    message.attributes.extend(route.from.map(|ip| RouteAttribute::PrefSource(ip.into())));
     message
 }
 

@@ -15,7 +15,7 @@ use netlink_packet_route::{
 
 use crate::{
     Result,
-    netlink::{Attributes, Batch, Received, Socket, read_u32},
+    netlink::{Attributes, Batch, Received, Socket, ip, read_u32},
 };
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -82,10 +82,9 @@ impl Address {
         let (prefix, scope) = (*message.payload.get(1)?, *message.payload.get(3)?);
         let attributes = Attributes(message.payload.get(8..)?);
         let bytes = attributes.value(IFA_LOCAL).or_else(|| attributes.value(IFA_ADDRESS))?;
-        let ip = read_ip(bytes)?;
         Some(Self {
             link: read_u32(message.payload.get(4..)?)?,
-            address: IpNetwork::new(ip, prefix).ok()?,
+            address: IpNetwork::new(ip(bytes)?, prefix).ok()?,
             link_local: scope == RT_SCOPE_LINK,
         })
     }
@@ -111,13 +110,8 @@ pub fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr, metric: 
     message.header.protocol = RouteProtocol::Static;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![
-        RouteAttribute::Gateway(match gateway {
-            IpAddr::V4(ip) => RouteAddress::Inet(ip),
-            IpAddr::V6(ip) => RouteAddress::Inet6(ip),
-        }),
-        RouteAttribute::Oif(link),
-    ];
+    message.attributes =
+        vec![RouteAttribute::Gateway(RouteAddress::from(gateway)), RouteAttribute::Oif(link)];
     if metric != 0 {
         message.attributes.push(RouteAttribute::Priority(metric));
     }
@@ -195,7 +189,7 @@ impl Route {
         let v4 = header[0] == AF_INET;
         let attributes = Attributes(message.payload.get(12..)?);
         let to = match attributes.value(RTA_DST) {
-            Some(bytes) => read_ip(bytes)?,
+            Some(bytes) => ip(bytes)?,
             None if v4 => IpAddr::from([0; 4]),
             None => IpAddr::from([0; 16]),
         };
@@ -203,7 +197,7 @@ impl Route {
         let metrics = Attributes(attributes.value(RTA_METRICS).unwrap_or_default());
         Some(Self {
             to: IpNetwork::new(to, header[1]).ok()?,
-            through: attributes.value(RTA_GATEWAY).and_then(read_ip),
+            through: attributes.value(RTA_GATEWAY).and_then(ip),
             link: number(RTA_OIF)?,
             mtu: metrics.value(RTAX_MTU).and_then(read_u32),
             advmss: metrics.value(RTAX_ADVMSS).and_then(read_u32),
@@ -219,10 +213,6 @@ const MAIN: u32 = 254;
 
 /// Adds a route: through somebody, or on the link itself.
 pub fn add_route(batch: &mut Batch, route: &Route) {
-    let address = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => RouteAddress::Inet(ip),
-        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
-    };
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.to.ip());
     message.header.destination_prefix_length = route.to.prefix();
@@ -234,7 +224,7 @@ pub fn add_route(batch: &mut Batch, route: &Route) {
         _ => RouteScope::Universe,
     };
     message.attributes = vec![
-        RouteAttribute::Destination(address(route.to.network())),
+        RouteAttribute::Destination(RouteAddress::from(route.to.network())),
         RouteAttribute::Oif(route.link),
     ];
     message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -243,7 +233,7 @@ pub fn add_route(batch: &mut Batch, route: &Route) {
         message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
         message.attributes.push(RouteAttribute::Table(table));
     }
-    message.attributes.extend(route.through.map(|ip| RouteAttribute::Gateway(address(ip))));
+    message.attributes.extend(route.through.map(|ip| RouteAttribute::Gateway(ip.into())));
     message.attributes.extend(route.priority.map(RouteAttribute::Priority));
     let metrics: Vec<_> = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)]
         .into_iter()
@@ -254,13 +244,6 @@ pub fn add_route(batch: &mut Batch, route: &Route) {
     }
     let message = RouteNetlinkMessage::NewRoute(message);
     batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the route", format!("to {}", route.to));
-}
-
-fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
-    Some(match bytes.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-    })
 }
 
 /// All routes of both families, of all tables.

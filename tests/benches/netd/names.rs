@@ -111,14 +111,14 @@ fn rate(before: f64, after: f64) -> f64 {
 }
 
 /// Seconds that a thread has run (the first number of its `schedstat`, proc(5)).
-fn spent(path: &str) -> Result<f64> {
+pub(crate) fn spent(path: &str) -> Result<f64> {
     let text = fs::read_to_string(path)?;
     let nanoseconds: f64 = text.split(' ').next().unwrap_or_default().parse()?;
     Ok(nanoseconds / 1e9)
 }
 
 /// Seconds that the threads of a process have run.
-fn spent_by(pid: u32) -> Result<f64> {
+pub(crate) fn spent_by(pid: u32) -> Result<f64> {
     let mut sum = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         sum += spent(&thread?.path().join("schedstat").to_string_lossy())?;

@@ -18,6 +18,7 @@ use nix::unistd::gettid;
 
 use crate::{
     Options,
+    names::{spent, spent_by},
     place::wait_until,
     report::{Report, Row, Samples},
 };
@@ -344,20 +345,4 @@ fn upstream(port: u16) -> Result<String> {
             packet.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
         }
     })
-}
-
-/// Seconds that a thread has run (the first number of its `schedstat`, proc(5)).
-fn spent(path: &str) -> Result<f64> {
-    let text = fs::read_to_string(path)?;
-    let nanoseconds: f64 = text.split(' ').next().unwrap_or_default().parse()?;
-    Ok(nanoseconds / 1e9)
-}
-
-/// Seconds that the threads of a process have run.
-fn spent_by(pid: u32) -> Result<f64> {
-    let mut sum = 0.0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        sum += spent(&thread?.path().join("schedstat").to_string_lossy())?;
-    }
-    Ok(sum)
 }

@@ -131,17 +131,23 @@ impl Directory {
         let path = self.path.join(name);
         let write = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            let aside = self.path.join(format!(".{name}"));
-            let mut file = fs::File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)
+            replace(&path, text.as_bytes())
         };
         write().map_err(|source| Error::File { path: path.clone(), source })
     }
+}
+
+/// Writes a file for its owner only, whole or not at all: beside its place first, and on the disk
+/// before it goes there.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}"));
+    let mut file =
+        fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)
 }
