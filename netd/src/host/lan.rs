@@ -52,7 +52,17 @@ impl Host {
 
     /// What there is to say of a holder.
     pub(crate) async fn describe(&self, holder: &Holder) -> String {
-        let mut links = self.handle.link().get().match_index(holder.link).execute();
+        let name = self.link_name(holder.link).await;
+        if holder.router {
+            format!("the router's that this host goes by on {name}")
+        } else {
+            format!("this host's own, on {name}")
+        }
+    }
+
+    /// What a link is called; its number where it is gone.
+    pub(super) async fn link_name(&self, index: u32) -> String {
+        let mut links = self.handle.link().get().match_index(index).execute();
         let found = links.try_next().await.ok().flatten();
         let name = found.and_then(|link| {
             link.attributes.into_iter().find_map(|attribute| match attribute {
@@ -60,12 +70,7 @@ impl Host {
                 _ => None,
             })
         });
-        let name = name.unwrap_or_else(|| format!("link {}", holder.link));
-        if holder.router {
-            format!("the router's that this host goes by on {name}")
-        } else {
-            format!("this host's own, on {name}")
-        }
+        name.unwrap_or_else(|| format!("link {index}"))
     }
 
     /// The gateway by which something far away is reached over a link, if there is one.

@@ -1,11 +1,11 @@
 //! The routes of the host that are none of netd's, of every table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
-    link::LinkAttribute,
     route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
 
@@ -15,52 +15,66 @@ use crate::intrusions::{Way, is_somewhere};
 /// Who made a route that is netd's own ("n" in ASCII, as its drivers write it).
 const OWN: u8 = b'n';
 
+/// What a route leads over.
+#[derive(Clone, Copy)]
+enum Over {
+    Nothing,
+    Link(u32),
+    Several,
+}
+
 impl Host {
     /// Them all, but for those that lead everywhere.
     pub(crate) async fn ways(&self) -> Vec<Way> {
-        let names = self.link_names().await;
-        let mut ways = Vec::new();
+        let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let found: Result<Vec<_>, _> =
-                self.handle.route().get(request).execute().try_collect().await;
-            match found {
-                Ok(routes) => ways.extend(routes.iter().filter_map(|route| way(route, &names))),
+            let routes = self.handle.route().get(request).execute();
+            match routes.try_filter_map(async |route| Ok(foreign(&route))).try_collect().await {
+                Ok::<Vec<_>, _>(routes) => found.extend(routes),
                 Err(error) => tracing::debug!(?family, %error, "no routes"),
             }
         }
+        // One by one, since a list of all links has one for each container, at 20 kB each.
+        let mut names = HashMap::new();
+        let mut ways = Vec::new();
+        for (to, over) in found {
+            let link = match over {
+                Over::Nothing => None,
+                Over::Several => Some("several links".to_owned()),
+                Over::Link(index) => {
+                    let name = match names.entry(index) {
+                        Entry::Occupied(name) => name.into_mut(),
+                        Entry::Vacant(new) => new.insert(self.link_name(index).await),
+                    };
+                    Some(name.clone())
+                }
+            };
+            ways.push(Way { to, link });
+        }
         ways
-    }
-
-    async fn link_names(&self) -> HashMap<u32, String> {
-        let links: Result<Vec<_>, _> = self.handle.link().get().execute().try_collect().await;
-        let name = |attribute: &LinkAttribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        };
-        let named = links.unwrap_or_default();
-        named
-            .iter()
-            .filter_map(|link| Some((link.header.index, link.attributes.iter().find_map(name)?)))
-            .collect()
     }
 }
 
-fn way(message: &RouteMessage, names: &HashMap<u32, String>) -> Option<Way> {
-    let link = match message.header.kind {
-        RouteType::Unicast => {
-            let index = message.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            });
-            Some(index.and_then(|index| names.get(&index)).map_or("several links", |name| name))
-        }
-        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => None,
+/// Where a route leads and over what, if it is none of netd's.
+fn foreign(message: &RouteMessage) -> Option<(IpNetwork, Over)> {
+    if message.header.protocol == RouteProtocol::Other(OWN) {
+        return None;
+    }
+    let over = match message.header.kind {
+        RouteType::Unicast => message.attributes.iter().find_map(over).unwrap_or(Over::Several),
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => Over::Nothing,
         // Of the host's own addresses.
         _ => return None,
     };
     let to = route(message).filter(|to| is_somewhere(*to))?;
-    let foreign = message.header.protocol != RouteProtocol::Other(OWN);
-    foreign.then(|| Way { to, link: link.map(str::to_owned) })
+    Some((to, over))
+}
+
+fn over(attribute: &RouteAttribute) -> Option<Over> {
+    match attribute {
+        RouteAttribute::Oif(index) => Some(Over::Link(*index)),
+        _ => None,
+    }
 }
