@@ -49,8 +49,8 @@ pub use explain::{Explained, packet};
 pub use forward::Standing;
 pub use limits::check_name;
 pub use names::{
-    Change, DEFAULT_DOMAIN, DEFAULT_TTL, Member, Names, NetworkKey, Port, Protocol, Snapshot, Stub,
-    Zone,
+    Change, DEFAULT_DOMAIN, DEFAULT_TTL, Member, Names, NetworkKey, Port, Prepared, Protocol,
+    Snapshot, Stub, Zone,
 };
 #[cfg(feature = "fuzz")]
 pub use server::converse;

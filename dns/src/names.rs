@@ -182,6 +182,16 @@ struct Shared {
     writer: Mutex<()>,
 }
 
+/// A member's names, all but published.
+#[derive(Debug)]
+pub struct Prepared {
+    network: NetworkKey,
+    member: Arc<Member>,
+    /// What was known when this was made, and what would be.
+    base: Arc<Snapshot>,
+    next: Snapshot,
+}
+
 impl Names {
     /// No networks, no names, the domain [`DEFAULT_DOMAIN`].
     pub fn new() -> Self {
@@ -235,10 +245,29 @@ impl Names {
     /// Publishes an endpoint's names on a network, in place of what the same endpoint published
     /// there before. Visible to every query that is read after this returns.
     pub fn publish(&self, network: &str, member: Member) {
-        self.change(|next| {
-            next.retract(network, &member.endpoint);
-            next.publish(network, Arc::new(member));
-        });
+        self.publish_prepared(self.prepare(network, member));
+    }
+
+    /// Makes what [`Names::publish`] would make visible, and shows it to nobody yet.
+    pub fn prepare(&self, network: &str, member: Member) -> Prepared {
+        let (base, member) = (self.load(), Arc::new(member));
+        let mut next = Snapshot::clone(&base);
+        next.replace(network, Arc::clone(&member));
+        next.serial = next.serial.wrapping_add(1);
+        Prepared { network: network.into(), member, base, next }
+    }
+
+    /// Publishes what was prepared, as [`Names::publish`] does: at once where nothing else has
+    /// changed since, made again where something has.
+    pub fn publish_prepared(&self, prepared: Prepared) {
+        let Prepared { network, member, base, next } = prepared;
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&base, &self.0.current.load()) {
+            self.0.current.store(Arc::new(next));
+        } else {
+            drop(writer);
+            self.change(|now| now.replace(&network, member));
+        }
     }
 
     /// Takes an endpoint's names back. What is not published is retracted already.
@@ -256,8 +285,7 @@ impl Names {
                         let known = next.networks.get(network);
                         let known = known.and_then(|it| it.members.get(member.endpoint.as_str()));
                         if known != Some(&member) {
-                            next.retract(network, &member.endpoint);
-                            next.publish(network, member);
+                            next.replace(network, member);
                         }
                     }
                     Change::Retract(endpoint) => next.retract(network, endpoint),
@@ -301,6 +329,12 @@ impl Snapshot {
         {
             self.called.remove_mut(&name);
         }
+    }
+
+    /// Puts a member in the place of what its endpoint published before.
+    fn replace(&mut self, key: &str, member: Arc<Member>) {
+        self.retract(key, &member.endpoint);
+        self.publish(key, member);
     }
 
     fn publish(&mut self, key: &str, member: Arc<Member>) {

@@ -16,6 +16,7 @@ use cnm::{
     fault,
     network::Network,
 };
+use futures_util::future;
 use ipnetwork::IpNetwork;
 use tokio::sync::OwnedMutexGuard;
 
@@ -150,7 +151,10 @@ impl Netd {
             netns: format!("/proc/{}/fd/{}", process::id(), netns.as_raw_fd()),
         };
         let (_, call) = undo.made.insert((driver.clone(), call));
-        let attached = match driver.call(call).await {
+        // The names are made ready while the driver is at work.
+        let names = async { self.resolver.prepare(&endpoint) };
+        let (attached, names) = future::join(driver.call(call), names).await;
+        let attached = match attached {
             Ok(attached) => attached,
             Err(mut error) => {
                 // The path by which the driver was told means nothing to anybody else.
@@ -170,7 +174,7 @@ impl Netd {
             self.relay.add(&call.endpoint);
         }
         undo.done();
-        self.resolver.publish(&endpoint);
+        self.resolver.publish_prepared(names);
         self.watch_process(&endpoint.container.id);
         Ok(endpoint)
     }

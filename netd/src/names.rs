@@ -99,6 +99,11 @@ impl Resolver {
 
     /// Makes an endpoint's names resolve, from when this returns.
     pub(crate) fn publish(&self, endpoint: &Endpoint) {
+        self.publish_prepared(self.prepare(endpoint));
+    }
+
+    /// Does the work of [`Resolver::publish`] ahead of it.
+    pub(crate) fn prepare(&self, endpoint: &Endpoint) -> dns::Prepared {
         let container = &endpoint.container;
         let names = names_of(endpoint);
         let options = &endpoint.options;
@@ -111,7 +116,12 @@ impl Resolver {
             ports: given::ports(endpoint).unwrap_or_default(),
             servers: given::upstreams(options).unwrap_or_default(),
         };
-        self.names.publish(endpoint.network.as_str(), member);
+        self.names.prepare(endpoint.network.as_str(), member)
+    }
+
+    /// Makes names resolve that were prepared, from when this returns.
+    pub(crate) fn publish_prepared(&self, prepared: dns::Prepared) {
+        self.names.publish_prepared(prepared);
     }
 
     /// Makes an endpoint's names resolve no more, from when this returns.

@@ -48,6 +48,35 @@ fn publishing_again_replaces() {
 }
 
 #[test]
+fn what_is_prepared_is_seen_once_it_is_published() {
+    let names = Names::new();
+    names.publish("n", member("e", "c", &["old"], &["10.0.0.2"]));
+    let serial = names.load().serial;
+    let prepared = names.prepare("n", member("e", "c", &["new"], &["10.0.0.3"]));
+    assert_eq!(bearers(&names.load(), "n", "old"), ["e"]);
+    assert!(bearers(&names.load(), "n", "new").is_empty());
+    names.publish_prepared(prepared);
+    assert!(bearers(&names.load(), "n", "old").is_empty());
+    assert_eq!(bearers(&names.load(), "n", "new"), ["e"]);
+    assert_eq!(names.load().serial, serial + 1);
+}
+
+#[test]
+fn what_changed_since_it_was_prepared_stays_changed() {
+    let names = Names::new();
+    names.publish("n", member("gone", "c1", &["gone"], &["10.0.0.2"]));
+    let first = names.prepare("n", member("e2", "c2", &["both", "first"], &["10.0.0.3"]));
+    let second = names.prepare("n", member("e3", "c3", &["both"], &["10.0.0.4"]));
+    names.retract("n", "gone");
+    names.publish_prepared(second);
+    names.publish_prepared(first);
+    let now = names.load();
+    assert!(bearers(&now, "n", "gone").is_empty());
+    assert_eq!(bearers(&now, "n", "first"), ["e2"]);
+    assert_eq!(bearers(&now, "n", "both"), ["e2", "e3"]);
+}
+
+#[test]
 fn an_address_that_was_taken_over_stays_with_who_took_it() {
     let names = Names::new();
     names.publish("n", member("e1", "c1", &["one"], &["10.0.0.2"]));
