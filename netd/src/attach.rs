@@ -287,6 +287,7 @@ impl Drop for Undo {
             netd.forget(&endpoint);
             return;
         };
+        netd.registry.borrow_mut().leave(&endpoint.id);
         // Nobody else gets its addresses, or this container's turn, before it is gone.
         tokio::task::spawn_local(async move {
             let call = DetachEndpoint { network: told.network, endpoint: told.endpoint };

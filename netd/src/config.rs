@@ -48,8 +48,9 @@ dns_stubs (servers by domain: { \"example.corp\" = [\"10.0.0.53:53\"] }), dns_ho
 \"address:port\" where the host's own programs may ask), dns_log (true: each question),
 driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
-a manager) and
-default_link (the bridge of the network `bridge`).";
+a manager), default_link (the bridge of the network `bridge`) and a table [firewall]: coexist
+(`insert` a rule where another's chain would drop what ours let through, unless told, or `report`
+it) and tables (`owned` by netd where the kernel can do that, unless told, or `plain`).";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +74,50 @@ struct File {
     node_name: Option<String>,
     certificate_life: Option<u64>,
     default_link: Option<cnm::IfName>,
+    #[serde(default)]
+    firewall: Firewall,
+}
+
+/// How drivers are to treat the host's firewall.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Firewall {
+    #[serde(default)]
+    coexist: Option<Coexist>,
+    #[serde(default)]
+    tables: Option<Tables>,
+}
+
+/// What becomes of others' chains that would drop what ours let through.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Coexist {
+    Insert,
+    Report,
+}
+
+/// Whose tables are.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Tables {
+    Owned,
+    Plain,
+}
+
+impl Firewall {
+    /// As drivers are told it: what was not said is not there.
+    pub(crate) fn settings(self) -> BTreeMap<String, String> {
+        let coexist = self.coexist.map(|coexist| match coexist {
+            Coexist::Insert => ("coexist", "insert"),
+            Coexist::Report => ("coexist", "report"),
+        });
+        let tables = self.tables.map(|tables| match tables {
+            Tables::Owned => ("tables", "owned"),
+            Tables::Plain => ("tables", "plain"),
+        });
+        let said = coexist.into_iter().chain(tables);
+        said.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +162,8 @@ pub(crate) struct Config {
     pub(crate) certificate_life: Option<Duration>,
     /// The bridge of the network `bridge`, where it is not to be found out.
     pub(crate) default_link: Option<cnm::IfName>,
+    /// How drivers are to treat the host's firewall.
+    pub(crate) firewall: Firewall,
 }
 
 /// What is wrong with what netd was told.
@@ -201,6 +248,7 @@ impl Config {
             node_name: file.node_name,
             certificate_life: file.certificate_life.map(Duration::from_secs),
             default_link: file.default_link,
+            firewall: file.firewall,
         })
     }
 }

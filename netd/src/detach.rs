@@ -118,11 +118,7 @@ impl Netd {
             self.relay_all();
         }
         for name in heirs {
-            let synced = match self.driver(&name) {
-                Ok(driver) => driver.sync(&self.desired(&name)).await,
-                Err(error) => Err(error),
-            };
-            match synced {
+            match self.sync(&name).await {
                 Ok(synced) => self.after_sync(&name, synced),
                 Err(error) => {
                     tracing::warn!(driver = name, %error, "ports are passed on at its next sync");

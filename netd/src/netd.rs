@@ -10,8 +10,9 @@ use std::{
 };
 
 use cnm::{
-    ContainerId, Error, Result,
+    ContainerId, EndpointId, Error, Result,
     driver::{Sync, Synced},
+    endpoint::{Endpoint, State},
     events::Event,
 };
 use ipam::Moment;
@@ -138,8 +139,31 @@ impl Netd {
         drop(self.events.send(cnm::events::Notification::line(&event).into()));
     }
 
-    /// Everything that a driver's part of the kernel should hold.
+    /// Everything that a driver's part of the kernel should hold when it starts: nothing that it
+    /// was in the middle of.
     pub(crate) fn desired(&self, driver: &str) -> Sync {
+        self.desired_with(driver, Registry::is_wanted)
+    }
+
+    /// Tells a running driver everything. It may be attaching meanwhile: what it is asked for
+    /// before it hears this it would take away otherwise.
+    pub(crate) async fn sync(self: &Rc<Self>, driver: &str) -> Result<Synced> {
+        let session = self.driver(driver)?;
+        // What is said is to be true when it is said.
+        session.settled().await;
+        let desired = self.desired_with(driver, |registry, one| {
+            registry.is_wanted(one) || registry.is_coming(one)
+        });
+        let mut synced = session.sync(&desired).await?;
+        let coming = |id: &EndpointId| {
+            let mut all = desired.endpoints.iter();
+            all.any(|one| one.id == *id && one.state != State::Attached)
+        };
+        synced.missing.retain(|id| !coming(id));
+        Ok(synced)
+    }
+
+    fn desired_with(&self, driver: &str, wanted: impl Fn(&Registry, &Endpoint) -> bool) -> Sync {
         let registry = self.registry.borrow();
         let networks: Vec<_> = registry
             .networks()
@@ -150,10 +174,10 @@ impl Netd {
         let endpoints = networks
             .iter()
             .flat_map(|network| registry.endpoints_on(&network.id))
-            .filter(|endpoint| registry.is_wanted(endpoint))
+            .filter(|endpoint| wanted(&registry, endpoint))
             .map(|endpoint| registry.published(endpoint))
             .collect();
-        Sync { networks, endpoints }
+        Sync { networks, endpoints, settings: self.config.firewall.settings() }
     }
 }
 
@@ -168,6 +192,12 @@ impl Desired for Told {
     fn synced(&self, driver: &str, synced: Synced) {
         if let Some(netd) = self.0.upgrade() {
             netd.after_sync(driver, synced);
+        }
+    }
+
+    fn disturbed(&self, driver: &str, what: Vec<String>) {
+        if let Some(netd) = self.0.upgrade() {
+            tokio::task::spawn_local(netd.repair(driver.to_owned(), what));
         }
     }
 

@@ -149,9 +149,32 @@ impl Netd {
         for repaired in &synced.repaired {
             tracing::info!(driver, repaired, "put right");
         }
+        let about = format!("host {driver}");
+        match &synced.problems[..] {
+            [] => drop(self.problems.borrow_mut().remove(&about)),
+            problems => {
+                let problems = problems.join("; ");
+                tracing::warn!(driver, problems, "somebody else's is in the way");
+                self.problems.borrow_mut().insert(about, problems);
+            }
+        }
         for endpoint in synced.missing {
             let netd = self.clone();
             tokio::task::spawn_local(async move { drop(netd.lost(&endpoint).await) });
+        }
+    }
+
+    /// Has a driver put right what it noticed.
+    pub(crate) async fn repair(self: Rc<Self>, driver: String, what: Vec<String>) {
+        let noticed = what.join("; ");
+        tracing::warn!(driver, noticed, "disturbed by somebody else");
+        match self.sync(&driver).await {
+            Ok(synced) => {
+                self.tell("driver", "repair", &driver, &[("what", &noticed)]);
+                self.after_sync(&driver, synced);
+            }
+            // It starts again, and is told everything.
+            Err(error) => tracing::error!(driver, %error, "not put right"),
         }
     }
 
@@ -214,7 +237,7 @@ impl Netd {
         let mut reconciled = Reconciled::default();
         for driver in self.drivers.all() {
             let name = driver.status().name;
-            let mut synced = driver.sync(&self.desired(&name)).await?;
+            let mut synced = self.sync(&name).await?;
             reconciled.repaired.extend(synced.repaired.iter().cloned());
             for endpoint in std::mem::take(&mut synced.missing) {
                 match self.lost(&endpoint).await {

@@ -531,6 +531,11 @@ impl Registry {
         endpoint.state == State::Attached && !self.leaving.contains(&endpoint.id)
     }
 
+    /// Whether a driver was or will be asked for this endpoint, and has not answered.
+    pub(crate) fn is_coming(&self, endpoint: &Endpoint) -> bool {
+        endpoint.state == State::Attaching && !self.leaving.contains(&endpoint.id)
+    }
+
     /// An endpoint as its driver is to make it: without the ports that lead to its container through
     /// another one.
     pub(crate) fn published(&self, endpoint: &Endpoint) -> Endpoint {

@@ -31,8 +31,8 @@ impl Snapshot {
                 lines.insert(format!("address {ip}/{} of {name}", address["prefixlen"]));
             }
         }
-        for table in ["ip", "inet", "ip6"] {
-            let text = netns.output(&format!("nft -j list table {table} netd"));
+        for table in ["inet netd", "inet netd-overlay"] {
+            let text = netns.output(&format!("nft -j list table {table}"));
             if !text.status.success() {
                 continue;
             }
@@ -46,7 +46,7 @@ impl Snapshot {
                 }
             }
             let rules = list(&ruleset["nftables"]).filter(|item| item.get("rule").is_some());
-            lines.insert(format!("table {table} netd with {} rules", rules.count()));
+            lines.insert(format!("table {table} with {} rules", rules.count()));
         }
         Self(lines)
     }

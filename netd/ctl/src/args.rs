@@ -136,6 +136,15 @@ Examples:
     Reconcile(Format),
     /// Release what belongs to namespaces that are gone
     Gc(Format),
+    /// Take everything of netd's out of the kernel, or show what that is
+    #[command(after_help = "\
+netd must not run. Networks and what is known of containers stay: a netd that is started makes
+everything anew. Kernel parameters stay as they are.
+
+Examples:
+  netctl uninstall --check
+  systemctl stop netd.socket netd.service && netctl uninstall")]
+    Uninstall(Uninstall),
     /// Print the versions of netctl and netd
     Version(Format),
     /// Print completions for a shell
@@ -153,6 +162,20 @@ Examples:
         #[arg(long, value_name = "DIRECTORY")]
         out: PathBuf,
     },
+}
+
+/// What to take out of the kernel.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Uninstall {
+    /// Only show what there is
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Where netd's drivers are; beside netctl, and in /usr/libexec/netd if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugin_dir: Option<PathBuf>,
+    /// How to show it.
+    #[command(flatten)]
+    pub(crate) output: Format,
 }
 
 /// How an answer is to look.

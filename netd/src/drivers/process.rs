@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cnm::{Call, Error, Reply, Request, RequestId, Result, frame};
+use cnm::{Call, Error, Reply, Request, RequestId, Result, driver::Disturbed, frame};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,6 +28,8 @@ pub(super) struct Process {
     waiting: RefCell<HashMap<u64, oneshot::Sender<String>>>,
     ended: Cell<bool>,
     stuck: Notify,
+    disturbed: Notify,
+    noticed: RefCell<Vec<String>>,
 }
 
 impl Process {
@@ -48,6 +50,8 @@ impl Process {
             waiting: RefCell::default(),
             ended: Cell::new(false),
             stuck: Notify::new(),
+            disturbed: Notify::new(),
+            noticed: RefCell::default(),
         });
         tokio::task::spawn_local(process.clone().read(output));
         Ok((process, child))
@@ -66,6 +70,13 @@ impl Process {
     /// Comes when a call was given up.
     pub(super) async fn stuck(&self) {
         self.stuck.notified().await;
+    }
+
+    /// Comes when it has noticed that its part of the kernel is not as it left it, with what it
+    /// noticed.
+    pub(super) async fn disturbed(&self) -> Vec<String> {
+        self.disturbed.notified().await;
+        self.noticed.take()
     }
 
     /// Calls a method; gives up after `deadline`, or when the process ends.
@@ -148,7 +159,19 @@ impl Process {
         struct Id {
             id: Option<RequestId>,
         }
+        #[derive(Deserialize)]
+        struct Said {
+            method: String,
+            params: Disturbed,
+        }
         let Ok(Id { id: Some(RequestId::Number(id)) }) = serde_json::from_slice(line) else {
+            if let Ok(said) = serde_json::from_slice::<Said>(line)
+                && said.method == Disturbed::METHOD
+            {
+                self.noticed.borrow_mut().extend(said.params.what);
+                self.disturbed.notify_one();
+                return;
+            }
             let line = String::from_utf8_lossy(line);
             tracing::warn!(driver = self.name, %line, "a driver said what nobody asked");
             return;

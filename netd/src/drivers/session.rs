@@ -30,6 +30,9 @@ pub(crate) trait Desired: 'static {
     /// A sync has been done, at a start or again after the driver ended.
     fn synced(&self, driver: &str, synced: Synced);
 
+    /// A driver found its part of the kernel not as it left it.
+    fn disturbed(&self, driver: &str, what: Vec<String>);
+
     /// A driver started or ended.
     fn changed(&self, driver: &str, action: &str, why: &str);
 }
@@ -197,11 +200,16 @@ impl Session {
                         Ok(capabilities) => {
                             self.phase.send_replace(Phase::Ready(process.clone(), capabilities));
                             desired.changed(&self.name, "start", "");
-                            tokio::select! {
-                                status = child.wait() => how(status),
-                                () = process.stuck() => {
-                                    drop(child.kill().await);
-                                    "it did not answer in time and was ended".to_owned()
+                            loop {
+                                tokio::select! {
+                                    status = child.wait() => break how(status),
+                                    () = process.stuck() => {
+                                        drop(child.kill().await);
+                                        break "it did not answer in time and was ended".to_owned();
+                                    }
+                                    what = process.disturbed() => {
+                                        desired.disturbed(&self.name, what);
+                                    }
                                 }
                             }
                         }

@@ -140,7 +140,7 @@ impl Bare {
             up: true,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &name, 1500, false);
+        links::tune_port(&mut batch, &name, 1500, false, false);
         let mut index = 0;
         self.socket
             .run_with(batch, |message| {

@@ -1,12 +1,16 @@
 //! Seeing what the kernel has, and doing the steps of a plan that need no container's namespace.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use kernel::{
     Errno, Result,
     conntrack::Destination,
     firewall::{Fact, Firewall},
     links::{self, Bridge, Change, Link},
+    neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
     netns::Netns,
     routes, sysctl,
@@ -14,7 +18,7 @@ use kernel::{
 
 use crate::{
     Marks, Segment,
-    plan::{self, Observed, Step},
+    plan::{self, Lead, Observed, Step},
     reaper::Reaper,
     shape::Limits,
 };
@@ -60,7 +64,9 @@ impl Kernel {
             None
         };
         let parameters = segments.iter().flat_map(Segment::parameters);
+        let leads = self.leads(segments, &links)?;
         Ok(Observed {
+            leads,
             addresses: routes::addresses(&mut self.socket)?,
             parameters: parameters
                 .filter_map(|(path, _)| Some((path.clone(), sysctl::read(&path)?)))
@@ -70,6 +76,30 @@ impl Kernel {
             limits: Limits::default(),
             links,
         })
+    }
+
+    /// Where the host leads to members of these networks, as far as they are routed: where there is
+    /// both a route and a neighbour.
+    fn leads(&mut self, segments: &[Segment], links: &[Link]) -> Result<BTreeSet<Lead>> {
+        let shards: Vec<_> = segments.iter().flat_map(|segment| &segment.shards).collect();
+        let mut leads = BTreeSet::new();
+        if shards.is_empty() {
+            return Ok(leads);
+        }
+        let routes: BTreeSet<_> = routes::routes(&mut self.socket)?
+            .into_iter()
+            .filter(|route| route.through.is_none())
+            .map(|route| (route.link, route.to))
+            .collect();
+        for link in links.iter().filter(|link| shards.contains(&&link.name)) {
+            for found in neighbours::of(&mut self.socket, link.index)? {
+                if routes.contains(&(link.index, found.address.into())) {
+                    let (link, address, mac) = (link.name.clone(), found.address, found.mac);
+                    leads.insert(Lead { link, address, mac });
+                }
+            }
+        }
+        Ok(leads)
     }
 
     /// Does the steps, each kind of them together, all of them whatever becomes of the others.
@@ -132,7 +162,7 @@ impl Kernel {
                         routes::delete_address(&mut batch, *link, *address);
                     }
                 }
-                Step::Join { host, bridge, ipv6 } => {
+                Step::Join { host, bridge, ipv6, hairpin, isolated } => {
                     if let Some(bridge) = index.get(bridge) {
                         let group = self.marks.group(*ipv6);
                         let (up, master, group) = (Some(true), Some(*bridge), Some(group));
@@ -141,6 +171,10 @@ impl Kernel {
                             host,
                             &Change { up, master, group, ..Change::default() },
                         );
+                        // The flags of a port went when it was taken off.
+                        if *hairpin || *isolated {
+                            links::tune_port(&mut batch, host, 0, *hairpin, *isolated);
+                        }
                     }
                 }
                 Step::Condemn { host } => {
@@ -153,6 +187,7 @@ impl Kernel {
         }
         note(self.socket.run(batch));
         self.reaper.condemned(condemned);
+        note(self.lead(steps, &index));
 
         for step in steps {
             if let Step::Shape { host, bandwidth } = step
@@ -170,6 +205,25 @@ impl Kernel {
 }
 
 impl Kernel {
+    /// Leads to members of routed networks, or no more.
+    fn lead(&mut self, steps: &[Step], index: &HashMap<String, u32>) -> Result<()> {
+        let mut batch = Batch::new();
+        for step in steps {
+            match step {
+                Step::Unlead(Lead { link, address, .. }) => {
+                    let Some(link) = index.get(link) else { continue };
+                    unlead(&mut batch, *link, *address);
+                }
+                Step::Lead(lead) => {
+                    let Some(link) = index.get(&lead.link) else { continue };
+                    lead_to(&mut batch, *link, lead);
+                }
+                _ => {}
+            }
+        }
+        self.socket.run_but(&NOT_THERE, batch, |_| ()).map(drop)
+    }
+
     /// Has flows forgotten that these facts redirect. (TCP notices by itself.)
     pub(crate) fn redirected<'a>(&self, facts: impl IntoIterator<Item = &'a Fact>) {
         const TCP: u8 = 6;
@@ -183,6 +237,22 @@ impl Kernel {
             _ => None,
         }));
     }
+}
+
+/// What it is to delete a route or neighbour that is not there, or is on a link that is not.
+pub(crate) const NOT_THERE: [Errno; 3] = [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV];
+
+/// Writes down where a member of a routed network is.
+pub(crate) fn lead_to(batch: &mut Batch, link: u32, lead: &Lead) {
+    routes::lead(batch, link, lead.address);
+    let (address, mac) = (lead.address, lead.mac);
+    neighbours::write(batch, &Neighbour { link, address, mac });
+}
+
+/// Takes back what [`lead_to`] did.
+pub(crate) fn unlead(batch: &mut Batch, link: u32, address: IpAddr) {
+    routes::unlead(batch, link, address);
+    neighbours::delete(batch, link, address);
 }
 
 /// Takes a host end down, and into the group of the reaper. Taking it off its bridge as well costs

@@ -8,12 +8,22 @@ use kernel::{
     Errno,
     firewall::Fact,
     links::{self, Link, Pair},
+    neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
     netns::Netns,
     routes, sysctl,
 };
 
-use crate::{Port, apply::Kernel, inside, reaper::free_ports, refusal::refusal, shape};
+use crate::{
+    Port,
+    apply::{self, Kernel},
+    inside,
+    options::LAYOUT,
+    plan,
+    reaper::free_ports,
+    refusal::refusal,
+    shape, shards,
+};
 
 /// A bridge, as an attach needs to know it.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +120,10 @@ impl Kernel {
             up: false,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &port.host, bridge.mtu, port.hairpin);
+        links::tune_port(&mut batch, &port.host, bridge.mtu, port.hairpin, port.isolated);
+        for lead in plan::leads(port) {
+            apply::lead_to(&mut batch, bridge.index, &lead);
+        }
         let mut made = Link::default();
         let outcome = self.socket.run_with(batch, |message| {
             if let Some(link) = Link::parse(message).filter(|link| link.peer.is_some()) {
@@ -158,10 +171,23 @@ impl Kernel {
             routes::add_address(&mut batch, index, *address);
         }
         links::change_index(&mut batch, index, &up);
+        for (address, mac) in &port.neighbours {
+            let (address, mac) = (*address, *mac);
+            neighbours::write(&mut batch, &Neighbour { link: index, address, mac });
+        }
+        // One that is routed reaches its gateway by the first of its routes.
+        let (before, after) = if port.is_routed() {
+            (&port.routes[..], &[][..])
+        } else {
+            (&[][..], &port.routes[..])
+        };
+        for route in before {
+            routes::add_route(&mut batch, &inside::way(route, index));
+        }
         for gateway in &port.gateways {
             routes::add_default_route(&mut batch, index, *gateway, port.metric);
         }
-        for route in &port.routes {
+        for route in after {
             routes::add_route(&mut batch, &inside::way(route, index));
         }
         socket.run(batch)?;
@@ -202,6 +228,7 @@ impl Kernel {
         if let Err(error) = self.firewall.forget(&port.facts) {
             eprintln!("cannot undo the attach of {}: {error}", port.host);
         }
+        self.leave(port);
         let mut batch = Batch::new();
         links::delete(&mut batch, &port.host);
         match self.socket.run(batch) {
@@ -214,6 +241,25 @@ impl Kernel {
             && let Err(error) = self.delete_detour(&port.host)
         {
             eprintln!("cannot undo the attach of {}: {error}", port.host);
+        }
+    }
+
+    /// Leads the host to a routed endpoint no more.
+    pub(crate) fn leave(&mut self, port: &Port) {
+        if !port.is_routed() {
+            return;
+        }
+        let left = links::by_name(&mut self.socket, &port.bridge).and_then(|bridge| {
+            let mut batch = Batch::new();
+            if let Some(bridge) = bridge {
+                for lead in plan::leads(port) {
+                    apply::unlead(&mut batch, bridge.index, lead.address);
+                }
+            }
+            self.socket.run_but(&apply::NOT_THERE, batch, |_| ()).map(drop)
+        });
+        if let Err(error) = left {
+            eprintln!("cannot take the way to {} back: {error}", port.host);
         }
     }
 
@@ -267,13 +313,26 @@ impl Kernel {
     /// Why a pair could not be made, where the kernel's word alone would not tell.
     fn explain(&mut self, error: kernel::Error, port: &Port, bridge: Joined) -> Error {
         match error.errno() {
-            // br_add_if, net/bridge/br_if.c: BR_MAX_PORTS is 1 << 10, and number 0 is not used.
+            // br_add_if, net/bridge/br_if.c.
+            Some(Errno::EXFULL) if port.is_routed() => Error::new(
+                Kind::Exhausted,
+                format_args!(
+                    "the bridge {} is full: the kernel takes at most {} endpoints on one bridge, and \
+                     the network has no other one for this endpoint; make another network",
+                    port.bridge,
+                    shards::PORTS
+                ),
+            )
+            .with("bridge", port.bridge.as_str()),
             Some(Errno::EXFULL) => Error::new(
                 Kind::Exhausted,
                 format_args!(
-                    "the bridge {} is full: the kernel takes at most 1023 endpoints on one \
-                     network of a host; use a second network for the others",
-                    port.bridge
+                    "the bridge {} is full: the kernel takes at most {} endpoints on one bridge; \
+                     make the network with the option {}={}, which takes more",
+                    port.bridge,
+                    shards::PORTS,
+                    LAYOUT.names[0],
+                    shards::ROUTED
                 ),
             )
             .with("bridge", port.bridge.as_str()),

@@ -14,8 +14,9 @@ use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
 
 use crate::{
-    options::{HAIRPIN, MASQUERADE, is_on},
-    sysctls,
+    modes::{self, Mode},
+    options::{HAIRPIN, SPOOF_CHECK, is_on},
+    shards, sysctls,
 };
 
 /// Whether an endpoint's interface has to go at once.
@@ -38,6 +39,8 @@ pub struct Segment {
     pub ipv4: bool,
     /// Whether it has IPv6.
     pub ipv6: bool,
+    /// The bridges besides, that its endpoints are on in place of its own.
+    pub shards: Vec<String>,
     /// What the firewall is to know.
     pub facts: Vec<Fact>,
 }
@@ -50,20 +53,31 @@ impl Segment {
         let gateways = network
             .subnets
             .iter()
+            .filter(|subnet| {
+                // An isolated network is one that the host is not on.
+                !network.internal || Mode::of(network, subnet.subnet.is_ipv6()) != Mode::Isolated
+            })
             .filter_map(|subnet| IpNetwork::new(subnet.gateway?, subnet.subnet.prefix()).ok());
-        let mut facts = vec![Fact::Bridge(bridge.clone()), Fact::Within(bridge.clone())];
-        if network.internal {
-            facts.push(Fact::Internal(bridge.clone()));
-        } else if is_on(&network.options, MASQUERADE, true) {
-            facts.push(Fact::Outward(bridge.clone()));
-        }
-        facts.extend(
-            network.subnets.iter().map(|subnet| Fact::Members {
-                bridge: bridge.clone(),
+        let shards = shards::names(network);
+        let bridges: Vec<_> = std::iter::once(&bridge).chain(&shards).collect();
+        let mut facts = Vec::new();
+        for bridge in &bridges {
+            facts.push(Fact::Bridge((*bridge).clone()));
+            if modes::reach_each_other(network) {
+                facts.push(Fact::Within((*bridge).clone()));
+                let others = shards.iter().filter(|to| *to != *bridge && shards.contains(bridge));
+                facts.extend(
+                    others.map(|to| Fact::Between { from: (*bridge).clone(), to: to.clone() }),
+                );
+            }
+            facts.extend(modes::facts(network, bridge));
+            facts.extend(network.subnets.iter().map(|subnet| Fact::Members {
+                bridge: (*bridge).clone(),
                 subnet: masked(subnet.subnet),
-            }),
-        );
-        for Subnet { subnet, .. } in &network.subnets {
+            }));
+        }
+        // Among many bridges everything goes through the host, both ways.
+        for Subnet { subnet, .. } in network.subnets.iter().filter(|_| shards.is_empty()) {
             let family = |other: &&Subnet| other.subnet.is_ipv4() == subnet.is_ipv4();
             if network.subnets.iter().filter(family).count() > 1 {
                 facts.push(Fact::Kin { bridge: bridge.clone(), subnet: masked(*subnet) });
@@ -95,20 +109,36 @@ impl Segment {
             ipv4: network.subnets.iter().any(|subnet| subnet.subnet.is_ipv4()),
             ipv6: network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6()),
             bridge,
+            shards,
             facts,
         }
     }
 
+    /// All of its bridges, its own first.
+    pub fn bridges(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.bridge).chain(&self.shards)
+    }
+
     /// The kernel parameters that it needs, and their values.
     pub fn parameters(&self) -> Vec<(String, &'static str)> {
-        let bridge = &self.bridge;
         let mut parameters = Vec::new();
         if self.ipv4 {
             parameters.push(("net/ipv4/ip_forward".to_owned(), "1"));
-            parameters.push((format!("net/ipv4/conf/{bridge}/route_localnet"), "1"));
         }
         if self.ipv6 {
             parameters.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+        }
+        for bridge in self.bridges() {
+            self.parameters_of(bridge, &mut parameters);
+        }
+        parameters
+    }
+
+    fn parameters_of(&self, bridge: &str, parameters: &mut Vec<(String, &'static str)>) {
+        if self.ipv4 {
+            parameters.push((format!("net/ipv4/conf/{bridge}/route_localnet"), "1"));
+        }
+        if self.ipv6 {
             parameters.push((format!("net/ipv6/conf/{bridge}/disable_ipv6"), "0"));
             parameters.push((format!("net/ipv6/conf/{bridge}/accept_ra"), "0"));
             // Neighbours are asked for from the link-local address, so until that is through with
@@ -117,7 +147,6 @@ impl Segment {
         } else {
             parameters.push((format!("net/ipv6/conf/{bridge}/disable_ipv6"), "1"));
         }
-        parameters
     }
 }
 
@@ -163,8 +192,16 @@ pub struct Port {
     pub bandwidth: Option<Bandwidth>,
     /// Kernel parameters that its interface is to have, and their values.
     pub parameters: Vec<(String, String)>,
+    /// Whether it is kept from the other ports of its bridge.
+    pub isolated: bool,
+    /// Gateways and their link-layer address that the container is told, since it shall ask nobody;
+    /// none unless it is routed.
+    pub neighbours: Vec<(IpAddr, Mac)>,
     /// What the firewall is to know: its published ports.
     pub facts: Vec<Fact>,
+    /// What the firewall is to know so that it speaks for nobody else. It can wait until the
+    /// container is told that it may begin.
+    pub guards: Vec<Fact>,
 }
 
 impl Port {
@@ -188,26 +225,74 @@ impl Port {
             }
             facts.extend(published);
         }
-        Ok(Self {
-            host: endpoint.id.link_name().as_str().to_owned(),
+        let host = endpoint.id.link_name().as_str().to_owned();
+        let mac = endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0);
+        let hairpin = !facts.is_empty() || is_on(&network.options, HAIRPIN, false);
+        let mut port = Self {
+            guards: guards(network, endpoint, &host, mac),
+            host,
             bridge: bridge.as_str().to_owned(),
             name: endpoint.ifname.as_str().to_owned(),
-            mac: endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0),
+            mac,
             addresses: endpoint.addresses.clone(),
             gateways: endpoint.gateways.clone(),
             routes: endpoint.routes.clone(),
             metric: endpoint.metric,
-            parameters: sysctls::of(endpoint)?,
-            hairpin: !facts.is_empty() || is_on(&network.options, HAIRPIN, false),
+            hairpin,
+            isolated: !modes::reach_each_other(network),
+            neighbours: Vec::new(),
             bandwidth: endpoint.bandwidth,
-            facts,
-        })
+            parameters: sysctls::of(endpoint)?,
+            facts: modes::publish(network, endpoint, facts),
+        };
+        if let Some(shard) = shards::of(network, &endpoint.id) {
+            port.route(network, shard);
+        }
+        Ok(port)
+    }
+
+    /// Puts it on one of its network's many bridges, with nobody but the gateway as its neighbour.
+    fn route(&mut self, network: &Network, shard: String) {
+        self.bridge = shard;
+        let mut routes = Vec::new();
+        for address in &mut self.addresses {
+            let subnet = network.subnet_of(address.ip());
+            *address = shards::alone(*address);
+            let Some(subnet) = subnet else { continue };
+            let Some(gateway) = subnet.gateway else { continue };
+            self.neighbours.push((gateway, local_mac(network.id.as_str())));
+            routes.push(Route::new(IpNetwork::from(gateway), None));
+            routes.push(Route::new(masked(subnet.subnet), Some(gateway)));
+        }
+        routes.append(&mut self.routes);
+        self.routes = routes;
+    }
+
+    /// Whether the host leads to it address by address.
+    pub fn is_routed(&self) -> bool {
+        !self.neighbours.is_empty()
     }
 
     /// Whether it has an address of IPv6.
     pub fn ipv6(&self) -> bool {
         self.addresses.iter().any(IpNetwork::is_ipv6)
     }
+}
+
+/// Who it may speak as. Nobody knows as whom one without addresses of netd's may.
+fn guards(network: &Network, endpoint: &Endpoint, host: &str, mac: Mac) -> Vec<Fact> {
+    let checked = is_on(&network.options, SPOOF_CHECK, true);
+    if endpoint.addresses.is_empty() || !is_on(&endpoint.options, SPOOF_CHECK, checked) {
+        return Vec::new();
+    }
+    let port = || host.to_owned();
+    let mut guards = vec![Fact::Guarded(port())];
+    if endpoint.addresses.iter().any(IpNetwork::is_ipv6) {
+        guards.push(Fact::Sender { port: port(), mac });
+    }
+    let source = |address: &IpNetwork| Fact::Source { port: port(), mac, address: address.ip() };
+    guards.extend(endpoint.addresses.iter().map(source));
+    guards
 }
 
 /// From so many ports in a row on they are one element, where each leads to the same number: below

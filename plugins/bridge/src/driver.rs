@@ -1,32 +1,45 @@
 //! The driver as netd calls it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
 use cnm::{
     Error, Kind, NetworkId, Result,
-    driver::{Attached, Capabilities, Driver, Info, Interface, NetworkState, Plan, Sync, Synced},
+    driver::{
+        Attached, Capabilities, Driver, Info, Interface, NetworkState, Plan, Sync, Synced,
+        Uninstall, Uninstalled,
+    },
     endpoint::{Checked, Endpoint, NetnsId},
     fault,
     network::Network,
+    plugin::Teller,
 };
 use ipnetwork::IpNetwork;
-use kernel::{Errno, links, netlink::Batch, netns::Netns};
+use kernel::{
+    Errno,
+    firewall::{Fact, Firewall},
+    links,
+    netlink::Batch,
+    netns::Netns,
+};
 use serde_json::json;
 
 use crate::{
     Marks, Port, Segment,
     apply::{Kernel, condemn},
-    attach::Joined,
+    attach::{Joined, Made},
+    coexist::Coexist,
     desired,
     inside::Inside,
+    modes,
     options::options,
     plan::{self, Observed, Step},
     reaper::Moved,
     refusal::{no_netns, refusal},
-    shape,
+    shape, shards, uninstall,
+    watch::Watch,
 };
 
 /// The driver `bridge`. It touches nothing until it is called, since a runtime's call ends with
@@ -35,9 +48,19 @@ use crate::{
 pub struct Bridge {
     marks: Marks,
     kernel: Option<Kernel>,
-    joined: HashMap<NetworkId, Joined>,
+    /// The bridges that this session has seen, by their names.
+    joined: HashMap<String, Joined>,
     /// Addresses that endpoints had and have no more: neighbours may still look for those there.
     left: HashMap<NetworkId, HashSet<IpAddr>>,
+    /// What the firewall is to know of whom each endpoint may speak as, once nobody waits: each with
+    /// whether it is new.
+    guards: Vec<(Fact, bool)>,
+    /// How it gets along with the rules of others.
+    coexist: Coexist,
+    /// Who is told when somebody disturbs it.
+    teller: Option<Teller>,
+    /// Who notices.
+    watch: Option<Watch>,
 }
 
 impl Default for Bridge {
@@ -49,7 +72,89 @@ impl Default for Bridge {
 impl Bridge {
     /// The bridges of a driver that does more with them.
     pub fn marked(marks: Marks) -> Self {
-        Self { marks, kernel: None, joined: HashMap::new(), left: HashMap::new() }
+        Self {
+            marks,
+            kernel: None,
+            joined: HashMap::new(),
+            left: HashMap::new(),
+            guards: Vec::new(),
+            coexist: Coexist::default(),
+            teller: None,
+            watch: None,
+        }
+    }
+
+    /// A firewall for other facts in the same tables: they have one owner.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn share_firewall(&mut self, owner: &'static str) -> Result<Firewall> {
+        let kernel = self.kernel()?;
+        kernel.firewall.lay().map_err(refusal)?;
+        Ok(kernel.firewall.share(owner))
+    }
+
+    /// Does as the host's administrator said. `tables` is `owned`, unless told, or `plain`; `coexist`
+    /// is `insert`, unless told, or `report`.
+    ///
+    /// # Errors
+    /// `invalid` for another value, and what the kernel refuses.
+    pub fn heed(&mut self, settings: &BTreeMap<String, String>) -> Result<()> {
+        let owning = match settings.get("tables").map(String::as_str) {
+            None | Some("owned") => true,
+            Some("plain") => false,
+            Some(other) => {
+                return Err(Error::invalid(format_args!(
+                    "invalid tables {other:?}: it should be owned or plain"
+                )));
+            }
+        };
+        self.coexist = Coexist::parse(settings.get("coexist").map(String::as_str))?;
+        self.kernel()?.firewall.set_owning(owning);
+        Ok(())
+    }
+
+    /// Has the firewall know whom endpoints may speak as.
+    fn guard(&mut self) -> Result<()> {
+        if self.guards.is_empty() {
+            return Ok(());
+        }
+        let guards = std::mem::take(&mut self.guards);
+        let of =
+            |new: bool| guards.iter().filter(move |(_, n)| *n == new).map(|(fact, _)| fact.clone());
+        let (delete, add): (Vec<_>, Vec<_>) = (of(false).collect(), of(true).collect());
+        let firewall = &mut self.kernel()?.firewall;
+        match firewall.change(&delete, &add) {
+            // What is to go is gone, or never came.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                firewall.forget(&delete).and_then(|()| firewall.change(&[], &add))
+            }
+            outcome => outcome,
+        }
+        .map_err(refusal)
+    }
+
+    /// Begins to watch over what this session made, where there is somebody to tell.
+    fn watch(&mut self, segments: &[Segment], replace: bool) -> Result<()> {
+        let Some(teller) = &self.teller else { return Ok(()) };
+        let marks = self.marks;
+        if self.watch.is_none() {
+            self.watch = Some(Watch::start(marks, teller.clone()).map_err(refusal)?);
+        }
+        let rules = self.kernel()?.firewall.watched();
+        if let Some(watch) = &self.watch {
+            watch.over(segments, &self.joined, rules, replace);
+        }
+        Ok(())
+    }
+
+    /// Gets along with the rules of others; what is not as it should be.
+    fn get_along(&mut self, bridges: Vec<String>) -> Vec<String> {
+        let coexist = self.coexist;
+        match self.kernel() {
+            Ok(kernel) => coexist.settle(kernel.firewall.others(), &bridges),
+            Err(error) => vec![error.to_string()],
+        }
     }
 
     fn kernel(&mut self) -> Result<&mut Kernel> {
@@ -60,14 +165,15 @@ impl Bridge {
     }
 
     /// The bridge of a network, which is made if this session has not seen it yet.
-    fn joined(&mut self, network: &Network) -> Result<Joined> {
-        match self.joined.get(&network.id) {
+    fn joined(&mut self, network: &Network, bridge: &str) -> Result<Joined> {
+        match self.joined.get(bridge) {
             Some(joined) => Ok(*joined),
-            None => self.bring_up(network),
+            None => self.bring_up(network, bridge),
         }
     }
 
-    fn bring_up(&mut self, network: &Network) -> Result<Joined> {
+    /// Makes all that a network has on this host; gives the one of its bridges that is asked for.
+    fn bring_up(&mut self, network: &Network, bridge: &str) -> Result<Joined> {
         let segment = Segment::of(network);
         let marks = self.marks;
         let kernel = self.kernel()?;
@@ -75,18 +181,44 @@ impl Bridge {
         let observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
         not_others(&marks, &segment, &observed)?;
         kernel.apply(&plan::network(&segment, &observed), &observed).map_err(refusal)?;
-        let link = links::by_name(&mut kernel.socket, &segment.bridge).map_err(refusal)?;
-        let link = link.ok_or_else(|| gone(&segment.bridge))?;
-        let joined = Joined { index: link.index, mtu: link.mtu };
-        self.joined.insert(network.id.clone(), joined);
-        Ok(joined)
+        for name in segment.bridges() {
+            let kernel = self.kernel()?;
+            let link = links::by_name(&mut kernel.socket, name).map_err(refusal)?;
+            let link = link.ok_or_else(|| gone(name))?;
+            self.joined.insert(name.clone(), Joined { index: link.index, mtu: link.mtu });
+        }
+        for problem in self.get_along(segment.bridges().cloned().collect()) {
+            eprintln!("{problem}");
+        }
+        self.watch(std::slice::from_ref(&segment), false)?;
+        self.joined.get(bridge).copied().ok_or_else(|| gone(bridge))
     }
 }
 
 impl Bridge {
+    /// Makes an endpoint; where its bridge turns out to be another by now, that is said.
+    fn make(
+        &mut self,
+        network: &Network,
+        port: &Port,
+        bridge: &mut Joined,
+        sandbox: &Netns,
+    ) -> Result<Made> {
+        match self.kernel()?.attach(port, *bridge, sandbox) {
+            // Somebody took the bridge or the rules away: they are made again, once.
+            Err(error) if is_lost(&error) => {
+                *bridge = self.bring_up(network, &port.bridge)?;
+                self.kernel()?.attach(port, *bridge, sandbox)
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Has those on the bridge told who has a port's addresses now, where others had them before.
     fn announce(&mut self, network: &Network, port: &Port, bridge: Joined) -> Result<()> {
-        let Some(left) = self.left.get(&network.id) else { return Ok(()) };
+        // Where one is that is routed is written down.
+        let left = self.left.get(&network.id).filter(|_| !port.is_routed());
+        let Some(left) = left else { return Ok(()) };
         let had = port.addresses.iter().map(IpNetwork::ip).filter(|ip| left.contains(ip));
         let moved = |address| Moved { bridge: bridge.index, address, mac: port.mac };
         let moved: Vec<_> = had.map(moved).collect();
@@ -102,7 +234,8 @@ fn gone(bridge: &str) -> Error {
 
 /// A link of the bridge's name that is not the driver's is left alone.
 fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<()> {
-    match observed.link(&segment.bridge).filter(|link| !marks.is_bridge(link)) {
+    let mut there = segment.bridges().filter_map(|name| observed.link(name));
+    match there.find(|link| !marks.is_bridge(link)) {
         Some(link) => Err(Error::exists(format_args!(
             "a link {} exists already on the host and is not netd's",
             link.name
@@ -130,31 +263,38 @@ impl Driver for Bridge {
     }
 
     fn network_up(&mut self, network: &Network) -> Result<NetworkState> {
-        self.bring_up(network)
+        modes::check(network)?;
+        shards::check(network)?;
+        let bridge = Segment::of(network).bridge;
+        self.bring_up(network, &bridge)
             .map(|joined| NetworkState { mtu: Some(joined.mtu), ..NetworkState::default() })
     }
 
     fn network_down(&mut self, network: &Network) -> Result<()> {
-        self.joined.remove(&network.id);
         self.left.remove(&network.id);
         let segment = Segment::of(network);
-        let kernel = self.kernel()?;
-        let link = links::by_name(&mut kernel.socket, &segment.bridge).map_err(refusal)?;
-        if link.is_some_and(|link| kernel.marks.is_bridge(&link)) {
-            let mut batch = Batch::new();
-            links::delete(&mut batch, &segment.bridge);
-            match kernel.socket.run(batch) {
-                Err(error) if error.errno() != Some(Errno::ENODEV) => return Err(refusal(error)),
-                _ => {}
+        for bridge in segment.bridges() {
+            self.joined.remove(bridge);
+            if let Some(watch) = &self.watch {
+                watch.no_more(bridge);
             }
         }
+        let kernel = self.kernel()?;
+        let mut batch = Batch::new();
+        for bridge in segment.bridges() {
+            let link = links::by_name(&mut kernel.socket, bridge).map_err(refusal)?;
+            if link.is_some_and(|link| kernel.marks.is_bridge(&link)) {
+                links::delete(&mut batch, bridge);
+            }
+        }
+        kernel.socket.run_but(&[Errno::ENODEV], batch, |_| ()).map_err(refusal)?;
         // After the bridge: until it is gone it is guarded.
         kernel.firewall.forget(&segment.facts).map_err(refusal)
     }
 
     fn attach(&mut self, network: &Network, endpoint: &Endpoint, netns: &str) -> Result<Attached> {
         let port = Port::of(network, endpoint)?;
-        let mut bridge = self.joined(network)?;
+        let mut bridge = self.joined(network, &port.bridge)?;
         let sandbox = Netns::open(netns).map_err(|error| no_netns(netns, error))?;
         let kernel = self.kernel()?;
         if sandbox.same_as(&kernel.home).map_err(refusal)? {
@@ -163,15 +303,16 @@ impl Driver for Bridge {
             ))
             .with("netns", netns));
         }
-        let made = match kernel.attach(&port, bridge, &sandbox) {
-            // Somebody took the bridge or the rules away: they are made again, once.
-            Err(error) if is_lost(&error) => {
-                bridge = self.bring_up(network)?;
-                self.kernel()?.attach(&port, bridge, &sandbox)?
-            }
-            outcome => outcome?,
-        };
+        if let Some(watch) = &self.watch {
+            watch.attaching(Some(&port.host));
+        }
+        let made = self.make(network, &port, &mut bridge, &sandbox);
+        if let Some(watch) = &self.watch {
+            watch.attaching(None);
+        }
+        let made = made?;
         self.announce(network, &port, bridge)?;
+        self.guards.extend(port.guards.iter().map(|fact| (fact.clone(), true)));
         Ok(Attached {
             netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
@@ -190,7 +331,11 @@ impl Driver for Bridge {
         let kernel = self.kernel()?;
         fault::point("bridge.detach.before-elements");
         // An endpoint whose ports could not be published has none to take back.
-        let facts = Port::of(network, endpoint).map(|port| port.facts).unwrap_or_default();
+        let port = Port::of(network, endpoint).ok();
+        if let Some(port) = &port {
+            kernel.leave(port);
+        }
+        let (facts, guards) = port.map(|port| (port.facts, port.guards)).unwrap_or_default();
         let forgotten = kernel.firewall.forget(&facts);
         kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
@@ -206,6 +351,7 @@ impl Driver for Bridge {
             count => kernel.reaper.condemned(count),
         }
         fault::point("bridge.detach.after-condemn");
+        self.guards.extend(guards.into_iter().map(|fact| (fact, false)));
         forgotten.map_err(refusal)
     }
 
@@ -233,7 +379,7 @@ impl Driver for Bridge {
 
     fn plan(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Plan> {
         let port = Port::of(network, endpoint)?;
-        let mtu = self.joined.get(&network.id).map(|joined| joined.mtu).or(network.mtu);
+        let mtu = self.joined.get(&port.bridge).map(|joined| joined.mtu).or(network.mtu);
         let kernel = self.kernel()?;
         let link = links::by_name(&mut kernel.socket, &port.host).map_err(refusal)?;
         let bridge = links::by_name(&mut kernel.socket, &port.bridge).map_err(refusal)?;
@@ -257,6 +403,8 @@ impl Driver for Bridge {
             ports.push(Port::of(network, endpoint)?);
         }
         self.joined.clear();
+        self.guards.clear();
+        self.heed(&desired.settings)?;
         let marks = self.marks;
         let kernel = self.kernel()?;
         let first = !kernel.firewall.laid();
@@ -277,13 +425,10 @@ impl Driver for Bridge {
         let steps = plan::everything(&marks, &segments, &ports, &observed);
         kernel.apply(&steps, &observed).map_err(refusal)?;
         let links = links::all(&mut kernel.socket).map_err(refusal)?;
-        for network in &desired.networks {
-            let name = Segment::of(network).bridge;
-            if let Some(link) = links.iter().find(|link| link.name == name && marks.is_bridge(link))
-            {
-                let joined = Joined { index: link.index, mtu: link.mtu };
-                self.joined.insert(network.id.clone(), joined);
-            }
+        let names: Vec<_> = segments.iter().flat_map(Segment::bridges).cloned().collect();
+        for link in links.iter().filter(|link| marks.is_bridge(link) && names.contains(&link.name))
+        {
+            self.joined.insert(link.name.clone(), Joined { index: link.index, mtu: link.mtu });
         }
         let there = |endpoint: &Endpoint| {
             let name = endpoint.id.link_name();
@@ -295,7 +440,24 @@ impl Driver for Bridge {
             repaired.insert(0, "lay the firewall's rules down again".to_owned());
         }
         let missing = desired.endpoints.iter().filter(|endpoint| !there(endpoint));
-        Ok(Synced { repaired, missing: missing.map(|endpoint| endpoint.id.clone()).collect() })
+        let missing = missing.map(|endpoint| endpoint.id.clone()).collect();
+        let problems = self.get_along(names);
+        self.watch(&segments, true)?;
+        Ok(Synced { repaired, missing, problems })
+    }
+
+    fn attend(&mut self, teller: Teller) {
+        self.teller = Some(teller);
+    }
+
+    fn after_answer(&mut self) {
+        if let Err(error) = self.guard() {
+            eprintln!("cannot see to it that an endpoint speaks for nobody else: {error}");
+        }
+    }
+
+    fn uninstall(&mut self, asked: Uninstall) -> Result<Uninstalled> {
+        uninstall::everything(self.marks, asked.check).map_err(refusal)
     }
 }
 
@@ -327,7 +489,11 @@ fn differences(marks: &Marks, segment: &Segment, port: &Port, observed: &Observe
     }
     let steps = plan::network(segment, observed);
     differences.extend(steps.iter().map(|step| format!("still to do: {step}")));
-    let unknown = port.facts.iter().filter(|fact| !observed.facts.contains(fact));
+    for lead in plan::leads(port).filter(|lead| !observed.leads.contains(lead)) {
+        differences.push(format!("the host does not lead to {} on {}", lead.address, lead.link));
+    }
+    let facts = port.facts.iter().chain(&port.guards);
+    let unknown = facts.filter(|fact| !observed.facts.contains(fact));
     differences.extend(unknown.map(|fact| format!("the firewall does not have the {fact}")));
     differences
 }

@@ -5,21 +5,27 @@
 
 mod apply;
 mod attach;
+mod coexist;
 mod desired;
 mod driver;
 mod inside;
 mod marks;
+mod modes;
 mod options;
 pub mod plan;
 mod reaper;
 mod refusal;
 mod shape;
+mod shards;
 mod sysctls;
+mod uninstall;
+mod watch;
 
 pub use desired::{Port, Segment, local_mac, tunnel_link};
 pub use driver::Bridge;
 pub use marks::{Marks, PREFIX};
-pub use options::{HAIRPIN, MASQUERADE, SYSCTLS};
+pub use modes::Mode;
+pub use options::{HAIRPIN, MASQUERADE, SPOOF_CHECK, SYSCTLS};
 pub use reaper::Pace;
 pub use refusal::refusal;
 pub use shape::{DETOUR_PREFIX, Limits, detour_of};

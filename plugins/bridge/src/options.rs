@@ -18,6 +18,48 @@ pub const MASQUERADE: Setting = Setting {
 pub const HAIRPIN: Setting =
     Setting { names: &["hairpin"], about: "true: frames may leave a port by which they came" };
 
+/// The mode of both families of a network, IPv4's, and IPv6's ([`crate::Mode`]).
+pub(crate) const GATEWAY_MODE: Setting = Setting {
+    names: &["gateway-mode"],
+    about: "how it meets the outside: nat, nat-unprotected, routed or isolated; nat if not given",
+};
+
+/// As [`GATEWAY_MODE`], of IPv4 alone.
+pub(crate) const GATEWAY_MODE_IPV4: Setting = Setting {
+    names: &["gateway-mode-ipv4", "com.docker.network.bridge.gateway_mode_ipv4"],
+    about: "the same for IPv4 alone",
+};
+
+/// As [`GATEWAY_MODE`], of IPv6 alone.
+pub(crate) const GATEWAY_MODE_IPV6: Setting = Setting {
+    names: &["gateway-mode-ipv6", "com.docker.network.bridge.gateway_mode_ipv6"],
+    about: "the same for IPv6 alone",
+};
+
+/// Whether the members of a network reach each other.
+pub(crate) const AMONG_THEMSELVES: Setting = Setting {
+    names: &["icc", "com.docker.network.bridge.enable_icc"],
+    about: "false: its members do not reach each other",
+};
+
+/// Links of the host from which published ports are reached at the container's own address too. A
+/// colon or a comma is between two.
+pub(crate) const TRUSTED: Setting = Setting {
+    names: &["trusted-interfaces", "com.docker.network.bridge.trusted_host_interfaces"],
+    about: "links of the host, LINK:LINK, from which published ports are reached at the \
+            container's own address too",
+};
+
+/// How the endpoints of a network are joined: all on one bridge, or each routed.
+pub(crate) const LAYOUT: Setting = Setting {
+    names: &["layout"],
+    about: "routed: takes more endpoints than the 1023 of one bridge; bridged if not given",
+};
+
+/// Whether what a container sends is compared with its addresses, of a network or an endpoint.
+pub const SPOOF_CHECK: Setting =
+    Setting { names: &["spoof-check"], about: "false: containers may send from any address" };
+
 /// Kernel parameters of an endpoint's interface.
 pub const SYSCTLS: Setting = Setting {
     names: &["sysctls", "com.docker.network.endpoint.sysctls"],
@@ -27,8 +69,23 @@ pub const SYSCTLS: Setting = Setting {
 /// All of them.
 pub(crate) fn options() -> Options {
     Options::of(
-        &[MTU, LINK, IPAM, HOST_BINDING, IFNAME_PREFIX, MASQUERADE, HAIRPIN],
-        &[IFNAME, LINGER, SYSCTLS],
+        &[
+            MTU,
+            LINK,
+            IPAM,
+            HOST_BINDING,
+            IFNAME_PREFIX,
+            MASQUERADE,
+            HAIRPIN,
+            GATEWAY_MODE,
+            GATEWAY_MODE_IPV4,
+            GATEWAY_MODE_IPV6,
+            AMONG_THEMSELVES,
+            TRUSTED,
+            LAYOUT,
+            SPOOF_CHECK,
+        ],
+        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK],
     )
 }
 

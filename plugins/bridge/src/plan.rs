@@ -31,10 +31,24 @@ pub struct Observed {
     pub parameters: BTreeMap<String, String>,
     /// What the firewall knows.
     pub facts: BTreeSet<Fact>,
+    /// Where the host leads to members of routed networks.
+    pub leads: BTreeSet<Lead>,
     /// The MTU of the way out of the host, which bridges take unless told.
     pub uplink_mtu: Option<u32>,
     /// What limits there are, where an endpoint should have one.
     pub limits: Limits,
+}
+
+/// A member of a routed network, as the host knows it: by a route to it and a neighbour that is
+/// written down.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Lead {
+    /// The bridge that it is on.
+    pub link: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its link-layer address.
+    pub mac: Mac,
 }
 
 impl Observed {
@@ -106,6 +120,8 @@ pub enum Step {
         mac: Mac,
         /// The MTU of both; the bridge's where it is not known yet.
         mtu: Option<u32>,
+        /// Whether it is kept from the other ports of the bridge.
+        isolated: bool,
         /// Whether frames may leave the bridge by the port they came from.
         hairpin: bool,
         /// Whether IPv6 goes through it.
@@ -139,7 +155,15 @@ pub enum Step {
         bridge: String,
         /// Whether IPv6 goes through it.
         ipv6: bool,
+        /// Whether frames may leave the bridge by the port they came from.
+        hairpin: bool,
+        /// Whether it is kept from the other ports of the bridge.
+        isolated: bool,
     },
+    /// Lead the host to a member of a routed network.
+    Lead(Lead),
+    /// Lead it there no more.
+    Unlead(Lead),
     /// Take a host end off its bridge and leave it to the reaper.
     Condemn {
         /// The host end.
@@ -173,7 +197,7 @@ impl fmt::Display for Step {
             Self::SetParameter { path, value } => {
                 write!(f, "set {} to {value}", path.replace('/', "."))
             }
-            Self::MakePair { host, bridge, name, mac, mtu, hairpin, ipv6 } => {
+            Self::MakePair { host, bridge, name, mac, mtu, hairpin, ipv6, isolated } => {
                 write!(f, "make {name} with address {}", Hex(mac))?;
                 if let Some(mtu) = mtu {
                     write!(f, " and mtu {mtu}")?;
@@ -181,6 +205,9 @@ impl fmt::Display for Step {
                 write!(f, " in the container, its other end {host} on {bridge}")?;
                 if *hairpin {
                     f.write_str(", hairpin on")?;
+                }
+                if *isolated {
+                    f.write_str(", isolated")?;
                 }
                 f.write_str(through(*ipv6))
             }
@@ -204,7 +231,11 @@ impl fmt::Display for Step {
                 }
                 egress.map_or(Ok(()), |limit| write!(f, ", from it {limit}"))
             }
-            Self::Join { host, bridge, ipv6 } => {
+            Self::Lead(Lead { link, address, .. }) => write!(f, "lead to {address} on {link}"),
+            Self::Unlead(Lead { link, address, .. }) => {
+                write!(f, "lead to {address} on {link} no more")
+            }
+            Self::Join { host, bridge, ipv6, .. } => {
                 write!(f, "put {host} on {bridge}, up{}", through(*ipv6))
             }
             Self::Condemn { host } => write!(f, "take {host} away"),
@@ -235,19 +266,10 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     let name = &segment.bridge;
     let link = observed.link(name);
-    match link {
-        None => steps.push(Step::MakeBridge {
-            name: name.clone(),
-            mac: segment.mac,
-            mtu: segment.mtu.or(observed.uplink_mtu).unwrap_or(ETHERNET_MTU),
-        }),
-        Some(link) => {
-            let mac = (link.mac != Some(segment.mac)).then_some(segment.mac);
-            let mtu = segment.mtu.filter(|mtu| *mtu != link.mtu);
-            if mac.is_some() || mtu.is_some() || !link.up {
-                steps.push(Step::MendBridge { name: name.clone(), mac, mtu, up: !link.up });
-            }
-        }
+    // Those of a network that is there have its MTU, whatever the uplink's is by now.
+    let own_mtu = segment.mtu.or_else(|| link.map(|link| link.mtu));
+    for name in segment.bridges() {
+        steps.extend(bridge(name, own_mtu, segment, observed));
     }
     // Before the addresses: IPv6 has to be on for them, and link-local ones go when it is off.
     for (path, value) in segment.parameters() {
@@ -269,14 +291,19 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
         steps.push(Step::AddAddress { link: name.clone(), address: *address });
     }
     let of_this = |fact: &&Fact| match fact {
-        Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) | Fact::Outward(link) => {
-            link == name
+        Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) => {
+            segment.bridges().any(|bridge| bridge == link)
         }
-        Fact::Members { bridge, .. }
+        Fact::Between { from: bridge, .. }
+        | Fact::Outward { bridge, .. }
+        | Fact::Open { bridge, .. }
+        | Fact::Gate { bridge, .. }
+        | Fact::Trusted { bridge, .. }
+        | Fact::Members { bridge, .. }
         | Fact::Through { bridge, .. }
         | Fact::Node { bridge, .. }
         | Fact::Nodes { bridge, .. }
-        | Fact::Kin { bridge, .. } => bridge == name,
+        | Fact::Kin { bridge, .. } => segment.bridges().any(|own| own == bridge),
         _ => false,
     };
     let stale = observed.facts.iter().filter(of_this).filter(|fact| !segment.facts.contains(fact));
@@ -284,6 +311,43 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
     let new = segment.facts.iter().filter(|fact| !observed.facts.contains(fact));
     steps.extend(new.cloned().map(Step::Learn));
     steps
+}
+
+/// What brings one bridge of a network to what it should be.
+fn bridge(
+    name: &str,
+    own_mtu: Option<u32>,
+    segment: &Segment,
+    observed: &Observed,
+) -> Option<Step> {
+    let Some(link) = observed.link(name) else {
+        return Some(Step::MakeBridge {
+            name: name.to_owned(),
+            mac: segment.mac,
+            mtu: own_mtu.or(observed.uplink_mtu).unwrap_or(ETHERNET_MTU),
+        });
+    };
+    let mac = (link.mac != Some(segment.mac)).then_some(segment.mac);
+    let mtu = own_mtu.filter(|mtu| *mtu != link.mtu);
+    (mac.is_some() || mtu.is_some() || !link.up).then(|| Step::MendBridge {
+        name: name.to_owned(),
+        mac,
+        mtu,
+        up: !link.up,
+    })
+}
+
+/// Where the host leads to a member of a routed network; nowhere for others.
+pub fn leads(port: &Port) -> impl Iterator<Item = Lead> {
+    let routed = port.is_routed().then_some(port).into_iter();
+    routed.flat_map(|port| {
+        let lead = |address: &IpNetwork| Lead {
+            link: port.bridge.clone(),
+            address: address.ip(),
+            mac: port.mac,
+        };
+        port.addresses.iter().map(lead)
+    })
 }
 
 /// What makes an endpoint out of nothing.
@@ -295,8 +359,10 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
         mac: port.mac,
         mtu,
         hairpin: port.hairpin,
+        isolated: port.isolated,
         ipv6: port.ipv6(),
     }];
+    steps.extend(leads(port).map(Step::Lead));
     steps.extend(shaped(port));
     steps.push(Step::Configure {
         name: port.name.clone(),
@@ -305,7 +371,7 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
         metric: port.metric,
         routes: port.routes.clone(),
     });
-    steps.extend(port.facts.iter().cloned().map(Step::Learn));
+    steps.extend(port.facts.iter().chain(&port.guards).cloned().map(Step::Learn));
     steps
 }
 
@@ -332,6 +398,7 @@ pub fn everything(
     }
     let mut ends = BTreeSet::new();
     let mut detours = BTreeSet::new();
+    let mut leading = BTreeSet::new();
     for port in ports {
         let Some(link) = links.get(port.host.as_str()).filter(|link| marks.is_end(link)) else {
             continue;
@@ -343,11 +410,12 @@ pub fn everything(
         if !shape::missing(marks, port, observed).is_empty() {
             steps.extend(shaped(port));
         }
-        wanted.extend(port.facts.iter());
+        wanted.extend(port.facts.iter().chain(&port.guards));
         // Of a network whose bridge is another's nothing can be put right.
-        if segments.iter().all(|segment| segment.bridge != port.bridge) {
+        if segments.iter().all(|s| s.bridges().all(|bridge| *bridge != port.bridge)) {
             continue;
         }
+        leading.extend(leads(port));
         let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
         if !link.up
             || link.group != marks.group(port.ipv6())
@@ -358,9 +426,15 @@ pub fn everything(
                 host: port.host.clone(),
                 bridge: port.bridge.clone(),
                 ipv6: port.ipv6(),
+                hairpin: port.hairpin,
+                isolated: port.isolated,
             });
         }
     }
+    let of_nobody = observed.leads.difference(&leading).cloned();
+    steps.extend(of_nobody.map(Step::Unlead));
+    let missing = leading.difference(&observed.leads).cloned();
+    steps.extend(missing.map(Step::Lead));
     let undesired = |link: &&Link| {
         !marks.is_condemned(link)
             && (marks.is_end(link) && !ends.contains(link.name.as_str())
@@ -370,7 +444,8 @@ pub fn everything(
         observed.links.iter().filter(undesired).map(|l| Step::Condemn { host: l.name.clone() }),
     );
     let unknown = |link: &&Link| {
-        marks.is_bridge(link) && segments.iter().all(|segment| segment.bridge != link.name)
+        marks.is_bridge(link)
+            && segments.iter().all(|segment| segment.bridges().all(|own| *own != link.name))
     };
     steps.extend(
         observed.links.iter().filter(unknown).map(|l| Step::RemoveBridge { name: l.name.clone() }),

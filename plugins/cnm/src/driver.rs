@@ -11,6 +11,7 @@ use crate::{
     network::Network,
     options::{self, Options},
     peers::{ChangePeers, PeersChanged},
+    plugin::Teller,
 };
 
 /// Asks who a driver is. The first call of every session.
@@ -232,6 +233,9 @@ pub struct Sync {
     pub networks: Vec<Network>,
     /// All endpoints on them.
     pub endpoints: Vec<Endpoint>,
+    /// What the host's administrator said that is of no network alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Call for Sync {
@@ -247,6 +251,47 @@ pub struct Synced {
     pub repaired: Vec<String>,
     /// Endpoints that cannot be put right, since their link or namespace is gone.
     pub missing: Vec<EndpointId>,
+    /// One sentence for each thing that is not as it should be, and that the driver does not put
+    /// right: it is somebody else's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// Takes everything of the driver's own out of the kernel, whoever is on its networks; or shows what
+/// that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Uninstall {
+    /// Only show.
+    #[serde(default)]
+    pub check: bool,
+}
+
+impl Call for Uninstall {
+    const METHOD: &'static str = "driver.uninstall";
+    type Reply = Uninstalled;
+}
+
+/// What of a driver's own was in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Uninstalled {
+    /// One line for each thing.
+    pub found: Vec<String>,
+}
+
+/// What a driver says unasked, as a notification: its part of the kernel is not as it left it, so a
+/// sync is due.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Disturbed {
+    /// One sentence for each thing that it noticed.
+    pub what: Vec<String>,
+}
+
+impl Disturbed {
+    /// Its method on the wire.
+    pub const METHOD: &'static str = "driver.disturbed";
 }
 
 /// A driver. It stores nothing, allocates nothing, and is told everything it needs.
@@ -279,6 +324,17 @@ pub trait Driver {
 
     /// As [`Sync`].
     fn sync(&mut self, desired: &Sync) -> Result<Synced>;
+
+    /// It is a session of netd's: it may watch its part of the kernel, and tell.
+    fn attend(&mut self, _teller: Teller) {}
+
+    /// A request was answered: what can wait until nobody waits for it is done now.
+    fn after_answer(&mut self) {}
+
+    /// As [`Uninstall`]; a driver that has nothing of the host has nothing to show.
+    fn uninstall(&mut self, _uninstall: Uninstall) -> Result<Uninstalled> {
+        Ok(Uninstalled::default())
+    }
 
     /// As [`ChangePeers`]; a driver whose networks end with the host has no such method.
     fn peers(&mut self, _change: &ChangePeers) -> Result<PeersChanged> {

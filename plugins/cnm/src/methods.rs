@@ -46,6 +46,7 @@ macro_rules! for_each_call {
             $crate::driver::CheckAttached,
             $crate::driver::PlanEndpoint,
             $crate::driver::Sync,
+            $crate::driver::Uninstall,
             $crate::peers::ChangePeers,
         }
     };

@@ -13,12 +13,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub(crate) mod front;
+mod teller;
+
+pub use teller::Teller;
 
 use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result, cni,
     driver::{
         AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, Info, NetworkDown,
-        NetworkUp, PlanEndpoint, Sync,
+        NetworkUp, PlanEndpoint, Sync, Uninstall,
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
@@ -35,7 +38,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// request's error kind (`docs/protocol.md`), 0 when it succeeded.
 ///
 /// Executed as a runtime of the Container Network Interface does, it speaks that instead.
-pub fn main(driver: impl Driver) -> ExitCode {
+pub fn main(mut driver: impl Driver) -> ExitCode {
     if cni::is_asked() {
         return cni::main(driver);
     }
@@ -54,7 +57,9 @@ pub fn main(driver: impl Driver) -> ExitCode {
         eprintln!("{}", cni::banner(&driver.info()));
         return ExitCode::SUCCESS;
     }
-    match serve(driver, input, io::stdout().lock()) {
+    driver.attend(Teller::of_session());
+    // Not locked for good: what is told unasked goes the same way, a line at a time.
+    match serve(driver, input, io::stdout()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cannot read requests or write answers: {error}");
@@ -89,6 +94,7 @@ pub fn serve(mut driver: impl Driver, input: impl Read, mut output: impl Write) 
             output.write_all(answer.as_bytes())?;
             output.flush()?;
         }
+        driver.after_answer();
     }
     Ok(code)
 }
@@ -139,6 +145,7 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
             let PlanEndpoint { network, endpoint } = request.params()?;
             raw(&driver.plan(&network, &endpoint)?)
         }
+        Uninstall::METHOD => raw(&driver.uninstall(request.params::<Uninstall>()?)?),
         Sync::METHOD => raw(&driver.sync(&request.params::<Sync>()?)?),
         ChangePeers::METHOD => raw(&driver.peers(&request.params::<ChangePeers>()?)?),
         method => Err(Error::unsupported(format_args!(

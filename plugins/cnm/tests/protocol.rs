@@ -127,6 +127,9 @@ fn request(text: &str) {
     if incoming.method == "event" {
         return unchanged::<cnm::events::Event>("an event", &params.to_string());
     }
+    if incoming.method == cnm::driver::Disturbed::METHOD {
+        return unchanged::<cnm::driver::Disturbed>("what a driver says", &params.to_string());
+    }
     macro_rules! each {
         ($($call:ty,)*) => { $(
             if incoming.method == <$call>::METHOD {

@@ -43,6 +43,12 @@ pub enum Error {
         /// What it was about.
         what: String,
     },
+    /// A table that another process has.
+    #[error("the firewall's table {table} belongs to another process: end that first")]
+    Held {
+        /// Its family and name.
+        table: String,
+    },
     /// `nft` refused the base ruleset.
     #[error("nft refused the base ruleset: {0}")]
     Nft(String),

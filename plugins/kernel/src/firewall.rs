@@ -3,6 +3,8 @@
 //! The rules are [`BASE`], readable as they are, laid down by `nft` once per start in one
 //! transaction that keeps the elements. (They go in as text: the JSON of nft 1.0.6 cannot declare
 //! a map whose values are `address . port`, and ends with a segmentation fault when asked to.)
+//! Where the kernel lets tables have owners, they are then the kept socket's, and nobody else's
+//! `nft flush ruleset` takes them away.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,18 +16,26 @@ use nix::errno::Errno;
 
 use crate::{
     Error, Result,
-    nft::{Nft, Transaction},
+    nft::{Family, Nft, Transaction},
 };
 
 mod fact;
+mod text;
 
 pub use fact::Fact;
 use fact::SETS;
 
 /// The rules, with empty sets, as `nft -f` takes them.
 pub const BASE: &str = include_str!("firewall/base.nft");
-/// The name of their tables, of the families `inet` (with all sets) and `bridge`.
+/// The name of their tables, of the families `inet` and `bridge`.
 pub const TABLE: &str = "netd";
+/// The name of the same tables of the driver that spans hosts: a table has one owner.
+pub const OVERLAY_TABLE: &str = "netd-overlay";
+/// The families that have a table.
+pub const FAMILIES: [Family; 2] = [Family::Inet, Family::Bridge];
+/// The bit of a packet's mark (`meta mark`) that says: our rules let this through. Rules in the
+/// chains of others go by it.
+pub const PASSED: u32 = 0x4000_0000;
 /// The link groups of bridge ports that get no frame of IPv6, one for each driver that makes them: a
 /// port says so by its group, which it is born with, rather than by an element.
 pub const WITHOUT_IPV6: [u32; 2] = [0x6e65_7466, 0x6e65_7482];
@@ -39,6 +49,12 @@ const CHUNK: usize = 4096;
 #[derive(Debug)]
 pub struct Firewall {
     nft: Nft,
+    /// The name of its tables.
+    table: &'static str,
+    /// Whether tables are to belong to its socket, where the kernel can do that.
+    owning: bool,
+    /// Whether they do.
+    owned: bool,
     /// Whose facts it adds, sees and deletes: a driver must not sweep away another's.
     owner: Option<&'static str>,
     /// How many rules there are when all are there; known once they were laid down.
@@ -54,30 +70,115 @@ impl Firewall {
         Self::open_as(None)
     }
 
-    /// As [`Firewall::open`], for an owner whose name its elements carry as their comment.
+    /// As [`Firewall::open`], for an owner whose name its elements carry as their comment: in
+    /// tables of the driver's own that spans hosts.
     ///
     /// # Errors
     /// What `socket(2)` refuses.
     pub fn open_as(owner: Option<&'static str>) -> Result<Self> {
-        Ok(Self { nft: Nft::open()?, owner, rules: None })
+        let table = if owner.is_some() { OVERLAY_TABLE } else { TABLE };
+        let nft = Nft::open()?;
+        Ok(Self { nft, table, owning: true, owned: false, owner, rules: None })
+    }
+
+    /// As another's facts in the same tables, through the same socket: both are to be used by one
+    /// thread.
+    pub fn share(&self, owner: &'static str) -> Self {
+        Self { nft: self.nft.share(), owner: Some(owner), ..*self }
+    }
+
+    /// Whether tables are to belong to its socket. Those that do already are given up when the rules
+    /// are laid next.
+    pub fn set_owning(&mut self, owning: bool) {
+        if self.owning != owning {
+            self.owning = owning;
+            self.rules = None;
+        }
+    }
+
+    /// Whether the tables are its socket's.
+    pub fn is_owner(&self) -> bool {
+        self.owned
+    }
+
+    /// What others can take away: the name of its tables, and how many rules there should be. Nothing
+    /// when the tables are its socket's.
+    pub fn watched(&self) -> Option<(&'static str, usize)> {
+        self.rules.filter(|_| !self.owned).map(|rules| (self.table, rules))
+    }
+
+    /// The name of its tables.
+    pub fn table(&self) -> &'static str {
+        self.table
     }
 
     /// Lays the rules down unless this was done and all are there still. Elements that are there
     /// stay. Whether somebody had taken them away since.
     ///
     /// # Errors
-    /// When `nft` cannot be run or refuses.
+    /// When `nft` cannot be run or refuses, or the tables are another process's.
     pub fn lay(&mut self) -> Result<bool> {
         let before = self.rules;
-        if before.is_some() && before == Some(self.nft.rules(TABLE)?) {
+        if before.is_some() && before == Some(self.nft.rules(self.table)?) {
             return Ok(false);
         }
-        let emptied = ["inet", "bridge"]
-            .map(|family| format!("add table {family} {TABLE}\nflush table {family} {TABLE}\n"))
-            .concat();
-        run_nft(&format!("{emptied}{BASE}"))?;
-        self.rules = Some(self.nft.rules(TABLE)?);
+        if self.owned {
+            // What belongs to a socket is closed to `nft`, too.
+            self.nft = Nft::open()?;
+            self.owned = false;
+        }
+        let mut persistent = self.owning;
+        for family in FAMILIES {
+            persistent = persistent && self.nft.make_orphan(family, self.table)?;
+        }
+        // One that is there may be persistent, which `nft` does not know and would take back.
+        let mut made = String::new();
+        for family in FAMILIES {
+            if !self.nft.has_table(family, self.table)? {
+                made.push_str(&format!("add table {family} {}\n", self.table));
+            }
+        }
+        run_nft(&format!("{made}{}", text::ruleset(BASE, self.table)))?;
+        if persistent {
+            for family in FAMILIES {
+                self.nft.own(family, self.table)?;
+            }
+            self.owned = true;
+        }
+        self.rules = Some(self.nft.rules(self.table)?);
         Ok(before.is_some())
+    }
+
+    /// Which of its tables there are.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn tables(&mut self) -> Result<Vec<Family>> {
+        let mut there = Vec::new();
+        for family in FAMILIES {
+            if self.nft.has_table(family, self.table)? {
+                there.push(family);
+            }
+        }
+        Ok(there)
+    }
+
+    /// Takes its tables away, with everything in them.
+    ///
+    /// # Errors
+    /// What the kernel refuses: tables that are another process's.
+    pub fn remove(&mut self) -> Result<()> {
+        for family in FAMILIES {
+            self.nft.delete_table(family, self.table)?;
+        }
+        self.rules = None;
+        self.owned = false;
+        Ok(())
+    }
+
+    /// The firewalls of others, over the same socket.
+    pub fn others(&mut self) -> &mut Nft {
+        &mut self.nft
     }
 
     /// Whether the rules were laid down by this very value.
@@ -104,8 +205,9 @@ impl Firewall {
 
     fn read(&mut self, wanted: impl Fn(Option<&str>) -> bool) -> Result<BTreeSet<Fact>> {
         let mut facts = BTreeSet::new();
-        for set in SETS {
-            let elements = self.nft.elements_of(TABLE, set, &wanted)?.unwrap_or_default();
+        for (family, set) in SETS {
+            let elements = self.nft.elements_of(self.table, family, set, &wanted)?;
+            let elements = elements.unwrap_or_default();
             facts.extend(elements.iter().filter_map(Fact::parse));
         }
         Ok(facts)
@@ -117,7 +219,7 @@ impl Firewall {
     /// # Errors
     /// What the kernel refuses.
     pub fn dropped(&mut self) -> Result<BTreeMap<String, u64>> {
-        self.nft.counters(TABLE)
+        self.nft.counters(self.table)
     }
 
     /// Adds and deletes, all of it or nothing (of more than 4,096 changes: in runs of as many).
@@ -129,7 +231,7 @@ impl Firewall {
         let changes: Vec<_> =
             delete.iter().map(|fact| (fact, false)).chain(add.iter().map(|f| (f, true))).collect();
         for chunk in changes.chunks(CHUNK) {
-            let mut transaction = Transaction::of(TABLE, self.owner);
+            let mut transaction = Transaction::of(self.table, self.owner);
             for (fact, adding) in chunk {
                 if *adding {
                     transaction.add(&fact.element(), fact);
@@ -187,6 +289,11 @@ mod tests {
     fn the_rules_know_the_groups_without_ipv6() {
         let [bridge, overlay] = WITHOUT_IPV6;
         assert!(BASE.contains(&format!("oifgroup {{ {bridge:#x}, {overlay:#x} }} ")));
+    }
+
+    #[test]
+    fn the_rules_mark_what_they_let_through() {
+        assert!(BASE.contains(&format!("meta mark set meta mark or {PASSED:#x} ")));
     }
 
     #[test]

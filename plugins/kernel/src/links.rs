@@ -115,15 +115,23 @@ pub fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
 }
 
 /// What the kernel refuses in the message that makes a bridge port: no link-local address of its
-/// own, and whether frames may go back out of it (needed by a container that reaches its own
-/// published port where br_netfilter rewrites bridged frames).
-pub fn tune_port(batch: &mut Batch, name: &str, mtu: u32, hairpin: bool) {
+/// own, whether frames may go back out of it (needed by a container that reaches its own
+/// published port where br_netfilter rewrites bridged frames), and whether it is kept from the
+/// bridge's other isolated ports.
+pub fn tune_port(batch: &mut Batch, name: &str, mtu: u32, hairpin: bool, isolated: bool) {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+    let mut flags = Vec::new();
     if hairpin {
+        flags.push(InfoBridgePort::HairpinMode(true));
+    }
+    if isolated {
+        flags.push(InfoBridgePort::Isolated(true));
+    }
+    if !flags.is_empty() {
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
         ]));
     }
     message.attributes.extend(no_link_local(mtu));

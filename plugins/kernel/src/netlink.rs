@@ -4,7 +4,10 @@
 //! asks for an acknowledgement (`netlink_rcv_skb`, net/netlink/af_netlink.c). Nobody moves a link
 //! or looks one up in between: what a message made comes back as its echo (`NLM_F_ECHO`).
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
@@ -19,6 +22,7 @@ use nix::{
 
 use crate::{Error, Result, netns};
 
+pub mod monitor;
 mod wire;
 
 pub(crate) use wire::{Attributes, append, ip, octets, read_u16, read_u32};
@@ -145,7 +149,7 @@ pub struct Received<'a> {
 /// A netlink socket, bound to the network namespace that it was opened in.
 #[derive(Debug)]
 pub struct Socket {
-    raw: RawSocket,
+    raw: Arc<RawSocket>,
     sequence: u32,
     chunk: Vec<u8>,
 }
@@ -162,11 +166,11 @@ impl Socket {
     pub(crate) fn open(protocol: isize) -> Result<Self> {
         let socket = Self::small(protocol)?;
         // Only the initial user namespace may go beyond the system's limit; the limit does too.
-        setsockopt(&socket.raw, sockopt::RcvBufForce, &BUFFER)
-            .or_else(|_| setsockopt(&socket.raw, sockopt::RcvBuf, &BUFFER))
+        setsockopt(&*socket.raw, sockopt::RcvBufForce, &BUFFER)
+            .or_else(|_| setsockopt(&*socket.raw, sockopt::RcvBuf, &BUFFER))
             .map_err(|errno| Error::call("enlarge", "a netlink socket's buffer", errno))?;
-        setsockopt(&socket.raw, sockopt::SndBufForce, &BUFFER)
-            .or_else(|_| setsockopt(&socket.raw, sockopt::SndBuf, &BUFFER))
+        setsockopt(&*socket.raw, sockopt::SndBufForce, &BUFFER)
+            .or_else(|_| setsockopt(&*socket.raw, sockopt::SndBuf, &BUFFER))
             .map_err(|errno| Error::call("enlarge", "a netlink socket's buffer", errno))?;
         Ok(socket)
     }
@@ -185,7 +189,14 @@ impl Socket {
         raw.set_cap_ack(true).map_err(opened)?;
         raw.set_ext_ack(true).map_err(opened)?;
         raw.set_netlink_get_strict_chk(true).map_err(opened)?;
-        Ok(Self { raw, sequence: 1, chunk: Vec::new() })
+        Ok(Self { raw: Arc::new(raw), sequence: 1, chunk: Vec::new() })
+    }
+
+    /// The same socket once more: one to the kernel, which owns what the other owns. Who asks by one
+    /// has to have the answer before the other is used.
+    pub(crate) fn share(&self) -> Self {
+        let sequence = self.sequence.wrapping_add(1 << 31);
+        Self { raw: Arc::clone(&self.raw), sequence, chunk: Vec::new() }
     }
 
     /// The cookie of the namespace that the socket is bound to (`SO_NETNS_COOKIE`, socket(7)):

@@ -1,8 +1,8 @@
 //! Elements of nftables' sets and maps over a kept socket: many in one transaction, microseconds
 //! each.
 //!
-//! Only elements: tables, chains, rules and empty sets are laid down once by `nft` itself (see
-//! [`crate::firewall`]). A process that deletes elements and ends waits 16 ms for the kernel to
+//! Of tables only whose they are ([`tables`]); chains, rules and empty sets are laid down once by `nft`
+//! itself (see [`crate::firewall`]). A process that deletes elements and ends waits 16 ms for the kernel to
 //! let go of them; a kept socket does not. Message layouts are those of linux/netfilter/nf_tables.h
 //! and nfnetlink.h.
 
@@ -16,6 +16,9 @@ use crate::{
     Result,
     netlink::{Attributes, Batch, Received, Socket},
 };
+
+pub mod chains;
+pub mod tables;
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -49,9 +52,41 @@ const COUNTER_PACKETS: u16 = 2;
 /// `struct nfgenmsg` of `NFPROTO_UNSPEC`: a dump is of every family.
 const ALL_FAMILIES: [u8; 4] = [0; 4];
 
+/// The families that tables of netd's are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4 and IPv6.
+    #[default]
+    Inet,
+    /// What is bridged.
+    Bridge,
+}
+
+impl Family {
+    /// `struct nfgenmsg` (linux/netfilter/nfnetlink.h).
+    fn header(self, bytes: &mut Vec<u8>) {
+        let number = match self {
+            Self::Inet => libc::NFPROTO_INET,
+            Self::Bridge => libc::NFPROTO_BRIDGE,
+        };
+        bytes.extend_from_slice(&[u8::try_from(number).unwrap_or(0), 0, 0, 0]);
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        })
+    }
+}
+
 /// An element of a set or a map. Of a concatenation each field is padded to 4 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
+    /// The family of the table that the set is in.
+    pub family: Family,
     /// The set or map it is of.
     pub set: &'static str,
     /// Its key, or the first of its keys.
@@ -93,13 +128,14 @@ impl Element {
         std::str::from_utf8(text.strip_suffix(&[0]).unwrap_or(text)).ok()
     }
 
-    fn parse(set: &'static str, bytes: &[u8]) -> Option<Self> {
+    fn parse(family: Family, set: &'static str, bytes: &[u8]) -> Option<Self> {
         let element = Attributes(bytes);
         let value = |kind| {
             let nested = Attributes(element.value(kind)?);
             Some(nested.value(DATA_VALUE)?.to_vec())
         };
         Some(Self {
+            family,
             set,
             key: value(ELEMENT_KEY)?,
             end: value(ELEMENT_KEY_END),
@@ -128,7 +164,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// One of nothing, on a table of the family `inet`.
+    /// One of nothing, on the tables of a name.
     pub fn new(table: &'static str) -> Self {
         Self::of(table, None)
     }
@@ -166,7 +202,7 @@ impl Transaction {
     ) {
         let (table, comment) = (self.table, self.comment);
         self.batch.frame(kind, flags, doing, what.to_string(), |bytes| {
-            header(bytes);
+            element.family.header(bytes);
             text(bytes, LIST_TABLE, table);
             text(bytes, LIST_SET, element.set);
             element.write(bytes, kind == NEWSETELEM, comment.filter(|_| kind == NEWSETELEM));
@@ -196,6 +232,11 @@ impl Nft {
         Ok(Self { socket: Socket::open(NETLINK_NETFILTER)? })
     }
 
+    /// The same socket once more, for another use by the same thread: it is one to the kernel.
+    pub fn share(&self) -> Self {
+        Self { socket: self.socket.share() }
+    }
+
     /// Has the kernel do it.
     ///
     /// # Errors
@@ -207,28 +248,29 @@ impl Nft {
         self.socket.run(transaction.into_batch())
     }
 
-    /// The elements of a set or map; none when there is no such set.
+    /// The elements of a set or map of the family `inet`; none when there is no such set.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn elements(&mut self, table: &str, set: &'static str) -> Result<Option<Vec<Element>>> {
-        self.elements_of(table, set, |_| true)
+        self.elements_of(table, Family::Inet, set, |_| true)
     }
 
-    /// As [`Nft::elements`], of those whose comment is wanted.
+    /// As [`Nft::elements`], of any family, and of those whose comment is wanted.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn elements_of(
         &mut self,
         table: &str,
+        family: Family,
         set: &'static str,
         wanted: impl Fn(Option<&str>) -> bool,
     ) -> Result<Option<Vec<Element>>> {
         let mut batch = Batch::new();
         let what = format!("{table} {set}");
         batch.frame(GETSETELEM, NLM_F_DUMP, "list the elements of", what, |bytes| {
-            header(bytes);
+            family.header(bytes);
             text(bytes, LIST_TABLE, table);
             text(bytes, LIST_SET, set);
         });
@@ -238,7 +280,11 @@ impl Nft {
             let elements = Attributes(list)
                 .filter(|(kind, _)| *kind == LIST_ELEMENT)
                 .filter(|(_, bytes)| wanted(Element::comment(bytes)));
-            Some(elements.filter_map(|(_, bytes)| Element::parse(set, bytes)).collect::<Vec<_>>())
+            Some(
+                elements
+                    .filter_map(|(_, bytes)| Element::parse(family, set, bytes))
+                    .collect::<Vec<_>>(),
+            )
         };
         match self.socket.dump_frame(batch, parse) {
             Ok(chunks) => Ok(Some(chunks.into_iter().flatten().collect())),
@@ -254,7 +300,7 @@ impl Nft {
     pub fn counters(&mut self, table: &str) -> Result<BTreeMap<String, u64>> {
         let mut batch = Batch::new();
         batch.frame(GETOBJ, NLM_F_DUMP, "list the counters of", table.to_owned(), |bytes| {
-            header(bytes);
+            Family::Inet.header(bytes);
             text(bytes, OBJ_TABLE, table);
             attribute(bytes, OBJ_TYPE, &OBJ_COUNTER.to_be_bytes());
         });
@@ -288,12 +334,6 @@ impl Nft {
             rules => rules.map(|rules| rules.len()),
         }
     }
-}
-
-/// `struct nfgenmsg` of the family `inet`.
-#[expect(clippy::cast_possible_truncation, reason = "NFPROTO_INET is 1")]
-fn header(bytes: &mut Vec<u8>) {
-    bytes.extend_from_slice(&[libc::NFPROTO_INET as u8, 0, 0, 0]);
 }
 
 /// `struct nfgenmsg` of a batch's ends: no family, and the subsystem as `res_id`, big-endian.
@@ -335,6 +375,7 @@ mod tests {
     #[test]
     fn a_transaction_is_framed_and_its_element_nested() {
         let element = Element {
+            family: Family::Inet,
             set: "ports",
             key: vec![6, 0, 0, 0, 0, 80, 0, 0],
             end: None,
@@ -365,13 +406,13 @@ mod tests {
 
     #[test]
     fn an_element_reads_as_it_was_written() {
-        let element =
-            Element { set: "s", key: vec![1; 20], end: Some(vec![2; 20]), data: Some(vec![3; 8]) };
+        let (key, end, data) = (vec![1; 20], Some(vec![2; 20]), Some(vec![3; 8]));
+        let element = Element { family: Family::Inet, set: "s", key, end, data };
         let mut bytes = Vec::new();
         element.write(&mut bytes, true, Some("overlay"));
         let list = Attributes(&bytes).value(LIST_ELEMENTS).expect("a list");
         let one = Attributes(list).value(LIST_ELEMENT).expect("an element");
         assert_eq!(Element::comment(one), Some("overlay"));
-        assert_eq!(Element::parse("s", one), Some(element));
+        assert_eq!(Element::parse(Family::Inet, "s", one), Some(element));
     }
 }

@@ -15,7 +15,7 @@ use netlink_packet_route::{
 
 use crate::{
     Result,
-    netlink::{Attributes, Batch, Received, Socket, ip, read_u32},
+    netlink::{Attributes, Batch, PROTOCOL, Received, Socket, ip, read_u32},
 };
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -118,6 +118,35 @@ pub fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr, metric: 
     let message = RouteNetlinkMessage::NewRoute(message);
     let what = format!("via {gateway}");
     batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the default route", what);
+}
+
+/// Has the host itself reach one address on a link, whatever way it took before. The route is
+/// marked as netd's.
+pub fn lead(batch: &mut Batch, link: u32, address: IpAddr) {
+    let message = RouteNetlinkMessage::NewRoute(lead_message(link, address));
+    batch.push(&message, NLM_F_CREATE | NLM_F_REPLACE, "add the route", format!("to {address}"));
+}
+
+/// Takes back what [`lead`] did.
+pub fn unlead(batch: &mut Batch, link: u32, address: IpAddr) {
+    let message = RouteNetlinkMessage::DelRoute(lead_message(link, address));
+    batch.push(&message, 0, "delete the route", format!("to {address}"));
+}
+
+fn lead_message(link: u32, address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::from(PROTOCOL);
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = if address.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
+    let to = match address {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    message.attributes = vec![RouteAttribute::Destination(to), RouteAttribute::Oif(link)];
+    message
 }
 
 /// A way that packets take.

@@ -31,6 +31,11 @@ fn sandbox() -> (File, Netns) {
     (file, netns)
 }
 
+fn output(command: &str) -> std::process::Output {
+    let mut words = command.split_whitespace();
+    Command::new(words.next().unwrap()).args(words).output().unwrap()
+}
+
 fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
@@ -69,7 +74,7 @@ fn the_echo_of_a_pair_tells_its_peer_and_whose_it_is() {
         up: true,
     };
     links::make_pair(&mut batch, &pair);
-    links::tune_port(&mut batch, "host0", 1500, true);
+    links::tune_port(&mut batch, "host0", 1500, true, true);
     let mut echo = Link::default();
     socket.run_with(batch, |message| echo = Link::parse(message).unwrap()).unwrap();
     assert_eq!((echo.name.as_str(), echo.group, echo.mtu), ("host0", 9, 1300));
@@ -183,7 +188,7 @@ fn facts() -> Vec<Fact> {
     vec![
         Fact::Bridge("br-0123456789ab".into()),
         Fact::Within("br-0123456789ab".into()),
-        Fact::Outward("br-0123456789ab".into()),
+        Fact::Outward { bridge: "br-0123456789ab".into(), v6: false },
         Fact::Internal("other".into()),
         Fact::Members { bridge: "br-0123456789ab".into(), subnet: "10.1.0.0/16".parse().unwrap() },
         Fact::Members { bridge: "br-0123456789ab".into(), subnet: "fd00::/64".parse().unwrap() },
@@ -252,12 +257,35 @@ fn facts_are_idempotent_and_all_or_nothing() {
     firewall.change(&facts()[6..7], &[other]).unwrap();
     // Laying the rules again keeps what is known; a second value finds it.
     let mut second = Firewall::open().unwrap();
+    assert!(matches!(second.lay(), Err(Error::Held { .. })), "the first one owns it");
+    assert_eq!(second.facts().unwrap().len(), facts().len(), "who does not own it may read it");
+    drop(firewall);
     assert!(!second.lay().unwrap());
     assert_eq!(second.facts().unwrap().len(), facts().len());
+    // Nobody else can change what a socket owns.
+    assert!(second.is_owner());
+    let rules = || run("nft list table inet netd");
+    let before = rules();
+    run("nft flush ruleset");
+    assert!(!output("nft flush chain inet netd forward").status.success());
+    assert!(!output("nft delete table bridge netd").status.success());
+    assert_eq!(rules(), before);
+    // Where tables have no owners, rules that are gone are noticed.
+    second.set_owning(false);
+    second.lay().unwrap();
+    assert!(!second.is_owner());
     run("nft flush chain inet netd forward");
     assert!(second.lay().unwrap());
     assert!(!second.lay().unwrap());
     assert_eq!(second.facts().unwrap().len(), facts().len());
+    run("nft flush ruleset");
+    assert!(second.lay().unwrap());
+    second.change(&[], &facts()).unwrap();
+    // The tables of before owners are made anew.
+    second.set_owning(true);
+    second.lay().unwrap();
+    assert!(second.is_owner());
+    second.change(&[], &facts()).unwrap();
     // Forgetting takes what is there.
     let all: Vec<_> = second.facts().unwrap().into_iter().collect();
     second.forget(&all[2..]).unwrap();
@@ -291,7 +319,8 @@ fn without_the_table_nothing_is_listed_and_nothing_added() {
     assert_eq!(nft.elements("netd", "bridges").unwrap(), None);
     assert_eq!(nft.rules("netd").unwrap(), 0);
     let mut transaction = Transaction::new("netd");
-    let element = Element { set: "bridges", key: vec![0; 16], end: None, data: None };
+    let family = kernel::nft::Family::Inet;
+    let element = Element { family, set: "bridges", key: vec![0; 16], end: None, data: None };
     transaction.add(&element, "nothing");
     assert_eq!(nft.commit(transaction).unwrap_err().errno(), Some(Errno::ENOENT));
     nft.commit(Transaction::new("netd")).unwrap();

@@ -391,7 +391,11 @@ impl Driver for Macvlan {
                 self.joined.insert((*id).clone(), joined);
             }
         }
-        Ok(Synced { repaired: steps.iter().map(Step::to_string).collect(), missing })
+        Ok(Synced {
+            repaired: steps.iter().map(Step::to_string).collect(),
+            missing,
+            ..Synced::default()
+        })
     }
 }
 

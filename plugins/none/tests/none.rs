@@ -60,7 +60,11 @@ fn a_sandbox_gets_loopback_and_an_id() {
     assert!(output.status.success());
 
     endpoint.netns = Some(attached.netns);
-    let desired = Sync { networks: vec![network.clone()], endpoints: vec![endpoint.clone()] };
+    let desired = Sync {
+        networks: vec![network.clone()],
+        endpoints: vec![endpoint.clone()],
+        ..Sync::default()
+    };
     assert_eq!(driver.sync(&desired).unwrap().missing, []);
     drop(sandbox);
     let gone = Sync {

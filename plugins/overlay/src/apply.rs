@@ -19,10 +19,30 @@ use kernel::{
 };
 
 use crate::{
-    OWNER, TUNNELS, Tunnel,
-    plan::{Observed, Step},
+    TUNNELS, Tunnel,
+    plan::{self, Observed, Step},
     table::{self, Difference, Here, Key, Table, Underlay, Value},
 };
+
+/// Takes out of the kernel what of these networks is not of their bridges, unless it is only to be
+/// shown: devices, with the rows on them, and nexthops.
+pub(crate) fn uninstall(check: bool) -> Result<Vec<String>> {
+    let mut socket = Socket::route()?;
+    let (mut found, mut batch) = (Vec::new(), Batch::new());
+    for tunnel in vxlan::all(&mut socket)?.iter().filter(|found| plan::is_own(found)) {
+        found.push(format!("the VXLAN device {}", tunnel.link.name));
+        links::delete(&mut batch, &tunnel.link.name);
+    }
+    let own = nexthop::all(&mut socket)?;
+    for nexthop in own.iter().filter(|nexthop| table::node_of(nexthop.id).is_some()) {
+        found.push(format!("the nexthop {}", nexthop.id));
+        nexthop::delete(&mut batch, nexthop.id);
+    }
+    if !check {
+        socket.run_but(&NOT_THERE, batch, |_| ())?;
+    }
+    Ok(found)
+}
 
 /// How many messages go into one send: as many as fit a socket's buffer many times over.
 const CHUNK: usize = 4096;
@@ -38,9 +58,9 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Opens everything, in the calling thread's namespace.
-    pub(crate) fn open() -> Result<Self> {
-        Ok(Self { socket: Socket::route()?, firewall: Firewall::open_as(Some(OWNER))? })
+    /// Opens everything, in the calling thread's namespace, but for the firewall.
+    pub(crate) fn open(firewall: Firewall) -> Result<Self> {
+        Ok(Self { socket: Socket::route()?, firewall })
     }
 
     /// The link of a name.

@@ -4,23 +4,29 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
     Error, Kind, Result,
-    driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
+    driver::{
+        Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced, Uninstall,
+        Uninstalled,
+    },
     endpoint::{Checked, Endpoint},
     network::Network,
     options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, Options},
     peers::{ChangePeers, Gone, PeersChanged},
+    plugin::Teller,
 };
 use kernel::{
     firewall::{DROPPED, Fact},
     links::Link,
     routes::Address,
 };
-use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, SYSCTLS, Segment, refusal, tunnel_link};
+use netd_bridge::{
+    Bridge, HAIRPIN, MASQUERADE, SPOOF_CHECK, SYSCTLS, Segment, refusal, tunnel_link,
+};
 use serde_json::json;
 
 use crate::{
-    MARKS, TUNNELS, Tunnel,
-    apply::Kernel,
+    MARKS, OWNER, TUNNELS, Tunnel,
+    apply::{self, Kernel},
     gathered::Gathered,
     plan::{self, Observed, Step},
     table::{self, Difference, Here, Key, Place, Underlay, Value, Wanted},
@@ -63,7 +69,8 @@ const ETHERNET_MTU: u32 = 1500;
 impl Overlay {
     fn kernel(&mut self) -> Result<&mut Kernel> {
         if self.kernel.is_none() {
-            let mut kernel = Kernel::open().map_err(refusal)?;
+            let firewall = self.bridge.share_firewall(OWNER)?;
+            let mut kernel = Kernel::open(firewall).map_err(refusal)?;
             self.here.nodes = kernel.nodes().map_err(refusal)?;
             self.kernel = Some(kernel);
         }
@@ -410,8 +417,17 @@ impl Driver for Overlay {
                 ..Capabilities::default()
             },
             options: Some(Options::of(
-                &[MTU, HOST_BINDING, IFNAME_PREFIX, MASQUERADE, HAIRPIN, BROADCAST, MODE],
-                &[IFNAME, LINGER, SYSCTLS],
+                &[
+                    MTU,
+                    HOST_BINDING,
+                    IFNAME_PREFIX,
+                    MASQUERADE,
+                    HAIRPIN,
+                    BROADCAST,
+                    MODE,
+                    SPOOF_CHECK,
+                ],
+                &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK],
             )),
         }
     }
@@ -496,7 +512,23 @@ impl Driver for Overlay {
         Ok(plan)
     }
 
+    fn attend(&mut self, teller: Teller) {
+        self.bridge.attend(teller);
+    }
+
+    fn after_answer(&mut self) {
+        self.bridge.after_answer();
+    }
+
+    fn uninstall(&mut self, asked: Uninstall) -> Result<Uninstalled> {
+        let mut uninstalled = self.bridge.uninstall(asked)?;
+        uninstalled.found.extend(apply::uninstall(asked.check).map_err(refusal)?);
+        Ok(uninstalled)
+    }
+
     fn sync(&mut self, desired: &Sync) -> Result<Synced> {
+        // Whose the tables are is said before they are shared.
+        self.bridge.heed(&desired.settings)?;
         let networks: Vec<_> = desired.networks.iter().collect();
         let mut tunnels = self.tunnels(&networks)?;
         let mut synced = self.bridge.sync(desired)?;

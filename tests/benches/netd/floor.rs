@@ -66,7 +66,7 @@ impl Floor {
             up: true,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &host, MTU, false);
+        links::tune_port(&mut batch, &host, MTU, false, false);
         let mut index = 0;
         self.socket.run_with(batch, |message| {
             index = Link::parse(message).and_then(|link| link.peer).unwrap_or(index);

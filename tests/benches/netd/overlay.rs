@@ -391,7 +391,7 @@ pub(crate) fn peers(options: &Options, report: &mut Report) -> Result<()> {
         drop(session);
         let start = Instant::now();
         session = Session::start(&host)?;
-        session.call(&Sync { networks: vec![network.clone()], endpoints: Vec::new() })?;
+        session.call(&Sync { networks: vec![network.clone()], ..Sync::default() })?;
         let (changed, _) = session.call(&all)?;
         again.add(start.elapsed());
         ensure!(changed.rows == 0, "{} rows differ after a restart", changed.rows);

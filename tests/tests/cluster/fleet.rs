@@ -63,7 +63,12 @@ impl Fleet {
 
     /// So many hosts, in one cluster.
     pub(crate) fn new(count: usize) -> Self {
-        let mut fleet = Self::bare(count);
+        Self::new_with(count, "")
+    }
+
+    /// As [`Fleet::new`], with each netd told this, too.
+    pub(crate) fn new_with(count: usize, config: &str) -> Self {
+        let mut fleet = Self::bare_with(count, config);
         fleet.init();
         for host in 1..count {
             let joined = fleet.join(host, &fleet.token.clone());

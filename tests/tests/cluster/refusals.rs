@@ -119,7 +119,8 @@ fn vxlan_from_no_member_is_dropped_and_counted() {
     let mac = a.endpoint.mac.unwrap();
     stranger.run(&format!("ip neighbour add {} lladdr {mac} dev vx", a.ip()));
     let dropped = || {
-        let shown = fleet.hosts[0].netns.json("nft -j list counter inet netd vxlan_strangers");
+        let shown =
+            fleet.hosts[0].netns.json("nft -j list counter inet netd-overlay vxlan_strangers");
         let all = shown["nftables"].as_array().unwrap();
         let counter = all.iter().find_map(|object| object.get("counter")).unwrap();
         counter["packets"].as_u64().unwrap()

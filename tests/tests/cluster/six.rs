@@ -149,7 +149,8 @@ fn vxlan_over_ipv6_is_taken_from_members_alone() {
     let mac = a.endpoint.mac.unwrap();
     netns.run(&format!("ip neighbour add {victim} lladdr {mac} dev vx"));
     let dropped = || {
-        let shown = fleet.hosts[0].netns.json("nft -j list counter inet netd vxlan_strangers");
+        let shown =
+            fleet.hosts[0].netns.json("nft -j list counter inet netd-overlay vxlan_strangers");
         let all = shown["nftables"].as_array().unwrap();
         all.iter().find_map(|one| one["counter"]["packets"].as_u64()).unwrap()
     };

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, io::Write as _, thread};
 
 use cnm::{
     Kind, Request,
-    endpoint::{Detach, Endpoint},
+    endpoint::{CheckEndpoint, Detach, Endpoint},
     network::{CreateNetwork, RemoveNetwork},
+    system::Reconcile,
 };
 use netd_tests::{Asking as _, Container, Host, World, eventually};
 
@@ -207,4 +208,32 @@ fn a_storm_leaves_nothing() {
     assert!(netd.pools().iter().all(|pool| pool.leased == 0));
     let status = netd.status();
     assert_eq!((status.sandboxes, status.problems), (0, Vec::new()));
+}
+
+#[test]
+fn what_is_being_attached_is_not_taken_away_by_a_reconcile() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let containers: Vec<_> = (0..24).map(|n| world.container(&format!("c{n}"))).collect();
+    thread::scope(|scope| {
+        let attach = |some: &'_ [Container]| {
+            for container in some {
+                host.client().attach(&container.to("app"));
+            }
+        };
+        let attaching: Vec<_> =
+            containers.chunks(6).map(|some| scope.spawn(move || attach(some))).collect();
+        while attaching.iter().any(|one| !one.is_finished()) {
+            let reconciled = netd.call(&Reconcile {}).unwrap();
+            assert_eq!(reconciled.lost, [""; 0]);
+        }
+    });
+    let endpoints = netd.endpoints();
+    assert_eq!(endpoints.len(), containers.len());
+    for endpoint in endpoints {
+        let checked = netd.call(&CheckEndpoint::new(endpoint.id.to_string())).unwrap();
+        assert_eq!(checked.differences, [""; 0], "{}", endpoint.container.label());
+    }
 }

@@ -49,7 +49,7 @@ fn ten_thousand_endpoints_are_shown_by_every_door() {
     assert_eq!(shown.endpoints.len(), MANY);
     assert_eq!(netd.call(&ListSandboxes {}).unwrap().sandboxes.len(), MANY);
     // Its driver was told all of them, in one line.
-    let sync = Sync { networks: vec![shown.network], endpoints };
+    let sync = Sync { networks: vec![shown.network], endpoints, ..Sync::default() };
     assert!(Request::new(1, &sync).to_line().len() > MAX_LINE, "{} is short", Sync::METHOD);
     assert_eq!(netd.status().problems, [""; 0]);
 

@@ -117,8 +117,8 @@ fn what_others_took_away_is_put_back() {
         host.netns.run(&format!("ip address flush dev {bridge}"));
     };
     vandalise(&host);
-    let repaired = netd.call(&Reconcile {}).unwrap().repaired;
-    assert!(!repaired.is_empty());
+    // Unless somebody has noticed already.
+    netd.call(&Reconcile {}).unwrap();
     host.snapshot().same_as(&before).unwrap();
     lan.ask_tcp(server).unwrap();
     assert!(web.netns.pings(db_ip));

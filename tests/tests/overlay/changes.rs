@@ -68,7 +68,7 @@ fn a_node_that_moves_is_followed() {
     assert!(cluster.hosts[0].netns.pings(b.v4()));
     assert_eq!(cluster.hosts[0].rows().len(), rows);
     assert_eq!(cluster.tell_all(), [0, 0]);
-    let facts = cluster.hosts[0].netns.run("nft list set inet netd tunnels4");
+    let facts = cluster.hosts[0].netns.run("nft list set inet netd-overlay tunnels4");
     assert!(!facts.contains("192.0.2.2 ") && facts.contains("192.0.2.52 . "), "{facts}");
 }
 

@@ -181,7 +181,7 @@ impl Host {
 
     pub(crate) fn sync(&mut self) -> Synced {
         let (networks, endpoints) = (self.networks.clone(), self.endpoints.clone());
-        self.session.call(&Sync { networks, endpoints }).unwrap()
+        self.session.call(&Sync { networks, endpoints, ..Sync::default() }).unwrap()
     }
 
     pub(crate) fn peers(&mut self, change: &ChangePeers) -> usize {
@@ -196,7 +196,7 @@ impl Host {
 
     /// A counter of the firewall's.
     pub(crate) fn dropped(&self, counter: &str) -> u64 {
-        let shown = self.netns.json(&format!("nft -j list counter inet netd {counter}"));
+        let shown = self.netns.json(&format!("nft -j list counter inet netd-overlay {counter}"));
         let counters: Vec<&Value> =
             shown["nftables"].as_array().unwrap().iter().filter_map(|o| o.get("counter")).collect();
         counters[0]["packets"].as_u64().unwrap()

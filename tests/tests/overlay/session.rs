@@ -6,7 +6,10 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
-use cnm::{Call, Reply, Request, Result, driver::GetInfo};
+use cnm::{
+    Call, Reply, Request, Result,
+    driver::{Disturbed, GetInfo},
+};
 use netd_tests::Namespace;
 
 /// A session.
@@ -32,7 +35,10 @@ impl Session {
     /// Asks, and waits for the answer.
     pub(crate) fn call<P: Call>(&mut self, params: &P) -> Result<P::Reply> {
         self.tell(params);
-        let line = self.output.next().expect("the driver answers").unwrap();
+        // What it says unasked is not for this.
+        let unasked = |line: &String| line.contains(Disturbed::METHOD);
+        let mut lines = self.output.by_ref().map(|line| line.expect("a pipe can be read"));
+        let line = lines.find(|line| !unasked(line)).expect("the driver answers");
         let reply: Reply<P::Reply> = serde_json::from_str(&line).unwrap();
         reply.outcome()
     }

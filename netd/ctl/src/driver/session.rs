@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cnm::{Error, frame::MAX_TRUSTED_LINE};
+use cnm::{Error, driver::Disturbed, frame::MAX_TRUSTED_LINE};
 use serde_json::{Value, json};
 
 /// How long a driver may take for an answer, and for its end.
@@ -39,6 +39,10 @@ impl Session {
                 let mut line = Vec::new();
                 while stdout.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                     let text = String::from_utf8_lossy(&line).into_owned();
+                    if is_unasked(&text) {
+                        line.clear();
+                        continue;
+                    }
                     // Nobody listens any more when the trial is over.
                     if line.len() > MAX_TRUSTED_LINE || heard.send(text).is_err() {
                         return;
@@ -123,6 +127,12 @@ impl Session {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Whether a line is what a driver may say without being asked.
+fn is_unasked(line: &str) -> bool {
+    let said = serde_json::from_str::<Value>(line);
+    said.is_ok_and(|said| said["method"] == Disturbed::METHOD && said.get("id").is_none())
 }
 
 impl Drop for Session {

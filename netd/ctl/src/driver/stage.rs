@@ -137,6 +137,12 @@ impl Stage {
         self.ask::<Info>(GetInfo::METHOD, &json!({})).map(drop)
     }
 
+    /// Waits until the driver has done what it left for after its last answer: it has when it
+    /// answers again.
+    pub(crate) fn settle(&mut self) -> Verdict {
+        self.ask::<Info>(GetInfo::METHOD, &json!({})).map(drop)
+    }
+
     /// Who the driver is.
     pub(crate) fn info(&self) -> &Info {
         self.info.as_ref().expect("a stage begins with it")

@@ -36,6 +36,7 @@ pub(crate) const RULES: &[Rule] = &[
         holds: |stage| {
             let two = Two::placed(stage)?;
             let before = stage.links()?;
+            stage.settle()?;
             stage.session.kill();
             stage.start_again()?;
             let synced = stage.sync(&[stage.network()], &two.endpoints())?;

@@ -14,6 +14,7 @@ fn segment() -> Segment {
         gateways: vec!["10.1.0.1/24".parse().unwrap()],
         ipv4: true,
         ipv6: false,
+        shards: Vec::new(),
         facts: vec![Fact::Bridge("br-a".into()), Fact::Within("br-a".into())],
     }
 }
@@ -30,6 +31,9 @@ fn port(number: u8) -> Port {
         bandwidth: None,
         hairpin: true,
         parameters: Vec::new(),
+        isolated: false,
+        neighbours: Vec::new(),
+        guards: Vec::new(),
         metric: 0,
         facts: vec![Fact::Publish {
             protocol: 6,
@@ -79,6 +83,7 @@ fn settled(ports: &[Port]) -> Observed {
         facts,
         uplink_mtu: None,
         limits: Limits::default(),
+        leads: BTreeSet::new(),
     }
 }
 

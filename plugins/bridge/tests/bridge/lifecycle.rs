@@ -31,6 +31,7 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     assert_eq!(driver.network_up(&network).unwrap().mtu, Some(1500));
     let sandbox = Sandbox::new();
     let attached = driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
+    driver.after_answer();
 
     let bridge = link("br-010101010101").unwrap();
     assert_eq!(bridge["group"], Marks::BRIDGE.owned.to_string());
@@ -177,7 +178,7 @@ fn a_link_of_the_bridges_name_that_is_not_ours_is_left_alone() {
     assert_eq!(error.kind, Kind::Exists);
     assert_eq!(error.operands["link"], "br-010101010101");
     driver.network_down(&network).unwrap();
-    let everything = Sync { networks: vec![network], endpoints: Vec::new() };
+    let everything = Sync { networks: vec![network], ..Sync::default() };
     driver.sync(&everything).unwrap();
     driver.sync(&Sync::default()).unwrap();
     assert!(link("br-010101010101").is_some());
@@ -200,21 +201,36 @@ fn rules_that_were_flushed_are_laid_again() {
     leave_home();
     let mut driver = Bridge::default();
     let network = network(1, &["10.1.0.0/24"]);
+    let plain = [("tables".to_owned(), "plain".to_owned())];
+    let settings = std::collections::BTreeMap::from(plain);
+    driver.sync(&Sync { settings: settings.clone(), ..Sync::default() }).unwrap();
     driver.network_up(&network).unwrap();
     run("nft flush ruleset");
     let sandbox = Sandbox::new();
     let mut endpoint = endpoint(&network, 1);
     endpoint.ports = vec!["8080:80".parse().unwrap()];
     driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
+    driver.after_answer();
     assert!(ruleset().contains("tcp . 8080 : 10.1.0.3 . 80"));
-    let everything = Sync { networks: vec![network], endpoints: vec![endpoint] };
+    let everything = Sync { networks: vec![network], endpoints: vec![endpoint], settings };
     run("nft flush chain inet netd forward");
     let synced = driver.sync(&everything).unwrap();
     assert_eq!(synced.repaired, ["lay the firewall's rules down again"]);
     run("nft flush ruleset");
     let synced = driver.sync(&everything).unwrap();
-    assert_eq!(synced.repaired.len(), 6, "{:?}", synced.repaired);
+    assert_eq!(synced.repaired.len(), 8, "{:?}", synced.repaired);
     assert_eq!(driver.sync(&everything).unwrap().repaired, [""; 0]);
+    // Tables that belong to the session nobody else takes away.
+    let owned = Sync { settings: Default::default(), ..everything };
+    driver.sync(&owned).unwrap();
+    let before = ruleset();
+    run("nft flush ruleset");
+    assert_eq!(ruleset(), before);
+    // What is left when it ends goes on, and the next one takes it.
+    drop(driver);
+    assert!(ruleset().contains("tcp . 8080 : 10.1.0.3 . 80"));
+    let mut driver = Bridge::default();
+    assert_eq!(driver.sync(&owned).unwrap().repaired, [""; 0]);
 }
 
 #[test]
@@ -237,6 +253,7 @@ fn sync_makes_it_so_and_then_has_nothing_to_do() {
     run(&format!("ip link set {} down", name(1)));
     run("ip addr del 10.1.0.1/24 dev br-010101010101");
     run("ip addr add 10.9.0.1/24 dev br-010101010101");
+    drop(driver);
     run("nft delete element inet netd publish4 { tcp . 8080 }");
     run("nft add element inet netd publish4 { tcp . 9999 : 10.1.0.9 . 80 }");
     run("ip link add foreign type veth peer name other");
@@ -246,6 +263,7 @@ fn sync_makes_it_so_and_then_has_nothing_to_do() {
     let everything = Sync {
         networks: vec![kept.clone()],
         endpoints: vec![endpoints[0].clone(), endpoints[1].clone(), lost.clone()],
+        ..Sync::default()
     };
     let synced = driver.sync(&everything).unwrap();
     assert_eq!(synced.missing, [lost.id]);
@@ -286,7 +304,7 @@ fn leftover_condemned_links_are_reaped_and_foreign_ones_moved_out() {
     run("ip link add foreign type veth peer name other");
     run(&format!("ip link set foreign group {}", Marks::BRIDGE.condemned));
     let mut driver = Bridge::default();
-    driver.sync(&Sync { networks: vec![network], endpoints: Vec::new() }).unwrap();
+    driver.sync(&Sync { networks: vec![network], ..Sync::default() }).unwrap();
     eventually("the leftover is reaped", || link(name.as_str()).is_none());
     assert_eq!(link("foreign").expect("it is not ours")["group"], "default");
 }

@@ -103,6 +103,8 @@ pub(super) fn attach(
     attach.routes = config.routes.clone();
     // Runtimes look whether the interface is gone as soon as a DEL has ended.
     attach.options.insert("linger".to_owned(), "false".to_owned());
+    // A plugin that comes after may change the interface's addresses, and tells nobody.
+    attach.options.insert("spoof-check".to_owned(), "false".to_owned());
     match (given, &config.ipam) {
         (Some(given), _) => {
             let gateway = |v4: bool| {

@@ -15,6 +15,7 @@ use cnm::{
     driver::{
         AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
         Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
+        Uninstall, Uninstalled,
     },
     endpoint::{
         AddressRange, Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached,
@@ -557,11 +558,17 @@ sample!(
 sample!(PlanEndpoint, PlanEndpoint { network: network(), endpoint: endpoint() }, plan());
 sample!(
     Sync,
-    Sync { networks: vec![network()], endpoints: vec![endpoint()] },
+    Sync { networks: vec![network()], endpoints: vec![endpoint()], ..Sync::default() },
     Synced {
         repaired: vec!["put back the port 127.0.0.1:8080->80/tcp of web".into()],
         missing: vec![endpoint_id()],
+        ..Synced::default()
     }
+);
+sample!(
+    Uninstall,
+    Uninstall { check: true },
+    Uninstalled { found: vec!["the bridge br-7d1f0c5e2b9a".into()] }
 );
 
 sample!(

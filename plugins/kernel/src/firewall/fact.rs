@@ -7,39 +7,54 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use crate::nft::Element;
+use crate::{
+    links::Mac,
+    nft::{Element, Family},
+};
 
 /// The sets that facts are elements of.
-pub(super) const SETS: [&str; 29] = [
-    "bridges",
-    "internal",
-    "outward",
-    "within",
-    "members4",
-    "members6",
-    "publish4_at",
-    "publish6_at",
-    "publish4",
-    "publish6",
-    "ranges4_at",
-    "ranges6_at",
-    "ranges4",
-    "ranges6",
-    "through",
-    "node4",
-    "node6",
-    "nodes4",
-    "nodes6",
-    "kin4",
-    "kin6",
-    "routed4",
-    "afar4",
-    "vxlan_ports",
-    "vnis",
-    "vteps4",
-    "vteps6",
-    "tunnels4",
-    "tunnels6",
+pub(super) const SETS: [(Family, &str); 41] = [
+    (Family::Inet, "bridges"),
+    (Family::Inet, "internal"),
+    (Family::Inet, "outward4"),
+    (Family::Inet, "outward6"),
+    (Family::Inet, "within"),
+    (Family::Inet, "open4"),
+    (Family::Inet, "open6"),
+    (Family::Inet, "gates4"),
+    (Family::Inet, "gates6"),
+    (Family::Inet, "trusted"),
+    (Family::Inet, "admitted4"),
+    (Family::Inet, "admitted6"),
+    (Family::Inet, "members4"),
+    (Family::Inet, "members6"),
+    (Family::Inet, "publish4_at"),
+    (Family::Inet, "publish6_at"),
+    (Family::Inet, "publish4"),
+    (Family::Inet, "publish6"),
+    (Family::Inet, "ranges4_at"),
+    (Family::Inet, "ranges6_at"),
+    (Family::Inet, "ranges4"),
+    (Family::Inet, "ranges6"),
+    (Family::Inet, "through"),
+    (Family::Inet, "node4"),
+    (Family::Inet, "node6"),
+    (Family::Inet, "nodes4"),
+    (Family::Inet, "nodes6"),
+    (Family::Inet, "kin4"),
+    (Family::Inet, "kin6"),
+    (Family::Inet, "routed4"),
+    (Family::Inet, "afar4"),
+    (Family::Inet, "vxlan_ports"),
+    (Family::Inet, "vnis"),
+    (Family::Inet, "vteps4"),
+    (Family::Inet, "vteps6"),
+    (Family::Inet, "tunnels4"),
+    (Family::Inet, "tunnels6"),
+    (Family::Bridge, "guarded"),
+    (Family::Bridge, "senders"),
+    (Family::Bridge, "sources4"),
+    (Family::Bridge, "sources6"),
 ];
 
 /// Something that the firewall is to know: one element.
@@ -50,10 +65,68 @@ pub enum Fact {
     Bridge(String),
     /// What goes from this bridge to itself stays on its network.
     Within(String),
+    /// What goes from one of these bridges to the other stays on their network.
+    Between {
+        /// Where it comes from.
+        from: String,
+        /// Where it goes.
+        to: String,
+    },
     /// This bridge has no way in or out.
     Internal(String),
     /// What leaves this bridge for elsewhere takes the host's address.
-    Outward(String),
+    Outward {
+        /// The bridge.
+        bridge: String,
+        /// Whether it is IPv6.
+        v6: bool,
+    },
+    /// Everything may come to this bridge from outside.
+    Open {
+        /// The bridge.
+        bridge: String,
+        /// Whether it is IPv6.
+        v6: bool,
+    },
+    /// Pings may come to this bridge from outside, and what is admitted.
+    Gate {
+        /// The bridge.
+        bridge: String,
+        /// Whether it is IPv6.
+        v6: bool,
+    },
+    /// What is admitted may come to this bridge from this link.
+    Trusted {
+        /// The link.
+        link: String,
+        /// The bridge.
+        bridge: String,
+    },
+    /// A container's port that is open to whom its network lets come.
+    Admitted {
+        /// The protocol's number in an IP header.
+        protocol: u8,
+        /// The container's address and port.
+        to: SocketAddr,
+    },
+    /// What comes from this port of a bridge is compared with what is known of it.
+    Guarded(String),
+    /// This port of a bridge sends from this link-layer address.
+    Sender {
+        /// The port.
+        port: String,
+        /// The address.
+        mac: Mac,
+    },
+    /// This port of a bridge sends from this link-layer address and this address.
+    Source {
+        /// The port.
+        port: String,
+        /// The link-layer address.
+        mac: Mac,
+        /// The address.
+        address: IpAddr,
+    },
     /// These addresses are on this bridge.
     Members {
         /// The bridge.
@@ -146,8 +219,20 @@ impl fmt::Display for Fact {
         match self {
             Self::Bridge(link) => write!(f, "guard of {link}"),
             Self::Within(link) => write!(f, "traffic within {link}"),
+            Self::Between { from, to } => write!(f, "traffic from {from} to {to}"),
             Self::Internal(link) => write!(f, "seclusion of {link}"),
-            Self::Outward(link) => write!(f, "masquerade from {link}"),
+            Self::Outward { bridge, v6 } => write!(f, "masquerade of {} from {bridge}", ip(*v6)),
+            Self::Open { bridge, v6 } => write!(f, "way of {} to {bridge}", ip(*v6)),
+            Self::Gate { bridge, v6 } => write!(f, "gate of {} to {bridge}", ip(*v6)),
+            Self::Trusted { link, bridge } => write!(f, "trust in {link} of {bridge}"),
+            Self::Admitted { protocol, to } => {
+                write!(f, "way to {to} {}", protocol_name(*protocol))
+            }
+            Self::Guarded(port) => write!(f, "guard of the port {port}"),
+            Self::Sender { port, .. } => write!(f, "link address of the port {port}"),
+            Self::Source { port, address, .. } => {
+                write!(f, "address {address} of the port {port}")
+            }
             Self::Members { bridge, subnet } => write!(f, "members {subnet} of {bridge}"),
             Self::Publish { protocol, address, port, to } => {
                 host(f, *address)?;
@@ -171,6 +256,10 @@ impl fmt::Display for Fact {
     }
 }
 
+fn ip(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
+}
+
 fn host(f: &mut fmt::Formatter<'_>, address: Option<IpAddr>) -> fmt::Result {
     match address {
         Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:"),
@@ -186,6 +275,11 @@ fn protocol_name(number: u8) -> &'static str {
         132 => "sctp",
         _ => "protocol of another name",
     }
+}
+
+fn mac(key: &mut Vec<u8>, mac: Mac) {
+    key.extend_from_slice(&mac);
+    key.extend_from_slice(&[0; 2]);
 }
 
 /// A link's name as nftables' type `ifname`: 16 bytes, `IFNAMSIZ`.
@@ -246,17 +340,57 @@ impl Fact {
         let mut key = Vec::with_capacity(32);
         let (mut end, mut data) = (None, None);
         let set = match self {
-            Self::Bridge(link) | Self::Internal(link) | Self::Outward(link) => {
+            Self::Bridge(link) | Self::Internal(link) | Self::Guarded(link) => {
                 ifname(&mut key, link);
                 match self {
                     Self::Bridge(_) => "bridges",
                     Self::Internal(_) => "internal",
-                    _ => "outward",
+                    _ => "guarded",
                 }
+            }
+            Self::Outward { bridge, v6 }
+            | Self::Open { bridge, v6 }
+            | Self::Gate { bridge, v6 } => {
+                ifname(&mut key, bridge);
+                match (self, v6) {
+                    (Self::Outward { .. }, false) => "outward4",
+                    (Self::Outward { .. }, true) => "outward6",
+                    (Self::Open { .. }, false) => "open4",
+                    (Self::Open { .. }, true) => "open6",
+                    (_, false) => "gates4",
+                    (_, true) => "gates6",
+                }
+            }
+            Self::Trusted { link, bridge } => {
+                ifname(&mut key, link);
+                ifname(&mut key, bridge);
+                "trusted"
+            }
+            Self::Admitted { protocol, to } => {
+                address(&mut key, to.ip());
+                key.extend_from_slice(&[*protocol, 0, 0, 0]);
+                port(&mut key, to.port());
+                of_family(to.ip(), "admitted4", "admitted6")
+            }
+            Self::Sender { port, mac: from } => {
+                ifname(&mut key, port);
+                mac(&mut key, *from);
+                "senders"
+            }
+            Self::Source { port, mac: from, address: at } => {
+                ifname(&mut key, port);
+                mac(&mut key, *from);
+                address(&mut key, *at);
+                of_family(*at, "sources4", "sources6")
             }
             Self::Within(link) => {
                 ifname(&mut key, link);
                 ifname(&mut key, link);
+                "within"
+            }
+            Self::Between { from, to } => {
+                ifname(&mut key, from);
+                ifname(&mut key, to);
                 "within"
             }
             Self::Members { bridge, subnet }
@@ -350,7 +484,11 @@ impl Fact {
                 of_family(*vtep, "tunnels4", "tunnels6")
             }
         };
-        Element { set, key, end, data }
+        let family = match self {
+            Self::Guarded(_) | Self::Sender { .. } | Self::Source { .. } => Family::Bridge,
+            _ => Family::Inet,
+        };
+        Element { family, set, key, end, data }
     }
 
     /// Whether both publish a port of one address of the host.
@@ -382,8 +520,30 @@ impl Fact {
         Some(match element.set {
             "bridges" => Self::Bridge(name_at(key)?),
             "internal" => Self::Internal(name_at(key)?),
-            "outward" => Self::Outward(name_at(key)?),
-            "within" => Self::Within(name_at(key)?),
+            "guarded" => Self::Guarded(name_at(key)?),
+            set @ ("outward4" | "outward6") => {
+                Self::Outward { bridge: name_at(key)?, v6: set == "outward6" }
+            }
+            set @ ("open4" | "open6") => Self::Open { bridge: name_at(key)?, v6: set == "open6" },
+            set @ ("gates4" | "gates6") => {
+                Self::Gate { bridge: name_at(key)?, v6: set == "gates6" }
+            }
+            "trusted" => Self::Trusted { link: name_at(key)?, bridge: name_at(key.get(16..)?)? },
+            set @ ("admitted4" | "admitted6") => {
+                let (ip, rest) = take_address(key, set == "admitted6")?;
+                let port = u16::from_be_bytes(*rest.get(4..)?.first_chunk()?);
+                Self::Admitted { protocol: *rest.first()?, to: SocketAddr::new(ip, port) }
+            }
+            "senders" => Self::Sender { port: name_at(key)?, mac: *key.get(16..)?.first_chunk()? },
+            set @ ("sources4" | "sources6") => Self::Source {
+                port: name_at(key)?,
+                mac: *key.get(16..)?.first_chunk()?,
+                address: take_address(key.get(24..)?, set == "sources6")?.0,
+            },
+            "within" => match (name_at(key)?, name_at(key.get(16..)?)?) {
+                (from, to) if from == to => Self::Within(from),
+                (from, to) => Self::Between { from, to },
+            },
             set @ ("members4" | "members6" | "nodes4" | "nodes6" | "kin4" | "kin6") => {
                 let v6 = set.ends_with('6');
                 let (first, _) = take_address(key.get(16..)?, v6)?;
@@ -480,8 +640,9 @@ mod tests {
         vec![
             Fact::Bridge("br-0123456789ab".into()),
             Fact::Within("a".into()),
+            Fact::Between { from: "a".into(), to: "b".into() },
             Fact::Internal("netd0".into()),
-            Fact::Outward("netd0".into()),
+            Fact::Outward { bridge: "netd0".into(), v6: false },
             members("10.1.0.0/16"),
             members("10.1.0.4/32"),
             members("fd00:1::/64"),
@@ -508,6 +669,26 @@ mod tests {
             Fact::Vtep("2001:db8::1".parse().unwrap()),
             Fact::Tunnel { vtep: "192.0.2.1".parse().unwrap(), vni: 0x12_3456 },
             Fact::Tunnel { vtep: "2001:db8::1".parse().unwrap(), vni: 1 },
+            Fact::Outward { bridge: "netd0".into(), v6: true },
+            Fact::Open { bridge: "netd0".into(), v6: false },
+            Fact::Open { bridge: "netd0".into(), v6: true },
+            Fact::Gate { bridge: "netd0".into(), v6: false },
+            Fact::Gate { bridge: "netd0".into(), v6: true },
+            Fact::Trusted { link: "wg0".into(), bridge: "netd0".into() },
+            Fact::Admitted { protocol: 17, to: "10.1.0.2:80".parse().unwrap() },
+            Fact::Admitted { protocol: 6, to: "[fd00::2]:80".parse().unwrap() },
+            Fact::Guarded("nd0123456789ab".into()),
+            Fact::Sender { port: "nd0123456789ab".into(), mac: [2, 0, 0, 1, 2, 3] },
+            Fact::Source {
+                port: "nd0123456789ab".into(),
+                mac: [2, 0, 0, 1, 2, 3],
+                address: "10.1.0.2".parse().unwrap(),
+            },
+            Fact::Source {
+                port: "nd0123456789ab".into(),
+                mac: [2, 0, 0, 1, 2, 3],
+                address: "fd00::2".parse().unwrap(),
+            },
         ]
     }
 
@@ -520,7 +701,7 @@ mod tests {
 
     #[test]
     fn a_published_port_is_padded_field_by_field() {
-        let element = facts()[8].element();
+        let element = facts()[9].element();
         assert_eq!(element.set, "publish4_at");
         assert_eq!(element.key, [192, 0, 2, 1, 17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
         assert_eq!(element.data.as_deref(), Some(&[10, 1, 0, 2, 0, 80, 0, 0][..]));
@@ -529,7 +710,7 @@ mod tests {
     #[test]
     fn published_ports_meet_where_one_is_in_both() {
         let facts = facts();
-        let (one, row) = (&facts[7], &facts[11]);
+        let (one, row) = (&facts[8], &facts[12]);
         assert!(one.meets(one) && row.meets(row));
         assert!(!row.meets(one), "another protocol");
         let at = |port| Fact::Publish {
@@ -540,19 +721,20 @@ mod tests {
         };
         assert!(row.meets(&at(8000)) && at(8999).meets(row));
         assert!(!row.meets(&at(7999)) && !row.meets(&at(9000)));
-        assert!(!facts[12].meets(&at(8000)) && !facts[0].meets(row));
+        assert!(!facts[13].meets(&at(8000)) && !facts[0].meets(row));
     }
 
     #[test]
     fn facts_are_of_sets_that_the_rules_declare() {
-        for set in SETS {
+        for (_, set) in SETS {
             assert!(
                 BASE.contains(&format!("set {set} {{")) || BASE.contains(&format!("map {set} {{")),
                 "{set}"
             );
         }
         for fact in facts() {
-            assert!(SETS.contains(&fact.element().set), "{fact}");
+            let element = fact.element();
+            assert!(SETS.contains(&(element.family, element.set)), "{fact}");
         }
     }
 }

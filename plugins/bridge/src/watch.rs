@@ -1,0 +1,361 @@
+//! Watching over what a driver made. The kernel tells of links, addresses and rules that change; of
+//! kernel parameters, and of iptables as it was before nf_tables, nobody tells, so they are looked at
+//! once a second. What is not as it should be is told to netd, whose sync puts it right: this decides
+//! and changes nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cnm::{driver::Disturbed, plugin::Teller};
+use ipnetwork::IpNetwork;
+use kernel::{
+    links::{self, Link},
+    netlink::{
+        Socket,
+        monitor::{Change, Monitor},
+    },
+    nft::Nft,
+    routes, sysctl,
+};
+
+use crate::{Marks, Segment, attach::Joined, coexist};
+
+/// How long changes are let come in before they are looked at: they come many at a time, and most
+/// are the driver's own.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How often what nobody tells of is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a sync is waited for before the same is told again, at first; twice as long each time.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The longest of these waits.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What should be there.
+#[derive(Debug, Default)]
+struct Made {
+    /// Bridges by index.
+    bridges: BTreeMap<u32, String>,
+    /// The addresses of bridges.
+    addresses: BTreeMap<String, Vec<IpNetwork>>,
+    /// Kernel parameters of bridges, and of the host under no name.
+    parameters: BTreeMap<String, Vec<(String, &'static str)>>,
+    /// The host end of an attach that is under way: it comes up last.
+    attaching: Option<String>,
+    /// The table of the firewall that others can change, and how many rules it has.
+    rules: Option<(&'static str, usize)>,
+}
+
+/// The thread that watches, and what it watches over.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    made: Arc<Mutex<Made>>,
+}
+
+fn lock(made: &Mutex<Made>) -> MutexGuard<'_, Made> {
+    made.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    /// Begins to watch, in the calling thread's network namespace, until the process ends.
+    pub(crate) fn start(marks: Marks, teller: Teller) -> kernel::Result<Self> {
+        let made = Arc::<Mutex<Made>>::default();
+        let mut watcher = Watcher {
+            marks,
+            made: Arc::clone(&made),
+            monitor: Monitor::open()?,
+            socket: Socket::route()?,
+            nft: Nft::open()?,
+            suspects: BTreeSet::new(),
+            addresses: false,
+            rules: false,
+        };
+        thread::Builder::new()
+            .name("watch".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || watcher.work(&teller))
+            .map_err(|error| kernel::Error::io("start", "the watch", &error))?;
+        Ok(Self { made })
+    }
+
+    /// Watches over these networks: besides others, or in their place.
+    pub(crate) fn over(
+        &self,
+        segments: &[Segment],
+        joined: &HashMap<String, Joined>,
+        rules: Option<(&'static str, usize)>,
+        replace: bool,
+    ) {
+        let mut made = lock(&self.made);
+        if replace {
+            *made = Made::default();
+        }
+        made.rules = rules;
+        for segment in segments {
+            for name in segment.bridges() {
+                let Some(joined) = joined.get(name) else { continue };
+                made.bridges.retain(|_, other| other != name);
+                made.bridges.insert(joined.index, name.clone());
+            }
+            made.addresses.insert(segment.bridge.clone(), segment.gateways.clone());
+            made.parameters.insert(segment.bridge.clone(), segment.parameters());
+        }
+    }
+
+    /// Says which host end is being made, if any is.
+    pub(crate) fn attaching(&self, host: Option<&str>) {
+        lock(&self.made).attaching = host.map(str::to_owned);
+    }
+
+    /// Watches over a bridge no longer.
+    pub(crate) fn no_more(&self, bridge: &str) {
+        let mut made = lock(&self.made);
+        made.bridges.retain(|_, other| other != bridge);
+        made.addresses.remove(bridge);
+        made.parameters.remove(bridge);
+    }
+}
+
+struct Watcher {
+    marks: Marks,
+    made: Arc<Mutex<Made>>,
+    monitor: Monitor,
+    socket: Socket,
+    nft: Nft,
+    /// Links that may not be as they should be, by index.
+    suspects: BTreeSet<u32>,
+    /// Whether addresses may be missing.
+    addresses: bool,
+    /// Whether rules may be missing, or somebody else's be in the way.
+    rules: bool,
+}
+
+/// When what was found is told, and told again.
+#[derive(Debug)]
+struct Telling {
+    last: Vec<String>,
+    again: Instant,
+    patience: Duration,
+}
+
+impl Telling {
+    fn new(now: Instant) -> Self {
+        Self { last: Vec::new(), again: now, patience: PATIENCE }
+    }
+
+    /// Whether it is to be told now.
+    fn is_due(&mut self, found: &[String], now: Instant) -> bool {
+        if found.is_empty() {
+            *self = Self::new(now);
+            return false;
+        }
+        if found == self.last {
+            if now < self.again {
+                return false;
+            }
+            self.patience = (self.patience * 2).min(LONGEST);
+        } else {
+            self.patience = PATIENCE;
+        }
+        self.last = found.to_vec();
+        self.again = now + self.patience;
+        true
+    }
+}
+
+impl Watcher {
+    fn work(&mut self, teller: &Teller) {
+        let mut look = Instant::now() + LOOK;
+        let mut telling = Telling::new(Instant::now());
+        let mut parameters = Vec::new();
+        loop {
+            let found = self.notice(&mut look, &mut parameters);
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    eprintln!("cannot watch over the host's links and rules: {error}");
+                    thread::park_timeout(LOOK);
+                    continue;
+                }
+            };
+            if telling.is_due(&found, Instant::now())
+                && teller.disturbed(&Disturbed { what: found }).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to look at; what is not as it should be.
+    fn notice(
+        &mut self,
+        look: &mut Instant,
+        parameters: &mut Vec<String>,
+    ) -> kernel::Result<Vec<String>> {
+        if self.monitor.wait(look.saturating_duration_since(Instant::now()))? {
+            thread::park_timeout(SETTLE);
+            for change in self.monitor.changes()? {
+                self.suspect(change);
+            }
+        }
+        if Instant::now() >= *look {
+            *look = Instant::now() + LOOK;
+            *parameters = self.parameters();
+            self.rules |= coexist::is_legacy_there();
+        }
+        let mut found = self.links()?;
+        found.extend(self.missing_addresses()?);
+        found.extend(self.missing_rules()?);
+        found.extend(parameters.iter().cloned());
+        Ok(found)
+    }
+
+    fn suspect(&mut self, change: Change) {
+        let made = lock(&self.made);
+        let is_bridge = |index: u32| made.bridges.contains_key(&index);
+        match change {
+            Change::Link(link) if is_bridge(link.index) => {
+                if !link.up {
+                    self.suspects.insert(link.index);
+                }
+            }
+            Change::Link(link) => {
+                let joined = link.master.is_some_and(is_bridge);
+                let ours = self.marks.is_end(&link) && !self.marks.is_condemned(&link);
+                // Every host end is down at first, and this asks for the lock of all links.
+                if ours && !(link.up && joined) {
+                    self.suspects.insert(link.index);
+                } else {
+                    self.suspects.remove(&link.index);
+                }
+            }
+            Change::LinkGone(link) if is_bridge(link.index) => {
+                self.suspects.insert(link.index);
+            }
+            Change::LinkGone(link) => {
+                self.suspects.remove(&link.index);
+            }
+            Change::AddressGone { link } => self.addresses |= is_bridge(link),
+            Change::Rules => self.rules = true,
+            Change::Missed => {
+                self.suspects.extend(made.bridges.keys());
+                self.addresses = true;
+                self.rules = true;
+            }
+        }
+    }
+
+    /// Links that are not as they should be now: what was seen of them may be of the middle of
+    /// something.
+    fn links(&mut self) -> kernel::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for index in std::mem::take(&mut self.suspects) {
+            // Asked for before the link is: an attach may end in between, and then it is up.
+            let attaching = lock(&self.made).attaching.clone();
+            let link = links::by_index(&mut self.socket, index)?;
+            if link.as_ref().is_some_and(|link| attaching.as_ref() == Some(&link.name)) {
+                self.suspects.insert(index);
+                continue;
+            }
+            if let Some(what) = self.wrong(index, link.as_ref()) {
+                self.suspects.insert(index);
+                found.push(what);
+            }
+        }
+        Ok(found)
+    }
+
+    fn wrong(&self, index: u32, link: Option<&Link>) -> Option<String> {
+        let made = lock(&self.made);
+        match (made.bridges.get(&index), link) {
+            (Some(name), None) => Some(format!("the bridge {name} is gone")),
+            (Some(name), Some(link)) => (!link.up).then(|| format!("the bridge {name} is down")),
+            (None, None) => None,
+            (None, Some(link)) if !self.marks.is_end(link) || self.marks.is_condemned(link) => None,
+            (None, Some(link)) if !link.up => Some(format!("the link {} is down", link.name)),
+            (None, Some(link)) => {
+                let joined = link.master.is_some_and(|master| made.bridges.contains_key(&master));
+                (!joined).then(|| format!("the link {} is on no bridge of netd's", link.name))
+            }
+        }
+    }
+
+    fn missing_addresses(&mut self) -> kernel::Result<Vec<String>> {
+        if !self.addresses {
+            return Ok(Vec::new());
+        }
+        let there = routes::addresses(&mut self.socket)?;
+        let made = lock(&self.made);
+        let mut found = Vec::new();
+        for (index, name) in &made.bridges {
+            for address in made.addresses.get(name).into_iter().flatten() {
+                if !there.iter().any(|a| a.link == *index && a.address == *address) {
+                    found.push(format!("the bridge {name} does not have {address}"));
+                }
+            }
+        }
+        self.addresses = !found.is_empty();
+        Ok(found)
+    }
+
+    fn missing_rules(&mut self) -> kernel::Result<Vec<String>> {
+        if !self.rules {
+            return Ok(Vec::new());
+        }
+        let (rules, bridges) = {
+            let made = lock(&self.made);
+            (made.rules, made.bridges.values().cloned().collect::<Vec<_>>())
+        };
+        let mut found = Vec::new();
+        if let Some((table, count)) = rules
+            && self.nft.rules(table)? != count
+        {
+            found.push(format!("rules of the table {table} are gone"));
+        }
+        if !bridges.is_empty() {
+            let places = coexist::missing(&mut self.nft, &bridges)?;
+            found.extend(places.iter().map(ToString::to_string));
+        }
+        self.rules = !found.is_empty();
+        Ok(found)
+    }
+
+    fn parameters(&self) -> Vec<String> {
+        let made = lock(&self.made);
+        let all: BTreeSet<_> = made.parameters.values().flatten().collect();
+        let differs = |(path, value): &&(String, &str)| {
+            sysctl::read(path).is_some_and(|current| current != *value)
+        };
+        let wrong = all.into_iter().filter(differs);
+        wrong.map(|(path, value)| format!("{} is not {value}", path.replace('/', "."))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_told_again_later_and_later_and_anything_new_at_once() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let (one, two) = (["one".to_owned()], ["two".to_owned()]);
+        let mut telling = Telling::new(start);
+        assert!(!telling.is_due(&[], at(0)));
+        assert!(telling.is_due(&one, at(1)));
+        assert!(!telling.is_due(&one, at(500)));
+        assert!(telling.is_due(&two, at(500)));
+        assert!(!telling.is_due(&two, at(999)));
+        assert!(telling.is_due(&two, at(1000)));
+        assert!(!telling.is_due(&two, at(1999)));
+        assert!(telling.is_due(&two, at(2000)));
+        assert!(!telling.is_due(&[], at(2001)));
+        assert!(telling.is_due(&two, at(2002)), "it was right in between");
+    }
+}

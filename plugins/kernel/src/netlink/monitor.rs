@@ -1,0 +1,163 @@
+//! What the kernel tells of itself: links and addresses that change, and rules of any program that
+//! come and go. Who asks for it learns of what others do within the moment.
+
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
+
+use netlink_sys::{
+    Socket as RawSocket,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use socket2::{SockFilter, SockRef};
+
+use super::{CHUNK, Messages, Received, Socket, read_u32};
+use crate::{Error, Result, links::Link};
+
+/// Something that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A link is new, or not what it was.
+    Link(Link),
+    /// A link is gone.
+    LinkGone(Link),
+    /// A link lost an address.
+    AddressGone {
+        /// The link, by index.
+        link: u32,
+    },
+    /// Somebody's rules, chains or tables changed.
+    Rules,
+    /// More than could be kept: anything may have changed.
+    Missed,
+}
+
+/// Two sockets on which the kernel speaks, of the namespace that they were opened in.
+#[derive(Debug)]
+pub struct Monitor {
+    links: Socket,
+    rules: Socket,
+    chunk: Vec<u8>,
+}
+
+impl Monitor {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// What `socket(2)` and `setsockopt(2)` refuse.
+    pub fn open() -> Result<Self> {
+        /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR` (linux/rtnetlink.h).
+        const LINKS: [u32; 3] = [1, 5, 9];
+        /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink_compat.h).
+        const RULES: u32 = 7;
+        let join = |socket: &RawSocket, group| {
+            let joined = socket.add_membership(group);
+            joined.map_err(|error| Error::io("listen to", format!("group {group}"), &error))
+        };
+        let (links, rules) = (bound(NETLINK_ROUTE)?, bound(NETLINK_NETFILTER)?);
+        no_elements(&rules.raw).map_err(|error| Error::io("filter", "a netlink socket", &error))?;
+        for group in LINKS {
+            join(&links.raw, group)?;
+        }
+        join(&rules.raw, RULES)?;
+        Ok(Self { links, rules, chunk: Vec::with_capacity(CHUNK) })
+    }
+
+    /// Waits until something changed, or for so long. Whether something did.
+    ///
+    /// # Errors
+    /// What `poll(2)` refuses.
+    pub fn wait(&self, time: Duration) -> Result<bool> {
+        let mut fds =
+            [&self.links, &self.rules].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, time) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::call("wait for", "changes", errno)),
+        }
+    }
+
+    /// What changed since it was asked last; waits for nothing.
+    ///
+    /// # Errors
+    /// What `recv(2)` refuses.
+    pub fn changes(&mut self) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for socket in [&self.links, &self.rules] {
+            loop {
+                self.chunk.clear();
+                match socket.raw.recv(&mut self.chunk, libc::MSG_DONTWAIT) {
+                    Ok(0) => break,
+                    Ok(_) => {
+                        let parsed = Messages(&self.chunk)
+                            .filter_map(|m| parse(Received { kind: m.kind, payload: m.payload }));
+                        changes.extend(parsed);
+                    }
+                    Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                        Some(Errno::EAGAIN) => break,
+                        Some(Errno::EINTR) => {}
+                        Some(Errno::ENOBUFS) => changes.push(Change::Missed),
+                        _ => return Err(Error::io("read", "changes", &error)),
+                    },
+                }
+            }
+        }
+        changes.dedup();
+        Ok(changes)
+    }
+}
+
+/// A socket with a number of its own: to one without, which has the kernel's, nothing is told.
+fn bound(protocol: isize) -> Result<Socket> {
+    let mut socket = Socket::open(protocol)?;
+    let raw = Arc::get_mut(&mut socket.raw).expect("it is not shared yet");
+    raw.bind_auto().map_err(|error| Error::io("bind", "a netlink socket", &error))?;
+    Ok(socket)
+}
+
+fn parse(message: Received<'_>) -> Option<Change> {
+    const NEWLINK: u16 = 16;
+    const DELLINK: u16 = 17;
+    const DELADDR: u16 = 21;
+    const NFTABLES: u16 = 10;
+    let payload = message.payload;
+    let link = || {
+        // Of the family of bridges it is about a port, of which the link itself tells as well.
+        let is_link = i32::from(*payload.first()?) == libc::AF_UNSPEC;
+        is_link.then(|| Link::parse(Received { kind: NEWLINK, payload }))?
+    };
+    match message.kind {
+        NEWLINK => link().map(Change::Link),
+        DELLINK => link().map(Change::LinkGone),
+        DELADDR => Some(Change::AddressGone { link: read_u32(payload.get(4..)?)? }),
+        kind if kind >> 8 == NFTABLES => Some(Change::Rules),
+        _ => None,
+    }
+}
+
+/// Has the kernel keep back transactions that begin with an element of a set: such are every
+/// container's, and nobody would be woken up for them.
+fn no_elements(socket: &RawSocket) -> std::io::Result<()> {
+    /// `BPF_LD | BPF_ABS` of two bytes, `BPF_JMP | BPF_JEQ`, `BPF_RET` (linux/filter.h). Loads are
+    /// in network order, headers in the host's.
+    const LOAD_HALF: u16 = 0x28;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    /// Where `struct nlmsghdr` has its type (linux/netlink.h).
+    const TYPE: u32 = 4;
+    /// `NFT_MSG_NEWSETELEM` and `NFT_MSG_DELSETELEM` of the subsystem nf_tables.
+    const ELEMENTS: [u16; 2] = [10 << 8 | 12, 10 << 8 | 14];
+    let [new, gone] = ELEMENTS.map(|kind| u32::from(kind.to_be()));
+    let filter = [
+        SockFilter::new(LOAD_HALF, 0, 0, TYPE),
+        SockFilter::new(JUMP_IF_EQUAL, 2, 0, new),
+        SockFilter::new(JUMP_IF_EQUAL, 1, 0, gone),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ];
+    SockRef::from(socket).attach_filter(&filter)
+}

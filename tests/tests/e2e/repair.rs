@@ -1,0 +1,261 @@
+//! What others do to the host while containers work, and that it is put right by itself: each kind of
+//! damage by the command that does it.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use cnm::network::{CreateNetwork, Subnet};
+use netd_tests::{Asking as _, Container, Host, HostOptions, Namespace, Snapshot, World, within};
+
+/// What the kernel tells of is put right within this.
+const PROMISED: Duration = Duration::from_secs(1);
+
+/// What it does not tell of is looked at once a second, and then put right.
+const LOOKED_AT: Duration = Duration::from_secs(2);
+
+/// A host with a network of both families, on which one container publishes a port.
+struct Site {
+    host: Host,
+    lan: Namespace,
+    web: Container,
+    db: Container,
+    bridge: String,
+    port: String,
+    addresses: Vec<IpAddr>,
+    before: Snapshot,
+}
+
+const SERVERS: [&str; 2] = ["192.0.2.1:8080", "[2001:db8::1]:8080"];
+
+impl Site {
+    fn new(world: &World, config: &str) -> Self {
+        let config = config.to_owned();
+        let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+        let lan = host.lan();
+        let mut netd = host.client();
+        let mut create = CreateNetwork::named("app");
+        create.subnets =
+            ["10.21.0.0/24", "fd00:21::/64"].map(|s| Subnet::new(s.parse().unwrap())).to_vec();
+        let network = netd.call(&create).unwrap();
+        let (web, db) = (world.container("web"), world.container("db"));
+        let mut attach = web.to("app");
+        attach.ports = vec!["8080:80".parse().unwrap()];
+        let endpoint = netd.attach(&attach);
+        netd.attach(&db.to("app"));
+        web.netns.serve_tcp(80);
+        let site = Self {
+            lan,
+            web,
+            db,
+            bridge: network.link.unwrap().to_string(),
+            port: endpoint.id.link_name().to_string(),
+            addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
+            before: host.snapshot(),
+            host,
+        };
+        site.works().unwrap();
+        site
+    }
+
+    /// From the neighbour through the published port, and from one container to the other.
+    fn works(&self) -> Result<(), String> {
+        let reach = |from: &Namespace, server: SocketAddr| {
+            from.try_tcp(server).map_err(|error| format!("{server}: {error}"))
+        };
+        for server in SERVERS {
+            reach(&self.lan, server.parse().unwrap())?;
+        }
+        for address in &self.addresses {
+            reach(&self.db.netns, SocketAddr::new(*address, 80))?;
+        }
+        Ok(())
+    }
+
+    /// Does damage, after which everything works again in time and is as it was.
+    #[track_caller]
+    fn survives(&self, time: Duration, damage: &str) {
+        self.host.netns.run(damage);
+        within(time, &format!("it works after {damage}"), || self.works());
+        netd_tests::eventually("the host is as before", || {
+            self.host.snapshot().same_as(&self.before)
+        });
+    }
+}
+
+#[test]
+fn a_transfer_survives_the_flush_of_all_rules() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let mut streams = SERVERS.map(|server| {
+        let server: SocketAddr = server.parse().unwrap();
+        let mut stream = site.lan.inside(|| TcpStream::connect(server)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // The first line is who it is seen as.
+        while read_byte(&mut stream) != b'\n' {}
+        stream
+    });
+    for command in ["nft flush ruleset", "iptables-nft -F", "nft flush ruleset"] {
+        site.host.netns.run(command);
+        for stream in &mut streams {
+            stream.write_all(&[b'x'; 1000]).unwrap();
+            for _ in 0..1000 {
+                assert_eq!(read_byte(stream), b'x', "after {command}");
+            }
+        }
+    }
+    site.works().unwrap();
+    site.host.snapshot().same_as(&site.before).unwrap();
+    for command in ["nft delete table inet netd", "nft flush chain inet netd forward"] {
+        assert!(!site.host.netns.output(command).status.success(), "{command}");
+    }
+    site.host.snapshot().same_as(&site.before).unwrap();
+}
+
+fn read_byte(stream: &mut TcpStream) -> u8 {
+    let mut byte = [0];
+    stream.read_exact(&mut byte).unwrap();
+    byte[0]
+}
+
+#[test]
+fn rules_that_nobody_owns_are_laid_again() {
+    let world = World::new();
+    let site = Site::new(&world, "[firewall]\ntables = \"plain\"\n");
+    site.survives(PROMISED, "nft flush ruleset");
+    site.survives(PROMISED, "nft flush chain inet netd prerouting");
+    site.survives(PROMISED, "nft delete table inet netd");
+    assert!(site.host.log().contains("disturbed by somebody else"));
+}
+
+#[test]
+fn a_bridge_that_was_set_down_comes_up() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.survives(PROMISED, &format!("ip link set {} down", site.bridge));
+    site.survives(PROMISED, &format!("ip link set {} down", site.bridge));
+}
+
+#[test]
+fn a_bridge_that_was_deleted_is_made_again() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.survives(PROMISED, &format!("ip link delete {}", site.bridge));
+    // It is the same to the containers, and its port has the flags that it had.
+    let port = site.host.netns.json(&format!("ip -j -d link show {}", site.port));
+    assert_eq!(port[0]["linkinfo"]["info_slave_data"]["hairpin"], true);
+    site.web.netns.ask_tcp(SERVERS[0].parse().unwrap()).unwrap();
+}
+
+#[test]
+fn a_port_that_was_taken_off_its_bridge_is_put_back() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.survives(PROMISED, &format!("ip link set {} nomaster", site.port));
+    site.survives(PROMISED, &format!("ip link set {} down", site.port));
+}
+
+#[test]
+fn addresses_that_were_taken_away_are_given_again() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.survives(PROMISED, &format!("ip address flush dev {} scope global", site.bridge));
+}
+
+#[test]
+fn parameters_that_were_turned_back_are_set_again() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.survives(LOOKED_AT, "sysctl -q net.ipv4.ip_forward=0");
+    site.survives(LOOKED_AT, "sysctl -q net.ipv6.conf.all.forwarding=0");
+    let local = format!("net.ipv4.conf.{}.route_localnet", site.bridge);
+    site.host.netns.run(&format!("sysctl -q {local}=0"));
+    within(LOOKED_AT, "it is on again", || {
+        let now = site.host.netns.run(&format!("sysctl -n {local}"));
+        if now.trim() == "1" { Ok(()) } else { Err(now) }
+    });
+}
+
+/// The rules of iptables, of both families.
+fn rules(host: &Host, kind: &str) -> Vec<String> {
+    let list = |program: String| host.netns.run(&format!("{program} -S"));
+    let text = list(format!("iptables-{kind}")) + &list(format!("ip6tables-{kind}"));
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Another program's chains would drop: it gets one rule in each, and keeps it.
+fn chains_that_drop_get_a_rule(kind: &str, time: Duration) {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let netns = &site.host.netns;
+    netns.run("sysctl -q net.bridge.bridge-nf-call-iptables=1");
+    netns.run("sysctl -q net.bridge.bridge-nf-call-ip6tables=1");
+    let ours = |rules: &[String]| {
+        let rules = rules.iter().filter(|rule| rule.contains("netd: "));
+        rules.map(|rule| rule.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ours(&rules(&site.host, kind)), [""; 0]);
+    netns.run(&format!("iptables-{kind} -P INPUT DROP"));
+    netns.run(&format!("iptables-{kind} -P FORWARD DROP"));
+    // Of IPv6 only what goes through: neighbours are asked for over it.
+    netns.run(&format!("ip6tables-{kind} -P FORWARD DROP"));
+    let all = ["INPUT", "FORWARD", "FORWARD"];
+    let there = || {
+        let found = ours(&rules(&site.host, kind));
+        if found == all { Ok(()) } else { Err(found) }
+    };
+    within(time, "it works beside chains that drop", || site.works());
+    netd_tests::eventually("the rules are there", there);
+    // Names, too; and nothing else.
+    let gateway = "10.21.0.1".parse().unwrap();
+    let known = Host::ask_name(&site.db.netns, gateway, "web A");
+    assert_eq!(known, ["10.21.0.2"]);
+    assert!(site.lan.pings_in_vain("192.0.2.1".parse().unwrap()));
+    netns.run(&format!("iptables-{kind} -F"));
+    netns.run(&format!("ip6tables-{kind} -F"));
+    within(time, "it works after iptables -F", || site.works());
+    netd_tests::eventually("the rules are there again", there);
+    assert_eq!(site.host.client().status().problems, Vec::<String>::new());
+}
+
+#[test]
+fn chains_of_iptables_that_drop_get_a_rule() {
+    chains_that_drop_get_a_rule("nft", PROMISED);
+}
+
+#[test]
+fn chains_of_legacy_iptables_that_drop_get_a_rule() {
+    chains_that_drop_get_a_rule("legacy", LOOKED_AT);
+}
+
+#[test]
+fn chains_of_somebodys_nft_that_drop_get_a_rule() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.host.netns.run("nft add table inet mine");
+    let chain = "{ type filter hook forward priority 10 ; policy drop ; }";
+    site.host.netns.run(&format!("nft add chain inet mine forward {chain}"));
+    within(PROMISED, "it works beside a chain that drops", || site.works());
+    let rules = site.host.netns.run("nft list chain inet mine forward");
+    assert_eq!(rules.matches("accept").count(), 1, "{rules}");
+}
+
+#[test]
+fn where_nothing_is_to_be_inserted_it_is_reported() {
+    let world = World::new();
+    let site = Site::new(&world, "[firewall]\ncoexist = \"report\"\n");
+    site.host.netns.run("iptables-nft -P FORWARD DROP");
+    netd_tests::eventually("it is reported", || {
+        let problems = site.host.client().status().problems;
+        let named = |problem: &String| {
+            problem.contains("ip filter FORWARD drops") && problem.contains("iptables-nft -w -I")
+        };
+        if problems.iter().any(named) { Ok(()) } else { Err(problems) }
+    });
+    assert_eq!(site.host.netns.run("iptables-nft -S").lines().count(), 3);
+    assert!(site.works().is_err());
+    site.host.netns.run("iptables-nft -P FORWARD ACCEPT");
+    site.works().unwrap();
+}

@@ -1,0 +1,67 @@
+//! Everything of netd's can be seen, and taken out of the kernel again.
+
+use std::collections::BTreeSet;
+
+use netd_tests::{Asking as _, World, eventually};
+
+#[test]
+fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.netns.run("iptables-nft -P FORWARD DROP");
+    host.netns.run("ip link add foreign type veth peer name other");
+    host.netns.run("nft add table inet mine");
+    let links = |host: &netd_tests::Host| {
+        let links = host.netns.json("ip -j link");
+        let names = links.as_array().unwrap().iter().map(|link| link["ifname"].to_string());
+        names.collect::<BTreeSet<_>>()
+    };
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let mut attach = web.to("app");
+    attach.ports = vec!["8080:80".parse().unwrap()];
+    let endpoint = netd.attach(&attach);
+    let port = endpoint.id.link_name().to_string();
+
+    let shown = host.netctl(&["uninstall", "--check"]);
+    let text = shown.success();
+    let link = format!("the link {port}");
+    for wanted in [
+        link.as_str(),
+        "the bridge docker0",
+        "the bridge br-",
+        "the table inet netd of nftables",
+        "the table bridge netd of nftables",
+        "a rule in the chain ip filter FORWARD",
+        "net.ipv4.ip_forward is 1",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
+    }
+    assert!(!text.contains("foreign") && !text.contains("mine"), "{text}");
+    // Nothing of it is gone, and nothing can be taken while netd works.
+    assert!(web.netns.pings(endpoint.gateways[0]));
+
+    host.stop();
+    let executed = eventually("the drivers have ended", || {
+        let executed = host.netctl(&["uninstall"]);
+        if executed.code == 0 { Ok(executed) } else { Err(executed) }
+    });
+    drop(executed);
+    let others = ["\"foreign\"", "\"lo\"", "\"other\""].map(str::to_owned);
+    assert_eq!(links(&host), BTreeSet::from(others));
+    let rules = host.netns.run("nft list ruleset");
+    assert!(!rules.contains("netd") && rules.contains("table inet mine"), "{rules}");
+    assert_eq!(
+        host.netns.run("iptables-nft -S"),
+        "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n"
+    );
+    let shown = host.netctl(&["uninstall", "--check"]);
+    assert_eq!(shown.success(), "nothing of netd's is in the kernel\n");
+
+    // A netd that is started makes everything anew, and says of whom it cannot.
+    host.start();
+    let web = world.container("again");
+    let again = host.client().attach(&web.to("app"));
+    assert!(web.netns.pings(again.gateways[0]));
+}
