@@ -126,8 +126,8 @@ deps: ## Install the packages that netd and its demo use
 deps-test: deps ## Install what the tests use besides
 	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
 		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client openssl \
-		dnsperf knot-dnsutils ldnsutils)
-	$(call unpacked,unbound nsd)
+		dnsperf knot-dnsutils ldnsutils dbus python3-gi python3-dbus)
+	$(call unpacked,unbound nsd docker.io ufw firewalld)
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }

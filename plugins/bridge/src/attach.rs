@@ -94,7 +94,7 @@ impl Kernel {
         let finished = self.set_up(port, index, mtu, netns).and_then(|cookie| {
             fault::point("bridge.attach.after-config");
             self.bring_up(host)?;
-            self.publish(&port.facts)?;
+            self.publish(&port.at_once())?;
             self.redirected(&port.facts);
             fault::point("bridge.attach.after-elements");
             Ok(cookie)
@@ -225,7 +225,7 @@ impl Kernel {
     }
 
     fn undo(&mut self, port: &Port) {
-        if let Err(error) = self.firewall.forget(&port.facts) {
+        if let Err(error) = self.firewall.forget(&port.at_once()) {
             eprintln!("cannot undo the attach of {}: {error}", port.host);
         }
         self.leave(port);

@@ -273,6 +273,18 @@ impl Port {
         !self.neighbours.is_empty()
     }
 
+    /// What the firewall is to know before the container is told that it may begin. Where there is
+    /// something, its guards are in the same transaction.
+    pub(crate) fn at_once(&self) -> Vec<Fact> {
+        let guards = if self.facts.is_empty() { &[][..] } else { &self.guards };
+        self.facts.iter().chain(guards).cloned().collect()
+    }
+
+    /// What it is to know as soon as nobody waits for the container.
+    pub(crate) fn later(&self) -> &[Fact] {
+        if self.facts.is_empty() { &self.guards } else { &[] }
+    }
+
     /// Whether it has an address of IPv6.
     pub fn ipv6(&self) -> bool {
         self.addresses.iter().any(IpNetwork::is_ipv6)

@@ -303,16 +303,9 @@ impl Driver for Bridge {
             ))
             .with("netns", netns));
         }
-        if let Some(watch) = &self.watch {
-            watch.attaching(Some(&port.host));
-        }
-        let made = self.make(network, &port, &mut bridge, &sandbox);
-        if let Some(watch) = &self.watch {
-            watch.attaching(None);
-        }
-        let made = made?;
+        let made = self.make(network, &port, &mut bridge, &sandbox)?;
         self.announce(network, &port, bridge)?;
-        self.guards.extend(port.guards.iter().map(|fact| (fact.clone(), true)));
+        self.guards.extend(port.later().iter().map(|fact| (fact.clone(), true)));
         Ok(Attached {
             netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
@@ -335,7 +328,8 @@ impl Driver for Bridge {
         if let Some(port) = &port {
             kernel.leave(port);
         }
-        let (facts, guards) = port.map(|port| (port.facts, port.guards)).unwrap_or_default();
+        let guards = port.as_ref().map(Port::later).unwrap_or_default().to_vec();
+        let facts = port.as_ref().map(Port::at_once).unwrap_or_default();
         let forgotten = kernel.firewall.forget(&facts);
         kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
@@ -443,6 +437,9 @@ impl Driver for Bridge {
         let missing = missing.map(|endpoint| endpoint.id.clone()).collect();
         let problems = self.get_along(names);
         self.watch(&segments, true)?;
+        if let Some(watch) = &self.watch {
+            watch.troubled(!problems.is_empty());
+        }
         Ok(Synced { repaired, missing, problems })
     }
 

@@ -32,7 +32,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a sync is waited for before the same is told again, at first; twice as long each time.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// (The same may happen again at once, before it was seen to be right in between.)
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -46,10 +47,10 @@ struct Made {
     addresses: BTreeMap<String, Vec<IpNetwork>>,
     /// Kernel parameters of bridges, and of the host under no name.
     parameters: BTreeMap<String, Vec<(String, &'static str)>>,
-    /// The host end of an attach that is under way: it comes up last.
-    attaching: Option<String>,
     /// The table of the firewall that others can change, and how many rules it has.
     rules: Option<(&'static str, usize)>,
+    /// Whether the last sync had something to say that it did not put right.
+    troubled: bool,
 }
 
 /// The thread that watches, and what it watches over.
@@ -69,7 +70,7 @@ impl Watch {
         let mut watcher = Watcher {
             marks,
             made: Arc::clone(&made),
-            monitor: Monitor::open()?,
+            monitor: Monitor::open(marks.condemned)?,
             socket: Socket::route()?,
             nft: Nft::open()?,
             suspects: BTreeSet::new(),
@@ -108,9 +109,9 @@ impl Watch {
         }
     }
 
-    /// Says which host end is being made, if any is.
-    pub(crate) fn attaching(&self, host: Option<&str>) {
-        lock(&self.made).attaching = host.map(str::to_owned);
+    /// Says whether something of others' is in the way: when it is gone, that is told, too.
+    pub(crate) fn troubled(&self, troubled: bool) {
+        lock(&self.made).troubled = troubled;
     }
 
     /// Watches over a bridge no longer.
@@ -149,6 +150,11 @@ impl Telling {
         Self { last: Vec::new(), again: now, patience: PATIENCE }
     }
 
+    /// When it is to be told again, as long as it is not right.
+    fn next(&self) -> Option<Instant> {
+        (!self.last.is_empty()).then_some(self.again)
+    }
+
     /// Whether it is to be told now.
     fn is_due(&mut self, found: &[String], now: Instant) -> bool {
         if found.is_empty() {
@@ -175,7 +181,7 @@ impl Watcher {
         let mut telling = Telling::new(Instant::now());
         let mut parameters = Vec::new();
         loop {
-            let found = self.notice(&mut look, &mut parameters);
+            let found = self.notice(&mut look, telling.next(), &mut parameters);
             let found = match found {
                 Ok(found) => found,
                 Err(error) => {
@@ -192,13 +198,15 @@ impl Watcher {
         }
     }
 
-    /// Waits until there is something to look at; what is not as it should be.
+    /// Waits until there is something to look at, or to tell `again`; what is not as it should be.
     fn notice(
         &mut self,
         look: &mut Instant,
+        again: Option<Instant>,
         parameters: &mut Vec<String>,
     ) -> kernel::Result<Vec<String>> {
-        if self.monitor.wait(look.saturating_duration_since(Instant::now()))? {
+        let next = again.map_or(*look, |again| again.min(*look));
+        if self.monitor.wait(next.saturating_duration_since(Instant::now()))? {
             thread::park_timeout(SETTLE);
             for change in self.monitor.changes()? {
                 self.suspect(change);
@@ -213,6 +221,9 @@ impl Watcher {
         found.extend(self.missing_addresses()?);
         found.extend(self.missing_rules()?);
         found.extend(parameters.iter().cloned());
+        if found.is_empty() && lock(&self.made).troubled {
+            found.push("what was in the way of netd's is not any more".to_owned());
+        }
         Ok(found)
     }
 
@@ -226,20 +237,14 @@ impl Watcher {
                 }
             }
             Change::Link(link) => {
-                let joined = link.master.is_some_and(is_bridge);
-                let ours = self.marks.is_end(&link) && !self.marks.is_condemned(&link);
-                // Every host end is down at first, and this asks for the lock of all links.
-                if ours && !(link.up && joined) {
+                if self.marks.is_end(&link) && !self.marks.is_condemned(&link) {
                     self.suspects.insert(link.index);
-                } else {
-                    self.suspects.remove(&link.index);
                 }
             }
-            Change::LinkGone(link) if is_bridge(link.index) => {
-                self.suspects.insert(link.index);
-            }
             Change::LinkGone(link) => {
-                self.suspects.remove(&link.index);
+                if is_bridge(link.index) {
+                    self.suspects.insert(link.index);
+                }
             }
             Change::AddressGone { link } => self.addresses |= is_bridge(link),
             Change::Rules => self.rules = true,
@@ -256,13 +261,7 @@ impl Watcher {
     fn links(&mut self) -> kernel::Result<Vec<String>> {
         let mut found = Vec::new();
         for index in std::mem::take(&mut self.suspects) {
-            // Asked for before the link is: an attach may end in between, and then it is up.
-            let attaching = lock(&self.made).attaching.clone();
             let link = links::by_index(&mut self.socket, index)?;
-            if link.as_ref().is_some_and(|link| attaching.as_ref() == Some(&link.name)) {
-                self.suspects.insert(index);
-                continue;
-            }
             if let Some(what) = self.wrong(index, link.as_ref()) {
                 self.suspects.insert(index);
                 found.push(what);
@@ -349,13 +348,15 @@ mod tests {
         let mut telling = Telling::new(start);
         assert!(!telling.is_due(&[], at(0)));
         assert!(telling.is_due(&one, at(1)));
-        assert!(!telling.is_due(&one, at(500)));
-        assert!(telling.is_due(&two, at(500)));
-        assert!(!telling.is_due(&two, at(999)));
-        assert!(telling.is_due(&two, at(1000)));
-        assert!(!telling.is_due(&two, at(1999)));
-        assert!(telling.is_due(&two, at(2000)));
-        assert!(!telling.is_due(&[], at(2001)));
-        assert!(telling.is_due(&two, at(2002)), "it was right in between");
+        assert!(!telling.is_due(&one, at(100)));
+        assert!(telling.is_due(&two, at(100)));
+        assert!(!telling.is_due(&two, at(199)));
+        assert!(telling.is_due(&two, at(200)));
+        assert!(!telling.is_due(&two, at(399)));
+        assert_eq!(telling.next(), Some(at(400)));
+        assert!(telling.is_due(&two, at(400)));
+        assert!(!telling.is_due(&[], at(401)));
+        assert_eq!(telling.next(), None);
+        assert!(telling.is_due(&two, at(402)), "it was right in between");
     }
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
+mod beside;
 mod bridge;
 mod cni;
 mod crashes;

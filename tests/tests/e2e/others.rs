@@ -90,8 +90,12 @@ fn works_beside(rules: &str, kind: &str, expected: &[&str]) {
     netns.run("sysctl -q net.bridge.bridge-nf-call-iptables=1");
     let lan = host.lan();
     let save = format!("iptables-{kind}-save");
-    restore(netns, &format!("iptables-{kind}-restore"), rules);
-    let before = saved(netns, &save);
+    let restore = |netns| restore(netns, &format!("iptables-{kind}-restore"), rules);
+    // What they are without netd, which adds its rule at once.
+    let alone = world.namespace();
+    restore(&alone);
+    let before = saved(&alone, &save);
+    restore(netns);
     let mut netd = host.client();
     netd.create("app");
     let (web, db) = (world.container("web"), world.container("db"));

@@ -4,11 +4,13 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cnm::network::{CreateNetwork, Subnet};
-use netd_tests::{Asking as _, Container, Host, HostOptions, Namespace, Snapshot, World, within};
+use netd_tests::{
+    Asking as _, Container, Host, HostOptions, Namespace, Snapshot, World, eventually,
+};
 
 /// What the kernel tells of is put right within this.
 const PROMISED: Duration = Duration::from_secs(1);
@@ -77,12 +79,31 @@ impl Site {
     /// Does damage, after which everything works again in time and is as it was.
     #[track_caller]
     fn survives(&self, time: Duration, damage: &str) {
-        self.host.netns.run(damage);
-        within(time, &format!("it works after {damage}"), || self.works());
-        netd_tests::eventually("the host is as before", || {
-            self.host.snapshot().same_as(&self.before)
+        let damage_and_wait = || {
+            self.host.netns.run(damage);
+            eventually(&format!("it works after {damage}"), || self.works());
+        };
+        in_time(time, damage, damage_and_wait, || {
+            eventually("the host is as before", || self.host.snapshot().same_as(&self.before));
         });
     }
+}
+
+/// How often something may take longer than is promised, since others use the machine, too.
+const TRIES: usize = 5;
+
+/// Something that takes no longer than is promised at least once in a few tries; what is to be after
+/// each of them comes in its own time.
+#[track_caller]
+fn in_time(time: Duration, what: &str, act: impl Fn(), then: impl Fn()) {
+    let mut took = Vec::new();
+    while took.len() < TRIES && took.last().is_none_or(|last| *last > time) {
+        let start = Instant::now();
+        act();
+        took.push(start.elapsed());
+        then();
+    }
+    assert!(took.last().is_some_and(|last| *last <= time), "{what}: it took {took:?}");
 }
 
 #[test]
@@ -172,7 +193,7 @@ fn parameters_that_were_turned_back_are_set_again() {
     site.survives(LOOKED_AT, "sysctl -q net.ipv6.conf.all.forwarding=0");
     let local = format!("net.ipv4.conf.{}.route_localnet", site.bridge);
     site.host.netns.run(&format!("sysctl -q {local}=0"));
-    within(LOOKED_AT, "it is on again", || {
+    eventually("it is on again", || {
         let now = site.host.netns.run(&format!("sysctl -n {local}"));
         if now.trim() == "1" { Ok(()) } else { Err(now) }
     });
@@ -206,17 +227,21 @@ fn chains_that_drop_get_a_rule(kind: &str, time: Duration) {
         let found = ours(&rules(&site.host, kind));
         if found == all { Ok(()) } else { Err(found) }
     };
-    within(time, "it works beside chains that drop", || site.works());
-    netd_tests::eventually("the rules are there", there);
+    eventually("it works beside chains that drop", || site.works());
+    eventually("the rules are there", there);
     // Names, too; and nothing else.
     let gateway = "10.21.0.1".parse().unwrap();
     let known = Host::ask_name(&site.db.netns, gateway, "web A");
     assert_eq!(known, ["10.21.0.2"]);
     assert!(site.lan.pings_in_vain("192.0.2.1".parse().unwrap()));
-    netns.run(&format!("iptables-{kind} -F"));
-    netns.run(&format!("ip6tables-{kind} -F"));
-    within(time, "it works after iptables -F", || site.works());
-    netd_tests::eventually("the rules are there again", there);
+    let flush = || {
+        netns.run(&format!("iptables-{kind} -F"));
+        netns.run(&format!("ip6tables-{kind} -F"));
+        eventually("it works after iptables -F", || site.works());
+    };
+    in_time(time, "iptables -F", flush, || {
+        eventually("the rules are there again", there);
+    });
     assert_eq!(site.host.client().status().problems, Vec::<String>::new());
 }
 
@@ -237,7 +262,7 @@ fn chains_of_somebodys_nft_that_drop_get_a_rule() {
     site.host.netns.run("nft add table inet mine");
     let chain = "{ type filter hook forward priority 10 ; policy drop ; }";
     site.host.netns.run(&format!("nft add chain inet mine forward {chain}"));
-    within(PROMISED, "it works beside a chain that drops", || site.works());
+    eventually("it works beside a chain that drops", || site.works());
     let rules = site.host.netns.run("nft list chain inet mine forward");
     assert_eq!(rules.matches("accept").count(), 1, "{rules}");
 }
@@ -247,7 +272,7 @@ fn where_nothing_is_to_be_inserted_it_is_reported() {
     let world = World::new();
     let site = Site::new(&world, "[firewall]\ncoexist = \"report\"\n");
     site.host.netns.run("iptables-nft -P FORWARD DROP");
-    netd_tests::eventually("it is reported", || {
+    eventually("it is reported", || {
         let problems = site.host.client().status().problems;
         let named = |problem: &String| {
             problem.contains("ip filter FORWARD drops") && problem.contains("iptables-nft -w -I")
@@ -258,4 +283,8 @@ fn where_nothing_is_to_be_inserted_it_is_reported() {
     assert!(site.works().is_err());
     site.host.netns.run("iptables-nft -P FORWARD ACCEPT");
     site.works().unwrap();
+    eventually("it is reported no more", || {
+        let problems = site.host.client().status().problems;
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    });
 }

@@ -12,17 +12,18 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use socket2::{SockFilter, SockRef};
 
 use super::{CHUNK, Messages, Received, Socket, read_u32};
 use crate::{Error, Result, links::Link};
 
+mod filter;
+
 /// Something that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A link is new, or not what it was.
+    /// A link came up or went down, or was taken off its bridge.
     Link(Link),
-    /// A link is gone.
+    /// A link is gone, other than the end of a pair.
     LinkGone(Link),
     /// A link lost an address.
     AddressGone {
@@ -44,11 +45,12 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to listen.
+    /// Begins to listen. Of links that are new, or down and in the group `condemned`, nothing is
+    /// said.
     ///
     /// # Errors
     /// What `socket(2)` and `setsockopt(2)` refuse.
-    pub fn open() -> Result<Self> {
+    pub fn open(condemned: u32) -> Result<Self> {
         /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR` (linux/rtnetlink.h).
         const LINKS: [u32; 3] = [1, 5, 9];
         /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink_compat.h).
@@ -58,7 +60,9 @@ impl Monitor {
             joined.map_err(|error| Error::io("listen to", format!("group {group}"), &error))
         };
         let (links, rules) = (bound(NETLINK_ROUTE)?, bound(NETLINK_NETFILTER)?);
-        no_elements(&rules.raw).map_err(|error| Error::io("filter", "a netlink socket", &error))?;
+        let unfiltered = |error| Error::io("filter", "a netlink socket", &error);
+        filter::damage_alone(&links.raw, condemned).map_err(unfiltered)?;
+        filter::no_elements(&rules.raw).map_err(unfiltered)?;
         for group in LINKS {
             join(&links.raw, group)?;
         }
@@ -137,27 +141,4 @@ fn parse(message: Received<'_>) -> Option<Change> {
         kind if kind >> 8 == NFTABLES => Some(Change::Rules),
         _ => None,
     }
-}
-
-/// Has the kernel keep back transactions that begin with an element of a set: such are every
-/// container's, and nobody would be woken up for them.
-fn no_elements(socket: &RawSocket) -> std::io::Result<()> {
-    /// `BPF_LD | BPF_ABS` of two bytes, `BPF_JMP | BPF_JEQ`, `BPF_RET` (linux/filter.h). Loads are
-    /// in network order, headers in the host's.
-    const LOAD_HALF: u16 = 0x28;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    /// Where `struct nlmsghdr` has its type (linux/netlink.h).
-    const TYPE: u32 = 4;
-    /// `NFT_MSG_NEWSETELEM` and `NFT_MSG_DELSETELEM` of the subsystem nf_tables.
-    const ELEMENTS: [u16; 2] = [10 << 8 | 12, 10 << 8 | 14];
-    let [new, gone] = ELEMENTS.map(|kind| u32::from(kind.to_be()));
-    let filter = [
-        SockFilter::new(LOAD_HALF, 0, 0, TYPE),
-        SockFilter::new(JUMP_IF_EQUAL, 2, 0, new),
-        SockFilter::new(JUMP_IF_EQUAL, 1, 0, gone),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ];
-    SockRef::from(socket).attach_filter(&filter)
 }
