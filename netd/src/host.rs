@@ -30,11 +30,13 @@ use tokio::sync::mpsc;
 use crate::netd::Netd;
 
 mod lan;
+mod neighbours;
 pub(crate) mod sockets;
 mod underlay;
 mod ways;
 
 pub(crate) use lan::Holder;
+pub(crate) use neighbours::Most;
 
 /// What the kernel tells about namespaces.
 #[derive(Debug)]

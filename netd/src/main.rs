@@ -5,6 +5,7 @@ mod awake;
 mod clock;
 mod cluster;
 mod config;
+mod crowding;
 mod detach;
 mod drivers;
 mod host;
