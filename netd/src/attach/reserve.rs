@@ -229,7 +229,8 @@ fn ways(
         if !addresses.iter().any(|address| address.is_ipv4() == v4) {
             continue;
         }
-        let own = gateways.iter().copied().find(|g| g.is_ipv4() == v4 && !route.is_on_link());
+        let leads_on = !route.is_on_link() && route.refusal.is_none();
+        let own = gateways.iter().copied().find(|g| g.is_ipv4() == v4 && leads_on);
         match route.gateway.or(own) {
             Some(gateway) if route.dst.prefix() == 0 && !route.has_details() => {
                 if defaults.iter().all(|other| other.is_ipv4() != v4) {
@@ -237,7 +238,7 @@ fn ways(
                 }
             }
             // Where there is no way out there is none to everywhere.
-            None if route.dst.prefix() == 0 && !route.is_on_link() => {}
+            None if route.dst.prefix() == 0 && leads_on => {}
             gateway => routes.push(Route { gateway, ..*route }),
         }
     }

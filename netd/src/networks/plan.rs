@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, rc::Rc};
 use cnm::{
     Error, IfName, Name, NetworkId, Result,
     network::{CreateNetwork, Network, Subnet},
-    options::{IPAM, LINK, MTU},
+    options::{IPAM, LINK, MTU, is_isolated},
 };
 use ipam::{Pool, PoolConfig};
 use ipnetwork::IpNetwork;
@@ -47,7 +47,11 @@ impl Netd {
             match IPAM.given(&params.options) {
                 None => {
                     let (ipv4, ipv6) = (params.ipv4, params.ipv6);
-                    self.choose_subnets(&mut subnets, ipv4, ipv6, capabilities.gateway).await?;
+                    let gateway = |subnet: &Subnet| {
+                        capabilities.gateway
+                            && has_gateway(params.internal, &params.options, subnet)
+                    };
+                    self.choose_subnets(&mut subnets, ipv4, ipv6, gateway).await?;
                 }
                 Some((_, "none")) => {}
                 Some((_, other)) => {
@@ -132,7 +136,7 @@ impl Netd {
         subnets: &mut Vec<Subnet>,
         ipv4: Option<bool>,
         ipv6: Option<bool>,
-        gateway: bool,
+        gateway: impl Fn(&Subnet) -> bool,
     ) -> Result<()> {
         let given = |v4: bool| subnets.iter().filter(|s| s.subnet.is_ipv4() == v4).count();
         for (v4, wanted) in [(true, ipv4), (false, ipv6)] {
@@ -173,10 +177,8 @@ impl Netd {
                 subnets.push(Subnet::new(chosen.map_err(|error| address_error(&error))?));
             }
         }
-        if gateway {
-            for subnet in subnets {
-                choose_gateway(subnet)?;
-            }
+        for subnet in subnets.iter_mut().filter(|subnet| gateway(subnet)) {
+            choose_gateway(subnet)?;
         }
         Ok(())
     }
@@ -264,6 +266,15 @@ pub(crate) fn check_unicast(subnet: IpNetwork) -> Result<()> {
     };
     Err(Error::invalid(format_args!("invalid subnet {subnet}: these are {what}"))
         .with("subnet", subnet.to_string()))
+}
+
+/// Whether the host is to be on a subnet of such a network.
+pub(super) fn has_gateway(
+    internal: bool,
+    options: &BTreeMap<String, String>,
+    subnet: &Subnet,
+) -> bool {
+    !internal || !is_isolated(options, subnet.subnet.is_ipv6())
 }
 
 /// The first address of the range, or of the subnet, that nothing else has.

@@ -39,7 +39,9 @@ impl Netd {
             let changes = Changes { subnets, labels, remove_labels };
             return self.change_shared(&network, changes).await;
         }
-        for subnet in &mut subnets {
+        let has_gateway =
+            |subnet: &Subnet| plan::has_gateway(network.internal, &network.options, subnet);
+        for subnet in subnets.iter_mut().filter(|subnet| has_gateway(subnet)) {
             plan::choose_gateway(subnet)?;
         }
         let changes = Changes { subnets, labels, remove_labels };

@@ -8,7 +8,7 @@ use kernel::{
     links::{self, Link},
     netlink::Socket,
     netns::Netns,
-    routes::{self, Address, Route},
+    routes::{self, Address, Refusal, Route},
 };
 
 use crate::Port;
@@ -62,7 +62,8 @@ impl Inside {
         for address in port.addresses.iter().filter(|address| !addresses.contains(address)) {
             differences.push(format!("{name} in the container does not have {address}"));
         }
-        let own: Vec<_> = self.routes.iter().filter(|route| route.link == link.index).collect();
+        let here = |route: &&Route| route.link == link.index || route.refusal.is_some();
+        let own: Vec<_> = self.routes.iter().filter(here).collect();
         for gateway in &port.gateways {
             let is_way = |own: &&Route| own.is_default() && own.through == Some(*gateway);
             if !own.iter().any(is_way) {
@@ -87,6 +88,11 @@ pub(crate) fn way(route: &endpoint::Route, link: u32) -> Route {
         priority: route.priority,
         table: route.table,
         scope: route.scope,
+        refusal: route.refusal.map(|refusal| match refusal {
+            endpoint::Refusal::Blackhole => Refusal::Blackhole,
+            endpoint::Refusal::Unreachable => Refusal::Unreachable,
+            endpoint::Refusal::Prohibit => Refusal::Prohibit,
+        }),
         ..Route::new(link, route.dst, route.gateway)
     }
 }

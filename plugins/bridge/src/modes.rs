@@ -1,15 +1,12 @@
 //! Gateway modes: what of a network the outside reaches, and as whom its members go out. They are
 //! Docker's (`com.docker.network.bridge.gateway_mode_ipv4`), one for each family.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use cnm::{Error, Result, endpoint::Endpoint, network::Network};
+use cnm::{Error, Result, endpoint::Endpoint, network::Network, options::gateway_mode};
 use kernel::firewall::Fact;
 
-use crate::options::{
-    AMONG_THEMSELVES, GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, MASQUERADE, TRUSTED,
-    is_on,
-};
+use crate::options::{AMONG_THEMSELVES, MASQUERADE, OUTBOUND_IPV4, OUTBOUND_IPV6, TRUSTED, is_on};
 
 /// How one family of a network meets the outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +29,7 @@ impl Mode {
     }
 
     fn said(network: &Network, v6: bool) -> Option<(&'static str, &str)> {
-        let of_family = if v6 { GATEWAY_MODE_IPV6 } else { GATEWAY_MODE_IPV4 };
-        of_family.given(&network.options).or_else(|| GATEWAY_MODE.given(&network.options))
+        gateway_mode(&network.options, v6)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -63,6 +59,29 @@ pub(crate) fn check(network: &Network) -> Result<()> {
             .with("network", network.name.as_str()));
     }
     Ok(())
+}
+
+/// Refuses an address to go out as that is none of its family.
+pub(crate) fn check_outbound(network: &Network) -> Result<()> {
+    for (setting, v6) in [(OUTBOUND_IPV4, false), (OUTBOUND_IPV6, true)] {
+        let Some((key, text)) = setting.given(&network.options) else { continue };
+        if outbound(network, v6).is_none() {
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            return Err(Error::invalid(format_args!(
+                "invalid {key} {text:?}: it should be an address of {family} of the host's"
+            ))
+            .with("option", key)
+            .with("network", network.name.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// The address that what leaves the network takes, where it is told one.
+fn outbound(network: &Network, v6: bool) -> Option<IpAddr> {
+    let setting = if v6 { OUTBOUND_IPV6 } else { OUTBOUND_IPV4 };
+    let (_, text) = setting.given(&network.options)?;
+    text.parse().ok().filter(|address: &IpAddr| address.is_ipv6() == v6)
 }
 
 /// Whether the members of a network reach each other.
@@ -98,6 +117,8 @@ pub(crate) fn facts(network: &Network, bridge: &str) -> Vec<Fact> {
         }
         if mode != Mode::Routed && is_on(&network.options, MASQUERADE, true) {
             facts.push(Fact::Outward { bridge: name(), v6 });
+            let address = outbound(network, v6);
+            facts.extend(address.map(|address| Fact::Outbound { bridge: name(), address }));
         }
     }
     facts.extend(

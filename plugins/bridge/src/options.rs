@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use cnm::options::{
-    HOST_BINDING, IFNAME, IFNAME_PREFIX, IPAM, LINGER, LINK, MTU, Options, Setting,
+    GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, HOST_BINDING, IFNAME, IFNAME_PREFIX, IPAM,
+    LINGER, LINK, MTU, Options, Setting,
 };
 
 /// Whether what leaves the network takes the host's address; with `false` its members keep their
@@ -18,24 +19,6 @@ pub const MASQUERADE: Setting = Setting {
 pub const HAIRPIN: Setting =
     Setting { names: &["hairpin"], about: "true: frames may leave a port by which they came" };
 
-/// The mode of both families of a network, IPv4's, and IPv6's ([`crate::Mode`]).
-pub(crate) const GATEWAY_MODE: Setting = Setting {
-    names: &["gateway-mode"],
-    about: "how it meets the outside: nat, nat-unprotected, routed or isolated; nat if not given",
-};
-
-/// As [`GATEWAY_MODE`], of IPv4 alone.
-pub(crate) const GATEWAY_MODE_IPV4: Setting = Setting {
-    names: &["gateway-mode-ipv4", "com.docker.network.bridge.gateway_mode_ipv4"],
-    about: "the same for IPv4 alone",
-};
-
-/// As [`GATEWAY_MODE`], of IPv6 alone.
-pub(crate) const GATEWAY_MODE_IPV6: Setting = Setting {
-    names: &["gateway-mode-ipv6", "com.docker.network.bridge.gateway_mode_ipv6"],
-    about: "the same for IPv6 alone",
-};
-
 /// Whether the members of a network reach each other.
 pub(crate) const AMONG_THEMSELVES: Setting = Setting {
     names: &["icc", "com.docker.network.bridge.enable_icc"],
@@ -48,6 +31,18 @@ pub(crate) const TRUSTED: Setting = Setting {
     names: &["trusted-interfaces", "com.docker.network.bridge.trusted_host_interfaces"],
     about: "links of the host, LINK:LINK, from which published ports are reached at the \
             container's own address too",
+};
+
+/// The address of the host, of IPv4, that what leaves the network takes.
+pub(crate) const OUTBOUND_IPV4: Setting = Setting {
+    names: &["outbound-ipv4", "com.docker.network.host_ipv4"],
+    about: "the host's address of IPv4 that what leaves the network takes; its route's if not given",
+};
+
+/// As [`OUTBOUND_IPV4`], of IPv6.
+pub(crate) const OUTBOUND_IPV6: Setting = Setting {
+    names: &["outbound-ipv6", "com.docker.network.host_ipv6"],
+    about: "the same for IPv6",
 };
 
 /// How the endpoints of a network are joined: all on one bridge, or each routed.
@@ -82,6 +77,8 @@ pub(crate) fn options() -> Options {
             GATEWAY_MODE_IPV6,
             AMONG_THEMSELVES,
             TRUSTED,
+            OUTBOUND_IPV4,
+            OUTBOUND_IPV6,
             LAYOUT,
             SPOOF_CHECK,
         ],

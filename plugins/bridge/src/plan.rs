@@ -296,6 +296,7 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
         }
         Fact::Between { from: bridge, .. }
         | Fact::Outward { bridge, .. }
+        | Fact::Outbound { bridge, .. }
         | Fact::Open { bridge, .. }
         | Fact::Gate { bridge, .. }
         | Fact::Trusted { bridge, .. }

@@ -110,13 +110,39 @@ pub struct Route {
     /// link, 254 to the container itself. What follows from the gateway unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<u8>,
+    /// What becomes of packets that do not go on; unless told they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// What becomes of packets that take a route which leads nowhere (`rtm_type`, linux/rtnetlink.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Refusal {
+    /// They vanish.
+    Blackhole,
+    /// Who sent them is told that there is no way.
+    Unreachable,
+    /// Who sent them is told that it is not allowed.
+    Prohibit,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+        })
+    }
 }
 
 impl Route {
     /// A route of which no more is said than where it leads, and through whom.
     pub fn new(dst: IpNetwork, gateway: Option<IpAddr>) -> Self {
-        let (mtu, advmss, priority, table, scope) = Default::default();
-        Self { dst, gateway, mtu, advmss, priority, table, scope }
+        let (mtu, advmss, priority, table, scope, refusal) = Default::default();
+        Self { dst, gateway, mtu, advmss, priority, table, scope, refusal }
     }
 
     /// Whether more is said of it than that.
@@ -140,6 +166,9 @@ impl Route {
 /// `10.7.0.0/16 via 10.0.0.1 metric 100`, as `ip route` has it.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(refusal) = self.refusal {
+            write!(f, "{refusal} ")?;
+        }
         write!(f, "{}", self.dst)?;
         if let Some(gateway) = self.gateway {
             write!(f, " via {gateway}")?;

@@ -46,6 +46,35 @@ pub const HOST_BINDING: Setting = Setting {
     about: "the address of the host that ports are published on, where they do not say one",
 };
 
+/// How both families of a network meet the outside. netd reads it itself.
+pub const GATEWAY_MODE: Setting = Setting {
+    names: &["gateway-mode"],
+    about: "how it meets the outside: nat, nat-unprotected, routed or isolated; nat if not given",
+};
+
+/// As [`GATEWAY_MODE`], of IPv4 alone.
+pub const GATEWAY_MODE_IPV4: Setting = Setting {
+    names: &["gateway-mode-ipv4", "com.docker.network.bridge.gateway_mode_ipv4"],
+    about: "the same for IPv4 alone",
+};
+
+/// As [`GATEWAY_MODE`], of IPv6 alone.
+pub const GATEWAY_MODE_IPV6: Setting = Setting {
+    names: &["gateway-mode-ipv6", "com.docker.network.bridge.gateway_mode_ipv6"],
+    about: "the same for IPv6 alone",
+};
+
+/// How a family of a network meets the outside, as it was said and under which name.
+pub fn gateway_mode(options: &BTreeMap<String, String>, v6: bool) -> Option<(&'static str, &str)> {
+    let of_family = if v6 { GATEWAY_MODE_IPV6 } else { GATEWAY_MODE_IPV4 };
+    of_family.given(options).or_else(|| GATEWAY_MODE.given(options))
+}
+
+/// Whether the host is on no subnet of a family of an internal network with these options.
+pub fn is_isolated(options: &BTreeMap<String, String>, v6: bool) -> bool {
+    gateway_mode(options, v6).is_some_and(|(_, mode)| mode == "isolated")
+}
+
 /// What the names of a network's interfaces begin with. netd reads it itself.
 pub const IFNAME_PREFIX: Setting = Setting {
     names: &["ifname-prefix", "com.docker.network.container_iface_prefix"],

@@ -168,13 +168,31 @@ pub struct Route {
     pub table: Option<u32>,
     /// How far away it leads; what follows from the rest unless told.
     pub scope: Option<u8>,
+    /// What it is that leads nowhere: a way, unless told.
+    pub refusal: Option<Refusal>,
+}
+
+/// What becomes of packets that take a route which leads nowhere (`rtm_type`, linux/rtnetlink.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// They vanish.
+    Blackhole = 6,
+    /// Who sent them is told that there is no way.
+    Unreachable = 7,
+    /// Who sent them is told that it is not allowed.
+    Prohibit = 8,
+}
+
+impl Refusal {
+    const ALL: [Self; 3] = [Self::Blackhole, Self::Unreachable, Self::Prohibit];
 }
 
 impl Route {
     /// A route of which no more is said than where it leads, and how.
     pub fn new(link: u32, to: IpNetwork, through: Option<IpAddr>) -> Self {
-        let (mtu, advmss, priority, table, scope) = Default::default();
-        Self { to, through, link, mtu, advmss, priority, table, scope }
+        let (mtu, advmss, priority, table, scope, refusal) = Default::default();
+        Self { to, through, link, mtu, advmss, priority, table, scope, refusal }
     }
 
     /// Whether it leads everywhere, and by the main table.
@@ -189,7 +207,10 @@ impl Route {
         let table = |route: &Self| route.table.unwrap_or(MAIN);
         let same = |own: Option<u32>, wanted: Option<u32>| wanted.is_none() || own == wanted;
         place(self.to) == place(wanted.to)
-            && (self.through, self.link) == (wanted.through, wanted.link)
+            && self.refusal == wanted.refusal
+            && self.through == wanted.through
+            // What leads nowhere is on no link.
+            && (self.link == wanted.link || wanted.refusal.is_some())
             && table(self) == table(wanted)
             && same(self.mtu, wanted.mtu)
             && same(self.advmss, wanted.advmss)
@@ -212,7 +233,8 @@ impl Route {
         const RTAX_MTU: u16 = 2;
         const RTAX_ADVMSS: u16 = 8;
         let header = message.payload.get(..12)?;
-        if message.kind != RTM_NEWROUTE || header[7] != RTN_UNICAST {
+        let refusal = Refusal::ALL.into_iter().find(|refusal| *refusal as u8 == header[7]);
+        if message.kind != RTM_NEWROUTE || (refusal.is_none() && header[7] != RTN_UNICAST) {
             return None;
         }
         let v4 = header[0] == AF_INET;
@@ -227,7 +249,8 @@ impl Route {
         Some(Self {
             to: IpNetwork::new(to, header[1]).ok()?,
             through: attributes.value(RTA_GATEWAY).and_then(ip),
-            link: number(RTA_OIF)?,
+            link: number(RTA_OIF).or_else(|| refusal.map(|_| 0))?,
+            refusal,
             mtu: metrics.value(RTAX_MTU).and_then(read_u32),
             advmss: metrics.value(RTAX_ADVMSS).and_then(read_u32),
             priority: number(RTA_PRIORITY),
@@ -240,22 +263,26 @@ impl Route {
 /// The routing table in which everything is unless told (`RT_TABLE_MAIN`, linux/rtnetlink.h).
 const MAIN: u32 = 254;
 
-/// Adds a route: through somebody, or on the link itself.
+/// Adds a route: through somebody, on the link itself, or one that leads nowhere.
 pub fn add_route(batch: &mut Batch, route: &Route) {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.to.ip());
     message.header.destination_prefix_length = route.to.prefix();
     message.header.protocol = RouteProtocol::Static;
-    message.header.kind = RouteType::Unicast;
+    message.header.kind = match route.refusal {
+        None => RouteType::Unicast,
+        Some(Refusal::Blackhole) => RouteType::BlackHole,
+        Some(Refusal::Unreachable) => RouteType::Unreachable,
+        Some(Refusal::Prohibit) => RouteType::Prohibit,
+    };
+    let leads_on = route.refusal.is_none();
     message.header.scope = match (route.scope, route.through) {
         (Some(scope), _) => RouteScope::from(scope),
-        (None, None) if route.to.is_ipv4() => RouteScope::Link,
+        (None, None) if route.to.is_ipv4() && leads_on => RouteScope::Link,
         _ => RouteScope::Universe,
     };
-    message.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::from(route.to.network())),
-        RouteAttribute::Oif(route.link),
-    ];
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(route.to.network()))];
+    message.attributes.extend(leads_on.then_some(RouteAttribute::Oif(route.link)));
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     if let Some(table) = route.table {
         // Those that are too large for the header's eight bits are told in full.
@@ -272,7 +299,9 @@ pub fn add_route(batch: &mut Batch, route: &Route) {
         message.attributes.push(RouteAttribute::Metrics(metrics));
     }
     let message = RouteNetlinkMessage::NewRoute(message);
-    batch.push(&message, NLM_F_CREATE | NLM_F_EXCL, "add the route", format!("to {}", route.to));
+    // What leads nowhere is on no link, and stays when that goes.
+    let flags = NLM_F_CREATE | if leads_on { NLM_F_EXCL } else { NLM_F_REPLACE };
+    batch.push(&message, flags, "add the route", format!("to {}", route.to));
 }
 
 /// All routes of both families, of all tables.

@@ -4,7 +4,7 @@ use cnm::{Result, bandwidth::Limit, endpoint};
 use kernel::{
     netlink::Socket,
     netns::Netns,
-    routes::{self, Route},
+    routes::{self, Refusal, Route},
     shaping::{self, Bucket, Seen},
 };
 
@@ -31,7 +31,8 @@ pub(crate) fn differences(
         Ok((routes::routes(&mut socket)?, bucket))
     };
     let (routes, limit) = sandbox.inside(home, observe).and_then(|seen| seen).map_err(refusal)?;
-    let own: Vec<_> = routes.into_iter().filter(|route| route.link == link).collect();
+    let here = |route: &Route| route.link == link || route.refusal.is_some();
+    let own: Vec<_> = routes.into_iter().filter(here).collect();
     let mut differences = Vec::new();
     for gateway in &port.gateways {
         let is_way = |own: &Route| own.is_default() && own.through == Some(*gateway);
@@ -66,6 +67,11 @@ pub(crate) fn way(route: &endpoint::Route, link: u32) -> Route {
         priority: route.priority,
         table: route.table,
         scope: route.scope,
+        refusal: route.refusal.map(|refusal| match refusal {
+            endpoint::Refusal::Blackhole => Refusal::Blackhole,
+            endpoint::Refusal::Unreachable => Refusal::Unreachable,
+            endpoint::Refusal::Prohibit => Refusal::Prohibit,
+        }),
         ..Route::new(link, route.dst, route.gateway)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use cnm::{endpoint::Endpoint, network::RemoveNetwork};
+use cnm::{
+    endpoint::Endpoint,
+    network::{CreateNetwork, RemoveNetwork, Subnet},
+};
 use netd_tests::{Asking as _, Host, World, eventually};
 
 #[test]
@@ -160,4 +163,33 @@ fn of_several_subnets_the_next_one_follows_when_one_is_full() {
     let overlap =
         ["network", "create", "--subnet", "10.73.0.0/16", "--subnet", "10.73.1.0/24", "bad"];
     assert_eq!(host.netctl(&overlap).code, 2);
+}
+
+#[test]
+fn a_subnet_of_two_addresses_is_enough_for_one_container() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    let mut netd = host.client();
+    // Neither has a broadcast (RFC 3021) or an anycast address (RFC 6164).
+    let subnets = ["10.41.0.0/31", "fd00:41::/127"].map(|s| Subnet::new(s.parse().unwrap()));
+    netd.call(&CreateNetwork { subnets: subnets.to_vec(), ..CreateNetwork::named("app") }).unwrap();
+    let web = world.container("web");
+    let mut attach = web.to("app");
+    attach.ports = vec!["8080:80".parse().unwrap()];
+    let endpoint = netd.attach(&attach);
+    let addresses: Vec<_> = endpoint.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.41.0.1/31", "fd00:41::1/127"]);
+    web.netns.serve_tcp(80);
+    lan.serve_tcp(80);
+    for (server, outside) in
+        [("192.0.2.1:8080", "192.0.2.2:80"), ("[2001:db8::1]:8080", "[2001:db8::2]:80")]
+    {
+        lan.ask_tcp(server.parse().unwrap()).unwrap();
+        web.netns.ask_tcp(server.parse().unwrap()).unwrap();
+        web.netns.ask_tcp(outside.parse().unwrap()).unwrap();
+    }
+    let full = world.container("full");
+    let (kind, error) = netd_tests::kind_of(netd.call(&full.to("app")));
+    assert_eq!(kind, cnm::Kind::Exhausted, "{error}");
 }

@@ -214,6 +214,32 @@ fn a_mode_that_there_is_not_is_refused() {
 }
 
 #[test]
+fn a_network_goes_out_as_the_address_that_it_is_told() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    host.netns.run("ip address add 192.0.2.9/24 dev lan0");
+    host.netns.run("ip address add 2001:db8::9/64 dev lan0 nodad");
+    let mut netd = host.client();
+    let mut create = CreateNetwork::named("app");
+    create.subnets = subnets("10.31.0.0/24", "fd00:31::/64");
+    create.options.insert("com.docker.network.host_ipv4".into(), "192.0.2.9".into());
+    create.options.insert("outbound-ipv6".into(), "2001:db8::9".into());
+    netd.call(&create).unwrap();
+    let web = world.container("web");
+    netd.attach(&web.to("app"));
+    lan.serve_tcp(80);
+    for (server, own) in [("192.0.2.2:80", "192.0.2.9"), ("[2001:db8::2]:80", "2001:db8::9")] {
+        let seen = web.netns.ask_tcp(server.parse().unwrap()).unwrap();
+        assert_eq!(seen, own.parse::<IpAddr>().unwrap());
+    }
+    let mut wrong = CreateNetwork::named("wrong");
+    wrong.options.insert("outbound-ipv4".into(), "2001:db8::9".into());
+    let (kind, error) = netd_tests::kind_of(netd.call(&wrong));
+    assert_eq!(kind, cnm::Kind::Invalid, "{error}");
+}
+
+#[test]
 fn members_that_shall_not_reach_each_other_do_not() {
     strangers_on_one_network("0");
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use cnm::{
     Kind,
     client::Client,
-    endpoint::{Endpoint, InspectEndpoint},
+    endpoint::{Endpoint, InspectEndpoint, Refusal, Route},
     network::CreateNetwork,
 };
 use netd_tests::{Asking as _, Container, World, eventually, kind_of};
@@ -209,5 +209,37 @@ fn who_gets_anothers_address_is_known_at_once() {
                 if known[0]["lladdr"] == mac.as_str() { Ok(()) } else { Err((whose, known)) }
             });
         }
+    }
+}
+
+#[test]
+fn routes_that_lead_nowhere_say_so_or_do_not() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    lan.run("ip address add 198.51.100.1/32 dev lo");
+    host.netns.run("ip route add 198.51.100.1 via 192.0.2.2");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let there: std::net::SocketAddr = "198.51.100.1:80".parse().unwrap();
+    lan.serve_tcp(80);
+    let anywhere = Route::new("0.0.0.0/0".parse().unwrap(), None);
+    let nowhere = Route::new("198.51.100.0/24".parse().unwrap(), None);
+    // The container keeps such a route, which is made anew each time.
+    for (refusal, errno) in [
+        (Refusal::Unreachable, nix::errno::Errno::EHOSTUNREACH),
+        (Refusal::Prohibit, nix::errno::Errno::EACCES),
+        (Refusal::Blackhole, nix::errno::Errno::EINVAL),
+    ] {
+        let mut attach = web.to("app");
+        attach.routes = Some(vec![anywhere, Route { refusal: Some(refusal), ..nowhere }]);
+        let endpoint = netd.attach(&attach);
+        let error = web.netns.try_tcp(there).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(errno as i32), "{refusal}");
+        web.netns.ask_tcp("192.0.2.2:80".parse().unwrap()).unwrap();
+        let check = cnm::endpoint::CheckEndpoint::new(endpoint.id.to_string());
+        assert_eq!(netd.call(&check).unwrap().differences, [""; 0]);
+        netd.detach("web");
     }
 }

@@ -230,6 +230,11 @@ fn routes() -> Vec<Route> {
             priority: Some(50),
             table: Some(100),
             scope: Some(0),
+            refusal: None,
+        },
+        Route {
+            refusal: Some(cnm::endpoint::Refusal::Unreachable),
+            ..Route::new(from("198.51.100.0/24"), None)
         },
         Route::new(from("fd00:7::/32"), None),
     ]

@@ -13,11 +13,13 @@ use crate::{
 };
 
 /// The sets that facts are elements of.
-pub(super) const SETS: [(Family, &str); 41] = [
+pub(super) const SETS: [(Family, &str); 43] = [
     (Family::Inet, "bridges"),
     (Family::Inet, "internal"),
     (Family::Inet, "outward4"),
     (Family::Inet, "outward6"),
+    (Family::Inet, "outbound4"),
+    (Family::Inet, "outbound6"),
     (Family::Inet, "within"),
     (Family::Inet, "open4"),
     (Family::Inet, "open6"),
@@ -80,6 +82,13 @@ pub enum Fact {
         bridge: String,
         /// Whether it is IPv6.
         v6: bool,
+    },
+    /// What leaves this bridge for elsewhere takes this address, where the host has several.
+    Outbound {
+        /// The bridge.
+        bridge: String,
+        /// The host's address.
+        address: IpAddr,
     },
     /// Everything may come to this bridge from outside.
     Open {
@@ -222,6 +231,7 @@ impl fmt::Display for Fact {
             Self::Between { from, to } => write!(f, "traffic from {from} to {to}"),
             Self::Internal(link) => write!(f, "seclusion of {link}"),
             Self::Outward { bridge, v6 } => write!(f, "masquerade of {} from {bridge}", ip(*v6)),
+            Self::Outbound { bridge, address } => write!(f, "way of {bridge} as {address}"),
             Self::Open { bridge, v6 } => write!(f, "way of {} to {bridge}", ip(*v6)),
             Self::Gate { bridge, v6 } => write!(f, "gate of {} to {bridge}", ip(*v6)),
             Self::Trusted { link, bridge } => write!(f, "trust in {link} of {bridge}"),
@@ -458,12 +468,15 @@ impl Fact {
                 ifname(&mut key, link);
                 "through"
             }
-            Self::Node { bridge, address: from } => {
+            Self::Node { bridge, address: from } | Self::Outbound { bridge, address: from } => {
                 ifname(&mut key, bridge);
                 let mut source = Vec::with_capacity(16);
                 address(&mut source, *from);
                 data = Some(source);
-                of_family(*from, "node4", "node6")
+                match self {
+                    Self::Node { .. } => of_family(*from, "node4", "node6"),
+                    _ => of_family(*from, "outbound4", "outbound6"),
+                }
             }
             Self::VxlanPort(port) => {
                 key.extend_from_slice(&port.to_be_bytes());
@@ -565,6 +578,10 @@ impl Fact {
             set @ ("node4" | "node6") => {
                 let (address, _) = take_address(element.data.as_ref()?, set == "node6")?;
                 Self::Node { bridge: name_at(key)?, address }
+            }
+            set @ ("outbound4" | "outbound6") => {
+                let (address, _) = take_address(element.data.as_ref()?, set == "outbound6")?;
+                Self::Outbound { bridge: name_at(key)?, address }
             }
             "vxlan_ports" => Self::VxlanPort(u16::from_be_bytes(*key.first_chunk()?)),
             "vnis" => Self::Vni(vni_at(key)?),
@@ -670,6 +687,8 @@ mod tests {
             Fact::Tunnel { vtep: "192.0.2.1".parse().unwrap(), vni: 0x12_3456 },
             Fact::Tunnel { vtep: "2001:db8::1".parse().unwrap(), vni: 1 },
             Fact::Outward { bridge: "netd0".into(), v6: true },
+            Fact::Outbound { bridge: "netd0".into(), address: "192.0.2.1".parse().unwrap() },
+            Fact::Outbound { bridge: "netd0".into(), address: "2001:db8::1".parse().unwrap() },
             Fact::Open { bridge: "netd0".into(), v6: false },
             Fact::Open { bridge: "netd0".into(), v6: true },
             Fact::Gate { bridge: "netd0".into(), v6: false },
