@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -44,6 +44,13 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Queries that are out at one time, in all and for one asker.
 const OUT: usize = 1024;
 const OUT_PER_ASKER: usize = 64;
+
+/// How many of all are for askers that have few out: those who have many, of servers that do not
+/// answer, cannot take these.
+const KEPT_BACK: usize = 256;
+
+/// How many are few.
+const FEW: usize = 8;
 
 /// Queries of one asker that are out or wait for their turn. Beyond it they fail at once.
 const WAITING_PER_ASKER: usize = 256;
@@ -81,12 +88,36 @@ impl Relayed {
     pub(crate) const NOTHING: Self = Self { packet: None, from: Origin::Nobody };
 }
 
+/// How much is asked of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    /// Questions that are out.
+    pub out: usize,
+    /// How many may be.
+    pub most: usize,
+    /// Questions that had to wait, since the start, as too many were out.
+    pub waited: u64,
+    /// Questions of askers that had too many out or waiting already; these failed at once.
+    pub crowded: u64,
+    /// When one had to wait last.
+    pub last: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Crowding {
+    waited: u64,
+    crowded: u64,
+    last: Option<Instant>,
+}
+
 /// Relays queries to servers elsewhere.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     timeout: Duration,
     ids: Ids,
     out: Semaphore,
+    kept_back: Semaphore,
+    crowding: Mutex<Crowding>,
     askers: Mutex<HashMap<Asker, Arc<Semaphore>>>,
     host: Mutex<HostServers>,
     health: Mutex<Health>,
@@ -102,7 +133,9 @@ impl Forwarder {
         Self {
             timeout,
             ids: Ids::default(),
-            out: Semaphore::new(OUT),
+            out: Semaphore::new(OUT - KEPT_BACK),
+            kept_back: Semaphore::new(KEPT_BACK),
+            crowding: Mutex::default(),
             askers: Mutex::default(),
             host: Mutex::new(HostServers::new(upstreams)),
             health: Mutex::default(),
@@ -121,6 +154,35 @@ impl Forwarder {
     /// How often a question came back to us from who was asked it.
     pub(crate) fn loops(&self) -> u64 {
         self.loops.load(Ordering::Relaxed)
+    }
+
+    /// How much is asked of others at a time, beside what may be.
+    pub(crate) fn pressure(&self) -> Pressure {
+        let free = self.out.available_permits() + self.kept_back.available_permits();
+        let Crowding { waited, crowded, last } = *lock(&self.crowding);
+        Pressure { out: OUT - free, most: OUT, waited, crowded, last }
+    }
+
+    /// Waits until one more question may be out, of an asker that has few out or not.
+    async fn admission(&self, few: bool) -> Option<SemaphorePermit<'_>> {
+        if let Ok(permit) = self.out.try_acquire() {
+            return Some(permit);
+        }
+        if few && let Ok(permit) = self.kept_back.try_acquire() {
+            return Some(permit);
+        }
+        {
+            let mut crowding = lock(&self.crowding);
+            crowding.waited += 1;
+            crowding.last = Some(Instant::now());
+        }
+        if !few {
+            return self.out.acquire().await.ok();
+        }
+        tokio::select! {
+            permit = self.out.acquire() => permit.ok(),
+            permit = self.kept_back.acquire() => permit.ok(),
+        }
     }
 
     /// How the servers have done.
@@ -228,10 +290,12 @@ impl Forwarder {
         let (sender, receiver) = flights.leave(key, transport);
         let (this, key) = (Arc::clone(self), key.clone());
         let packet = question.put(0, OUR_PAYLOAD);
+        // What is asked anew of ourselves is nobody's, and few.
+        let few = place.as_ref().is_none_or(|(_, turn)| turn.has_few());
         tokio::spawn(async move {
             let servers = this.best(key.servers());
             let reply = time::timeout(this.timeout, async {
-                let _out = this.out.acquire().await.ok()?;
+                let _out = this.admission(few).await?;
                 this.relay(&servers, &packet, transport).await
             });
             let reply = reply.await.ok().flatten();
@@ -279,7 +343,7 @@ impl Forwarder {
         let Some(turn) = self.turn(asker) else { return Relayed::NOTHING };
         let reply = time::timeout(self.timeout, async {
             let _turn = turn.0.acquire().await.ok()?;
-            let _out = self.out.acquire().await.ok()?;
+            let _out = self.admission(turn.has_few()).await?;
             self.relay(&self.best(servers), packet, transport).await
         });
         match reply.await.ok().flatten() {
@@ -321,6 +385,7 @@ impl Forwarder {
             askers.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(OUT_PER_ASKER)));
         // One count is the map's, the others are places.
         if Arc::strong_count(queue) > WAITING_PER_ASKER {
+            lock(&self.crowding).crowded += 1;
             return None;
         }
         Some(Turn(Arc::clone(queue), Arc::clone(self), asker.clone()))
@@ -401,6 +466,13 @@ impl Drop for Race<'_> {
 
 /// A place in one asker's queue; the queue goes with its last place.
 struct Turn(Arc<Semaphore>, Arc<Forwarder>, Asker);
+
+impl Turn {
+    /// Whether its asker has few questions out.
+    fn has_few(&self) -> bool {
+        OUT_PER_ASKER - self.0.available_permits() <= FEW
+    }
+}
 
 /// A place whose turn has come. What allows to ask goes before the place, which looks who is left.
 type Place = (OwnedSemaphorePermit, Turn);

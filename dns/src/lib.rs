@@ -46,13 +46,15 @@ mod view;
 pub use answer::{Asker, At, Outcome, Transport, answer};
 pub use error::Error;
 pub use explain::{Explained, packet};
-pub use forward::Standing;
+pub use forward::{Pressure, Standing};
 pub use limits::check_name;
 pub use names::{
     Change, DEFAULT_DOMAIN, DEFAULT_TTL, Member, Names, NetworkKey, Port, Prepared, Protocol,
     Snapshot, Stub, Zone,
 };
-#[cfg(feature = "fuzz")]
+#[cfg(any(test, feature = "fuzz"))]
+pub use question::readings_agree;
+#[cfg(any(test, feature = "fuzz"))]
 pub use server::converse;
 pub use server::tally::{By, Count};
 pub use server::{Counters, Options, Server};

@@ -175,6 +175,16 @@ fn unusual(packet: &[u8]) -> Option<Question<'static>> {
     })
 }
 
+/// Whether the short way of reading a packet, where it takes it, and the long one, which is
+/// `hickory-proto`'s, find the same question; for fuzzing.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn readings_agree(packet: &[u8]) -> bool {
+    let is_query = word(packet, 2).is_some_and(|flags| flags & 0xf800 == 0);
+    let has_one = packet.len() >= HEADER && word(packet, 4) == Some(1);
+    let short = plain(packet).filter(|_| is_query && has_one);
+    short.is_none_or(|question| Some(question) == unusual(packet))
+}
+
 impl Question<'_> {
     /// The same question, put by us: under an id of ours, without cookies, and with the size of
     /// datagrams that we take.

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{self, Instant};
 
 use crate::answer::{self, Asker, At, Outcome, Transport};
-use crate::forward::{Forwarder, Origin, Relayed, Standing};
+use crate::forward::{Forwarder, Origin, Pressure, Relayed, Standing};
 use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, Stub};
 use crate::reply::Code;
 use crate::{Error, Explained, Upstreams, explain, question};
@@ -249,6 +249,11 @@ impl Server {
     /// How other servers have done that were asked lately.
     pub fn standings(&self) -> Vec<Standing> {
         self.serving.forwarder.standings()
+    }
+
+    /// How much is asked of others, beside what may be.
+    pub fn pressure(&self) -> Pressure {
+        self.serving.forwarder.pressure()
     }
 
     /// How many answers of others are kept.
@@ -483,7 +488,7 @@ impl Counts {
 
 /// What is said on a connection that brings these bytes and then ends, by a resolver with one
 /// network and nobody else to ask; for fuzzing.
-#[cfg(feature = "fuzz")]
+#[cfg(any(test, feature = "fuzz"))]
 pub fn converse(bytes: &[u8]) -> Vec<u8> {
     let names = Names::new();
     names.network_up("n", crate::Zone { name: "app".into(), forward: true, ..Default::default() });

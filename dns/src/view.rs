@@ -8,7 +8,9 @@ use crate::answer::{Asker, At};
 use crate::names::{Bearers, Member, Network, NetworkKey, Port, Protocol, Snapshot, Stub, Zone};
 use crate::reverse;
 
-/// What the way out is called on a network, unless a member has taken the name.
+/// What the way out is called on a network, unless a member has taken the name: what people call
+/// their containers goes first, alone and with the network's name alike. The way out is still
+/// `gateway.netd.internal`.
 const GATEWAY: &[u8] = b"gateway";
 
 /// The name server of our zones, below the domain; it is this host.
@@ -335,7 +337,11 @@ impl<'a> View<'a> {
             let zone = network.zone.as_deref();
             let name = match network.addresses.get(&address) {
                 Some(member) => member.names.first()?.as_bytes(),
-                None if zone?.gateways.contains(&address) => GATEWAY,
+                // Where a member has taken the name, the way out keeps the one that nobody can take.
+                None if zone?.gateways.contains(&address) => match network.names.get(GATEWAY) {
+                    Some(_) => return wire(&[GATEWAY, INTERNAL].join(&b'.')),
+                    None => GATEWAY,
+                },
                 None => return None,
             };
             // The host's own programs ask for nothing but whole names.

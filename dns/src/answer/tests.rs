@@ -355,6 +355,24 @@ fn the_host_and_the_gateway_have_names_on_every_network() {
     assert!(message.answers.is_empty());
 }
 
+#[test]
+fn a_container_called_gateway_has_its_name_and_the_way_out_another() {
+    let names = names();
+    let own = from("n1", WEB);
+    let told = |name: &str, kind| reply(put(&names, &own, &packet(name, kind), Transport::Udp));
+    assert_eq!(data(&told("gateway.app.", RecordType::A)), ["10.1.0.1"]);
+    assert_eq!(data(&told("1.0.1.10.in-addr.arpa.", RecordType::PTR)), ["gateway.App."]);
+    names.publish("n1", member("eg", &["gateway"], &["10.1.0.77"]));
+    for name in ["gateway.", "gateway.app.", "gateway.app.netd."] {
+        assert_eq!(data(&told(name, RecordType::A)), ["10.1.0.77"], "{name}");
+    }
+    assert_eq!(data(&told("gateway.netd.internal.", RecordType::A)), ["10.1.0.1"]);
+    assert_eq!(data(&told("77.0.1.10.in-addr.arpa.", RecordType::PTR)), ["gateway.App."]);
+    assert_eq!(data(&told("1.0.1.10.in-addr.arpa.", RecordType::PTR)), ["gateway.netd.internal."]);
+    names.retract("n1", "eg");
+    assert_eq!(data(&told("gateway.app.", RecordType::A)), ["10.1.0.1"]);
+}
+
 /// As [`names`], with a service on two members, of which one publishes a port by name.
 fn served() -> Names {
     let names = names();

@@ -267,6 +267,50 @@ fn one_asker_has_so_many_places_and_the_next_one_its_own() {
     });
 }
 
+/// A question for a name of its own.
+fn question(n: usize) -> Vec<u8> {
+    let label = format!("x{n}");
+    let length = u8::try_from(label.len()).unwrap();
+    let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, length];
+    [&header[..], label.as_bytes(), &[0, 0, 1, 0, 1]].concat()
+}
+
+#[test]
+fn those_with_many_questions_out_do_not_delay_who_has_few() {
+    run(async {
+        let forwarder = patient();
+        let (slow, good) = (silent().await, saying(0, 9).await);
+        let mut asking = JoinSet::new();
+        for n in 0..OUT + 100 {
+            let host = u8::try_from(n / OUT_PER_ASKER).unwrap();
+            let asker = Asker { source: IpAddr::from([10, 0, 1, host]), ..asker() };
+            let forwarder = Arc::clone(&forwarder);
+            asking.spawn(async move {
+                forwarder.ask(&asker, &[slow], &question(n), Transport::Udp).await
+            });
+        }
+        while forwarder.pressure().waited < 100 {
+            tokio::task::yield_now().await;
+        }
+        let pressure = forwarder.pressure();
+        assert!(pressure.out >= OUT - KEPT_BACK && pressure.out < OUT, "{pressure:?}");
+        assert!(pressure.last.is_some());
+        // Not one of the slow ones is done when this is.
+        assert!(ask(&forwarder, &[good]).await.is_some());
+        assert!(asking.try_join_next().is_none());
+    });
+}
+
+#[test]
+fn who_has_too_many_waiting_is_counted() {
+    run(async {
+        let forwarder = patient();
+        let _turns: Vec<_> = (0..WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
+        assert!(ask(&forwarder, &[silent().await]).await.is_none());
+        assert_eq!(forwarder.pressure().crowded, 1);
+    });
+}
+
 /// The answer of a server with one address, that may be kept for `ttl` seconds.
 fn address(query: &[u8], ttl: u8, host: u8) -> Vec<u8> {
     let mut reply = query.to_vec();

@@ -1,5 +1,6 @@
 //! What is counted: totals, and for each listener's owner by type and result.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::forward::Origin;
@@ -70,16 +71,17 @@ pub struct Count {
     pub count: u64,
 }
 
-/// The counts of one listener's owner.
-#[derive(Debug)]
-pub(crate) struct Tally([[[AtomicU64; By::ALL.len()]; RESULTS.len()]; KINDS.len()]);
+/// The counts of one listener's owner. They take room from the first question on: most of a
+/// thousand containers may never ask.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(OnceLock<Box<Counts>>);
 
-impl Default for Tally {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| {
-            std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0)))
-        }))
-    }
+type Counts = [[[AtomicU64; By::ALL.len()]; RESULTS.len()]; KINDS.len()];
+
+fn zero() -> Box<Counts> {
+    Box::new(std::array::from_fn(|_| {
+        std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0)))
+    }))
 }
 
 impl Tally {
@@ -87,13 +89,14 @@ impl Tally {
     pub(crate) fn count(&self, kind: u16, code: Option<u8>, by: By) {
         let kind = KINDS.iter().position(|(known, _)| *known == kind).unwrap_or(KINDS.len() - 1);
         let result = code.map_or(7, |code| usize::from(code.min(6)));
-        self.0[kind][result][by as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.get_or_init(zero)[kind][result][by as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// All that are not zero.
     pub(crate) fn read(&self) -> Vec<Count> {
         let mut counts = Vec::new();
-        for ((_, kind), results) in KINDS.iter().zip(&self.0) {
+        let Some(all) = self.0.get() else { return counts };
+        for ((_, kind), results) in KINDS.iter().zip(&**all) {
             for (result, bys) in RESULTS.iter().zip(results) {
                 for (by, count) in By::ALL.iter().zip(bys) {
                     let count = count.load(Ordering::Relaxed);

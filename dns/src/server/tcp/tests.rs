@@ -121,3 +121,19 @@ fn connections_are_counted_by_source_and_in_all() {
     passes.clear();
     assert!(guests.counts().is_empty());
 }
+
+#[test]
+fn what_was_found_by_fuzzing_ends_with_whole_messages() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/framing");
+    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|it| it.unwrap().path()).collect();
+    assert!(files.len() > 10);
+    for file in files {
+        let said = crate::server::converse(&std::fs::read(&file).unwrap());
+        let mut rest = &*said;
+        while !rest.is_empty() {
+            let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+            assert!(length >= 12 && rest.len() >= 2 + length, "{}: {said:?}", file.display());
+            rest = &rest[2 + length..];
+        }
+    }
+}
