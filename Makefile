@@ -127,7 +127,7 @@ deps-test: deps ## Install what the tests use besides
 	$(call packages,netcat-openbsd dnsutils curl tcpdump conntrack containernetworking-plugins \
 		netavark procps python3 socat podman containerd crun busybox-static etcd-server etcd-client openssl \
 		dnsperf knot-dnsutils ldnsutils dbus python3-gi python3-dbus)
-	$(call unpacked,unbound nsd docker.io ufw firewalld)
+	$(call unpacked,unbound nsd aardvark-dns docker.io ufw firewalld)
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }
@@ -172,3 +172,6 @@ uninstall: ## Remove what install put there; state and networks stay
 	@rm -f $(MANDIR)/netctl.1 $(MANDIR)/netctl-*.1
 	@rm -f $(BASHDIR)/netctl $(ZSHDIR)/_netctl $(FISHDIR)/netctl.fish
 	@rmdir --ignore-fail-on-non-empty $(LIBEXECDIR) 2>/dev/null || true
+	@# What a netd that was killed may have left there, where it was told to (dns_hook).
+	@if [[ -z "$(DESTDIR)" ]] && grep -qs '^# netd: the names' /etc/resolv.conf; then \
+		sed -i '/^# netd: the names/,/^# netd: to here/d' /etc/resolv.conf; fi

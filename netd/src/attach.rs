@@ -93,8 +93,10 @@ impl Netd {
         } else {
             (None, network)
         };
-        let endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
+        let mut endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
+        let inside = self.plan_inside(&driver, &network, &mut endpoint, &netns, path.as_deref());
         let undo = Undo::new(self.clone(), endpoint, turn);
+        inside?;
         if sticky {
             self.remember_sticky(&undo.endpoint)?;
         }
@@ -135,7 +137,7 @@ impl Netd {
         path: Option<String>,
     ) -> Result<Rc<Endpoint>> {
         let endpoint = undo.endpoint.clone();
-        let record = self.sandbox_for(&endpoint, path);
+        let record = self.sandbox_for(&endpoint, path.clone());
         {
             let mut registry = self.registry.borrow_mut();
             if registry.sandbox(&endpoint.container.id).is_none() {
@@ -175,6 +177,7 @@ impl Netd {
         }
         undo.done();
         self.resolver.publish_prepared(names);
+        self.resolve_inside(&endpoint, netns, path.as_deref());
         self.watch_process(&endpoint.container.id);
         Ok(endpoint)
     }

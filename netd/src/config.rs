@@ -12,6 +12,8 @@ use clap::Parser;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+use crate::names::hook::{self, Hook};
+
 /// The container networking daemon.
 ///
 /// Keeps the networks, sandboxes and endpoints of this host, gives out their addresses and ports,
@@ -44,8 +46,10 @@ netd's own executable, and in /usr/libexec/netd.
 netd.toml takes run_dir, state_dir, plugin_dirs, log_level, default_pools (a list of
 { base = \"10.76.0.0/14\", size = 24 }), reuse_delay (seconds), dns_upstreams (a list of
 \"address:port\"; the host's resolv.conf unless told), dns_domain, dns_ttl (seconds),
+dns_port (where containers are led that ask at port 53, so that another program may have that),
 dns_stubs (servers by domain: { \"example.corp\" = [\"10.0.0.53:53\"] }), dns_host (an
-\"address:port\" where the host's own programs may ask), dns_log (true: each question),
+\"address:port\" where the host's own programs may ask), dns_hook (\"resolv.conf\" or \"resolved\": they
+are told to ask there, at 127.0.0.77 unless dns_host says otherwise), dns_log (true: each question),
 driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
 a manager), default_link (the bridge of the network `bridge`) and a table [firewall]: coexist
@@ -65,9 +69,11 @@ struct File {
     dns_upstreams: Option<Vec<SocketAddr>>,
     dns_domain: Option<String>,
     dns_ttl: Option<u32>,
+    dns_port: Option<u16>,
     #[serde(default)]
     dns_stubs: BTreeMap<String, Vec<SocketAddr>>,
     dns_host: Option<SocketAddr>,
+    dns_hook: Option<Hook>,
     #[serde(default)]
     dns_log: bool,
     driver_deadline: Option<u64>,
@@ -148,10 +154,14 @@ pub(crate) struct Config {
     pub(crate) dns_domain: String,
     /// Seconds that answers for them may be kept.
     pub(crate) dns_ttl: u32,
+    /// The port of gateways where the resolver is, unless that is taken.
+    pub(crate) dns_port: u16,
     /// Domains that have servers of their own.
     pub(crate) dns_stubs: Vec<dns::Stub>,
     /// Where the host's own programs may ask for names; nowhere unless told.
     pub(crate) dns_host: Option<SocketAddr>,
+    /// How the host's own programs are told to ask there; not at all unless told.
+    pub(crate) dns_hook: Option<Hook>,
     /// Whether each question is logged.
     pub(crate) dns_log: bool,
     /// How long a driver may take for one call.
@@ -233,6 +243,7 @@ impl Config {
             dns_upstreams: file.dns_upstreams.unwrap_or_default(),
             dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
             dns_ttl: file.dns_ttl.unwrap_or(dns::DEFAULT_TTL),
+            dns_port: file.dns_port.filter(|port| *port != 0).unwrap_or(53),
             dns_stubs: file
                 .dns_stubs
                 .into_iter()
@@ -242,7 +253,8 @@ impl Config {
                         .map_err(|error| wrong(format!("dns_stubs: {error}")))
                 })
                 .collect::<Result<_, _>>()?,
-            dns_host: file.dns_host,
+            dns_host: file.dns_host.or_else(|| file.dns_hook.map(|_| hook::ADDRESS)),
+            dns_hook: file.dns_hook,
             dns_log: file.dns_log,
             driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
             node_name: file.node_name,

@@ -56,6 +56,7 @@ impl Netd {
         let began = Instant::now();
         fault::point("netd.detach.before-record");
         self.resolver.retract(endpoint);
+        self.resolve_inside_no_more(endpoint);
         self.registry.borrow_mut().leave(&endpoint.id);
         self.unrecord(endpoint);
         fault::point("netd.detach.after-record");
@@ -130,6 +131,7 @@ impl Netd {
     /// Takes an endpoint off every record, without its driver.
     pub(crate) fn forget(self: &Rc<Self>, endpoint: &Endpoint) {
         self.resolver.retract(endpoint);
+        self.resolve_inside_no_more(endpoint);
         self.unrecord(endpoint);
         self.release(&endpoint.id);
         self.withdraw(endpoint);

@@ -109,6 +109,6 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     }
     tracing::info!("ending; networks and endpoints stay as they are");
     notify::stopping()?;
-    netd.resolver.finish();
+    netd.finish_resolving();
     Ok(())
 }

@@ -141,12 +141,14 @@ impl Now {
         let registry = netd.registry.borrow();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let dns = netd.resolver.server().counters();
+        let pressure = netd.resolver.server().pressure();
         let mut now = Self {
             gauges: vec![
                 ("networks", "Networks", count(registry.networks().count())),
                 ("sandboxes", "Sandboxes", count(registry.sandboxes().count())),
                 ("endpoints", "Endpoints", count(registry.endpoints().count())),
                 ("dns_kept", "Answers in the cache", count(netd.resolver.server().kept())),
+                ("dns_out", "Questions that are out to other servers", count(pressure.out)),
             ],
             counters: vec![
                 ("dns_queries", "Questions asked of the resolver", dns.queries),
@@ -158,6 +160,8 @@ impl Now {
                 ("dns_refused", "Questions refused", dns.refused),
                 ("dns_dropped", "Packets that were not answered", dns.dropped),
                 ("dns_loops", "Questions that came back from who was asked them", dns.loops),
+                ("dns_waited", "Questions that waited, as too many were out", pressure.waited),
+                ("dns_crowded", "Questions of who had too many out already", pressure.crowded),
             ],
         };
         let status = netd.cluster_status();

@@ -1,19 +1,27 @@
 //! Where the resolver listens and whom it knows: netd's side of the `dns` crate.
 
 use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     rc::Rc,
     time::Duration,
 };
 
-use cnm::{EndpointId, NetworkId, endpoint::Endpoint, network::Network};
+use cnm::{
+    ContainerId, EndpointId, NetworkId, driver::NetworkUp, endpoint::Endpoint, network::Network,
+    options::DNS_PORT,
+};
 use dns::At;
 
 use crate::{cluster::Remote, config::Config, netd::Netd, notify};
 
 mod ask;
 pub(crate) mod given;
+pub(crate) mod hook;
+mod inside;
 mod sockets;
 
 use sockets::Kept;
@@ -31,12 +39,20 @@ const HOST: &str = "host";
 /// that it failed, and new questions have waited as long for the next netd.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How long it is told that too much was asked of others.
+const LATELY: Duration = Duration::from_secs(60);
+
 /// The resolver.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     names: dns::Names,
     server: dns::Server,
     kept: Kept,
+    /// What leads to the containers in which it listens, and whether that is looked at.
+    doors: RefCell<BTreeMap<ContainerId, inside::Door>>,
+    looking: Cell<bool>,
+    /// The host's programs are told no more to ask here.
+    unhooked: Cell<bool>,
 }
 
 impl Resolver {
@@ -59,7 +75,8 @@ impl Resolver {
         };
         let names = dns::Names::new();
         let server = dns::Server::start(names.clone(), options)?;
-        Ok(Self { names, server, kept: Kept::new(inherited) })
+        let (doors, looking, unhooked) = Default::default();
+        Ok(Self { names, server, kept: Kept::new(inherited), doors, looking, unhooked })
     }
 
     fn network_up(&self, network: &Network) {
@@ -155,9 +172,16 @@ impl Resolver {
         &self.server
     }
 
-    /// Answers who has asked, and leaves what is asked from now on to the next netd.
-    pub(crate) fn finish(&self) {
-        self.server.finish(FAREWELL);
+    /// That others cannot keep up with what is asked of them, if so it was a moment ago.
+    pub(crate) fn pressed(&self) -> Option<String> {
+        let pressure = self.server.pressure();
+        pressure.last.filter(|last| last.elapsed() < LATELY)?;
+        Some(format!(
+            "{} questions for names of others are out, of {} that may be at a time, and {} have had \
+             to wait: the servers that are asked do not keep up; name faster ones (dns_upstreams), or \
+             see in the metrics (dns_upstream_failed) which fail",
+            pressure.out, pressure.most, pressure.waited
+        ))
     }
 }
 
@@ -197,16 +221,21 @@ impl Netd {
         // Nobody is told that there is no such name before all names are there.
         for network in &networks {
             if !Self::is_shared(&network.driver) || self.is_up(&network.id) {
-                self.resolve_on(network);
+                // Their drivers are told of a change with everything else.
+                self.listen_on(network);
             }
         }
+        self.take_over_inside();
         self.resolve_for_the_host();
         self.resolver.kept.close();
     }
 
     /// Makes names resolve for the host's own programs, where that is wanted.
-    fn resolve_for_the_host(&self) {
-        let Some(address) = self.config.dns_host else { return };
+    fn resolve_for_the_host(self: &Rc<Self>) {
+        let Some(address) = self.config.dns_host else {
+            self.hook_into_the_host();
+            return;
+        };
         let sockets = self.resolver.kept.open(address, &kept_name(HOST));
         let listened = sockets.map_err(|error| error.to_string()).and_then(|(udp, tcp)| {
             self.resolver.server.listen(At::Host, udp, tcp).map_err(|error| error.to_string())
@@ -216,7 +245,15 @@ impl Netd {
                 format!("names do not resolve for the host: cannot listen on {address}: {error}");
             tracing::warn!("{problem}");
             self.problems.borrow_mut().insert("dns host".to_owned(), problem);
+        } else {
+            self.hook_into_the_host();
         }
+    }
+
+    /// Has nobody asked here any more, answers who has, and leaves the rest to the next netd.
+    pub(crate) fn finish_resolving(&self) {
+        self.unhook();
+        self.resolver.server.finish(FAREWELL);
     }
 
     /// Makes a network's names resolve for nobody any more.
@@ -226,9 +263,25 @@ impl Netd {
     }
 
     /// Makes a network's names resolve for its members. Where its gateway cannot be listened on,
-    /// the network works without, and the status says so.
-    pub(crate) fn resolve_on(self: &Rc<Self>, network: &Network) {
+    /// the network works without, and the status says so. Gives the network as it is from then on,
+    /// where that has changed.
+    pub(crate) async fn resolve_on(self: &Rc<Self>, network: &Network) -> Option<Network> {
+        let network = self.listen_on(network)?;
+        let told = match self.driver(&network.driver) {
+            Ok(driver) => driver.call(&NetworkUp { network: network.clone() }).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            self.no_names(&network, &format!("nobody is led to its port there: {error}"));
+        }
+        Some(network)
+    }
+
+    /// Listens on a network's gateways: at the port of resolvers, or at another one where somebody
+    /// has that, to which the network's driver then has to lead. All at the same.
+    fn listen_on(&self, network: &Network) -> Option<Network> {
         self.resolver.network_up(network);
+        self.problems.borrow_mut().remove(&about(&network.id));
         let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
         let wanted: Vec<IpAddr> = gateways.filter(|_| network.link.is_some()).collect();
         let there = self.resolver.server.addresses(&at(&network.id));
@@ -238,34 +291,92 @@ impl Netd {
             self.resolver.server.stop_listening(&at(&network.id));
             listening.clear();
         }
-        self.problems.borrow_mut().remove(&about(&network.id));
-        for gateway in wanted {
-            if listening.contains(&gateway) {
+        let known = DNS_PORT.port(&network.options);
+        let usual = known.unwrap_or(self.config.dns_port);
+        let mut port = there.first().map_or(usual, SocketAddr::port);
+        for gateway in &wanted {
+            if listening.contains(gateway) {
                 continue;
             }
-            let address = SocketAddr::new(gateway, PORT);
-            let sockets = self.resolver.kept.open(address, &kept_name(network.id.as_str()));
-            let listened = sockets.map_err(|error| error.to_string()).and_then(|(udp, tcp)| {
-                let listen = self.resolver.server.listen(at(&network.id), udp, tcp);
-                listen.map_err(|error| error.to_string())
-            });
-            match listened {
-                Ok(()) => listening.push(gateway),
-                Err(error) => {
-                    let problem = format!(
-                        "names do not resolve on network {}: cannot listen on {gateway} port \
-                         {PORT}: {error}",
-                        network.name
-                    );
-                    tracing::warn!(network = %network.name, "{problem}");
-                    self.problems.borrow_mut().insert(about(&network.id), problem);
+            match self.resolver.kept.open(SocketAddr::new(*gateway, port), &kept(network)) {
+                Ok(pair) => self.listen_with(network, *gateway, pair, &mut listening),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    port = self.listen_elsewhere(network, &wanted, &mut listening).unwrap_or(port);
+                    break;
                 }
+                Err(error) => self.cannot_listen(network, *gateway, port, &error),
             }
         }
-        if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
-            entry.dns = listening;
+        let mut registry = self.registry.borrow_mut();
+        let entry = registry.network_mut(&network.id)?;
+        entry.dns = listening;
+        if wanted.is_empty() || port == known.unwrap_or(PORT) {
+            return None;
+        }
+        let mut network = network.clone();
+        network.options.insert(DNS_PORT.names[0].to_owned(), port.to_string());
+        entry.network.options.clone_from(&network.options);
+        if !Self::is_shared(&network.driver)
+            && let Err(error) = self.stores.put_network(&network)
+        {
+            tracing::warn!(network = %network.name, %error, "the resolver's port is not on record");
+        }
+        Some(network)
+    }
+
+    /// Listens at another port of the gateways, any that is free; gives it.
+    fn listen_elsewhere(
+        &self,
+        network: &Network,
+        wanted: &[IpAddr],
+        listening: &mut Vec<IpAddr>,
+    ) -> Option<u16> {
+        self.resolver.server.stop_listening(&at(&network.id));
+        sockets::forget(&kept(network));
+        listening.clear();
+        match sockets::open_any(wanted, &kept(network)) {
+            Ok((port, pairs)) => {
+                for (gateway, pair) in wanted.iter().zip(pairs) {
+                    self.listen_with(network, *gateway, pair, listening);
+                }
+                tracing::info!(network = %network.name, port, "port 53 is taken: another one is it");
+                Some(port)
+            }
+            Err(error) => {
+                self.cannot_listen(network, *wanted.first()?, 0, &error);
+                None
+            }
         }
     }
+
+    fn listen_with(
+        &self,
+        network: &Network,
+        gateway: IpAddr,
+        (udp, tcp): sockets::Pair,
+        listening: &mut Vec<IpAddr>,
+    ) {
+        match self.resolver.server.listen(at(&network.id), udp, tcp) {
+            Ok(()) => listening.push(gateway),
+            Err(error) => self.no_names(network, &error.to_string()),
+        }
+    }
+
+    fn cannot_listen(&self, network: &Network, gateway: IpAddr, port: u16, error: &io::Error) {
+        let port = if port == 0 { "any port".to_owned() } else { format!("port {port}") };
+        self.no_names(network, &format!("cannot listen on {gateway} {port}: {error}"));
+    }
+
+    fn no_names(&self, network: &Network, why: &str) {
+        let problem = format!("names do not resolve on network {}: {why}", network.name);
+        tracing::warn!(network = %network.name, "{problem}");
+        self.problems.borrow_mut().insert(about(&network.id), problem);
+    }
+}
+
+/// Under what name a network's sockets are kept.
+fn kept(network: &Network) -> String {
+    kept_name(network.id.as_str())
 }
 
 /// Under what a network's trouble with names is known.

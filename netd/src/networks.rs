@@ -93,8 +93,10 @@ impl Netd {
             return Err(error);
         }
         self.keep_off_from_now(&network).await;
+        if let Some(changed) = self.resolve_on(&network).await {
+            network = changed;
+        }
         unfinished.network = None;
-        self.resolve_on(&network);
         if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
             entry.network = network.clone();
             entry.stage = Stage::Open;

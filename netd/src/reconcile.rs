@@ -92,6 +92,7 @@ impl Netd {
         if let Err(error) = self.collect_garbage().await {
             self.problem("namespaces", &error);
         }
+        self.resume_inside().await;
         for (name, driver) in PREDEFINED {
             if let Err(error) = self.predefine(name, driver).await {
                 self.problem(&format!("network {name}"), &error);
@@ -111,7 +112,7 @@ impl Netd {
             if let Err(error) = ready {
                 self.problem(&format!("network {}", network.name), &error);
             }
-            self.resolve_on(network);
+            self.resolve_on(network).await;
         }
         let endpoints: Vec<_> = self.registry.borrow().endpoints().cloned().collect();
         for endpoint in &endpoints {
@@ -285,6 +286,7 @@ impl Netd {
         let sessions = self.drivers.all();
         let mut problems: Vec<String> = self.problems.borrow().values().cloned().collect();
         problems.extend(sessions.iter().filter_map(|session| session.failing()));
+        problems.extend(self.resolver.pressed());
         problems.extend(self.cluster().and_then(|cluster| cluster.problem()));
         let mut drivers: Vec<DriverStatus> =
             sessions.iter().map(|session| session.status()).collect();

@@ -276,7 +276,7 @@ impl Netd {
             shared.up = true;
             shared.up_with = network.subnets.iter().map(|subnet| subnet.subnet).collect();
         }
-        self.resolve_on(&network);
+        self.resolve_on(&network).await;
         if grown {
             return Ok(());
         }

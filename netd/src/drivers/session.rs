@@ -12,6 +12,7 @@ use std::{
 use cnm::{
     Call, Error, PROTOCOL, Result,
     driver::{Capabilities, GetInfo, Info, Sync, Synced},
+    options::DNS_PORT,
     system::DriverStatus,
 };
 use tokio::{sync::watch, time::Instant};
@@ -124,6 +125,14 @@ impl Session {
         let known = info.as_ref().and_then(|info| info.options.as_ref());
         let others = given.keys().map(String::as_str).filter(|name| !given::is_endpoints(name));
         known.map_or(Ok(()), |known| known.check_endpoint(&self.name, others))
+    }
+
+    /// Whether the driver has said that it leads what a container asks inside itself to the resolver
+    /// there.
+    pub(crate) fn leads_inside(&self) -> bool {
+        let info = self.info.borrow();
+        let info = info.as_ref().filter(|info| info.options.is_some());
+        info.is_some_and(|info| info.takes_for_endpoint(DNS_PORT.names[0]))
     }
 
     /// How it is, for people.

@@ -25,7 +25,14 @@ impl Netd {
             .map_err(|error| Error::invalid(error).with("name", params.name.as_str()))?;
         let explained = self.resolver.server().explain(asker, packet).await;
         let explained = explained.ok_or_else(|| Error::internal("the resolver does not answer"))?;
-        let dns::Explained { result, answers, why } = explained;
+        let dns::Explained { result, answers, mut why } = explained;
+        if params.from.is_none() && answers.is_empty() {
+            let domain = &self.config.dns_domain;
+            why.push(format!(
+                "asked as the host, which knows whole names alone (NAME.NETWORK.{domain}): say one, \
+                 or ask as a container does, with --from CONTAINER"
+            ));
+        }
         Ok(Answered { result, answers, why })
     }
 

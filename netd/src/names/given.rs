@@ -9,6 +9,7 @@ use cnm::{
     Error, Result,
     endpoint::{Attach, Endpoint, Protocol},
     network::Network,
+    options::DNS_PORT,
 };
 
 use super::PORT;
@@ -22,16 +23,42 @@ const STUB: &str = "dns.";
 /// The option with the ports that an endpoint serves without publishing them.
 const EXPOSE: &str = "expose";
 
+/// The option that says where a container finds the resolver.
+const RESOLVER: &str = "resolver";
+
 type Options = BTreeMap<String, String>;
 
 /// Whether an option of a network is about names, and so netd's whatever the driver.
 pub(crate) fn is_networks(option: &str) -> bool {
-    option == SERVERS || option.starts_with(STUB)
+    option == SERVERS || option == RESOLVER || option.starts_with(STUB)
 }
 
 /// As [`is_networks`], of an endpoint.
 pub(crate) fn is_endpoints(option: &str) -> bool {
-    option == SERVERS || option == EXPOSE
+    option == SERVERS || option == RESOLVER || option == EXPOSE
+}
+
+/// Where a container finds the resolver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At a gateway of its network.
+    Gateway,
+    /// Inside itself.
+    Inside,
+}
+
+/// Where an endpoint's container is to find the resolver, if that was said of it or its network.
+pub(super) fn place(endpoint: &Options, network: &Options) -> Result<Option<Place>> {
+    match endpoint.get(RESOLVER).or_else(|| network.get(RESOLVER)).map(String::as_str) {
+        None => Ok(None),
+        Some("gateway") => Ok(Some(Place::Gateway)),
+        Some("inside") => Ok(Some(Place::Inside)),
+        Some(other) => Err(Error::invalid(format_args!(
+            "invalid resolver {other:?}: it should be inside, where a container asks at 127.0.0.11 \
+             in itself, or gateway"
+        ))
+        .with(RESOLVER, other)),
+    }
 }
 
 /// The servers of a list like `10.0.0.53,[fd00::53]:5353`.
@@ -127,6 +154,15 @@ fn protocol(protocol: Protocol) -> dns::Protocol {
 pub(crate) fn check_network(name: &str, options: &Options, domain: &str) -> Result<()> {
     dns::check_name(name, &[domain]).map_err(|error| Error::invalid(error).with("name", name))?;
     upstreams(options)?;
+    place(options, &Options::new())?;
+    if let Some((name, text)) = DNS_PORT.given(options)
+        && DNS_PORT.port(options).is_none()
+    {
+        return Err(Error::invalid(format_args!(
+            "invalid {name} {text:?}: it should be a port from 1 to 65535"
+        ))
+        .with(name, text));
+    }
     stubs(options).map(drop)
 }
 
@@ -141,6 +177,13 @@ pub(crate) fn check_endpoint(params: &Attach, network: &Network, domain: &str) -
     if !params.options.is_empty() {
         upstreams(&params.options)?;
         exposed(&params.options)?;
+        place(&params.options, &network.options)?;
+        if let Some((name, _)) = DNS_PORT.given(&params.options) {
+            return Err(Error::invalid(format_args!(
+                "netd chooses the {name} of an endpoint: leave it out, and say {RESOLVER}=inside"
+            ))
+            .with("option", name));
+        }
     }
     Ok(())
 }
@@ -172,6 +215,20 @@ mod tests {
             assert!(upstreams(&options(&[("dns", bad)])).is_err(), "{bad}");
         }
         assert!(stubs(&options(&[("dns.a..b", "10.0.0.1")])).is_err());
+    }
+
+    #[test]
+    fn where_the_resolver_is_may_be_said_of_a_network_and_of_an_endpoint() {
+        let (none, inside) = (options(&[]), options(&[("resolver", "inside")]));
+        let gateway = options(&[("resolver", "gateway")]);
+        assert_eq!(place(&none, &none), Ok(None));
+        assert_eq!(place(&none, &inside), Ok(Some(Place::Inside)));
+        assert_eq!(place(&gateway, &inside), Ok(Some(Place::Gateway)));
+        assert!(place(&options(&[("resolver", "x")]), &none).is_err());
+        for bad in ["0", "x", "65536", ""] {
+            assert!(check_network("app", &options(&[("dns-port", bad)]), "netd").is_err(), "{bad}");
+        }
+        assert_eq!(check_network("app", &options(&[("dns-port", "5353")]), "netd"), Ok(()));
     }
 
     #[test]

@@ -7,12 +7,17 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    fs::File,
     io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd as _,
+    thread,
 };
 
-use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::{
+    net::sockopt::set_socket_recv_buffer_size_force,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::notify;
@@ -30,8 +35,9 @@ pub(super) type Pair = (UdpSocket, TcpListener);
 /// The sockets that were kept and that nobody has asked for yet.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    udp: RefCell<HashMap<SocketAddr, (UdpSocket, String)>>,
-    tcp: RefCell<HashMap<SocketAddr, (TcpListener, String)>>,
+    // By name as well: an address may be there in each of several namespaces.
+    udp: RefCell<HashMap<(String, SocketAddr), UdpSocket>>,
+    tcp: RefCell<HashMap<(String, SocketAddr), TcpListener>>,
 }
 
 impl Kept {
@@ -40,42 +46,125 @@ impl Kept {
         let kept = Self::default();
         for (socket, name) in sockets.udp {
             if let Ok(address) = socket.local_addr() {
-                kept.udp.borrow_mut().insert(address, (socket, name));
+                kept.udp.borrow_mut().insert((name, address), socket);
             }
         }
         for (socket, name) in sockets.tcp {
             if let Ok(address) = socket.local_addr() {
-                kept.tcp.borrow_mut().insert(address, (socket, name));
+                kept.tcp.borrow_mut().insert((name, address), socket);
             }
         }
         kept
     }
 
+    /// The pair at an address that was kept under a name.
+    pub(super) fn take(&self, address: SocketAddr, name: &str) -> Option<Pair> {
+        let key = (name.to_owned(), address);
+        let udp = self.udp.borrow_mut().remove(&key);
+        let tcp = self.tcp.borrow_mut().remove(&key);
+        udp.zip(tcp)
+    }
+
     /// A pair at an address, which need not be there yet. It is kept under a name, for whoever
     /// comes after us.
     pub(super) fn open(&self, address: SocketAddr, name: &str) -> io::Result<Pair> {
-        let udp = self.udp.borrow_mut().remove(&address);
-        let tcp = self.tcp.borrow_mut().remove(&address);
-        if let (Some((udp, _)), Some((tcp, _))) = (udp, tcp) {
-            udp.set_nonblocking(true)?;
-            tcp.set_nonblocking(true)?;
-            return Ok((udp, tcp));
+        if let Some(pair) = self.take(address, name) {
+            return Ok(pair);
         }
-        let (udp, tcp) = bind(address)?;
-        if let Err(error) = notify::keep(name, &[udp.as_fd(), tcp.as_fd()]) {
-            tracing::debug!(name, %error, "sockets are not kept over a restart");
-        }
-        Ok((udp, tcp))
+        let pair = bind(address)?;
+        keep(name, &pair);
+        Ok(pair)
     }
 
     /// Closes what nobody has asked for: its network is gone.
     pub(super) fn close(&self) {
-        let udp = self.udp.take().into_values().map(|(_, name)| name);
-        let tcp = self.tcp.take().into_values().map(|(_, name)| name);
+        let udp = self.udp.take().into_keys().map(|(name, _)| name);
+        let tcp = self.tcp.take().into_keys().map(|(name, _)| name);
         let mut names: Vec<String> = udp.chain(tcp).collect();
         names.sort();
         names.dedup();
         names.iter().for_each(|name| forget(name));
+    }
+}
+
+/// Has a pair kept under a name, for whoever comes after us.
+fn keep(name: &str, (udp, tcp): &Pair) {
+    if let Err(error) = notify::keep(name, &[udp.as_fd(), tcp.as_fd()]) {
+        tracing::debug!(name, %error, "sockets are not kept over a restart");
+    }
+}
+
+/// A pair at an address inside a namespace. It is kept under a name.
+pub(super) fn open_inside(netns: &File, address: SocketAddr, name: &str) -> io::Result<Pair> {
+    let pair = inside(netns, || bind(address))?;
+    keep(name, &pair);
+    Ok(pair)
+}
+
+/// A port of an address inside a namespace that is free at this moment.
+pub(super) fn free_inside(netns: &File, address: IpAddr) -> io::Result<u16> {
+    inside(netns, || bind_any_port(&[address]).map(|(port, _)| port))
+}
+
+/// Does something inside a namespace: on a thread of its own, so that nobody else ever finds one in
+/// the wrong place.
+fn inside<T: Send>(netns: &File, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let netns = netns.as_fd();
+    thread::scope(|scope| {
+        let acting = scope.spawn(move || {
+            move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
+            act()
+        });
+        acting.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside has panicked")))
+    })
+}
+
+/// New pairs at one port of several addresses, any that is free at all of them. They are kept under
+/// a name.
+pub(super) fn open_any(addresses: &[IpAddr], name: &str) -> io::Result<(u16, Vec<Pair>)> {
+    let (port, pairs) = bind_any_port(addresses)?;
+    pairs.iter().for_each(|pair| keep(name, pair));
+    Ok((port, pairs))
+}
+
+/// As [`bind`], pairs at one port of several addresses, any that is free at all of them.
+fn bind_any_port(addresses: &[IpAddr]) -> io::Result<(u16, Vec<Pair>)> {
+    let at = |port: u16| -> io::Result<(u16, Vec<Pair>)> {
+        let pairs = addresses.iter().map(|ip| bind(SocketAddr::new(*ip, port)));
+        Ok((port, pairs.collect::<io::Result<_>>()?))
+    };
+    // One that is free for datagrams at one address may be taken otherwise.
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..ATTEMPTS {
+        let free = addresses.first().map_or(Ok(0), |ip| free_port(*ip));
+        match free.and_then(at) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            outcome => return outcome,
+        }
+    }
+    Err(last)
+}
+
+/// A port of an address that was free for datagrams a moment ago.
+fn free_port(ip: IpAddr) -> io::Result<u16> {
+    let any = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(any), Type::DGRAM, None)?;
+    set_free(&socket, ip)?;
+    socket.bind(&any.into())?;
+    Ok(UdpSocket::from(socket).local_addr()?.port())
+}
+
+/// How many ports are tried where any will do.
+const ATTEMPTS: usize = 16;
+
+/// Lets a socket be bound to an address that is not there yet.
+fn set_free(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    match ip {
+        IpAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)
+        }
+        IpAddr::V4(_) => socket.set_freebind_v4(true),
     }
 }
 
@@ -90,13 +179,7 @@ pub(super) fn forget(name: &str) {
 fn bind(address: SocketAddr) -> io::Result<Pair> {
     let bind = |kind: Type| {
         let socket = Socket::new(Domain::for_address(address), kind, None)?;
-        match address.ip() {
-            IpAddr::V6(_) => {
-                socket.set_only_v6(true)?;
-                socket.set_freebind_v6(true)?;
-            }
-            IpAddr::V4(_) => socket.set_freebind_v4(true)?,
-        }
+        set_free(&socket, address.ip())?;
         if kind == Type::STREAM {
             socket.set_reuse_address(true)?;
         } else {

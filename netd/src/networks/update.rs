@@ -110,7 +110,7 @@ impl Netd {
         }
         self.registry.borrow_mut().change_network(changed.clone(), pools);
         if !added.subnets.is_empty() {
-            self.resolve_on(&changed);
+            changed = self.resolve_on(&changed).await.unwrap_or(changed);
         }
         self.network_updated(&changed);
         Ok(changed)

@@ -11,7 +11,7 @@ use kernel::{
     neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
     netns::Netns,
-    routes, sysctl,
+    resolver, routes, sysctl,
 };
 
 use crate::{
@@ -158,6 +158,10 @@ impl Kernel {
                 if !sysctl::write(path, value)? {
                     return Err(kernel::Error::call("set", path.as_str(), Errno::EOPNOTSUPP));
                 }
+            }
+            // Without it there are no names, and a network all the same.
+            if let Some(Err(error)) = port.resolver.map(resolver::lead) {
+                eprintln!("names do not resolve inside: {error}");
             }
             Ok((socket, cookie))
         })??;

@@ -8,7 +8,7 @@ use cnm::{
     bandwidth::Bandwidth,
     endpoint::{self, Endpoint, Route},
     network::{Network, Subnet},
-    options::LINGER,
+    options::{DNS_PORT, LINGER},
 };
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
@@ -83,6 +83,9 @@ impl Segment {
                 facts.push(Fact::Kin { bridge: bridge.clone(), subnet: masked(*subnet) });
             }
         }
+        if let Some(to) = DNS_PORT.port(&network.options).filter(|port| *port != DNS) {
+            facts.extend(gateways.clone().flat_map(|gateway| resolver(gateway.ip(), to)));
+        }
         if let Some(overlay) = network.overlay.as_ref().filter(|_| !network.internal) {
             facts.extend(
                 overlay.node.addresses.iter().map(|address| Fact::Nodes {
@@ -150,6 +153,20 @@ impl Segment {
     }
 }
 
+/// The port that resolvers are asked on (RFC 1035, section 4.2).
+const DNS: u16 = 53;
+
+/// What leads questions to the port of a gateway where the resolver is.
+fn resolver(gateway: IpAddr, port: u16) -> impl Iterator<Item = Fact> {
+    let lead = move |protocol: endpoint::Protocol| Fact::Publish {
+        protocol: protocol.number(),
+        address: Some(gateway),
+        port: DNS,
+        to: SocketAddr::new(gateway, port),
+    };
+    [endpoint::Protocol::Udp, endpoint::Protocol::Tcp].into_iter().map(lead)
+}
+
 /// The name of the VXLAN device of a number on the wire.
 pub fn tunnel_link(vni: u32) -> String {
     format!("nx{vni:06x}")
@@ -202,6 +219,8 @@ pub struct Port {
     /// What the firewall is to know so that it speaks for nobody else. It can wait until the
     /// container is told that it may begin.
     pub guards: Vec<Fact>,
+    /// The port inside where netd's resolver is, where it is there.
+    pub resolver: Option<u16>,
 }
 
 impl Port {
@@ -244,6 +263,7 @@ impl Port {
             bandwidth: endpoint.bandwidth,
             parameters: sysctls::of(endpoint)?,
             facts: modes::publish(network, endpoint, facts),
+            resolver: DNS_PORT.port(&endpoint.options),
         };
         if let Some(shard) = shards::of(network, &endpoint.id) {
             port.route(network, shard);

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use cnm::options::{
-    GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, HOST_BINDING, IFNAME, IFNAME_PREFIX, IPAM,
-    LINGER, LINK, MTU, Options, Setting,
+    DNS_PORT, GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, HOST_BINDING, IFNAME,
+    IFNAME_PREFIX, IPAM, LINGER, LINK, MTU, Options, Setting,
 };
 
 /// Whether what leaves the network takes the host's address; with `false` its members keep their
@@ -81,8 +81,9 @@ pub(crate) fn options() -> Options {
             OUTBOUND_IPV6,
             LAYOUT,
             SPOOF_CHECK,
+            DNS_PORT,
         ],
-        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK],
+        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
     )
 }
 

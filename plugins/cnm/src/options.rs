@@ -87,7 +87,20 @@ pub const IFNAME: Setting = Setting {
     about: "the name of its interface, where the request does not say one",
 };
 
+/// The port where netd's resolver is asked in the place of port 53: at a network's gateway, or at
+/// 127.0.0.11 in an endpoint's container. netd chooses it where it needs one, and the driver leads
+/// there what goes to port 53.
+pub const DNS_PORT: Setting = Setting {
+    names: &["dns-port"],
+    about: "the port of netd's resolver, where that is not 53; chosen when 53 is taken",
+};
+
 impl Setting {
+    /// The port that was said, where it is one.
+    pub fn port(&self, options: &BTreeMap<String, String>) -> Option<u16> {
+        self.given(options)?.1.parse().ok().filter(|port| *port != 0)
+    }
+
     /// What was said, and under which name: the first of its names that was used.
     pub fn given<'a>(
         &self,

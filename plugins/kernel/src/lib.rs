@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nexthop;
 pub mod nft;
+pub mod resolver;
 pub mod routes;
 pub mod shaping;
 pub mod sysctl;

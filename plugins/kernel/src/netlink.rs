@@ -183,7 +183,7 @@ impl Socket {
         Self::small(NETLINK_ROUTE)
     }
 
-    fn small(protocol: isize) -> Result<Self> {
+    pub(crate) fn small(protocol: isize) -> Result<Self> {
         let opened = |error| Error::io("open", "a netlink socket", &error);
         let raw = RawSocket::new(protocol).map_err(opened)?;
         raw.set_cap_ack(true).map_err(opened)?;

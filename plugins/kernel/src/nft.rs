@@ -20,10 +20,10 @@ use crate::{
 pub mod chains;
 pub mod tables;
 
-const SUBSYSTEM: u16 = 10;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
+pub(crate) const SUBSYSTEM: u16 = 10;
+pub(crate) const BATCH_BEGIN: u16 = 0x10;
+pub(crate) const BATCH_END: u16 = 0x11;
+pub(crate) const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
 const GETRULE: u16 = SUBSYSTEM << 8 | 7;
 const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
 const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
@@ -337,12 +337,12 @@ impl Nft {
 }
 
 /// `struct nfgenmsg` of a batch's ends: no family, and the subsystem as `res_id`, big-endian.
-fn frame_header(bytes: &mut Vec<u8>) {
+pub(crate) fn frame_header(bytes: &mut Vec<u8>) {
     let [high, low] = SUBSYSTEM.to_be_bytes();
     bytes.extend_from_slice(&[0, 0, high, low]);
 }
 
-fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(4 + value.len()).expect("a key or name is short");
     bytes.extend_from_slice(&length.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -350,7 +350,7 @@ fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-fn text(bytes: &mut Vec<u8>, kind: u16, text: &str) {
+pub(crate) fn text(bytes: &mut Vec<u8>, kind: u16, text: &str) {
     let length = u16::try_from(5 + text.len()).expect("a name is short");
     bytes.extend_from_slice(&length.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -359,7 +359,7 @@ fn text(bytes: &mut Vec<u8>, kind: u16, text: &str) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-fn nest(bytes: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn nest(bytes: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
     let start = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
     write(bytes);

@@ -13,7 +13,7 @@ use kernel::{
     macvlan::{self, Mode},
     netlink::{Batch, Socket},
     netns::Netns,
-    routes, shaping, sysctl,
+    resolver, routes, shaping, sysctl,
 };
 
 use crate::{
@@ -94,6 +94,10 @@ impl Kernel {
         netns.inside(&self.home, || {
             let socket = Socket::route_small()?;
             let cookie = socket.cookie()?;
+            // Without it there are no names, and a network all the same.
+            if let Some(Err(error)) = port.resolver.map(resolver::lead) {
+                eprintln!("names do not resolve inside: {error}");
+            }
             let advertiser = if port.ipv6() { Some(Advertiser::open()?) } else { None };
             Ok(Inside { socket, cookie, advertiser })
         })?

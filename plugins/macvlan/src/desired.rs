@@ -8,6 +8,7 @@ use cnm::{
     bandwidth::Limit,
     endpoint::{Endpoint, Route},
     network::Network,
+    options::DNS_PORT,
 };
 use ipnetwork::IpNetwork;
 use kernel::{links::Mac, macvlan::Mode};
@@ -175,6 +176,8 @@ pub struct Port {
     pub routes: Vec<Route>,
     /// How fast its packets may go.
     pub limit: Option<Limit>,
+    /// The port inside where netd's resolver is, where it is there.
+    pub resolver: Option<u16>,
 }
 
 impl Port {
@@ -208,6 +211,7 @@ impl Port {
             metric: endpoint.metric,
             routes: endpoint.routes.clone(),
             limit: endpoint.bandwidth.and_then(|bandwidth| bandwidth.egress),
+            resolver: DNS_PORT.port(&endpoint.options),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The options of macvlan networks, each under Docker's names and ours.
 
-use cnm::options::{IFNAME, IFNAME_PREFIX, IPAM, LINGER, MTU, Options, Setting};
+use cnm::options::{DNS_PORT, IFNAME, IFNAME_PREFIX, IPAM, LINGER, MTU, Options, Setting};
 
 /// What the macvlans hang on.
 pub(crate) const PARENT: Setting = Setting {
@@ -28,5 +28,8 @@ pub(crate) const HOST_ACCESS: Setting = Setting {
 
 /// All of them.
 pub(crate) fn options() -> Options {
-    Options::of(&[PARENT, MODE, QUEUE, HOST_ACCESS, MTU, IPAM, IFNAME_PREFIX], &[IFNAME, LINGER])
+    Options::of(
+        &[PARENT, MODE, QUEUE, HOST_ACCESS, MTU, IPAM, IFNAME_PREFIX],
+        &[IFNAME, LINGER, DNS_PORT],
+    )
 }

@@ -10,7 +10,7 @@ use cnm::{
     },
     endpoint::{Checked, Endpoint},
     network::Network,
-    options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, Options},
+    options::{DNS_PORT, HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, Options},
     peers::{ChangePeers, Gone, PeersChanged},
     plugin::Teller,
 };
@@ -426,8 +426,9 @@ impl Driver for Overlay {
                     BROADCAST,
                     MODE,
                     SPOOF_CHECK,
+                    DNS_PORT,
                 ],
-                &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK],
+                &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
             )),
         }
     }

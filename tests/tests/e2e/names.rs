@@ -307,7 +307,7 @@ fn answer_everything(netns: &netd_tests::Namespace) -> netd_tests::Heard {
     netns.serve_udp_with(53, one_address)
 }
 
-fn one_address(question: &[u8]) -> Vec<u8> {
+pub(crate) fn one_address(question: &[u8]) -> Vec<u8> {
     let mut answer = question.to_vec();
     // A response, recursion available, one answer, no additional records (RFC 1035, 4.1.1).
     answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);

@@ -41,6 +41,7 @@ fn port(number: u8) -> Port {
             port: 8000 + u16::from(number),
             to: format!("10.1.0.{number}:80").parse().unwrap(),
         }],
+        resolver: None,
     }
 }
 

@@ -29,6 +29,7 @@ fn port(number: u8) -> Port {
         metric: 0,
         routes: Vec::new(),
         limit: None,
+        resolver: None,
     }
 }
 

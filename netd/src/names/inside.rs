@@ -1,0 +1,277 @@
+//! The resolver inside a container: where no gateway of a network is on this host, or where that is
+//! asked for. It listens at 127.0.0.11 there, on any port, and the driver leads port 53 of that
+//! address to it, so that the container may have a server of its own on port 53.
+//!
+//! A socket keeps its namespace alive. So what leads there, a process or a file, is looked at, and
+//! the sockets are closed when it no longer does: only then does the kernel say that it is gone.
+
+use std::{
+    fs::{self, File, Metadata},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::MetadataExt as _,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use cnm::{ContainerId, Error, Result, endpoint::Endpoint, network::Network, options::DNS_PORT};
+use dns::At;
+
+use super::{
+    given::{self, Place},
+    kept_name, sockets,
+};
+use crate::{drivers::Session, netd::Netd};
+
+/// Where a container asks, as it does in Docker's.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+/// How often it is looked whether containers are there still.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What leads to a container's namespace. While there is a socket in that, no other has its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Door {
+    path: String,
+    place: (u64, u64),
+}
+
+impl Door {
+    /// The first of these paths that leads to this namespace.
+    fn to(netns: &File, paths: impl IntoIterator<Item = String>) -> Option<Self> {
+        let place = place(&netns.metadata().ok()?);
+        let mut doors = paths.into_iter().map(|path| Self { path, place });
+        doors.find(Self::leads_there)
+    }
+
+    fn leads_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|now| place(&now) == self.place)
+    }
+}
+
+/// Device and inode.
+fn place(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Whose the listener inside a container is.
+fn at(container: &ContainerId) -> At {
+    At::Container(Arc::from(container.as_str()))
+}
+
+/// Under what a container's trouble with names is known.
+fn about(container: &ContainerId) -> String {
+    format!("dns in {container}")
+}
+
+fn name_of(container: &ContainerId) -> String {
+    kept_name(&format!("in-{container}"))
+}
+
+/// The paths that may lead to a container's namespace.
+fn paths(path: Option<&str>, pid: Option<u32>) -> impl Iterator<Item = String> + use<> {
+    let process = pid.map(|pid| format!("/proc/{pid}/ns/net"));
+    path.map(str::to_owned).into_iter().chain(process)
+}
+
+impl Netd {
+    /// Has an endpoint's container ask inside itself, where that is wanted or it could ask nowhere
+    /// else. The endpoint says at which port from then on; nobody listens there yet, since that has
+    /// to wait until the driver has set loopback up: a socket that was bound before has no address
+    /// to answer from (`inet_addr_type`, net/ipv4/fib_frontend.c).
+    ///
+    /// # Errors
+    /// `unsupported` when it is asked for and the driver does not lead there.
+    pub(crate) fn plan_inside(
+        &self,
+        driver: &Session,
+        network: &Network,
+        endpoint: &mut Endpoint,
+        netns: &File,
+        path: Option<&str>,
+    ) -> Result<()> {
+        // Both were checked before.
+        let said = given::place(&endpoint.options, &network.options).unwrap_or_default();
+        match said {
+            Some(Place::Gateway) => return Ok(()),
+            None if !endpoint.dns.is_empty() || !driver.leads_inside() => return Ok(()),
+            Some(Place::Inside) if !driver.leads_inside() => {
+                return Err(Error::unsupported(format_args!(
+                    "the driver {} of network {} has no resolver inside a container: leave \
+                     resolver=inside out",
+                    network.driver, network.name
+                ))
+                .with("network", network.id.as_str()));
+            }
+            _ => {}
+        }
+        let container = &endpoint.container;
+        let there = self.resolver.server.addresses(&at(&container.id));
+        let port = match there.first() {
+            Some(address) => Ok(address.port()),
+            None if Door::to(netns, paths(path, container.pid)).is_none() => {
+                Err("nothing is known by which to see its end".to_owned())
+            }
+            None => sockets::free_inside(netns, ADDRESS).map_err(|error| error.to_string()),
+        };
+        match port {
+            Ok(port) => {
+                endpoint.options.insert(DNS_PORT.names[0].to_owned(), port.to_string());
+                endpoint.dns = vec![ADDRESS];
+            }
+            // It works without names.
+            Err(why) => {
+                let container = container.label();
+                tracing::warn!(container, why, "names do not resolve inside the container");
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens inside an endpoint's container, where that was planned.
+    pub(crate) fn resolve_inside(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        netns: &File,
+        path: Option<&str>,
+    ) {
+        let container = &endpoint.container;
+        let Some(port) = DNS_PORT.port(&endpoint.options) else { return };
+        if !self.resolver.server.addresses(&at(&container.id)).is_empty() {
+            return;
+        }
+        let Some(door) = Door::to(netns, paths(path, container.pid)) else { return };
+        if let Err(why) = self.listen_inside(&container.id, netns, port, door) {
+            self.no_names_inside(endpoint, &why);
+        }
+    }
+
+    fn no_names_inside(&self, endpoint: &Endpoint, why: &str) {
+        let container = endpoint.container.label();
+        let problem =
+            format!("names do not resolve inside {container}: {why}; detach and attach it again");
+        tracing::warn!("{problem}");
+        self.problems.borrow_mut().insert(about(&endpoint.container.id), problem);
+    }
+
+    /// Listens at a port in a container's namespace.
+    fn listen_inside(
+        self: &Rc<Self>,
+        container: &ContainerId,
+        netns: &File,
+        port: u16,
+        door: Door,
+    ) -> Result<(), String> {
+        let address = SocketAddr::new(ADDRESS, port);
+        let (udp, tcp) = sockets::open_inside(netns, address, &name_of(container))
+            .map_err(|error| format!("cannot listen at {address} there: {error}"))?;
+        let listened = self.resolver.server.listen(at(container), udp, tcp);
+        listened.map_err(|error| error.to_string())?;
+        self.look_after(container, door);
+        Ok(())
+    }
+
+    /// The listener is closed when this door no longer leads there.
+    fn look_after(self: &Rc<Self>, container: &ContainerId, door: Door) {
+        self.resolver.doors.borrow_mut().insert(container.clone(), door);
+        if self.resolver.looking.replace(true) {
+            return;
+        }
+        let netd = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            let mut looks = tokio::time::interval(LOOK);
+            loop {
+                looks.tick().await;
+                let Some(netd) = netd.upgrade() else { return };
+                let gone = {
+                    let doors = netd.resolver.doors.borrow();
+                    if doors.is_empty() {
+                        netd.resolver.looking.set(false);
+                        return;
+                    }
+                    let gone = doors.iter().filter(|(_, door)| !door.leads_there());
+                    gone.map(|(container, _)| container.clone()).collect::<Vec<_>>()
+                };
+                for container in gone {
+                    tracing::debug!(container = container.short(), "nothing leads there any more");
+                    netd.close_inside(&container);
+                }
+            }
+        });
+    }
+
+    fn close_inside(&self, container: &ContainerId) {
+        self.resolver.doors.borrow_mut().remove(container);
+        self.problems.borrow_mut().remove(&about(container));
+        self.resolver.server.stop_listening(&at(container));
+        sockets::forget(&name_of(container));
+    }
+
+    /// Closes the listener inside a container with the last endpoint that has one.
+    pub(crate) fn resolve_inside_no_more(&self, endpoint: &Endpoint) {
+        let container = &endpoint.container.id;
+        if DNS_PORT.port(&endpoint.options).is_none() {
+            return;
+        }
+        let other =
+            |other: &Endpoint| other.id != endpoint.id && DNS_PORT.port(&other.options).is_some();
+        if !self.registry.borrow().endpoints_of(container).any(other) {
+            self.close_inside(container);
+        }
+    }
+
+    /// Where the netd before this one listened inside containers, and at which port.
+    fn known_inside(&self) -> Vec<(Endpoint, SocketAddr)> {
+        let registry = self.registry.borrow();
+        let mut known: Vec<(Endpoint, SocketAddr)> = Vec::new();
+        for endpoint in registry.endpoints() {
+            let Some(port) = DNS_PORT.port(&endpoint.options) else { continue };
+            if known.iter().all(|(other, _)| other.container.id != endpoint.container.id) {
+                known.push((Endpoint::clone(endpoint), SocketAddr::new(ADDRESS, port)));
+            }
+        }
+        known
+    }
+
+    /// Goes on answering at the sockets inside containers that were kept.
+    pub(super) fn take_over_inside(&self) {
+        for (endpoint, address) in self.known_inside() {
+            let container = &endpoint.container.id;
+            let Some((udp, tcp)) = self.resolver.kept.take(address, &name_of(container)) else {
+                continue;
+            };
+            if let Err(error) = self.resolver.server.listen(at(container), udp, tcp) {
+                tracing::warn!(container = container.short(), %error, "not taken over");
+            }
+        }
+    }
+
+    /// Listens inside those containers that are there still, as the netd before this one did.
+    pub(crate) async fn resume_inside(self: &Rc<Self>) {
+        for (endpoint, address) in self.known_inside() {
+            let container = &endpoint.container.id;
+            let path = {
+                let registry = self.registry.borrow();
+                registry.sandbox(container).and_then(|entry| entry.record.sandbox.path.clone())
+            };
+            let mut found = None;
+            for path in paths(path.as_deref(), endpoint.container.pid) {
+                let Ok(netns) = File::open(&path) else { continue };
+                let known = endpoint.netns.and_then(|netns| netns.nsid);
+                if known.is_none() || self.host.nsid(&netns).await.ok() == known {
+                    found = Door::to(&netns, [path]).map(|door| (netns, door));
+                    break;
+                }
+            }
+            let Some((netns, door)) = found else {
+                self.close_inside(container);
+                continue;
+            };
+            if !self.resolver.server.addresses(&at(container)).is_empty() {
+                self.look_after(container, door);
+            } else if let Err(why) = self.listen_inside(container, &netns, address.port(), door) {
+                self.no_names_inside(&endpoint, &why);
+            }
+        }
+    }
+}

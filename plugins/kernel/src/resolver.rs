@@ -1,0 +1,172 @@
+//! Where a container asks for names inside itself: what it sends to [`ADDRESS`], port 53, is led to
+//! the port there where netd's resolver is. One table of nftables with two rules, of the family
+//! `ip`; another server of the container's, on port 53 of its other addresses or of all, is not
+//! touched.
+//!
+//! Message layouts are those of linux/netfilter/nf_tables.h.
+
+use std::net::Ipv4Addr;
+
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::libc;
+
+use crate::{
+    Result,
+    netlink::{Batch, Socket},
+    nft::{BATCH_BEGIN, BATCH_END, NEWRULE, SUBSYSTEM, attribute, frame_header, nest, text},
+};
+
+/// The address that a container asks, on its own loopback link.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// The name of the table.
+pub const TABLE: &str = "netd_names";
+
+const CHAIN: &str = "output";
+const DNS: u16 = 53;
+
+const NEWTABLE: u16 = SUBSYSTEM << 8;
+const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
+const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
+
+const TABLE_NAME: u16 = 1;
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const RULE_TABLE: u16 = 1;
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const LIST_ELEMENT: u16 = 1;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+
+/// Leads them to `port`, in the calling thread's namespace; to no other from then on.
+///
+/// # Errors
+/// What the kernel refuses: `EOPNOTSUPP` or `ENOENT` where it has no nftables or no NAT.
+pub fn lead(port: u16) -> Result<()> {
+    Socket::small(NETLINK_NETFILTER)?.run(batch(port))
+}
+
+fn batch(port: u16) -> Batch {
+    let what = || format!("{ADDRESS} port {DNS} to port {port}");
+    let doing = "lead questions from";
+    let mut batch = Batch::new();
+    batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
+    // One that is there already gives way, rules and all.
+    for (kind, flags) in [(NEWTABLE, NLM_F_CREATE), (DELTABLE, 0), (NEWTABLE, NLM_F_CREATE)] {
+        batch.frame(kind, flags, doing, what(), |bytes| {
+            header(bytes);
+            text(bytes, TABLE_NAME, TABLE);
+        });
+    }
+    batch.frame(NEWCHAIN, NLM_F_CREATE, doing, what(), |bytes| {
+        header(bytes);
+        text(bytes, CHAIN_TABLE, TABLE);
+        text(bytes, CHAIN_NAME, CHAIN);
+        nest(bytes, CHAIN_HOOK, |bytes| {
+            number(bytes, HOOK_NUMBER, libc::NF_INET_LOCAL_OUT.cast_unsigned());
+            number(bytes, HOOK_PRIORITY, libc::NF_IP_PRI_NAT_DST.cast_unsigned());
+        });
+        text(bytes, CHAIN_TYPE, "nat");
+    });
+    for protocol in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
+        batch.frame(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, doing, what(), |bytes| {
+            header(bytes);
+            text(bytes, RULE_TABLE, TABLE);
+            text(bytes, RULE_CHAIN, CHAIN);
+            let protocol = u8::try_from(protocol).expect("its number in an IP header");
+            nest(bytes, RULE_EXPRESSIONS, |bytes| rule(bytes, protocol, port));
+        });
+    }
+    batch.frame(BATCH_END, 0, "end", "a transaction".to_owned(), frame_header);
+    batch.framed();
+    batch
+}
+
+/// `meta l4proto … ip daddr 127.0.0.11 th dport 53 dnat to 127.0.0.11:…`.
+fn rule(bytes: &mut Vec<u8>, protocol: u8, port: u16) {
+    /// Registers of 16 bytes (`NFT_REG_1`, `NFT_REG_2`).
+    const FIRST: u32 = 1;
+    const SECOND: u32 = 2;
+    /// `NFT_META_L4PROTO`; `NFT_PAYLOAD_NETWORK_HEADER` and what follows it; `NFT_NAT_DNAT`.
+    const L4PROTO: u32 = 16;
+    const NETWORK: u32 = 1;
+    const TRANSPORT: u32 = 2;
+    const DNAT: u32 = 1;
+
+    let equals = |bytes: &mut Vec<u8>, value: &[u8]| {
+        expression(bytes, "cmp", |bytes| {
+            number(bytes, 1, FIRST);
+            number(bytes, 2, 0);
+            nest(bytes, 3, |bytes| attribute(bytes, DATA_VALUE, value));
+        });
+    };
+    let load = |bytes: &mut Vec<u8>, base: u32, offset: u32, length: u32| {
+        expression(bytes, "payload", |bytes| {
+            for (kind, value) in [(1, FIRST), (2, base), (3, offset), (4, length)] {
+                number(bytes, kind, value);
+            }
+        });
+    };
+    let set = |bytes: &mut Vec<u8>, register: u32, value: &[u8]| {
+        expression(bytes, "immediate", |bytes| {
+            number(bytes, 1, register);
+            nest(bytes, 2, |bytes| attribute(bytes, DATA_VALUE, value));
+        });
+    };
+    expression(bytes, "meta", |bytes| {
+        number(bytes, 1, FIRST);
+        number(bytes, 2, L4PROTO);
+    });
+    equals(bytes, &[protocol]);
+    // Where an IPv4 header has the destination, and UDP's and TCP's the port.
+    load(bytes, NETWORK, 16, 4);
+    equals(bytes, &ADDRESS.octets());
+    load(bytes, TRANSPORT, 2, 2);
+    equals(bytes, &DNS.to_be_bytes());
+    set(bytes, FIRST, &ADDRESS.octets());
+    set(bytes, SECOND, &port.to_be_bytes());
+    expression(bytes, "nat", |bytes| {
+        let family = libc::NFPROTO_IPV4.cast_unsigned();
+        for (kind, value) in [(1, DNAT), (2, family), (3, FIRST), (5, SECOND)] {
+            number(bytes, kind, value);
+        }
+    });
+}
+
+fn expression(bytes: &mut Vec<u8>, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    nest(bytes, LIST_ELEMENT, |bytes| {
+        text(bytes, EXPRESSION_NAME, name);
+        nest(bytes, EXPRESSION_DATA, write);
+    });
+}
+
+/// A number of 32 bits, big-endian as all of nftables' are.
+fn number(bytes: &mut Vec<u8>, kind: u16, value: u32) {
+    attribute(bytes, kind, &value.to_be_bytes());
+}
+
+/// `struct nfgenmsg` of the family `ip`.
+#[expect(clippy::cast_possible_truncation, reason = "NFPROTO_IPV4 is 2")]
+fn header(bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_made_anew_with_a_rule_for_each_protocol() {
+        let batch = batch(40_053);
+        assert_eq!(batch.len(), 8);
+        let there = |wanted: &[u8]| batch.bytes().windows(wanted.len()).any(|part| part == wanted);
+        assert!(there(&ADDRESS.octets()) && there(&40_053_u16.to_be_bytes()) && there(b"nat\0"));
+    }
+}

@@ -1,0 +1,194 @@
+//! The resolver inside a container: where its network has no gateway on the host, and where that is
+//! asked for. A server of the container's own on port 53 is not touched.
+
+use std::net::{IpAddr, SocketAddr};
+
+use cnm::{
+    Kind,
+    endpoint::{Attach, Endpoint},
+    network::{CreateNetwork, Subnet},
+};
+use netd_tests::{
+    Asking as _, Container, Host, HostOptions, Namespace, World, eventually, kind_of,
+};
+
+const INSIDE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
+
+/// A network on the LAN that is `192.0.2.0/24`.
+fn lan_network(name: &str) -> CreateNetwork {
+    let mut subnet = Subnet::new("192.0.2.0/24".parse().unwrap());
+    subnet.range = Some("192.0.2.128/25".parse().unwrap());
+    CreateNetwork {
+        driver: Some("macvlan".into()),
+        subnets: vec![subnet],
+        options: [("parent".to_owned(), "lan0".to_owned())].into(),
+        ..CreateNetwork::named(name)
+    }
+}
+
+fn inside(container: &Container, network: &str) -> Attach {
+    let options = [("resolver".to_owned(), "inside".to_owned())].into();
+    Attach { options, ..container.to(network) }
+}
+
+fn ask(netns: &Namespace, words: &str) -> Vec<String> {
+    Host::ask_name(netns, INSIDE, words)
+}
+
+fn ip(endpoint: &Endpoint) -> String {
+    endpoint.addresses[0].ip().to_string()
+}
+
+#[test]
+fn on_the_lan_a_container_asks_inside_itself() {
+    let world = World::new();
+    let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    let (web, client) = (world.container("web"), world.container("client"));
+    let endpoint = netd.attach(&web.to("lan"));
+    let own = netd.attach(&client.to("lan"));
+    assert_eq!(own.dns, [INSIDE]);
+    for words in ["web A", "+tcp web A", "web.lan A", "WEB.lan.netd A"] {
+        assert_eq!(ask(&client.netns, words), [ip(&endpoint)], "{words}");
+    }
+    assert_eq!(ask(&client.netns, &format!("-x {}", ip(&endpoint))), ["web.lan."]);
+    // Asked by the host: the container's own way out has no part in it.
+    assert_eq!(ask(&client.netns, "example.org A"), ["203.0.113.7"]);
+    assert_eq!(elsewhere.from(), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(ask(&client.netns, "nosuch.lan.netd A"), Vec::<String>::new());
+    assert_eq!(elsewhere.from().len(), 1, "what is ours goes nowhere else");
+    netd.detach("web");
+    assert!(ask(&client.netns, "web.lan.netd A").is_empty());
+}
+
+#[test]
+fn a_server_of_the_containers_own_keeps_port_53() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    let (early, late) = (world.container("early"), world.container("late"));
+    for (container, first) in [(&early, true), (&late, false)] {
+        let serve = || {
+            container.netns.run("ip link set lo up");
+            container.netns.serve_udp(53);
+            container.netns.serve_tcp(53);
+        };
+        if first {
+            serve();
+        }
+        let endpoint = netd.attach(&container.to("lan"));
+        if !first {
+            serve();
+        }
+        let at = SocketAddr::new(endpoint.addresses[0].ip(), 53);
+        // The LAN finds the container's server, and so does the container at its other addresses.
+        let seen = lan.ask_udp(at).unwrap();
+        assert_eq!(seen, "192.0.2.2".parse::<IpAddr>().unwrap());
+        assert_eq!(lan.ask_tcp(at).unwrap(), seen);
+        container.netns.ask_udp("127.0.0.1:53".parse().unwrap()).unwrap();
+        assert_eq!(ask(&container.netns, "+notcp early.lan A").len(), 1);
+        assert_eq!(ask(&container.netns, "+tcp early.lan A").len(), 1);
+    }
+}
+
+#[test]
+fn it_is_there_again_after_a_kill() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let _lan = host.lan();
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    let web = world.container("web");
+    let endpoint = netd.attach(&web.to("lan"));
+    for _ in 0..3 {
+        host.kill();
+        host.start();
+        eventually("it answers", || match ask(&web.netns, "web A") {
+            answer if answer == [ip(&endpoint)] => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    host.stop();
+    host.start();
+    assert_eq!(ask(&web.netns, "+tcp web A"), [ip(&endpoint)]);
+}
+
+#[test]
+fn it_keeps_no_container_alive() {
+    let world = World::new();
+    let host = world.host("a");
+    let _lan = host.lan();
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    let mut web = world.container("web");
+    netd.attach(&web.to("lan"));
+    let before = host.netns.run("ip netns list-id").lines().count();
+    web.netns.kill();
+    eventually("it is released", || match netd.endpoints().len() {
+        0 => Ok(()),
+        left => Err(format!("{left} endpoints")),
+    });
+    // The kernel has let it go as well.
+    eventually("its namespace is gone", || {
+        let now = host.netns.run("ip netns list-id").lines().count();
+        if now < before { Ok(()) } else { Err(format!("{now} of {before}")) }
+    });
+}
+
+#[test]
+fn on_request_it_is_inside_whatever_the_network() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    let options = [("resolver".to_owned(), "inside".to_owned())].into();
+    netd.call(&CreateNetwork { options, ..CreateNetwork::named("all") }).unwrap();
+    netd.create("app");
+    let (web, client) = (world.container("web"), world.container("client"));
+    let on_all = netd.attach(&web.to("all"));
+    assert_eq!(on_all.dns, [INSIDE]);
+    let own = netd.attach(&inside(&client, "app"));
+    assert_eq!(own.dns, [INSIDE]);
+    assert_eq!(ask(&web.netns, "web"), [ip(&on_all)]);
+    assert_eq!(ask(&client.netns, "client"), [ip(&own)]);
+    assert!(ask(&client.netns, "web.all").is_empty(), "it is not on that network");
+    // One listener for all of its networks, for as long as it is on one with it.
+    let second = netd.attach(&client.to("all"));
+    assert_eq!(second.options.get("dns-port"), own.options.get("dns-port"));
+    assert_eq!(ask(&client.netns, "web"), [ip(&on_all)]);
+    netd.call(&cnm::endpoint::Detach {
+        network: Some("app".into()),
+        container: "client".into(),
+        ifname: None,
+    })
+    .unwrap();
+    assert_eq!(ask(&client.netns, "web"), [ip(&on_all)]);
+    netd.detach("client");
+    let left = client.netns.run("ss -Hlnut");
+    assert!(left.trim().is_empty(), "{left}");
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let with = |key: &str, value: &str| {
+        let options = [(key.to_owned(), value.to_owned())].into();
+        Attach { options, ..web.to("app") }
+    };
+    assert_eq!(kind_of(netd.call(&with("resolver", "outside"))).0, Kind::Invalid);
+    let (kind, error) = kind_of(netd.call(&with("dns-port", "5353")));
+    assert_eq!(kind, Kind::Invalid);
+    assert!(error.message.contains("resolver=inside"), "{error}");
+    let none = Attach { network: "none".into(), ..inside(&web, "none") };
+    assert_eq!(kind_of(netd.call(&none)).0, Kind::Unsupported);
+    assert!(netd.endpoints().is_empty());
+}
