@@ -150,6 +150,71 @@ fn over_kills_only_what_was_just_read_is_lost() {
     assert!(asked.sent - asked.answered <= ROUNDS * 4, "{asked:?}");
 }
 
+/// What dnsperf made of many questions.
+#[derive(Debug)]
+struct Performed {
+    sent: usize,
+    completed: usize,
+    lost: usize,
+    /// Still out when it was told to end.
+    interrupted: usize,
+}
+
+/// Questions that dnsperf has out at a time.
+const OUTSTANDING: usize = 50;
+
+/// Has dnsperf ask while netd is replaced many times.
+fn performed_over(signal: Signal) -> Performed {
+    let world = World::new();
+    let host = managed(&world);
+    let mut netd = host.client();
+    netd.create("app");
+    let (web, client) = (world.container("web"), world.container("client"));
+    netd.attach(&web.to("app"));
+    let server = netd.attach(&client.to("app")).dns[0].to_string();
+    std::fs::write("/run/questions", "web A\nweb.app A\nweb.app.netd AAAA\n").expect("ours");
+    let outstanding = OUTSTANDING.to_string();
+    // What is not answered in a second is lost.
+    let words = ["dnsperf", "-s", &server, "-d", "/run/questions", "-l", "600", "-t", "1"];
+    let mut dnsperf = client.netns.command(words.iter().chain(&["-Q", "3000", "-q", &outstanding]));
+    let dnsperf = dnsperf.stdout(std::process::Stdio::piped()).spawn().expect("`make deps-test`");
+    for _ in 0..ROUNDS {
+        replace(&host, signal);
+    }
+    let pid = i32::try_from(dnsperf.id()).expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGINT).expect("it is this test's process");
+    let output = dnsperf.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let figure = |what: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(what));
+        let first = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        first.unwrap_or(0)
+    };
+    let performed = Performed {
+        sent: figure("Queries sent:"),
+        completed: figure("Queries completed:"),
+        lost: figure("Queries lost:"),
+        interrupted: figure("Queries interrupted:"),
+    };
+    assert!(performed.completed > ROUNDS * 100, "{text}");
+    assert!(performed.interrupted <= OUTSTANDING, "{text}");
+    assert!(!text.contains("SERVFAIL") && !text.contains("NXDOMAIN"), "{text}");
+    performed
+}
+
+#[test]
+fn dnsperf_loses_nothing_over_planned_restarts() {
+    let performed = performed_over(Signal::SIGHUP);
+    assert_eq!(performed.lost, 0, "{performed:?}");
+    assert_eq!(performed.completed + performed.interrupted, performed.sent, "{performed:?}");
+}
+
+#[test]
+fn dnsperf_loses_what_was_in_flight_over_kills() {
+    let performed = performed_over(Signal::SIGUSR1);
+    assert!(performed.lost <= ROUNDS * OUTSTANDING, "{performed:?}");
+}
+
 #[test]
 fn a_network_that_went_meanwhile_leaves_no_socket() {
     let world = World::new();
