@@ -168,8 +168,8 @@ impl Pool {
     }
 
     /// Puts back a lease that was stored; no change if it is there. Automatic choice then goes on
-    /// after the highest address put back, so that what was released just before a restart, which
-    /// nobody stored, is not given to somebody else right after it.
+    /// after the highest address put back, so that what was released before a restart, of which
+    /// nobody told [`let_wait`](Self::let_wait), is given to somebody else as late as can be.
     ///
     /// # Errors
     /// As [`allocate_static`](Self::allocate_static), but that it is leased is no error.
@@ -180,6 +180,16 @@ impl Pool {
             self.last = self.last.max(Some(number));
         }
         Ok(())
+    }
+
+    /// Has an address wait as if its lease had ended `since`, unless somebody has it or it waits: for
+    /// one that was released before a restart. One that nobody may have is passed over.
+    pub fn let_wait(&mut self, address: IpAddr, since: Moment) {
+        if let Some(number) = self.layout.number(address)
+            && self.free.remove(number)
+        {
+            self.rest(number, since);
+        }
     }
 
     /// Ends a lease; `false` if there was none.

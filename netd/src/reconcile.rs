@@ -57,11 +57,13 @@ impl Netd {
         for record in stored.sandboxes {
             registry.put_sandbox(record);
         }
+        let mut gone = stored.gone;
         for row in stored.endpoints {
             let endpoint = row.endpoint;
             if endpoint.state == State::Attaching {
                 tracing::info!(endpoint = endpoint.id.short(), "unfinished attach undone");
                 self.stores.remove_endpoint(&endpoint.id)?;
+                gone.push(endpoint);
                 continue;
             }
             // Absence is not a delete: a first sync without it would take its container off.
@@ -83,6 +85,11 @@ impl Netd {
                 registry.put_sandbox(SandboxRecord::of(&endpoint, row.path, start));
             }
             registry.put_endpoint(endpoint.into());
+        }
+        // When they went nobody wrote down: their addresses wait as if it had been just now.
+        let now = self.now();
+        for endpoint in gone {
+            registry.let_wait(&endpoint.network, &endpoint.addresses, now);
         }
         Ok(())
     }

@@ -316,6 +316,22 @@ impl Registry {
         }
     }
 
+    /// Keeps addresses that somebody had before a restart from being given to others at once.
+    pub(crate) fn let_wait(&mut self, network: &NetworkId, addresses: &[IpNetwork], now: Moment) {
+        let Some(entry) = self.networks.get(network) else { return };
+        for id in entry.shares.clone().into_iter().chain([network.clone()]) {
+            let Some(entry) = self.networks.get_mut(&id) else { continue };
+            for address in addresses.iter().map(IpNetwork::ip) {
+                if let Some(shared) = &mut entry.shared {
+                    shared.blocks.let_wait(address, now);
+                }
+                for pool in &mut entry.pools {
+                    pool.let_wait(address, now);
+                }
+            }
+        }
+    }
+
     /// Gives addresses back to a network that nobody who shares its subnets has any more.
     fn give_back(
         &mut self,

@@ -33,6 +33,10 @@ const CACHED: &str = "rows";
 /// What the journal of this boot is called in the run directory.
 pub(crate) const BOOT: &str = "boot.journal";
 
+/// How many endpoints that are gone are kept on record, for what they had not to be given to others
+/// at once.
+const PAST: usize = 256;
+
 /// What is known of the cluster, in the run directory.
 const CLUSTER: &str = "cluster.journal";
 
@@ -260,6 +264,8 @@ pub(crate) struct Stored {
     pub(crate) sandboxes: Vec<SandboxRecord>,
     /// Every endpoint, and what is known of its sandbox.
     pub(crate) endpoints: Vec<EndpointRow>,
+    /// Those that went last.
+    pub(crate) gone: Vec<Endpoint>,
 }
 
 /// An endpoint as it is stored: with what its sandbox, which comes and goes with its endpoints,
@@ -283,8 +289,8 @@ impl Stores {
         }
         Ok(Self {
             durable: Store::open(state_dir.join("netd.redb"), &[NETWORKS, STICKY])?,
-            boot: Journal::open(run_dir.join(BOOT))?,
-            cluster: Journal::open(run_dir.join(CLUSTER))?,
+            boot: Journal::open(run_dir.join(BOOT), PAST)?,
+            cluster: Journal::open(run_dir.join(CLUSTER), 0)?,
         })
     }
 
@@ -304,6 +310,11 @@ impl Stores {
                 .collect(),
             sandboxes: self.boot.rows(SANDBOXES)?.collect::<Result<_, _>>()?,
             endpoints: self.boot.rows(ENDPOINTS)?.collect::<Result<_, _>>()?,
+            gone: self
+                .boot
+                .past_rows(ENDPOINTS)?
+                .filter_map(|row: Result<EndpointRow, _>| Some(row.ok()?.endpoint))
+                .collect(),
         })
     }
 

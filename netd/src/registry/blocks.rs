@@ -27,6 +27,8 @@ pub(crate) struct Blocks {
     leaving: BTreeSet<IpNetwork>,
     /// Addresses in others' blocks that are this host's, and whether somebody has them.
     borrowed: BTreeMap<IpAddr, bool>,
+    /// Addresses that somebody had before a restart, until the blocks around them are known.
+    waiting: BTreeMap<IpAddr, Moment>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Blocks {
             own: BTreeMap::new(),
             leaving: BTreeSet::new(),
             borrowed: BTreeMap::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -119,6 +122,13 @@ impl Blocks {
                     tracing::error!(%address, %error, "no lease");
                 }
             }
+            self.waiting.retain(|address, since| {
+                let inside = block.contains(*address);
+                if inside {
+                    pool.let_wait(*address, *since);
+                }
+                !inside
+            });
             self.own.insert(block, Own { pool, size, lent: BTreeSet::new() });
         }
         let Some(own) = self.own.get_mut(&block) else { return Ok(refused) };
@@ -280,6 +290,14 @@ impl Blocks {
         }
     }
 
+    /// Keeps an address that somebody had from being given to others at once.
+    pub(super) fn let_wait(&mut self, address: IpAddr, since: Moment) {
+        match self.own.iter_mut().find(|(block, _)| block.contains(address)) {
+            Some((_, own)) => own.pool.let_wait(address, since),
+            None => drop(self.waiting.insert(address, since)),
+        }
+    }
+
     /// Gives an address back.
     pub(super) fn release(&mut self, address: IpAddr, now: Moment) {
         if let Some(used) = self.borrowed.get_mut(&address) {
@@ -307,6 +325,7 @@ mod tests {
             own: BTreeMap::new(),
             leaving: BTreeSet::new(),
             borrowed: BTreeMap::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -356,6 +375,25 @@ mod tests {
         // Nobody needs it any more here: given again.
         blocks.add(block("10.0.0.16/31"), BTreeSet::new(), NOW).expect("a block");
         assert_eq!(blocks.lease(&[], NOW).expect("one")[0].ip(), address("10.0.0.17"));
+    }
+
+    #[test]
+    fn what_somebody_had_before_a_restart_waits_in_its_block() {
+        for known_before in [true, false] {
+            let mut blocks = Blocks { reuse_delay: Duration::from_secs(60), ..blocks() };
+            let add = |blocks: &mut Blocks| {
+                blocks.add(block("10.0.0.16/30"), BTreeSet::new(), NOW).expect("a block");
+            };
+            if known_before {
+                add(&mut blocks);
+            }
+            blocks.let_wait(address("10.0.0.16"), NOW);
+            blocks.let_wait(address("10.0.0.99"), NOW);
+            add(&mut blocks);
+            assert_eq!(blocks.usage(NOW), [(block("10.0.0.16/30"), 1)], "it goes to nobody yet");
+            let next = blocks.lease(&[], NOW).expect("room")[0].ip();
+            assert_eq!(next, address("10.0.0.17"));
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Journal {
     length: Cell<u64>,
     /// The length at which it is written again, in bytes.
     limit: Cell<u64>,
+    /// How many of the rows that were taken away last are kept when it is written again.
+    past: usize,
 }
 
 /// Where in the file a row is. Rows are read when they are wanted, since there may be very many.
@@ -45,9 +47,18 @@ struct Line {
     length: usize,
 }
 
+/// Where the rows are.
+struct Index {
+    /// Those that there are.
+    rows: Vec<Line>,
+    /// Those that were taken away, as far as they are still in the file.
+    past: Vec<Line>,
+}
+
 impl Journal {
-    /// Opens the journal at `path`, or begins one.
-    pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
+    /// Opens the journal at `path`, or begins one. Of the rows that were taken away at least the last
+    /// `past` can be read.
+    pub(super) fn open(path: PathBuf, past: usize) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.clone(), source };
         let file = fs::OpenOptions::new()
             .read(true)
@@ -86,6 +97,7 @@ impl Journal {
             file: RefCell::new(file),
             length: Cell::new(length),
             limit: Cell::new(SHORT),
+            past,
         };
         journal.shorten()?;
         Ok(journal)
@@ -160,7 +172,7 @@ impl Journal {
             return Ok(());
         }
         let failed = |source| Error::File { path: self.path.clone(), source };
-        let index = self.index()?;
+        let Index { rows, past } = self.index()?;
         let aside = self.path.with_extension("unfinished");
         let rewrite = || -> io::Result<(File, u64)> {
             let file = fs::OpenOptions::new()
@@ -172,7 +184,12 @@ impl Journal {
                 .open(&aside)?;
             let mut writer = BufWriter::with_capacity(AT_ONCE, file);
             writeln!(writer, "{HEAD}{SCHEMA}")?;
-            for line in index {
+            for line in &past[past.len().saturating_sub(self.past)..] {
+                let text = self.text(*line)?;
+                let end = text.match_indices(' ').nth(1).map_or(text.len(), |(at, _)| at);
+                writeln!(writer, "{text}\n{}", &text[..end])?;
+            }
+            for line in rows {
                 writeln!(writer, "{}", self.text(line)?)?;
             }
             let file = writer.into_inner()?;
@@ -193,8 +210,24 @@ impl Journal {
         &self,
         table: &'static str,
     ) -> Result<impl Iterator<Item = Result<T, Error>>, Error> {
+        Ok(self.read(table, self.index()?.rows))
+    }
+
+    /// As [`Journal::rows`], for those that were taken away, in the order in which they were.
+    pub(super) fn past_rows<T: DeserializeOwned>(
+        &self,
+        table: &'static str,
+    ) -> Result<impl Iterator<Item = Result<T, Error>>, Error> {
+        Ok(self.read(table, self.index()?.past))
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        table: &'static str,
+        lines: Vec<Line>,
+    ) -> impl Iterator<Item = Result<T, Error>> {
         let path = || self.path.clone();
-        let rows = self.index()?.into_iter().map(move |line| {
+        let rows = lines.into_iter().map(move |line| {
             let line = self.text(line).map_err(|source| Error::File { path: path(), source })?;
             let mut parts = line.splitn(3, ' ');
             let (Some(of), Some(key), Some(text)) = (parts.next(), parts.next(), parts.next())
@@ -209,7 +242,7 @@ impl Journal {
                 Error::Row { path: path(), table, key, source }
             })
         });
-        Ok(rows.filter_map(Result::transpose))
+        rows.filter_map(Result::transpose)
     }
 
     fn text(&self, line: Line) -> io::Result<String> {
@@ -219,11 +252,11 @@ impl Journal {
     }
 
     /// The rows that the journal comes to, in the order of the file.
-    fn index(&self) -> Result<Vec<Line>, Error> {
+    fn index(&self) -> Result<Index, Error> {
         // Of tables and keys their hashes are enough, and take one piece of memory: many small ones
         // would stay netd's when they are free.
         let hashers = [RandomState::new(), RandomState::new()];
-        let mut rows = HashMap::new();
+        let (mut rows, mut past) = (HashMap::new(), Vec::new());
         let indexed = each_line(&self.file.borrow(), |line, at| {
             let Some(line) = line.strip_suffix(b"\n").filter(|_| at > 0) else { return };
             let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ');
@@ -232,13 +265,13 @@ impl Journal {
             let place = hashers.each_ref().map(|hasher| hasher.hash_one(place));
             match end {
                 Some(_) => drop(rows.insert(place, Line { at, length: line.len() })),
-                None => drop(rows.remove(&place)),
+                None => past.extend(rows.remove(&place).filter(|_| self.past > 0)),
             }
         });
         indexed.map_err(|source| Error::File { path: self.path.clone(), source })?;
         let mut rows: Vec<_> = rows.into_values().collect();
-        rows.sort_unstable_by_key(|line| line.at);
-        Ok(rows)
+        rows.sort_unstable_by_key(|line: &Line| line.at);
+        Ok(Index { rows, past })
     }
 }
 
@@ -278,7 +311,11 @@ mod tests {
         }
 
         fn open(&self) -> Journal {
-            Journal::open(self.0.clone()).expect("a journal")
+            self.open_with(0)
+        }
+
+        fn open_with(&self, past: usize) -> Journal {
+            Journal::open(self.0.clone(), past).expect("a journal")
         }
     }
 
@@ -321,6 +358,36 @@ mod tests {
         journal.change(TABLE, gone.chain([("z", Some("\"1\"".to_owned()))])).expect("written");
         assert_eq!(rows(&scratch.open()).last().map(String::as_str), Some("1"));
         assert_eq!(rows(&journal).len(), 2);
+    }
+
+    #[test]
+    fn what_was_taken_away_last_can_be_read_even_when_the_journal_is_written_again() {
+        let scratch = Scratch::new("past");
+        let journal = scratch.open_with(3);
+        let past = |journal: &Journal| -> Vec<String> {
+            let past = journal.past_rows(TABLE).expect("read");
+            past.map(|row: Result<String, Error>| row.expect("a row")[..2].to_owned()).collect()
+        };
+        journal.put(TABLE, "stays", "\"st\"").expect("written");
+        journal.remove(TABLE, "never").expect("there was none");
+        for n in 10..15 {
+            journal.put(TABLE, &format!("key{n}"), "\"xx\"").expect("written");
+            journal.put(TABLE, &format!("key{n}"), &format!("\"{n}\"")).expect("written");
+            journal.remove(TABLE, &format!("key{n}")).expect("removed");
+        }
+        assert_eq!(past(&scratch.open_with(3)), ["10", "11", "12", "13", "14"]);
+        let long = format!("\"99{}\"", "x".repeat(1000));
+        while fs::metadata(&scratch.0).expect("there").len() < SHORT - 3000 {
+            journal.put(TABLE, "long", &long).expect("written");
+        }
+        journal.remove(TABLE, "long").expect("removed");
+        for _ in 0..5 {
+            journal.put(TABLE, "stays", &long).expect("written");
+        }
+        assert!(fs::metadata(&scratch.0).expect("there").len() < SHORT / 2, "it was written again");
+        assert_eq!(past(&scratch.open_with(3)), ["13", "14", "99"]);
+        assert_eq!(rows(&scratch.open_with(3)).len(), 1);
+        assert_eq!(past(&scratch.open()).len(), 0);
     }
 
     proptest! {
@@ -385,7 +452,7 @@ mod tests {
             ("somebody else's".to_owned(), "of another program"),
         ] {
             fs::write(&scratch.0, &text).expect("written");
-            let error = Journal::open(scratch.0.clone()).expect_err("refused").to_string();
+            let error = Journal::open(scratch.0.clone(), 0).expect_err("refused").to_string();
             assert!(error.contains(said), "{error}");
             assert_eq!(fs::read_to_string(&scratch.0).expect("there"), text);
         }

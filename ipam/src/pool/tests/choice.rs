@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const NOW: Moment = Moment(0);
@@ -338,4 +340,23 @@ fn between_two_addresses_is_chosen_as_everywhere() {
     assert_eq!(between(&mut pool, "10.0.0.4", "10.0.0.8", 3), ok("10.0.0.7"));
     assert!(between(&mut pool, "10.0.0.9", "10.0.0.3", 3).is_err(), "the wrong way round");
     assert!(between(&mut pool, "fd00::", "fd00::9", 3).is_err(), "another family");
+}
+
+#[test]
+fn what_was_released_before_a_restart_waits_as_what_is_released_after_it() {
+    let delay = Duration::from_secs(60);
+    let mut before = Pool::new(PoolConfig { reuse_delay: delay, ..config("10.0.0.0/29") }).unwrap();
+    let [a, b] = [1, 2].map(|_| before.allocate(Moment(0)).unwrap());
+    before.release(b, Moment(0));
+    let mut after = restart(&before);
+    for gone in [a, b, ip("10.0.0.0"), ip("192.0.2.1"), ip("fd00::1")] {
+        after.let_wait(gone, Moment(5));
+    }
+    assert!(after.is_leased(a), "somebody has it");
+    assert_eq!(after.utilisation(Moment(5)).quarantined, 1);
+    let given = drain(&mut after, Moment(5));
+    assert_eq!(given.last().map(String::as_str), Some(b.to_string().as_str()), "{given:?}");
+    let mut later = restart(&before);
+    later.let_wait(b, Moment(5));
+    assert_eq!(later.allocate(Moment(60_005)), Ok(b), "its time is over");
 }
