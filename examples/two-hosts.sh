@@ -8,12 +8,23 @@
 # Needs etcd (Debian: etcd-server), iproute2, util-linux, curl and python3.
 set -eu
 
-bin=${1:-$(dirname "$0")/../target/dist}
-bin=$(cd "$bin" && pwd)
+# Where netd is: as told, as built here, or as installed.
+for place in "${1:-}" "$(dirname "$0")/../target/dist" "$(dirname "$0")/../target/debug"; do
+	if [ -n "$place" ] && [ -x "$place/netd" ]; then
+		PATH=$(cd "$place" && pwd):$PATH
+		break
+	fi
+	if [ -n "${1:-}" ]; then break; fi
+done
+if [ -n "${1:-}" ] && [ ! -x "$1/netd" ] || ! command -v netd >/dev/null || ! command -v netctl >/dev/null; then
+	echo "netd and netctl are not in ${1:-target/dist and not installed}: build them with make build" >&2
+	exit 1
+fi
+export PATH
 
 # A mount and a process namespace, so that /run is ours and all processes end with the script.
 if [ -z "${TWO_HOSTS:-}" ]; then
-	TWO_HOSTS=1 exec unshare --mount --pid --fork --kill-child --mount-proc "$0" "$bin"
+	TWO_HOSTS=1 exec unshare --mount --pid --fork --kill-child --mount-proc "$0" "$@"
 fi
 mount -t tmpfs tmpfs /run
 mkdir /run/netns
@@ -37,31 +48,31 @@ for name in one two; do
 	ip -n $name address add 198.51.100.$n/24 dev eth0
 	ip -n $name link set eth0 up
 	printf 'node_name = "%s"\ndefault_link = "docker0"\n' $name >/run/$name.toml
-	host $name "$bin/netd" --run-dir /run/$name --state-dir /run/$name-state \
-		--config /run/$name.toml --plugin-dir "$bin" 2>/run/$name.log &
+	host $name netd --run-dir /run/$name --state-dir /run/$name-state \
+		--config /run/$name.toml 2>/run/$name.log &
 	netd=$!
-	until host $name "$bin/netctl" version >/dev/null 2>&1; do
+	until host $name netctl version >/dev/null 2>&1; do
 		kill -0 $netd 2>/dev/null || { echo "netd of host $name ended:" >&2; cat /run/$name.log >&2; exit 1; }
 		sleep 0.05
 	done
 done
 
 say "one: netctl cluster init"
-host one "$bin/netctl" cluster init --advertise-addr 198.51.100.1
-token=$(host one "$bin/netctl" cluster token create --uses 1 --quiet)
+host one netctl cluster init --advertise-addr 198.51.100.1
+token=$(host one netctl cluster token create --uses 1 --quiet)
 
 say "two: netctl cluster join"
-host two "$bin/netctl" cluster join --token "$token" 198.51.100.1:2377
-host one "$bin/netctl" node ls
+host two netctl cluster join --token "$token" 198.51.100.1:2377
+host one netctl node ls
 
 say "one: netctl network create -d overlay shop"
-host one "$bin/netctl" network create -d overlay shop
-until host two "$bin/netctl" network ls -q -f name=shop | grep -q .; do sleep 0.05; done
+host one netctl network create -d overlay shop
+until host two netctl network ls -q -f name=shop | grep -q .; do sleep 0.05; done
 
 say "one: a web server;  two: who fetches its page"
 mkdir /run/page
 echo 'hello from the other host' >/run/page/index.html
-host one "$bin/netctl" run --network shop --name web -- \
+host one netctl run --network shop --name web -- \
 	python3 -m http.server --directory /run/page 80 >/run/web.log 2>&1 &
-until host two "$bin/netctl" run --network shop --name client -- \
+until host two netctl run --network shop --name client -- \
 	curl --silent --fail --max-time 2 http://web/; do sleep 0.2; done
