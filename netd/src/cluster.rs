@@ -38,11 +38,13 @@ mod claims;
 mod follow;
 mod join;
 mod kept;
+mod leave;
 mod live;
 mod networks;
 mod outbox;
 mod own_etcd;
 mod peers;
+mod removed;
 mod renewal;
 mod room;
 mod tasks;
@@ -96,6 +98,8 @@ pub(crate) struct Cluster {
     liveness: RefCell<Liveness>,
     /// This host is leaving, so that nobody has to be told that it is gone.
     leaving: Cell<bool>,
+    /// Whether it is over with the host's own etcd.
+    etcd_is_over: own_etcd::Over,
     /// The nodes that are down: what they have does not resolve.
     down: RefCell<BTreeSet<NodeId>>,
     /// Blocks are claimed ahead by one at a time.
@@ -183,6 +187,7 @@ impl Cluster {
             away: RefCell::default(),
             liveness: RefCell::new(Liveness::new(timing)),
             leaving: Cell::new(false),
+            etcd_is_over: own_etcd::Over::default(),
             down: RefCell::default(),
             claiming: Cell::new(false),
             tasks: RefCell::default(),
@@ -223,6 +228,9 @@ impl Cluster {
     }
 
     async fn decide_within(&self, decision: Decision, patience: Duration) -> Result<Decided> {
+        if let Some(removal) = self.removal() {
+            return Err(removal);
+        }
         let what = decision.what();
         let epoch = self.epoch();
         let decided = async {
@@ -296,7 +304,7 @@ impl Cluster {
 
     /// An endpoint is there: others are told when the store can be written.
     pub(crate) fn spread(&self, endpoint: &Endpoint) {
-        if self.disputed.borrow().contains(&endpoint.id) {
+        if self.disputed.borrow().contains(&endpoint.id) || self.is_removed() {
             return;
         }
         let Some((key, value)) = self.row(endpoint) else { return };
@@ -306,6 +314,9 @@ impl Cluster {
 
     /// An endpoint is gone.
     pub(crate) fn withdraw(&self, network: &NetworkId, endpoint: &EndpointId) {
+        if self.is_removed() {
+            return;
+        }
         let key = Key::Endpoint(self.node.clone(), network.clone(), endpoint.clone());
         self.outbox.borrow_mut().delete(self.layout.key(&key));
         self.write.notify_one();
@@ -351,15 +362,21 @@ impl Netd {
         self.cluster.borrow().clone()
     }
 
-    /// The cluster that this host is in.
+    /// The cluster that this host is in, and that has it.
     fn member(&self) -> Result<Rc<Cluster>> {
-        self.cluster().ok_or_else(|| {
-            Error::new(
-                cnm::Kind::Denied,
-                "this host is in no cluster: begin one with netctl cluster init, or join one with \
-                 netctl cluster join",
-            )
-        })
+        let cluster = self.cluster().ok_or_else(Self::alone)?;
+        match cluster.removal() {
+            Some(removal) => Err(removal),
+            None => Ok(cluster),
+        }
+    }
+
+    fn alone() -> Error {
+        Error::new(
+            cnm::Kind::Denied,
+            "this host is in no cluster: begin one with netctl cluster init, or join one with \
+             netctl cluster join",
+        )
     }
 
     /// An endpoint is gone: so it is for others, where its network is the cluster's.

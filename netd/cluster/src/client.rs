@@ -1,6 +1,10 @@
 //! A node's end of the one call: joining a cluster, and asking its managers.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use cnm::{Call, Reply, Request, frame::MAX_LINE};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -14,7 +18,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     Error, Identity, NodeId, Result, Token,
     identity::{self, MANAGER_NAME, digest_of, new_request},
-    messages::{Decide, Decided, Decision, Join, Joined, Promote, Renew},
+    messages::{Clock, Decide, Decided, Decision, Join, Joined, Promote, Renew, Standing},
     rows::Facts,
     server::is_final,
     token::Refusal,
@@ -27,6 +31,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 
 /// How long joining may take, which changes rights and members of etcd.
 const JOIN: Duration = Duration::from_secs(20);
+
+/// How far clocks may be apart that are the same, in seconds.
+const SAME: u64 = 60;
 
 /// Who joins. Kept for another attempt, it is the same joining: the token is used once.
 #[derive(Clone)]
@@ -70,15 +77,17 @@ impl Newcomer {
 ///
 /// # Errors
 /// [`Error::Unreachable`] when nobody is there, [`Error::Token`] when who is there is not of the
-/// token's cluster, [`Error::Remote`] with what the manager says of the token.
+/// token's cluster, [`Error::Clocks`] when a wrong clock is in the way, [`Error::Remote`] with what the manager says of the token.
 pub async fn join(address: &str, token: &Token, newcomer: &Newcomer) -> Result<(Joined, Identity)> {
     let config = identity::pinned_client_config(token)?;
     let call = Join { secret: token.secret().to_owned(), ..newcomer.call.clone() };
-    let connected = connect(address, Arc::new(config)).await;
-    let mut stream = connected.map_err(|error| match error {
-        Error::Stranger { .. } => Refusal::Elsewhere.into(),
-        error => error,
-    })?;
+    let mut stream = match connect(address, Arc::new(config)).await {
+        Err(Error::Stranger { .. }) => return Err(Refusal::Elsewhere.into()),
+        Err(Error::Untimely { .. }) => {
+            return Err(untimely(address, identity::timeless_pinned_client_config(token)?).await);
+        }
+        connected => connected?,
+    };
     let joined = ask(&mut stream, address, &call, JOIN).await?;
     // What was pinned is what is kept.
     if !token.is_of(&digest_of(&joined.ca)?) {
@@ -100,6 +109,9 @@ async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Stream> {
     let name = ServerName::try_from(MANAGER_NAME).expect("it is a name");
     let shaken = timeout(HANDSHAKE, TlsConnector::from(config).connect(name, stream)).await;
     let stream = shaken.map_err(late)?.map_err(|error| match error.get_ref() {
+        Some(_) if is_untimely(&error) => {
+            Error::Untimely { address: address.to_owned(), here: now() }
+        }
         Some(tls) if is_certificate(tls) => Error::Stranger { address: address.to_owned() },
         _ => failed(error.to_string()),
     })?;
@@ -109,6 +121,44 @@ async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Stream> {
 /// Whether TLS ended for the certificate that the other side showed.
 fn is_certificate(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Whether TLS ended since a certificate, of whichever side, is not good at this time.
+fn is_untimely(error: &std::io::Error) -> bool {
+    use rustls::{AlertDescription, CertificateError as Wrong, Error as Tls};
+    match error.get_ref().and_then(|tls| tls.downcast_ref()) {
+        Some(Tls::InvalidCertificate(wrong)) => matches!(
+            wrong,
+            Wrong::Expired
+                | Wrong::ExpiredContext { .. }
+                | Wrong::NotValidYet
+                | Wrong::NotValidYetContext { .. }
+        ),
+        Some(Tls::AlertReceived(alert)) => *alert == AlertDescription::CertificateExpired,
+        _ => false,
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Why a certificate is not good at this time: asks the manager at `address`, of whom `timeless`
+/// wants to know who he is and not since when, what time it is there.
+async fn untimely(address: &str, timeless: ClientConfig) -> Error {
+    let asked = async {
+        let mut stream = connect(address, Arc::new(timeless)).await?;
+        ask(&mut stream, address, &Clock {}, ANSWER).await
+    };
+    let (address, here) = (address.to_owned(), now());
+    match asked.await {
+        Ok(time) if time.now.abs_diff(here) > SAME => {
+            Error::Clocks { address, here, there: time.now }
+        }
+        Err(Error::Stranger { address }) => Error::Stranger { address },
+        _ => Error::Untimely { address, here },
+    }
 }
 
 async fn ask<P: Call>(
@@ -127,7 +177,10 @@ async fn ask<P: Call>(
         std::io::Result::Ok(line)
     };
     let line = timeout(patience, talk).await.map_err(|_| failed("no answer in time".to_owned()))?;
-    let line = line.map_err(|error| failed(error.to_string()))?;
+    let line = line.map_err(|error| match is_untimely(&error) {
+        true => Error::Untimely { address: address.to_owned(), here: now() },
+        false => failed(error.to_string()),
+    })?;
     if line.is_empty() {
         return Err(failed("it hung up".to_owned()));
     }
@@ -140,6 +193,8 @@ async fn ask<P: Call>(
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
+    /// The CA's certificate, as PEM.
+    ca: Arc<str>,
     managers: Vec<String>,
 }
 
@@ -149,7 +204,8 @@ impl Client {
     /// # Errors
     /// When the identity is none.
     pub fn new(identity: &Identity, managers: Vec<String>) -> Result<Self> {
-        Ok(Self { config: Arc::new(identity::client_config(identity)?), managers })
+        let config = Arc::new(identity::client_config(identity)?);
+        Ok(Self { config, ca: identity.ca.as_str().into(), managers })
     }
 
     /// Asks for a decision.
@@ -180,6 +236,15 @@ impl Client {
         self.call(&Promote {}).await.map(drop)
     }
 
+    /// Asks whether this node is one of the cluster still.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] of which [`says_removed`](crate::says_removed) holds when it is not;
+    /// [`Error::Clocks`] when a wrong clock is in the way; else as [`Client::decide`].
+    pub async fn standing(&self) -> Result<()> {
+        self.call(&Standing {}).await.map(drop)
+    }
+
     async fn call<P: Call>(&self, call: &P) -> Result<P::Reply> {
         let mut last = Error::Unreachable {
             address: "the cluster".to_owned(),
@@ -192,6 +257,9 @@ impl Client {
             };
             match asked.await {
                 Err(Error::Remote(error)) if is_final(&error) => return Err(Error::Remote(error)),
+                Err(Error::Untimely { .. }) => {
+                    last = untimely(address, identity::timeless_client_config(&self.ca)?).await;
+                }
                 Err(error) => last = error,
                 answered => return answered,
             }

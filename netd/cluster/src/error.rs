@@ -1,11 +1,24 @@
 //! What can go wrong with a cluster.
 
-use std::{io, net::IpAddr, path::PathBuf};
+use std::{
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use cnm::{Kind, NetworkId};
 use ipnetwork::IpNetwork;
 
 use crate::{NodeId, token::Refusal};
+
+/// By what operand a caller is told that it is no node of the cluster any more.
+const REMOVED: &str = "removed";
+
+/// Whether a manager said that the caller is no node of the cluster any more.
+pub fn says_removed(error: &cnm::Error) -> bool {
+    error.operands.contains_key(REMOVED)
+}
 
 /// What this crate gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -149,8 +162,8 @@ pub enum Error {
     },
     /// A member whose removal would leave etcd without a majority.
     #[error(
-        "removing manager {node} would leave {left} of {needed} etcd members that are needed: \
-         bring one back first"
+        "without manager {node} etcd would have {left} of the {needed} members that it needs to \
+         decide: bring another manager back, or have one join, first"
     )]
     Quorum {
         /// Who.
@@ -159,6 +172,53 @@ pub enum Error {
         left: usize,
         /// How many are needed.
         needed: usize,
+    },
+    /// Another node's member of etcd is where a new one is to be.
+    #[error(
+        "etcd's member at {peer_url} is that of node {node}: remove that one first, with netctl \
+         node rm --force {node}"
+    )]
+    MemberTaken {
+        /// Where others reach it.
+        peer_url: String,
+        /// Whose it is.
+        node: NodeId,
+    },
+    /// Another manager's member of etcd has no vote yet, and only one may be without.
+    #[error(
+        "manager {node}, which joined before, has no vote in etcd yet: try again when it has, or \
+         remove it with netctl node rm --force {node}"
+    )]
+    Learner {
+        /// Whose it is.
+        node: NodeId,
+    },
+    /// A node that the cluster does not have any more.
+    #[error(
+        "node {node} was removed from the cluster: leave it there with netctl cluster leave \
+         --force, and join again with a new token"
+    )]
+    Removed {
+        /// Which.
+        node: NodeId,
+    },
+    /// A certificate is not good by one clock, and the clocks differ.
+    #[error("{}", apart(.address, *.here, *.there))]
+    Clocks {
+        /// Where the manager is.
+        address: String,
+        /// This host's clock, in seconds since 1970.
+        here: u64,
+        /// The manager's.
+        there: u64,
+    },
+    /// A certificate is not good at this time, and no clock is to blame, as far as is known.
+    #[error("{}", untimely(.address, *.here))]
+    Untimely {
+        /// Where the manager is.
+        address: String,
+        /// This host's clock, in seconds since 1970.
+        here: u64,
     },
     /// A certificate, a key or a request for one.
     #[error("cannot use {what}: {why}")]
@@ -212,6 +272,31 @@ impl From<getrandom::Error> for Error {
     }
 }
 
+fn rfc3339(seconds: u64) -> String {
+    // What comes after the year 9999 has no such form.
+    let time = UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn apart(address: &str, here: u64, there: u64) -> String {
+    let by = humantime::format_duration(Duration::from_secs(here.abs_diff(there)));
+    let way = if here < there { "behind" } else { "ahead of" };
+    format!(
+        "the clocks differ: this host's says {}, which is {by} {way} that of the manager at \
+         {address} ({}), and certificates are good for a time only: set the one that is wrong",
+        rfc3339(here),
+        rfc3339(there)
+    )
+}
+
+fn untimely(address: &str, here: u64) -> String {
+    format!(
+        "a certificate of this host or of the manager at {address} is not good at the time that \
+         this host's clock says, {}: set the clock if it is wrong, or else leave and join again",
+        rfc3339(here)
+    )
+}
+
 fn list(holders: &[(NodeId, u128)]) -> String {
     let held = holders.iter().map(|(node, count)| format!("node {node} holds {count}"));
     held.collect::<Vec<_>>().join(", ")
@@ -226,7 +311,11 @@ impl Error {
         match self {
             Self::Store(store::Error::Denied { .. }) => Kind::Denied,
             Self::Store(store::Error::NoSpace { .. }) => Kind::Exhausted,
-            Self::Store(_) | Self::Unreachable { .. } | Self::Stranger { .. } => Kind::Unavailable,
+            Self::Store(_)
+            | Self::Unreachable { .. }
+            | Self::Stranger { .. }
+            | Self::Clocks { .. }
+            | Self::Untimely { .. } => Kind::Unavailable,
             Self::NameTaken { .. }
             | Self::Overlap { .. }
             | Self::AddressTaken { .. }
@@ -237,8 +326,10 @@ impl Error {
             Self::InUse { .. }
             | Self::Contended { .. }
             | Self::Fenced { .. }
+            | Self::MemberTaken { .. }
+            | Self::Learner { .. }
             | Self::Quorum { .. } => Kind::Busy,
-            Self::Token(_) | Self::Denied { .. } => Kind::Denied,
+            Self::Token(_) | Self::Denied { .. } | Self::Removed { .. } => Kind::Denied,
             Self::Certificate { .. } => Kind::Invalid,
             Self::Remote(error) => error.kind,
             Self::Row { .. } | Self::File { .. } | Self::Program { .. } | Self::Random(_) => {
@@ -276,8 +367,31 @@ impl From<Error> for cnm::Error {
             Error::PortTaken { protocol, port, node } => {
                 said.with("protocol", protocol).with("port", port).with("node", node.as_str())
             }
+            Error::Removed { node } => said.with(REMOVED, node.as_str()),
+            Error::Clocks { here, there, .. } => {
+                said.with("here", rfc3339(here)).with("there", rfc3339(there))
+            }
             Error::Fenced { node, now, .. } => said.with("node", node.as_str()).with("epoch", now),
             _ => said,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_are_told_with_both_and_by_how_much() {
+        let clocks = |here, there| {
+            let address = "192.0.2.1:2377".to_owned();
+            Error::Clocks { address, here, there }.to_string()
+        };
+        let behind = clocks(1_767_225_600, 1_767_225_600 + 90_000);
+        assert!(behind.starts_with(
+            "the clocks differ: this host's says 2026-01-01T00:00:00Z, which is 1day 1h behind that \
+             of the manager at 192.0.2.1:2377 (2026-01-02T01:00:00Z)"
+        ));
+        assert!(clocks(120, 60).contains("which is 1m ahead of that of the manager"));
     }
 }

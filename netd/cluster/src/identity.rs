@@ -23,7 +23,10 @@ mod files;
 mod tls;
 
 pub use files::{Directory, replace};
-pub use tls::{client_config, peer_node, pinned_client_config, server_config};
+pub use tls::{
+    client_config, peer_node, pinned_client_config, server_config, timeless_client_config,
+    timeless_pinned_client_config,
+};
 
 /// The name in managers' certificates and in no others.
 pub const MANAGER_NAME: &str = "manager.netd";

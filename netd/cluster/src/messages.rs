@@ -97,6 +97,31 @@ impl Call for Promote {
     type Reply = Empty;
 }
 
+/// Asks whether the caller is a node of the cluster: an error when it is none any more.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Standing {}
+
+impl Call for Standing {
+    const METHOD: &'static str = "cluster.standing";
+    type Reply = Empty;
+}
+
+/// Asks what time it is. Anybody may, since who cannot tell cannot trust a certificate either.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Clock {}
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Time {
+    /// In seconds since 1970.
+    pub now: u64,
+}
+
+impl Call for Clock {
+    const METHOD: &'static str = "cluster.clock";
+    type Reply = Time;
+}
+
 /// Asks for a decision.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Decide {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use cnm::{Call, Empty, Incoming, Kind, Reply, cluster::EtcdTls, frame::MAX_LINE};
+use cnm::{Call, Empty, Incoming, Kind, Reply, cluster::EtcdTls, fault, frame::MAX_LINE};
 use rustls::ServerConfig;
 use store::{Etcd, Store};
 use tokio::{
@@ -25,7 +25,9 @@ use crate::{
     decide::{Joining, Wanted},
     etcd,
     identity::{self, Request, Subject},
-    messages::{Decide, Decided, Decision, Join, Joined, Promote, Renew, Renewed},
+    messages::{
+        Clock, Decide, Decided, Decision, Join, Joined, Promote, Renew, Renewed, Standing, Time,
+    },
     rows,
     token::{Tokens, sha256},
 };
@@ -39,6 +41,9 @@ const IDLE: Duration = Duration::from_secs(300);
 
 /// How long it may take until etcd takes another member.
 const MEMBER: Duration = Duration::from_secs(12);
+
+/// How long it may take until etcd has another leader.
+const ELECTION: Duration = Duration::from_secs(4);
 
 /// How long to wait when the host cannot take another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -200,6 +205,11 @@ impl Server {
                 let outcome = self.promote(caller).await;
                 self.reply(&incoming, caller, outcome)
             }
+            Standing::METHOD => {
+                let outcome = self.caller(caller, "ask").await.map(|_| Empty {});
+                self.reply(&incoming, caller, outcome)
+            }
+            Clock::METHOD => self.reply(&incoming, caller, Ok(Time { now: now() })),
             Decide::METHOD => {
                 let outcome = match incoming.params::<Decide>() {
                     Ok(decide) => self.decide(caller, decide).await,
@@ -224,7 +234,7 @@ impl Server {
         let outcome = outcome.map_err(|error| {
             let counter = match &error {
                 Error::Token(_) => Some(&counts.tokens),
-                Error::Denied { .. } => Some(&counts.denied),
+                Error::Denied { .. } | Error::Removed { .. } => Some(&counts.denied),
                 _ => None,
             };
             if let Some(counter) = counter {
@@ -242,7 +252,7 @@ impl Server {
         let denied = |who: String| Error::Denied { who, what: what.to_owned() };
         let caller = caller.ok_or_else(|| denied("a caller without a certificate".to_owned()))?;
         let node = self.shared.manager.decider.find_node(caller).await?;
-        node.ok_or_else(|| denied(format!("{caller}, which is no node of the cluster any more,")))
+        node.ok_or_else(|| Error::Removed { node: caller.clone() })
     }
 
     async fn join(&self, join: Join) -> Result<Joined> {
@@ -307,7 +317,9 @@ impl Server {
         if let Some(store) = etcd {
             etcd::admit(store, decider.layout(), &joined.node).await?;
             if let (Some(url), Role::Manager) = (&join.peer_url, joined.node.role) {
-                let cluster = patiently(|| etcd::add_member(store, &joined.node.id, url)).await?;
+                let nodes = decider.nodes().await?;
+                let add = || etcd::add_member(store, &joined.node.id, url, &nodes);
+                let cluster = patiently(add).await?;
                 joined.initial_cluster = Some(cluster);
             }
         }
@@ -410,13 +422,20 @@ impl Manager {
     }
 
     /// The member of etcd goes first, if that leaves a majority; then the rows; then the rights.
+    /// Asked for again it finishes what was left.
     async fn remove(&self, node: &NodeId) -> Result<()> {
         if let Some(store) = &self.etcd {
-            etcd::remove_member(store, node).await?;
+            let row = steadily(|| self.decider.find_node(node)).await?;
+            if row.as_ref().is_none_or(|row| row.role == Role::Manager) {
+                let address = row.and_then(|row| row.facts.vtep());
+                steadily(|| etcd::remove_member(store, node, address)).await?;
+                fault::point("cluster.leave.after-member");
+            }
         }
-        self.decider.remove_node(node).await?;
+        steadily(|| self.decider.remove_node(node)).await?;
+        fault::point("cluster.leave.after-rows");
         if let Some(store) = &self.etcd {
-            etcd::dismiss(store, node).await?;
+            steadily(|| etcd::dismiss(store, node)).await?;
         }
         Ok(())
     }
@@ -430,8 +449,29 @@ where
     let deadline = tokio::time::Instant::now() + MEMBER;
     loop {
         match ask().await {
-            Err(Error::Store(error)) if tokio::time::Instant::now() < deadline => {
+            Err(error @ (Error::Store(_) | Error::Learner { .. }))
+                if tokio::time::Instant::now() < deadline =>
+            {
                 tracing::debug!(%error, "etcd takes no member yet");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// Asks again for a while where etcd is about to elect another leader, as it does when one goes.
+async fn steadily<T, F>(ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let deadline = tokio::time::Instant::now() + ELECTION;
+    loop {
+        match ask().await {
+            Err(Error::Store(error))
+                if error.is_away() && tokio::time::Instant::now() < deadline =>
+            {
+                tracing::debug!(%error, "etcd does not answer now");
                 tokio::time::sleep(EXHAUSTED).await;
             }
             answered => return answered,

@@ -95,6 +95,11 @@ impl Token {
     pub fn digest(&self) -> String {
         sha256(self.secret.as_bytes())
     }
+
+    /// What managers list it as: the first 12 digits of its digest.
+    pub fn id(&self) -> String {
+        self.digest().chars().take(12).collect()
+    }
 }
 
 impl fmt::Debug for Token {

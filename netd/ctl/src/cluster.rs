@@ -7,7 +7,7 @@ use cnm::{
     cluster::{
         Availability, ClusterStatus, CreateToken, EtcdTls, GetCluster, InitCluster, JoinCluster,
         Joined, LeaveCluster, ListNodes, ListTokens, NewToken, NodeInfo, NodeState, RemoveNode,
-        RemoveToken, Role, RotateToken, TokenInfo, UpdateNode,
+        RemoveToken, Role, RotateToken, Staying, TokenInfo, UpdateNode,
     },
 };
 
@@ -73,7 +73,12 @@ pub(crate) fn node(socket: &Path, command: NodeCommand) -> Outcome {
             let mut tally = Tally::default();
             for node in nodes {
                 match client.call(&UpdateNode { node: node.clone(), availability }) {
-                    Ok(_) => out::print(&format!("{node}\n"))?,
+                    Ok(updated) => {
+                        out::print(&format!("{node}\n"))?;
+                        if let Some(note) = still_there(&node, &updated.left) {
+                            out::complain(&note);
+                        }
+                    }
                     Err(error) => tally.fault(&error),
                 }
             }
@@ -110,9 +115,29 @@ fn nodes(client: &mut Client, Format { json }: Format) -> Outcome {
     if json {
         out::json(&found)?
     } else {
-        out::print(&table(&found.nodes))?
+        out::print(&table(&found.nodes))?;
+        if let Some(since) = &found.away_since {
+            out::complain(&format!(
+                "the cluster's store is away since {since}: the nodes are as they were known then"
+            ));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is still on a node that is drained, for whoever runs it.
+fn still_there(node: &str, left: &[Staying]) -> Option<String> {
+    let mut table = Table::new(&["CONTAINER", "NETWORK", "ADDRESSES"]);
+    for one in left {
+        let addresses: Vec<_> = one.addresses.iter().map(ToString::to_string).collect();
+        table.row([one.container.clone(), one.network.clone(), addresses.join(", ")]);
+    }
+    let what = format!(
+        "{node} takes no new containers on networks of the cluster, and these are still there until \
+         whoever runs them takes them away:\n{}",
+        table.text().trim_end()
+    );
+    (!left.is_empty()).then_some(what)
 }
 
 fn token(client: &mut Client, command: TokenCommand) -> Outcome {
@@ -191,19 +216,23 @@ fn table(nodes: &[NodeInfo]) -> String {
     for node in nodes {
         let state = match node.state {
             NodeState::Ready => "Ready",
-            NodeState::Suspect => "Unknown",
+            NodeState::Suspect | NodeState::Unknown => "Unknown",
             NodeState::Down | NodeState::Fenced => "Down",
         };
         let manager = match (node.role, node.state) {
             (Role::Worker, _) => "",
             (Role::Manager, NodeState::Ready) => "Reachable",
+            (Role::Manager, NodeState::Unknown) => "Unknown",
             (Role::Manager, _) => "Unreachable",
         };
         table.row([
             format!("{}{}", node.id, if node.here { " *" } else { "" }),
             node.name.clone(),
             state.to_owned(),
-            capital(&node.availability),
+            match (node.availability.as_str(), node.endpoints) {
+                ("drain", left @ 1..) => format!("Drain ({left} left)"),
+                (availability, _) => capital(availability),
+            },
             manager.to_owned(),
             node.version.clone(),
         ]);
@@ -235,6 +264,15 @@ fn page(status: &ClusterStatus) -> String {
     else {
         return "This host is in no cluster.\n".to_owned();
     };
+    if let Some(since) = &status.removed_since {
+        return format!(
+            "Cluster: {cluster}\nNode: {node} ({})\nRemoved: known since {since}\n\nThis host was \
+             removed from its cluster. To go on:\n\n    netctl cluster leave --force\n    netctl \
+             cluster join --token TOKEN HOST:PORT\n\nA manager makes a new token: netctl cluster \
+             token create\n",
+            word(role)
+        );
+    }
     let store = match &status.away_since {
         Some(since) => format!("away since {since}"),
         None if status.complete => "connected".to_owned(),
@@ -271,6 +309,7 @@ mod tests {
             mtu: 1500,
             address: "100.126.0.1".parse().expect("an address"),
             joined: "2026-01-02T03:04:05Z".to_owned(),
+            endpoints: 3,
         };
         let nodes = [
             node("one", true, Role::Manager, NodeState::Ready),
@@ -284,6 +323,34 @@ ID                            HOSTNAME   STATUS    AVAILABILITY   MANAGER STATUS
 0123456789abcdefghijklmno     two        Down      Active                          0.1.0
 "
         );
+    }
+
+    #[test]
+    fn what_is_still_on_a_drained_node_is_listed() {
+        assert_eq!(still_there("two", &[]), None);
+        let left = Staying {
+            endpoint: "0".repeat(64),
+            network: "shop".to_owned(),
+            container: "web".to_owned(),
+            addresses: vec!["10.128.0.3".parse().expect("an address")],
+        };
+        let said = still_there("two", &[left]).expect("something is left");
+        assert!(
+            said.ends_with("\nCONTAINER   NETWORK   ADDRESSES\nweb         shop      10.128.0.3")
+        );
+    }
+
+    #[test]
+    fn a_host_that_was_removed_is_told_how_to_go_on() {
+        let status = ClusterStatus {
+            cluster: Some("c".to_owned()),
+            node: Some("n".to_owned()),
+            role: Some(Role::Worker),
+            removed_since: Some("2026-01-02T03:04:05Z".to_owned()),
+            ..ClusterStatus::default()
+        };
+        let said = page(&status);
+        assert!(said.contains("netctl cluster leave --force\n    netctl cluster join"), "{said}");
     }
 
     #[test]

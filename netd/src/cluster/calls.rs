@@ -14,7 +14,7 @@ use cnm::{
     Empty, Error, Kind, Result,
     cluster::{
         self as protocol, ClusterStatus, CreateToken, NewToken, NodeInfo, NodeState, Nodes,
-        RemoveNode, RemoveToken, TokenInfo, UpdateNode,
+        RemoveNode, RemoveToken, Staying, TokenInfo, UpdateNode, UpdatedNode,
     },
 };
 
@@ -25,7 +25,7 @@ use crate::netd::Netd;
 const LONGEST_TOKEN: u64 = 10 * 365 * 24 * 3600;
 
 /// How long removing a node may take, which changes the members and the rights of etcd.
-const REMOVAL: std::time::Duration = std::time::Duration::from_secs(10);
+const REMOVAL: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// A role in the protocol's words.
 pub(super) fn role(role: Role) -> protocol::Role {
@@ -56,6 +56,7 @@ impl Netd {
             node: Some(cluster.node.to_string()),
             role: Some(role(kept.role)),
             store: kept.etcd.clone(),
+            removed_since: kept.removed.clone(),
             away_since: cluster.away.borrow().as_ref().map(|away| away.since.clone()),
             complete: view.complete,
             revision: view.revision,
@@ -71,13 +72,19 @@ impl Netd {
         let cluster = self.member()?;
         let view = cluster.view.borrow();
         let liveness = cluster.liveness.borrow();
+        let away_since = cluster.away.borrow().as_ref().map(|away| away.since.clone());
+        // Who said that it lives said so in the store.
+        let heard = |id: &NodeId| *id == cluster.node || (away_since.is_none() && view.complete);
+        let mut endpoints = view.count_on_nodes();
+        endpoints.insert(&cluster.node, view.written.len());
         let info = |node: &rows::Node| NodeInfo {
             id: node.id.to_string(),
             here: node.id == cluster.node,
             name: node.facts.name.clone(),
             role: role(node.role),
             state: match liveness.state(&node.id) {
-                Some(State::Alive) => NodeState::Ready,
+                Some(State::Alive) if heard(&node.id) => NodeState::Ready,
+                Some(State::Alive) => NodeState::Unknown,
                 Some(State::Down) => NodeState::Down,
                 Some(State::Fenced) => NodeState::Fenced,
                 Some(State::Suspect) | None => NodeState::Suspect,
@@ -88,14 +95,15 @@ impl Netd {
             mtu: node.facts.mtu,
             address: node.ingress,
             joined: rfc3339(node.joined),
+            endpoints: endpoints.get(&node.id).map_or(0, |n| u64::try_from(*n).unwrap_or(u64::MAX)),
         };
         let mut nodes: Vec<NodeInfo> = view.nodes.values().map(info).collect();
         nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        Ok(Nodes { nodes })
+        Ok(Nodes { nodes, away_since })
     }
 
     /// `cluster.node_update`.
-    pub(crate) async fn update_node(self: &Rc<Self>, params: &UpdateNode) -> Result<Empty> {
+    pub(crate) async fn update_node(self: &Rc<Self>, params: &UpdateNode) -> Result<UpdatedNode> {
         let cluster = self.member()?;
         let node = cluster.find_node(&params.node)?;
         let availability = match params.availability {
@@ -110,7 +118,41 @@ impl Netd {
         };
         cluster.until("the node's availability", is).await?;
         tracing::info!(%node, ?availability, "node changed");
-        Ok(Empty {})
+        let left = match availability {
+            Availability::Drain => self.staying_on(&cluster, &node),
+            Availability::Active | Availability::Pause => Vec::new(),
+        };
+        Ok(UpdatedNode { left })
+    }
+
+    /// What a node has on networks of the cluster, by network and container.
+    fn staying_on(&self, cluster: &Cluster, node: &NodeId) -> Vec<Staying> {
+        let (registry, view) = (self.registry.borrow(), cluster.view.borrow());
+        let mut left: Vec<Staying> = if *node == cluster.node {
+            let shared = registry.networks().filter(|entry| entry.shared.is_some());
+            let endpoints = shared.flat_map(|entry| registry.endpoints_on(&entry.network.id));
+            let here = endpoints.map(|endpoint| Staying {
+                endpoint: endpoint.id.to_string(),
+                network: endpoint.network_name.to_string(),
+                container: endpoint.container.label().to_owned(),
+                addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
+            });
+            here.collect()
+        } else {
+            let there = view.on_node(node).into_iter().filter_map(|(network, id)| {
+                let remote = view.remote_of(&network, &id)?;
+                let name = view.networks.get(&network).map(|row| row.network.name.to_string());
+                Some(Staying {
+                    endpoint: id.to_string(),
+                    network: name.unwrap_or_else(|| network.short().to_owned()),
+                    container: remote.member.names.first().cloned().unwrap_or_default(),
+                    addresses: remote.member.addresses.clone(),
+                })
+            });
+            there.collect()
+        };
+        left.sort_by(|a, b| (&a.network, &a.container).cmp(&(&b.network, &b.container)));
+        left
     }
 
     /// `cluster.node_remove`.
@@ -173,7 +215,8 @@ impl Netd {
             }
         };
         let token = in_time(made).await?;
-        Ok(NewToken { token: token.to_string(), managers: cluster.kept.borrow().managers.clone() })
+        let managers = cluster.kept.borrow().managers.clone();
+        Ok(NewToken { id: token.id(), token: token.to_string(), managers })
     }
 
     /// `cluster.token_list`.

@@ -48,7 +48,7 @@ const REWRITTEN: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// Whether it is the one that this host is in.
-    fn is_current(self: &Rc<Self>, netd: &Netd) -> bool {
+    pub(super) fn is_current(self: &Rc<Self>, netd: &Netd) -> bool {
         netd.cluster().is_some_and(|cluster| Rc::ptr_eq(&cluster, self))
     }
 }
@@ -189,7 +189,10 @@ impl Netd {
             cluster.rewound.borrow_mut().remove(event.key());
         }
         if keep {
-            let cached = events.iter().filter(|(key, _)| is_cached(key));
+            let cached = events.iter().filter(|(key, event)| {
+                let gone = matches!(event, Event::Delete { .. });
+                is_cached(key) && !(gone && self.is_needed(cluster, key))
+            });
             let cached = cached.filter_map(|(_, event)| match event {
                 Event::Put(row) => Some((row.key.as_str(), Some(CachedRow::of(row)?))),
                 Event::Delete { key, .. } => Some((key.as_str(), None)),
@@ -207,6 +210,19 @@ impl Netd {
             if let Some(changed) = changed {
                 self.see_to(cluster, changed, was);
             }
+        }
+    }
+
+    /// Whether a row is kept for the next start though it is gone: without it endpoints that are
+    /// here would be on a network that nobody knows.
+    fn is_needed(&self, cluster: &Cluster, key: &Key) -> bool {
+        match key {
+            Key::Node(node) => *node == cluster.node,
+            Key::Network(network) => {
+                let registry = self.registry.borrow();
+                registry.network(network).is_some_and(|entry| !entry.endpoints.is_empty())
+            }
+            _ => false,
         }
     }
 
@@ -326,11 +342,8 @@ impl Netd {
     /// This host is another than it was, in the others' eyes.
     fn here_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, there: bool) {
         if !there {
-            if cluster.view.borrow().complete && !cluster.leaving.get() {
-                let why = "this host was removed from the cluster: leave it with netctl cluster \
-                           leave --force";
-                tracing::error!("{why}");
-                self.problems.borrow_mut().insert("cluster".to_owned(), why.to_owned());
+            if cluster.view.borrow().complete {
+                self.removed_by_others(cluster);
             }
             return;
         }

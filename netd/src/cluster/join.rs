@@ -1,9 +1,9 @@
-//! Becoming a node of a cluster, and being none any more.
+//! Becoming a node of a cluster.
 
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ::cluster::{
@@ -12,20 +12,19 @@ use ::cluster::{
     decide::{self, Joining},
     etcd,
     identity::{self, Request, Subject},
-    messages::Decision,
     rows::Config,
     token::Tokens,
 };
 use ::store::{Etcd, EtcdOptions, Store};
 use cnm::{
-    Empty, Error, Kind, Result,
-    cluster::{CLUSTER_PORT, InitCluster, JoinCluster, Joined, LeaveCluster},
-    driver::NetworkDown,
+    Error, Kind, Result,
+    cluster::{CLUSTER_PORT, InitCluster, JoinCluster, Joined},
 };
 use tokio::{net::TcpListener, time::sleep};
 
 use super::{
-    Cluster, Decisions, Kept, Place, follow::NAMESAKES, now, peers::About, store_error, view::View,
+    Cluster, Decisions, Kept, Place, kept::Leaving, now, own_etcd::Over, peers::About, store_error,
+    view::View,
 };
 use crate::netd::Netd;
 
@@ -33,12 +32,11 @@ use crate::netd::Netd;
 pub(super) const ETCD_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 
-/// How long etcd may take to come up, and how often it is asked.
+/// How long an own etcd may take to come up, how long one that is there may take to answer, and how
+/// often it is asked.
 const ETCD_START: Duration = Duration::from_secs(15);
+const ETCD_ANSWER: Duration = Duration::from_secs(4);
 const AGAIN: Duration = Duration::from_millis(50);
-
-/// How long leaving may take, which changes the members of etcd.
-const LEAVING: Duration = Duration::from_secs(10);
 
 impl Netd {
     /// Opens the membership that is kept, before the endpoints are read that are on its networks.
@@ -74,9 +72,18 @@ impl Netd {
     pub(crate) async fn start_cluster(self: &Rc<Self>) {
         let Some(cluster) = self.cluster() else { return };
         let kept = cluster.kept.borrow().clone();
+        if kept.removed.is_some() {
+            return self.stay_apart(&cluster);
+        }
+        if let Some(leaving) = kept.leaving {
+            self.go_on_leaving(&cluster, leaving);
+            if leaving == Leaving::Told {
+                return;
+            }
+        }
+        let machine = Cluster::machine(&cluster.place, &kept, &self.config.run_dir);
         if kept.own_etcd
-            && let Err(error) =
-                Cluster::machine(&cluster.place, &kept, &self.config.run_dir).ensure()
+            && let Err(error) = cluster.etcd_is_over.ensure(&machine)
         {
             let error = Error::from(error);
             tracing::error!(%error, "the host's own etcd does not run");
@@ -88,6 +95,9 @@ impl Netd {
         if let Err(error) = self.hear_others(&cluster).await {
             tracing::error!(%error, "other nodes are not heard");
             self.problems.borrow_mut().insert("managers".to_owned(), error.to_string());
+        }
+        if kept.own_etcd && kept.initial_cluster.is_some() {
+            self.ask_for_a_vote(&cluster);
         }
     }
 
@@ -128,6 +138,9 @@ impl Netd {
         self.check_alone()?;
         check_etcd(&params)?;
         let address = params.advertise.map_or_else(|| self.host.source(None), Ok)?;
+        self.host.check_advertised(address).await?;
+        let place = Place::new(&self.config.state_dir);
+        self.clear_remnants(&place).await?;
         let kept = Kept {
             cluster: ClusterId::random().map_err(Error::internal)?,
             node: NodeId::random().map_err(Error::internal)?,
@@ -145,15 +158,16 @@ impl Netd {
                 SocketAddr::new(address, params.port.unwrap_or(CLUSTER_PORT)).to_string(),
             ],
             initial_cluster: None,
+            leaving: None,
+            removed: None,
         };
-        let place = Place::new(&self.config.state_dir);
         // Somebody else at the port is found before anything is made.
         drop(listen(SocketAddr::new(address, kept.port))?);
         let made = self.begin(&place, &kept, params.vxlan_port).await;
         match made {
             Ok(token) => self.become_node(place, kept, Some(token.to_string())).await,
             Err(error) => {
-                self.abandon(&place, &kept);
+                self.abandon(&place, &kept).await;
                 Err(error)
             }
         }
@@ -182,7 +196,8 @@ impl Netd {
             Cluster::machine(place, kept, &self.config.run_dir).ensure()?;
         }
         let tls = kept.tls(&identity);
-        let etcd = connect(EtcdOptions { endpoints: kept.etcd.clone(), tls }).await?;
+        let etcd =
+            connect(EtcdOptions { endpoints: kept.etcd.clone(), tls }, kept.own_etcd).await?;
         let layout = Layout::new(&kept.cluster);
         if kept.own_etcd {
             etcd::bootstrap(&etcd, &layout, &kept.node).await?;
@@ -211,6 +226,9 @@ impl Netd {
         let token: Token = params.token.parse().map_err(::cluster::Error::from)?;
         let source = || self.host.source(Some(params.manager));
         let address = params.advertise.map_or_else(source, Ok)?;
+        self.host.check_advertised(address).await?;
+        let place = Place::new(&self.config.state_dir);
+        self.clear_remnants(&place).await?;
         let node = NodeId::random().map_err(Error::internal)?;
         let peer_url = format!("https://{}", SocketAddr::new(address, PEER_PORT));
         let addresses = vec![address, IpAddr::from([127, 0, 0, 1])];
@@ -233,39 +251,31 @@ impl Netd {
             managers,
             own_etcd: joined.initial_cluster.is_some(),
             initial_cluster: joined.initial_cluster,
+            leaving: None,
+            removed: None,
         };
-        let place = Place::new(&self.config.state_dir);
         place.identity().keep(&identity)?;
         if let Some(key) = joined.ca_key {
             let authority = Authority::from_pem(identity.ca.clone(), key)?;
             place.identity().keep_authority(&authority)?;
         }
-        let own_etcd = kept.own_etcd;
-        let answer = self.become_node(place, kept, None).await?;
-        if own_etcd {
-            self.ask_for_a_vote(identity)?;
-        }
-        Ok(answer)
+        self.become_node(place, kept, None).await
     }
 
-    /// The host's member of etcd only follows until it has caught up; then it gets its vote.
-    fn ask_for_a_vote(self: &Rc<Self>, identity: Identity) -> Result<()> {
-        let cluster = self.member()?;
-        let managers: Vec<String> = {
-            let kept = cluster.kept.borrow();
-            let own = SocketAddr::new(kept.address, kept.port).to_string();
-            kept.managers.iter().filter(|manager| **manager != own).cloned().collect()
-        };
-        let client = client::Client::new(&identity, managers)?;
+    /// The host's member of etcd only follows until it has caught up; then it gets its vote. It is
+    /// asked for at each start: netd may have ended before there was one.
+    fn ask_for_a_vote(&self, cluster: &Rc<Cluster>) {
+        let Decisions::Here { manager, .. } = &cluster.decisions else { return };
+        let (manager, node) = (manager.clone(), cluster.node.clone());
+        let Some(etcd) = manager.etcd.clone() else { return };
         let task = tokio::task::spawn_local(async move {
-            while let Err(error) = client.promote().await {
+            while let Err(error) = etcd::promote(&etcd, &node).await {
                 tracing::debug!(%error, "no vote in etcd yet");
                 sleep(AGAIN * 4).await;
             }
             tracing::info!("this host has a vote in etcd");
         });
         cluster.tasks.borrow_mut().push(task.abort_handle());
-        Ok(())
     }
 
     /// Keeps the membership, and lives it.
@@ -276,6 +286,8 @@ impl Netd {
         token: Option<String>,
     ) -> Result<Joined> {
         self.stores.forget_cached()?;
+        // Of a membership that was not followed any more.
+        self.known.take();
         place.write(&kept)?;
         let cluster = Rc::new(Cluster::open(place, kept.clone(), &self.config).await?);
         *self.cluster.borrow_mut() = Some(cluster.clone());
@@ -295,122 +307,13 @@ impl Netd {
     }
 
     /// Undoes a beginning that failed.
-    fn abandon(&self, place: &Place, kept: &Kept) {
+    pub(super) async fn abandon(&self, place: &Place, kept: &Kept) {
         if kept.own_etcd {
-            self.stop_etcd(place, kept);
+            self.stop_etcd(place, kept, &Over::default()).await;
         }
         if let Err(error) = place.forget() {
             tracing::warn!(%error, "left behind");
         }
-    }
-
-    fn stop_etcd(&self, place: &Place, kept: &Kept) {
-        let machine = Cluster::machine(place, kept, &self.config.run_dir);
-        if let Err(error) = machine.stop() {
-            tracing::warn!(%error, "the host's own etcd does not end");
-        }
-    }
-
-    /// `cluster.leave`.
-    pub(crate) async fn leave_cluster(self: &Rc<Self>, params: LeaveCluster) -> Result<Empty> {
-        let _turn = self.network_turn.lock().await;
-        if params.force && self.cluster().is_none() {
-            let place = Place::new(&self.config.state_dir);
-            if let Ok(Some(kept)) = place.read() {
-                self.abandon(&place, &kept);
-                self.problems.borrow_mut().remove("cluster");
-                return Ok(Empty {});
-            }
-        }
-        let cluster = self.member()?;
-        let users: Vec<_> = {
-            let registry = self.registry.borrow();
-            let shared = registry.networks().filter(|entry| entry.shared.is_some());
-            shared
-                .flat_map(|entry| registry.endpoints_on(&entry.network.id))
-                .map(|endpoint| (endpoint.container.id.clone(), endpoint.id.clone()))
-                .collect()
-        };
-        if !users.is_empty() && !params.force {
-            return Err(Error::new(
-                Kind::Busy,
-                format_args!(
-                    "{} endpoints of this host are on networks of the cluster: detach them first, \
-                     or leave with --force",
-                    users.len()
-                ),
-            ));
-        }
-        let last = {
-            let view = cluster.view.borrow();
-            let managers = view.nodes.values().filter(|node| node.role == Role::Manager);
-            matches!(cluster.decisions, Decisions::Here { .. }) && managers.count() <= 1
-        };
-        if last && !params.force {
-            return Err(Error::new(
-                Kind::Busy,
-                "this host is the last manager of its cluster, which ends with it: leave with \
-                 --force",
-            ));
-        }
-        if !last {
-            cluster.leaving.set(true);
-            let left = cluster.decide_within(Decision::Leave, LEAVING).await;
-            cluster.leaving.set(left.is_ok() || params.force);
-            match left {
-                Err(error) if !params.force => return Err(error),
-                Err(error) => tracing::warn!(%error, "the others were not told"),
-                Ok(_) => {}
-            }
-        }
-        for (container, id) in users {
-            self.detach_where(&container, "detach", |endpoint| endpoint.id == id).await?;
-        }
-        self.part_with(&cluster).await
-    }
-
-    /// Removes all that this host has of the cluster.
-    async fn part_with(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<Empty> {
-        cluster.stop();
-        let kept = cluster.kept.borrow().clone();
-        let networks: Vec<_> = {
-            let registry = self.registry.borrow();
-            let shared = registry.networks().filter(|entry| entry.shared.is_some());
-            shared.map(|entry| entry.network.clone()).collect()
-        };
-        for network in networks {
-            // It may be on its way down already, after its last endpoint.
-            let Ok(turn) = self.turn_of(&network.id) else { continue };
-            let _turn = turn.lock().await;
-            let up = {
-                let registry = self.registry.borrow();
-                let shared = registry.network(&network.id).and_then(|e| e.shared.as_ref());
-                shared.is_some_and(|shared| shared.up)
-            };
-            self.resolve_no_more(&network.id);
-            if up && let Ok(driver) = self.driver(&network.driver) {
-                let down = driver.call(&NetworkDown { network: network.clone() }).await;
-                if let Err(error) = down {
-                    tracing::warn!(network = %network.name, %error, "network not taken down");
-                }
-            }
-            self.registry.borrow_mut().drop_network(&network.id);
-        }
-        if kept.own_etcd {
-            self.stop_etcd(&cluster.place, &kept);
-        }
-        cluster.place.forget()?;
-        self.stores.forget_cached()?;
-        self.cluster.replace(None);
-        self.problems.borrow_mut().retain(|about, _| {
-            !matches!(
-                about.as_str(),
-                "cluster" | "etcd" | "managers" | "liveness" | "store" | NAMESAKES
-            ) && !about.starts_with("mtu ")
-        });
-        tracing::info!(cluster = %kept.cluster, "left");
-        self.tell("cluster", "leave", kept.cluster.as_str(), &[("node", kept.node.as_str())]);
-        Ok(Empty {})
     }
 }
 
@@ -418,11 +321,9 @@ impl Netd {
 fn check_etcd(params: &InitCluster) -> Result<()> {
     let secure = |url: &&String| url.starts_with("https://");
     let plain = |url: &&String| url.starts_with("http://");
-    if let Some(url) = params.etcd.iter().find(|url| !secure(url) && !plain(url)) {
-        return Err(Error::invalid(format_args!(
-            "etcd at {url} cannot be used: its URL should begin with https:// or http://"
-        ))
-        .with("etcd", url.as_str()));
+    if let Some((url, fault)) = params.etcd.iter().find_map(|url| Some((url, url_fault(url)?))) {
+        return Err(Error::invalid(format_args!("etcd at {url} cannot be used: {fault}"))
+            .with("etcd", url.as_str()));
     }
     match (&params.etcd_tls, params.etcd.iter().find(secure), params.etcd.iter().find(plain)) {
         (None, Some(url), _) => Err(Error::invalid(format_args!(
@@ -441,23 +342,63 @@ fn check_etcd(params: &InitCluster) -> Result<()> {
     }
 }
 
-/// A store that answers.
-async fn connect(options: EtcdOptions) -> Result<Etcd> {
-    let url = options.endpoints.join(", ");
-    let etcd = Etcd::connect(options).await.map_err(store_error)?;
-    let answers = async {
-        while let Err(error) = etcd.members().await {
-            tracing::debug!(%error, "etcd does not answer yet");
-            sleep(AGAIN).await;
-        }
+/// What is wrong with a URL of etcd's, if anything is.
+fn url_fault(url: &str) -> Option<&'static str> {
+    let place = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let Some(place) = place else {
+        return Some("its URL should begin with https:// or http://");
     };
-    tokio::time::timeout(ETCD_START, answers).await.map_err(|_| {
-        Error::unavailable(format_args!(
-            "etcd at {url} does not answer: is it installed (Debian's etcd-server), and its port \
-             free?"
-        ))
-    })?;
-    Ok(etcd)
+    let place = place.strip_suffix('/').unwrap_or(place);
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => return Some("its URL should end with a port, as in http://10.0.0.9:2379"),
+    };
+    let wrong = |c: char| c.is_whitespace() || matches!(c, '/' | '@' | '?' | '#');
+    if host.is_empty() || host.contains(wrong) || host.contains(':') != host.starts_with('[') {
+        return Some(
+            "its URL should be http or https, ://, a host, : and a port, and nothing else",
+        );
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => None,
+        _ => Some("its port should be a number from 1 to 65535"),
+    }
+}
+
+/// A store that answers.
+async fn connect(options: EtcdOptions, own: bool) -> Result<Etcd> {
+    let etcd = Etcd::connect(options).await.map_err(store_error)?;
+    let deadline = Instant::now() + if own { ETCD_START } else { ETCD_ANSWER };
+    loop {
+        match etcd.members().await {
+            Ok(_) => return Ok(etcd),
+            Err(error) if !own && !error.is_away() => return Err(store_error(error)),
+            Err(error) if Instant::now() >= deadline => {
+                tracing::debug!(%error, "etcd does not answer");
+                break;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "etcd does not answer yet");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+    let whys = etcd.statuses().await.into_iter().map(|(url, status)| match status {
+        Err(::store::Error::Unavailable { why, .. } | ::store::Error::Denied { why, .. }) => {
+            format!("{url} ({why})")
+        }
+        _ => format!("{url} (it has no leader)"),
+    });
+    let whys = whys.collect::<Vec<_>>().join(", ");
+    Err(Error::unavailable(match own {
+        true => format!(
+            "the etcd that netd started does not answer at {whys}: is Debian's etcd-server \
+             installed, and its port free?"
+        ),
+        false => {
+            format!("no etcd can be reached at {whys}: see whether --etcd names the right one")
+        }
+    }))
 }
 
 /// The socket of a manager.
@@ -478,4 +419,32 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
         };
         Error::new(kind, format_args!("cannot listen at {address} for other nodes: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url_fault;
+
+    #[test]
+    fn urls_of_etcd_have_a_host_and_a_port() {
+        for good in ["http://10.0.0.9:2379", "https://etcd.example:2379/", "http://[fd00::9]:1"] {
+            assert_eq!(url_fault(good), None, "{good}");
+        }
+        for bad in [
+            "10.0.0.9:2379",
+            "http://10.0.0.9",
+            "http://10.0.0.9:",
+            "http://10.0.0.9:99999",
+            "http://10.0.0.9:0",
+            "http://:2379",
+            "http://[fd00::9]",
+            "http://fd00::9:2379",
+            "http://a b:2379",
+            "http://me@host:2379",
+            "http://host:2379/v3",
+            "ftp://host:2379",
+        ] {
+            assert!(url_fault(bad).is_some(), "{bad}");
+        }
+    }
 }

@@ -13,7 +13,10 @@ use ::cluster::{
     identity::{Directory, replace},
 };
 use ::store::{EtcdOptions, Tls};
-use cnm::{Error, Result, cluster::EtcdTls};
+use cnm::{
+    Error, Result,
+    cluster::{CLUSTER_PORT, EtcdTls},
+};
 use serde::{Deserialize, Serialize};
 
 /// The file.
@@ -44,9 +47,46 @@ pub(crate) struct Kept {
     /// The `--initial-cluster` of that member, where it joined others.
     #[serde(default)]
     pub(crate) initial_cluster: Option<String>,
+    /// It is leaving, and goes on with that when netd ended meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leaving: Option<Leaving>,
+    /// Since when it is known that the others removed it, as RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) removed: Option<String>,
+}
+
+/// How far a node has come that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Leaving {
+    /// The cluster has yet to be told.
+    Asked {
+        /// It leaves whatever the cluster says.
+        force: bool,
+    },
+    /// The cluster has it no more, or does not matter: the rest is this host's.
+    Told,
 }
 
 impl Kept {
+    /// A membership that is none, for ending what is left of one.
+    pub(super) fn of_nobody() -> Result<Self> {
+        Ok(Self {
+            cluster: ClusterId::random().map_err(Error::internal)?,
+            node: NodeId::random().map_err(Error::internal)?,
+            role: Role::Worker,
+            address: IpAddr::from([0; 4]),
+            port: CLUSTER_PORT,
+            etcd: Vec::new(),
+            etcd_tls: None,
+            managers: Vec::new(),
+            own_etcd: false,
+            initial_cluster: None,
+            leaving: None,
+            removed: None,
+        })
+    }
+
     /// How the store is reached.
     pub(super) fn way(&self, identity: &Identity) -> EtcdOptions {
         EtcdOptions { endpoints: self.etcd.clone(), tls: self.tls(identity) }
@@ -87,6 +127,11 @@ impl Place {
     /// The data of the host's own etcd.
     pub(crate) fn etcd(&self) -> PathBuf {
         self.directory.join("etcd")
+    }
+
+    /// Whether there is anything.
+    pub(super) fn is_there(&self) -> bool {
+        self.directory.exists()
     }
 
     fn file(&self) -> PathBuf {

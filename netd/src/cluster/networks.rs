@@ -215,6 +215,21 @@ impl Netd {
         });
     }
 
+    /// Forgets a network that is down, where this host was removed from the cluster.
+    pub(super) fn drop_if_apart(&self, id: &NetworkId) {
+        if self.cluster().is_none_or(|cluster| !cluster.is_removed()) {
+            return;
+        }
+        let network = {
+            let registry = self.registry.borrow();
+            let idle = |entry: &&crate::registry::NetworkEntry| entry.endpoints.is_empty();
+            registry.network(id).filter(idle).map(|entry| entry.network.clone())
+        };
+        if let Some(network) = network.filter(|_| !self.is_up(id)) {
+            self.drop_shared(&network);
+        }
+    }
+
     fn drop_shared(&self, network: &Network) {
         self.problems.borrow_mut().remove(&format!("mtu {}", network.id));
         self.registry.borrow_mut().drop_network(&network.id);
@@ -310,7 +325,10 @@ impl Netd {
             Err(error) => Err(error),
         };
         match down {
-            Ok(()) => tracing::info!(network = %network.name, "network down on this host"),
+            Ok(()) => {
+                tracing::info!(network = %network.name, "network down on this host");
+                self.drop_if_apart(id);
+            }
             Err(error) => {
                 tracing::warn!(network = %network.name, %error, "network not taken down");
                 // What is left of it is told apart from what there is when all is told.

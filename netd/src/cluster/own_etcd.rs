@@ -1,13 +1,17 @@
 //! The host's own etcd is kept running where nobody else does: systemd starts a unit again that
 //! has ended, and a process without it netd has to.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use ::cluster::etcd::Began;
-use cnm::Error;
+use ::cluster::etcd::{Began, Machine};
+use cnm::{Error, Result};
 use tokio::time::sleep;
 
-use super::Cluster;
+use super::{Cluster, Kept, Place};
 use crate::netd::Netd;
 
 /// How often it is looked at, and the longest wait after it ended at once, again and again.
@@ -16,6 +20,24 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What is wrong with it, among netd's problems.
 const PROBLEM: &str = "etcd";
+
+/// Whether it is over with the host's own etcd. Who starts or ends it has this meanwhile: nobody
+/// starts it again that is being ended for good, on data that are being removed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Over(Arc<Mutex<bool>>);
+
+impl Over {
+    /// Starts it unless it runs, or it is over with it.
+    pub(super) fn ensure(&self, machine: &Machine) -> ::cluster::Result<Option<Began>> {
+        let over = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *over { Ok(None) } else { machine.ensure().map(Some) }
+    }
+
+    fn end(&self, machine: &Machine) -> ::cluster::Result<()> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        machine.stop()
+    }
+}
 
 impl Netd {
     /// Starts the host's own etcd whenever it has ended, for as long as it is polled.
@@ -30,15 +52,20 @@ impl Netd {
             if machine.systemd {
                 return;
             }
-            let Ok(began) = tokio::task::spawn_blocking(move || machine.ensure()).await else {
-                return;
-            };
+            // One that others took out of the cluster ends, and would again.
+            if cluster.leaving.get() {
+                continue;
+            }
+            let over = cluster.etcd_is_over.clone();
+            let ensured = tokio::task::spawn_blocking(move || over.ensure(&machine));
+            let Ok(began) = ensured.await else { return };
             match began {
-                Ok(Began::Adopted(_)) => {
+                Ok(None) => return,
+                Ok(Some(Began::Adopted(_))) => {
                     pause = LOOK;
                     self.problems.borrow_mut().remove(PROBLEM);
                 }
-                Ok(Began::Started(pid)) => {
+                Ok(Some(Began::Started(pid))) => {
                     tracing::warn!(pid, "the host's own etcd had ended, and was started again");
                     pause = (pause * 2).min(LONGEST);
                 }
@@ -50,5 +77,30 @@ impl Netd {
                 }
             }
         }
+    }
+
+    /// Ends the host's own etcd for good, and waits until it has ended.
+    pub(super) async fn stop_etcd(&self, place: &Place, kept: &Kept, over: &Over) {
+        let machine = Cluster::machine(place, kept, &self.config.run_dir);
+        let over = over.clone();
+        match tokio::task::spawn_blocking(move || over.end(&machine)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the host's own etcd does not end"),
+            Err(error) => tracing::warn!(%error, "the host's own etcd is not ended"),
+        }
+    }
+
+    /// What a beginning or an end of a membership left behind that was broken off: nothing of it is
+    /// to be taken for a part of the next one.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(super) async fn clear_remnants(&self, place: &Place) -> Result<()> {
+        if !place.is_there() {
+            return Ok(());
+        }
+        tracing::info!("what is left of another membership is removed");
+        self.stop_etcd(place, &Kept::of_nobody()?, &Over::default()).await;
+        place.forget()
     }
 }

@@ -9,6 +9,7 @@ use ::cluster::{
     etcd::Housekeeper,
     messages::{Decided, Decision},
     rows::Facts,
+    says_removed,
 };
 use ::store::{Compare, Known, Store, Txn};
 use cnm::{Error, Kind, Result, peers::ChangePeers};
@@ -29,6 +30,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often this host's rows are compared with its endpoints, and what it holds with what it needs.
 const LOOK: u32 = 60;
+
+/// How often managers are asked what this host is to them, while the store is away.
+const ASK: u32 = 3;
 
 /// How often etcd is made to forget.
 const ROUND: u32 = 300;
@@ -72,10 +76,9 @@ impl Netd {
         while cluster.epoch.get().is_none() {
             match self.begin_epoch(cluster).await {
                 Ok(epoch) => tracing::info!(epoch, "the cluster knows of this host's start"),
-                Err(error) if error.kind == Kind::NotFound || error.kind == Kind::Denied => {
-                    tracing::error!(%error, "this host is not of the cluster any more");
-                    self.problems.borrow_mut().insert("cluster".to_owned(), error.to_string());
-                    sleep(Duration::from_secs(30)).await;
+                // A manager reads that in the store itself.
+                Err(error) if says_removed(&error) || error.kind == Kind::NotFound => {
+                    return self.removed_by_others(cluster);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the cluster does not know of this host's start yet");
@@ -202,6 +205,9 @@ impl Netd {
         loop {
             sleep(TICK).await;
             seconds = seconds.wrapping_add(1);
+            if cluster.is_away() && seconds.is_multiple_of(ASK) {
+                self.ask_standing(&cluster).await;
+            }
             if cluster.is_away() || !cluster.view.borrow().complete {
                 continue;
             }

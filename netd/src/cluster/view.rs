@@ -250,6 +250,21 @@ impl View {
         holder
     }
 
+    /// Forgets everybody else, and gives what they had: this host is on its own, and knows all that
+    /// there is for it.
+    pub(crate) fn forget_others(&mut self) -> Vec<(NetworkId, EndpointId)> {
+        let all = self.all_remotes();
+        let had =
+            all.filter_map(|(network, remote)| Some((network.clone(), remote.id().parse().ok()?)));
+        let had = had.collect();
+        self.remotes.clear();
+        self.holders.clear();
+        self.live.clear();
+        self.nodes.retain(|node, _| *node == self.own);
+        self.complete = true;
+        had
+    }
+
     /// The node that this host is, as the store has it.
     pub(crate) fn here(&self) -> Option<&rows::Node> {
         self.nodes.get(&self.own)
@@ -277,6 +292,15 @@ impl View {
     fn all_remotes(&self) -> impl Iterator<Item = (&NetworkId, &Remote)> {
         let all = self.remotes.iter();
         all.flat_map(|(network, remotes)| remotes.iter().map(move |known| (network, &known.0)))
+    }
+
+    /// How many endpoints each other node has, where it has any.
+    pub(crate) fn count_on_nodes(&self) -> BTreeMap<&NodeId, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, remote) in self.all_remotes() {
+            *counts.entry(&*remote.node).or_insert(0) += 1;
+        }
+        counts
     }
 
     /// How many endpoints there are elsewhere.

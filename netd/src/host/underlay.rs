@@ -34,6 +34,21 @@ impl Host {
         })
     }
 
+    /// Refuses an address by which other hosts would not reach this one.
+    ///
+    /// # Errors
+    /// `invalid`, with the address.
+    pub(crate) async fn check_advertised(&self, address: IpAddr) -> Result<()> {
+        match unreachable(address) {
+            Some(why) => Err(Error::invalid(format_args!(
+                "other hosts cannot reach this one at {address}, {why}: name another address of \
+                 its own with --advertise-addr"
+            ))
+            .with("address", address.to_string())),
+            None => self.mtu_of(address).await.map(drop),
+        }
+    }
+
     /// The MTU of the link that has an address, in bytes.
     ///
     /// # Errors
@@ -49,11 +64,16 @@ impl Host {
         };
         let mut index = None;
         while let Some(found) = addresses.try_next().await.map_err(Error::internal)? {
-            let is_it = |attribute: &AddressAttribute| match attribute {
-                AddressAttribute::Address(ip) | AddressAttribute::Local(ip) => *ip == address,
-                _ => false,
-            };
-            if found.attributes.iter().any(is_it) {
+            // On a link with two ends, "address" is that of the other one.
+            let local = found.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(ip) => Some(*ip),
+                _ => None,
+            });
+            let only = found.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            });
+            if local.or(only) == Some(address) {
                 index = Some(found.header.index);
             }
         }
@@ -65,6 +85,27 @@ impl Host {
             _ => None,
         });
         mtu.ok_or_else(missing)
+    }
+}
+
+/// Why nobody else reaches a host at an address, where that can be said of it.
+fn unreachable(address: IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    if address.is_loopback() {
+        Some("which is every host's own (loopback)")
+    } else if address.is_unspecified() {
+        Some("which is no address")
+    } else if address.is_multicast() {
+        Some("which is a multicast group's")
+    } else if link_local {
+        Some("which is good on one link only (link-local)")
+    } else if address == IpAddr::from([255; 4]) {
+        Some("which is everybody's (broadcast)")
+    } else {
+        None
     }
 }
 

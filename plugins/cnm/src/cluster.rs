@@ -141,6 +141,10 @@ pub struct ClusterStatus {
     /// Where the store is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub store: Vec<String>,
+    /// Since when it is known that others removed this node, as RFC 3339: it is to leave, and can
+    /// join again then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_since: Option<String>,
     /// Since when the store is away, as RFC 3339; none while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub away_since: Option<String>,
@@ -188,6 +192,9 @@ impl Call for CreateToken {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewToken {
+    /// What it is called, of its digest.
+    #[serde(default)]
+    pub id: String,
     /// The token.
     pub token: String,
     /// Where those who have it can join.
@@ -273,6 +280,10 @@ impl Call for ListNodes {
 pub struct Nodes {
     /// Each of them.
     pub nodes: Vec<NodeInfo>,
+    /// Since when the store is away, as RFC 3339: the nodes are as they were known then. None while
+    /// it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_since: Option<String>,
 }
 
 /// A node.
@@ -303,6 +314,9 @@ pub struct NodeInfo {
     pub address: IpAddr,
     /// When it joined, as RFC 3339.
     pub joined: String,
+    /// How many endpoints it has on networks of the cluster.
+    #[serde(default)]
+    pub endpoints: u64,
 }
 
 /// How a node is.
@@ -318,6 +332,8 @@ pub enum NodeState {
     Down,
     /// It is given up: its addresses may be given to others.
     Fenced,
+    /// It said so when the store was heard last, and nobody knows how it is since.
+    Unknown,
 }
 
 /// Whether a node takes new endpoints on the cluster's networks.
@@ -329,7 +345,8 @@ pub enum Availability {
     Active,
     /// Not for now.
     Pause,
-    /// Not any more, and those that it has are to go: whoever runs the containers takes them away.
+    /// Not any more, and those that it has are to go: they are named to whoever says so, and whoever
+    /// runs the containers takes them away. None is cut off.
     Drain,
 }
 
@@ -345,7 +362,31 @@ pub struct UpdateNode {
 
 impl Call for UpdateNode {
     const METHOD: &'static str = "cluster.node_update";
-    type Reply = Empty;
+    type Reply = UpdatedNode;
+}
+
+/// A node as it has become.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UpdatedNode {
+    /// What is to go from a node that is drained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Staying>,
+}
+
+/// An endpoint on a node that is drained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Staying {
+    /// The endpoint's id.
+    pub endpoint: String,
+    /// The name of its network.
+    pub network: String,
+    /// What its container is called.
+    pub container: String,
+    /// Its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Removes a node from the cluster: it is let in no more.

@@ -39,6 +39,11 @@ pub const POINTS: &[&str] = &[
     "macvlan.detach.before-routes",
     "macvlan.detach.after-routes",
     "macvlan.detach.after-link",
+    "cluster.leave.after-asked",
+    "cluster.leave.after-member",
+    "cluster.leave.after-rows",
+    "cluster.leave.after-told",
+    "cluster.leave.after-etcd",
 ];
 
 /// Dies here if a test asked for it.

@@ -24,17 +24,29 @@ fn a_node_that_is_drained_takes_no_new_containers() {
     fleet.create("shop");
     fleet.hosts[1].client().create("own");
     let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    crate::fleet::resolves(&a, "b", &[b.ip()]);
     let late = fleet.world.container("late");
     let local = fleet.world.container("local");
     for availability in ["drain", "pause"] {
         let update = ["node", "update", "--availability", availability, "h2"];
-        assert_eq!(fleet.hosts[0].netctl(&update).success(), "h2\n");
+        let updated = fleet.hosts[0].netctl(&update);
+        assert_eq!(updated.success(), "h2\n");
+        let listed = format!("b           shop      {}", b.ip());
+        assert_eq!(updated.stderr.contains(&listed), availability == "drain", "{updated:?}");
         known(&fleet, 1, "h2", availability);
         let (kind, error) = kind_of(fleet.hosts[1].client().call(&late.to("shop")));
         assert_eq!(kind, Kind::Denied, "{error}");
         assert_eq!(error.operands["availability"], availability);
         assert!(error.message.contains("netctl node update --availability active h2"), "{error}");
     }
+    fleet.hosts[0].netctl(&["node", "update", "--availability", "drain", "h2"]).success();
+    known(&fleet, 1, "h2", "drain");
+    for host in 0..2 {
+        let shown = fleet.hosts[host].netctl(&["node", "ls"]);
+        assert!(shown.success().contains("Drain (1 left)"), "{shown:?}");
+    }
+    fleet.hosts[0].netctl(&["node", "update", "--availability", "pause", "h2"]).success();
+    known(&fleet, 1, "h2", "pause");
     let shown = fleet.hosts[1].netctl(&["node", "ls"]);
     let line = shown.success().lines().find(|line| line.contains("h2")).unwrap().to_owned();
     assert!(line.contains("Pause"), "{line}");

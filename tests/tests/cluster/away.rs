@@ -39,6 +39,15 @@ fn without_etcd_hosts_go_on_by_themselves() {
         let status = fleet.status(1);
         if status.away_since.is_some() { Ok(()) } else { Err(Box::new(status)) }
     });
+    for host in 0..2 {
+        let shown = eventually("it is said", || {
+            let shown = fleet.hosts[host].netctl(&["node", "ls"]);
+            if shown.stderr.contains("away since") { Ok(shown) } else { Err(shown) }
+        });
+        let ready: Vec<_> =
+            shown.success().lines().filter(|line| line.contains(" Ready ")).collect();
+        assert!(ready.len() == 1 && ready[0].contains(" * "), "who could say so? {shown:?}");
+    }
     let problems = fleet.hosts[1].client().status().problems.join("; ");
     assert!(problems.contains("the cluster's store is away since"), "{problems}");
     for word in ["h2 ", "http2", "transport", "os error", "rustls", "tcp connect"] {

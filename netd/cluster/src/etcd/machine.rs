@@ -6,6 +6,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -15,6 +17,10 @@ use crate::{
 
 /// The unit's name.
 const UNIT: &str = "netd-etcd";
+
+/// How long it may take to end when it is told to, and how often that is looked at.
+const OBEYS: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How etcd runs on this machine.
 #[derive(Clone, Debug)]
@@ -130,7 +136,8 @@ impl Machine {
         (began(pid).as_deref() == Some(since)).then(|| pid.parse().ok())?
     }
 
-    /// Ends it: `SIGTERM`, which it obeys once it has handed its leadership on.
+    /// Ends it, and waits until it has ended: `SIGTERM`, which it obeys once it has handed its
+    /// leadership on, and `SIGKILL` when it does not.
     ///
     /// # Errors
     /// When it cannot be told.
@@ -138,8 +145,21 @@ impl Machine {
         let Some(pid) = self.running() else { return Ok(()) };
         if self.systemd {
             printed(Command::new("systemctl").args(["stop", UNIT]))?;
-        } else {
-            printed(Command::new("kill").arg(pid.to_string()))?;
+            return Ok(());
+        }
+        for signal in ["-TERM", "-KILL"] {
+            if let Err(error) = printed(Command::new("kill").args([signal, &pid.to_string()]))
+                && self.running().is_some()
+            {
+                return Err(error);
+            }
+            let deadline = Instant::now() + OBEYS;
+            while self.running().is_some() && Instant::now() < deadline {
+                thread::park_timeout(LOOK);
+            }
+            if self.running().is_none() {
+                break;
+            }
         }
         Ok(())
     }

@@ -12,13 +12,29 @@ use super::{
     values::{count, duration, place},
 };
 
+/// What the columns of nodes say.
+const NODES: &str = "\
+Ready: it says so every few seconds. Unknown: it has not said so for a moment, or the store is away
+and nobody knows; since when is said then. Down: its names do not resolve, or it was given up.
+Active, Pause, Drain: whether it takes new containers on networks of the cluster, and how many are
+left on a drained one. The host itself has an asterisk.
+
+Examples:
+  netctl node ls
+  netctl node ls --json";
+
 /// The commands on clusters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Begin a cluster, of which this host is the first node
     #[command(after_help = "\
 Without --etcd netd starts an etcd of its own, with certificates of the cluster's CA: Debian's
-package is etcd-server. Networks of this host stay as they are.
+package is etcd-server. Networks of this host stay as they are. The answer has the command by which
+another host joins. Between the hosts TCP 2377 (joining, deciding), TCP 2379 and 2380 (etcd) and UDP
+4789 (VXLAN) have to be open.
+
+The address that others reach this host at has to be its own; loopback and link-local ones are
+refused. An etcd that is named with --etcd has to answer within seconds, or nothing is begun.
 
 Examples:
   netctl cluster init --advertise-addr 10.0.0.1
@@ -29,11 +45,29 @@ Examples:
     Init(Init),
     /// Join a cluster
     #[command(after_help = "\
+The token says by which CA the manager is to be known, so that no other cluster is joined by
+mistake, and whether this host becomes a worker or a manager. A manager runs a member of etcd: it
+needs Debian's etcd-server, and decides once its member has caught up and got its vote.
+
+The clocks of the hosts have to agree to within an hour: certificates are good for a time only.
+
 Examples:
   netctl cluster join --token NETD-1-... 10.0.0.1:2377
   netctl cluster join --token NETD-1-... [fd00::1]:2377")]
     Join(Join),
     /// Leave the cluster; networks of this host stay
+    #[command(after_help = "\
+A manager's member of etcd is taken out first, as long as the others can decide without it; members
+that have just joined are waited for. Where they could not, leaving is refused and nothing changes.
+When netd ends in the middle, it goes on with leaving at its next start.
+
+With --force the host leaves whatever comes of it: containers are taken off the cluster's networks,
+and a cluster that has no majority of managers left decides nothing more. A host that was removed by
+others leaves so, too, before it can join again.
+
+Examples:
+  netctl cluster leave
+  netctl cluster leave --force")]
     Leave {
         /// Also with containers on its networks, which are taken off, as its last manager, and when
         /// no manager can be told
@@ -41,9 +75,16 @@ Examples:
         force: bool,
     },
     /// Show how the cluster looks from here
+    #[command(after_help = "\
+It says since when the store is away, how many changes of this host's wait to be written there, and
+whether others have removed this host, and by what to go on then.
+
+Examples:
+  netctl cluster status
+  netctl cluster status --json")]
     Status(Format),
-    /// Show the nodes
-    #[command(visible_alias = "list")]
+    /// Show the nodes, as netctl node ls
+    #[command(visible_alias = "list", after_help = NODES)]
     Ls(Format),
     /// Make, show and remove tokens, with which hosts join
     Token {
@@ -113,17 +154,41 @@ pub(crate) enum Role {
 pub(crate) enum TokenCommand {
     /// Make a token
     #[command(after_help = "\
+It is shown this once; by its id it is listed and removed. Tokens are made, shown and removed on
+managers.
+
 Examples:
   netctl cluster token create --ttl 10m --uses 1
   netctl cluster token create --role manager")]
     Create(Token),
     /// Show the tokens, without their secrets
-    #[command(visible_alias = "list")]
+    #[command(
+        visible_alias = "list",
+        after_help = "\
+A token that has expired is listed for a day. Its id is the beginning of its secret's SHA-256.
+
+Examples:
+  netctl cluster token ls
+  netctl cluster token ls --json"
+    )]
     Ls(Format),
     /// Make a token in the place of all others of its role
+    #[command(after_help = "\
+Hosts that have joined stay. A token that somebody else may have seen is worth nothing then.
+
+Examples:
+  netctl cluster token rotate
+  netctl cluster token rotate --role manager --ttl 24h")]
     Rotate(Token),
     /// Remove a token
-    #[command(visible_alias = "remove")]
+    #[command(
+        visible_alias = "remove",
+        after_help = "\
+Nobody joins with it any more; hosts that have joined stay.
+
+Examples:
+  netctl cluster token rm 9f86d081884c"
+    )]
     Rm {
         /// Each one's id, or the beginning of it
         #[arg(required = true, value_name = "TOKEN")]
@@ -158,7 +223,7 @@ pub(crate) enum Availability {
     Active,
     /// Not for now.
     Pause,
-    /// Not any more, and those that it has are to go elsewhere.
+    /// Not any more, and those that it has are to go: they are listed for whoever runs them.
     Drain,
 }
 
@@ -166,12 +231,14 @@ pub(crate) enum Availability {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// Show the nodes of the cluster
-    #[command(visible_alias = "list")]
+    #[command(visible_alias = "list", after_help = NODES)]
     Ls(Format),
     /// Change nodes
     #[command(after_help = "\
-A node that is paused or drained takes no new containers on networks of the cluster; those that are
-there stay. Networks of the host itself are as before.
+A node that is paused or drained takes no new containers on networks of the cluster. netd runs no
+containers and moves none: draining cuts nobody off, but lists what is still there, for whoever runs
+it to take away, and node ls counts it down (Docker's drain ends the tasks, which Swarm itself runs).
+Networks of the host itself are as before. Nodes are changed on managers.
 
 Examples:
   netctl node update --availability drain two")]
@@ -184,7 +251,18 @@ Examples:
         nodes: Vec<String>,
     },
     /// Remove nodes from the cluster: they are let in no more
-    #[command(visible_alias = "remove")]
+    #[command(
+        visible_alias = "remove",
+        after_help = "\
+For hosts that will not come back; one that can leaves by itself, with netctl cluster leave there. Of
+a manager the member of etcd is removed first, as long as the others can decide without it. A host
+that runs is told that it was removed: what leads to others goes, its containers reach each other
+still, and it can join again after netctl cluster leave --force.
+
+Examples:
+  netctl node rm two
+  netctl node rm --force two"
+    )]
     Rm {
         /// Also while they are not down
         #[arg(short, long)]

@@ -1,6 +1,6 @@
 //! What etcd is asked about itself: members, users and their rights, room.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::PoisonError, time::Duration};
 
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, MemberAddOptions, Permission,
@@ -8,7 +8,7 @@ use etcd_client::{
 };
 use tokio::time::timeout;
 
-use super::{Again, Etcd, failure, wire};
+use super::{Again, Etcd, EtcdOptions, failure, wire};
 use crate::{Error, Keys, Result};
 
 /// The time of an operation that rewrites a member's file.
@@ -148,6 +148,21 @@ impl Etcd {
         let ask =
             |client: Client| async move { client.cluster_client().member_remove(member).await };
         self.slowly(MEMBERS, ask).await.map(drop)
+    }
+
+    /// From now on it is reached at those of `members` that have started and have a vote, `but` one;
+    /// as before where there are none. Connections that are there are kept.
+    ///
+    /// # Errors
+    /// As [`Etcd::connect`].
+    pub async fn reach(&self, members: &[Member], but: Option<u64>) -> Result<()> {
+        let voters = members.iter().filter(|member| !member.learner && Some(member.id) != but);
+        let endpoints: Vec<String> = voters.flat_map(|member| member.client_urls.clone()).collect();
+        if endpoints.is_empty() || endpoints == self.endpoints() {
+            return Ok(());
+        }
+        let tls = self.way.read().unwrap_or_else(PoisonError::into_inner).tls.clone();
+        self.reconnect(EtcdOptions { endpoints, tls }).await
     }
 
     /// How each endpoint is, with its URL.

@@ -63,6 +63,9 @@ fn plain(error: &Failed, words: &str) -> String {
     let own = causes(error).next().is_none() && !LIBRARIES.iter().any(|word| words.contains(word));
     match of_system {
         Some(said) => said,
+        None if words.contains("not valid yet") || words.contains("expired") => {
+            "a certificate is not good at this time, or a clock is wrong".into()
+        }
         None if is_certificate(words) => {
             "one of the two does not know the other's certificate".into()
         }

@@ -9,7 +9,8 @@ use cnm::{
     cluster::{
         Availability, ClusterStatus, CreateToken, EtcdTls, GetCluster, InitCluster, JoinCluster,
         Joined, LeaveCluster, ListNodes, ListTokens, NewToken, NodeInfo, NodeState, Nodes,
-        RemoveNode, RemoveToken, Role, RotateToken, TokenInfo, Tokens, UpdateNode,
+        RemoveNode, RemoveToken, Role, RotateToken, Staying, TokenInfo, Tokens, UpdateNode,
+        UpdatedNode,
     },
     dns::{Answered, LogQueries, QueryName},
     driver::{
@@ -94,6 +95,10 @@ fn managers() -> Vec<String> {
 
 fn wanted() -> CreateToken {
     CreateToken { role: Role::Worker, ttl: Some(86_400), uses: Some(3) }
+}
+
+fn new_token() -> NewToken {
+    NewToken { id: "9f86d081884c".into(), token: token(), managers: managers() }
 }
 
 fn joined(role: Role, token: Option<String>) -> Joined {
@@ -461,6 +466,7 @@ sample!(
         node: Some(id('1')),
         role: Some(Role::Manager),
         store: vec!["https://192.0.2.1:2379".into()],
+        removed_since: Some("2026-01-02T03:04:05Z".into()),
         away_since: Some("2026-01-02T03:04:05.000000000Z".into()),
         complete: true,
         revision: 812,
@@ -470,12 +476,8 @@ sample!(
         unwritten: 1,
     }
 );
-sample!(CreateToken, wanted(), NewToken { token: token(), managers: managers() });
-sample!(
-    RotateToken,
-    RotateToken { token: wanted() },
-    NewToken { token: token(), managers: managers() }
-);
+sample!(CreateToken, wanted(), new_token());
+sample!(RotateToken, RotateToken { token: wanted() }, new_token());
 sample!(
     ListTokens,
     ListTokens {},
@@ -506,10 +508,23 @@ sample!(
             mtu: 1500,
             address: from("100.126.0.9"),
             joined: "2026-01-02T03:04:05Z".into(),
+            endpoints: 4,
+        }],
+        away_since: Some("2026-01-02T03:04:05.000000000Z".into()),
+    }
+);
+sample!(
+    UpdateNode,
+    UpdateNode { node: "two".into(), availability: Availability::Drain },
+    UpdatedNode {
+        left: vec![Staying {
+            endpoint: id('e'),
+            network: "shop".into(),
+            container: "web".into(),
+            addresses: vec![from("10.128.0.3")],
         }],
     }
 );
-sample!(UpdateNode, UpdateNode { node: "two".into(), availability: Availability::Drain }, Empty {});
 sample!(RemoveNode, RemoveNode { node: "two".into(), force: true }, Empty {});
 sample!(
     GetInfo,
