@@ -257,6 +257,12 @@ async fn in_time<T>(asked: impl Future<Output = ::cluster::Result<T>>) -> Result
 impl Cluster {
     /// Refuses new endpoints on the cluster's networks where this host is to have none.
     pub(super) fn takes_endpoints(&self) -> Result<()> {
+        if self.leaving.get() || self.kept.borrow().leaving.is_some() {
+            return Err(Error::new(
+                Kind::Busy,
+                "this host is leaving its cluster, and takes no new endpoints on its networks",
+            ));
+        }
         let view = self.view.borrow();
         let Some(here) = view.here().filter(|here| here.availability != Availability::Active)
         else {

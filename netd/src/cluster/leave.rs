@@ -44,7 +44,8 @@ impl Netd {
                 ),
             ));
         }
-        if !cluster.is_removed() {
+        let told = cluster.kept.borrow().leaving == Some(Leaving::Told);
+        if !told && !cluster.is_removed() {
             if cluster.is_last().await {
                 if !params.force {
                     return Err(Error::new(

@@ -6,8 +6,8 @@ use std::{net::SocketAddr, rc::Rc};
 use ::cluster::{Error as ClusterError, client::Client, says_removed};
 use cnm::{Error, Kind};
 
-use super::{Cluster, Kept, follow::NAMESAKES, peers::About};
-use crate::{clock, netd::Netd};
+use super::{Cluster, Kept, follow::NAMESAKES, now, peers::About, rfc3339};
+use crate::netd::Netd;
 
 /// What clocks that differ are filed under, among netd's problems.
 const CLOCKS: &str = "clocks";
@@ -71,8 +71,7 @@ impl Netd {
         if cluster.leaving.get() || cluster.is_removed() || !cluster.is_current(self) {
             return;
         }
-        let since = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-        let kept = Kept { removed: Some(since.to_string()), ..cluster.kept.borrow().clone() };
+        let kept = Kept { removed: Some(rfc3339(now())), ..cluster.kept.borrow().clone() };
         if let Err(error) = cluster.place.write(&kept) {
             tracing::error!(%error, "membership not kept");
         }
@@ -120,6 +119,6 @@ impl Netd {
             self.stop_etcd(&cluster.place, &kept, &cluster.etcd_is_over).await;
             self.problems.borrow_mut().remove("etcd");
         }
-        tracing::info!(at = clock::timestamp(), "nothing of this host leads to others any more");
+        tracing::info!("nothing of this host leads to others any more");
     }
 }

@@ -21,6 +21,9 @@ use crate::netd::Netd;
 /// How soon what did not work is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// The same for what was refused.
+const REFUSED: Duration = Duration::from_secs(5);
+
 /// How long others are let be after they were told something: what comes by itself is told at once,
 /// and what comes fast together, since each message costs every host more than what is in it.
 const BREATH: Duration = Duration::from_millis(5);
@@ -82,7 +85,8 @@ impl Netd {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the cluster does not know of this host's start yet");
-                    sleep(AGAIN).await;
+                    // What is refused will be for a while.
+                    sleep(if error.kind == Kind::Denied { REFUSED } else { AGAIN }).await;
                 }
             }
         }

@@ -29,7 +29,7 @@ fn says_so(fleet: &Fleet, host: usize) {
     assert!(problems.len() == 1 && problems[0].contains("was removed"), "{problems:?}");
 }
 
-/// How many lines a host logs while a manager's clock goes on for so long.
+/// How many lines a host logs within five seconds.
 fn noise(fleet: &Fleet, host: usize) -> usize {
     let before = fleet.hosts[host].log().lines().count();
     let since = std::time::Instant::now();
