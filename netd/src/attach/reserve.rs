@@ -6,7 +6,7 @@ use cnm::{
     Error, IfName, Kind, Result,
     bandwidth::Bandwidth,
     driver::Capabilities,
-    endpoint::{AddressRange, Attach, Endpoint, Route, State},
+    endpoint::{AddressRange, Attach, Endpoint, Port, Route, State},
     network::Network,
 };
 use ipnetwork::IpNetwork;
@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use super::wishes;
 use crate::{
     clock,
-    host::sockets,
+    host::sockets::{self, Bound},
     names::given::check_endpoint,
     netd::Netd,
     registry::{Registry, Stage, Taker, from_outside, protocols},
@@ -42,11 +42,7 @@ impl Netd {
         let owner = params.container.name.as_ref().filter(|_| params.sticky);
         let mut ports = params.ports;
         sockets::check_addresses(&ports)?;
-        // One look at the host for all of them, and none where there are none.
-        let mut bound = sockets::bound(&protocols(&ports)).map_err(|error| {
-            Error::internal(format_args!("cannot see which ports the host holds: {error}"))
-        })?;
-        bound.retain(|socket| !self.relay.has(socket));
+        let bound = if params.ports_bound { Vec::new() } else { self.bound_by_host(&ports)? };
         let (addresses, dns, metric) = {
             let mut registry = self.registry.borrow_mut();
             let metric = registry.next_metric(&params.container.id, params.gateway_priority)?;
@@ -136,6 +132,16 @@ impl Netd {
         })
     }
 
+    /// What processes of the host hold, of the protocols of these ports: one look for all of them,
+    /// and none where there are none.
+    pub(super) fn bound_by_host(&self, ports: &[Port]) -> Result<Vec<Bound>> {
+        let mut bound = sockets::bound(&protocols(ports)).map_err(|error| {
+            Error::internal(format_args!("cannot see which ports the host holds: {error}"))
+        })?;
+        bound.retain(|socket| !self.relay.has(socket));
+        Ok(bound)
+    }
+
     /// The name of the new interface.
     pub(super) fn choose_ifname(
         &self,
@@ -187,7 +193,7 @@ impl Netd {
 }
 
 /// Names the endpoint that holds a port, as people know it.
-fn name_holder(registry: &Registry, mut error: Error) -> Error {
+pub(super) fn name_holder(registry: &Registry, mut error: Error) -> Error {
     let id = error.operands.get("endpoint").and_then(|id| id.as_str()).map(str::to_owned);
     let holder = id.and_then(|id| registry.resolve_endpoint(&id).ok());
     if let Some(holder) = holder {
@@ -245,9 +251,13 @@ fn ways(
     (defaults, routes)
 }
 
-/// Refuses what the network cannot give.
-fn check_request(network: &Network, params: &Attach, capabilities: Capabilities) -> Result<()> {
-    if !params.ports.is_empty() && (!capabilities.ports || network.internal) {
+/// Refuses ports that the network cannot publish.
+pub(super) fn check_ports(
+    network: &Network,
+    ports: &[Port],
+    capabilities: Capabilities,
+) -> Result<()> {
+    if !ports.is_empty() && (!capabilities.ports || network.internal) {
         let why = if network.internal { "is internal and" } else { "has no ports of its own and" };
         return Err(Error::invalid(format_args!(
             "network {} {why} publishes none: leave them out, or use another bridge network",
@@ -255,7 +265,7 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         ))
         .with("network", network.id.as_str()));
     }
-    if let Some(port) = params.ports.iter().find(|port| !port.is_possible()) {
+    if let Some(port) = ports.iter().find(|port| !port.is_possible()) {
         let (first, count) = (port.host_port.max(port.container_port), port.count);
         return Err(Error::invalid(format_args!(
             "there are no {count} ports from {first} on: the last is 65535"
@@ -263,6 +273,12 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         .with("port", first)
         .with("count", count));
     }
+    Ok(())
+}
+
+/// Refuses what the network cannot give.
+fn check_request(network: &Network, params: &Attach, capabilities: Capabilities) -> Result<()> {
+    check_ports(network, &params.ports, capabilities)?;
     let assigned = params.assigned.as_ref().map_or(&[][..], |assigned| &assigned.addresses);
     if !assigned.is_empty() && !params.addresses.is_empty() {
         return Err(Error::invalid(

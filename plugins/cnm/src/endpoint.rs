@@ -368,6 +368,10 @@ pub struct Attach {
     /// Its ports that the host is to answer for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// Whether who asks binds those ports on the host itself, so that only another endpoint can be
+    /// in their way.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ports_bound: bool,
     /// How fast its packets may come and go; without limits unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
@@ -386,6 +390,11 @@ fn is_usual(priority: &i32) -> bool {
     *priority == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 impl Attach {
     /// An attach of which everything else is chosen.
     pub fn new(network: &str, container: Container, netns: Option<Netns>) -> Self {
@@ -402,6 +411,7 @@ impl Attach {
             mac: None,
             aliases: Vec::new(),
             ports: Vec::new(),
+            ports_bound: false,
             bandwidth: None,
             sticky: false,
             options: BTreeMap::new(),

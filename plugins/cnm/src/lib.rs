@@ -29,6 +29,7 @@ pub mod ipam;
 mod message;
 pub mod methods;
 mod name;
+mod netavark;
 pub mod network;
 pub mod options;
 pub mod peers;

@@ -1,6 +1,9 @@
 //! Networks: what they are, and the calls that make, show and remove them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -101,6 +104,21 @@ impl Subnet {
             set: 0,
         }
     }
+}
+
+/// The upper half of a subnet, where both halves have addresses to give: netd's part of one whose
+/// lower half somebody else gives out.
+pub fn upper_half(subnet: IpNetwork) -> Option<IpNetwork> {
+    let (prefix, width) = (subnet.prefix() + 1, if subnet.is_ipv4() { 32 } else { 128 });
+    if prefix + 2 > width {
+        return None;
+    }
+    let bit = 1_u128 << (width - prefix);
+    let first = match subnet.network() {
+        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() | u32::try_from(bit).ok()?)),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() | bit)),
+    };
+    IpNetwork::new(first, prefix).ok()
 }
 
 /// Makes a network. What is not said is chosen.

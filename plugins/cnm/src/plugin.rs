@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub(crate) mod front;
+pub(crate) mod making;
 mod teller;
 
 pub use teller::Teller;
@@ -25,6 +26,7 @@ use crate::{
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
+    netavark,
     peers::ChangePeers,
 };
 use front::Front;
@@ -37,10 +39,14 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// Answers the requests on standard input until it ends. The exit code is that of the last
 /// request's error kind (`docs/protocol.md`), 0 when it succeeded.
 ///
-/// Executed as a runtime of the Container Network Interface does, it speaks that instead.
+/// Executed as a runtime of the Container Network Interface does, or as Podman and netavark do, it
+/// speaks their dialect instead.
 pub fn main(mut driver: impl Driver) -> ExitCode {
     if cni::is_asked() {
         return cni::main(driver);
+    }
+    if let Some(verb) = netavark::verb() {
+        return netavark::main(driver, &verb);
     }
     if env::args_os().len() > 1 {
         let Info { name, options, .. } = driver.info();

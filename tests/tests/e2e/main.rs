@@ -23,6 +23,7 @@ mod many;
 mod modes;
 mod names;
 mod neighbours;
+mod netavark;
 mod others;
 mod plugin;
 mod ports;

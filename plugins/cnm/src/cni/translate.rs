@@ -14,6 +14,7 @@ use super::{
     refusal::{Refusal, Result},
     version::Version,
 };
+pub(super) use crate::plugin::making::exactly;
 use crate::{
     MacAddr, Name,
     endpoint::{Assigned, Attach, Container, Endpoint, Netns, Route},
@@ -22,11 +23,6 @@ use crate::{
 
 /// The label that tells an attachment of this dialect, with the version it was made in.
 pub(super) const LABEL: &str = "cni";
-
-/// A network as requests name it: whole, since its name may be the beginning of another's id.
-pub(super) fn exactly(name: &str) -> String {
-    format!("={name}")
-}
 
 /// The network of a configuration, for the first ADD on it.
 pub(super) fn create(

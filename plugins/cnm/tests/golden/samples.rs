@@ -368,6 +368,7 @@ sample!(
         mac: Some(from("02:42:0a:59:00:80")),
         aliases: vec![from("www")],
         ports: ports(),
+        ports_bound: true,
         bandwidth: Some(bandwidth()),
         sticky: true,
         options: map(&[("queue", "1")]),

@@ -1,0 +1,70 @@
+//! `setup`: puts a container on one network. What fails leaves nothing.
+
+use std::path::Path;
+
+use super::{document::Setup, status, translate};
+use crate::{
+    Error, Kind, Result,
+    client::Client,
+    driver::Info,
+    endpoint::{of_netns, open_netns},
+    fault,
+    network::{Network, RemoveNetwork},
+    plugin::making::{attach_on, undo, unmake},
+};
+
+/// What a setup prints.
+pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
+    let attach = translate::attach(info, setup)?;
+    let create = translate::create(info, &setup.network)?;
+    let file = open_netns(Path::new(netns))?;
+    let mut client = super::connect()?;
+    let mut own = None;
+    let mut attach_once = |client: &mut Client| {
+        attach_on(client, &attach, &create, &file, &mut own).map_err(|error| of_netns(error, netns))
+    };
+    let attached = attach_once(&mut client).and_then(|(endpoint, network)| {
+        if !is_earlier(&network, &setup.network.id) {
+            return Ok((endpoint, network));
+        }
+        undo(&mut client, &endpoint);
+        remove_earlier(&mut client, &network)?;
+        attach_once(&mut client)
+    });
+    let told = attached.and_then(|(endpoint, network)| {
+        if network.driver == info.name {
+            return status::text(&endpoint, &network, setup.network.dns_enabled);
+        }
+        undo(&mut client, &endpoint);
+        Err(Error::invalid(format_args!(
+            "network {} is of the driver {}: its driver should be netd-{}",
+            network.name, network.driver, network.driver
+        )))
+    });
+    if told.is_err()
+        && let Some(network) = &own
+    {
+        unmake(&mut client, network);
+    }
+    fault::point("front.attach.before-answer");
+    told
+}
+
+/// Whether Podman has removed the network and made another one of its name.
+fn is_earlier(network: &Network, id: &str) -> bool {
+    network.labels.get(translate::LABEL).is_some_and(|earlier| earlier != id)
+}
+
+fn remove_earlier(client: &mut Client, network: &Network) -> Result<()> {
+    match client.call(&RemoveNetwork { network: network.id.to_string() }) {
+        Err(error) if error.kind == Kind::Busy => Err(Error::new(
+            Kind::Busy,
+            format_args!(
+                "network {} was removed and made again, and the earlier one is in use: {error}",
+                network.name
+            ),
+        )),
+        Err(error) if error.kind != Kind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,219 @@
+//! From the dialect to the protocol: pure functions of what was decoded.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnetwork::IpNetwork;
+
+use super::document::{Network, PerNetwork, PortMapping, Route as Given, Setup, Subnet as Range};
+use crate::{
+    Error, Name, Result,
+    driver::Info,
+    endpoint::{AddressRange, Assigned, Attach, Container, Netns, Port, Route},
+    network::{CreateNetwork, Subnet, upper_half},
+    options::{IPAM, LINK},
+    plugin::making::exactly,
+};
+
+/// The label that tells a network of this dialect, with the id that Podman has for it.
+pub(super) const LABEL: &str = "netavark";
+
+/// Who gives a network's addresses.
+pub(super) const NETD: &str = "netd";
+pub(super) const NONE: &str = "none";
+pub(super) const HOST_LOCAL: &str = "host-local";
+pub(super) const DHCP: &str = "dhcp";
+
+/// What a macvlan hangs on, as its driver calls it.
+const PARENT: &str = "parent";
+
+/// The network of a document, for the first setup on it.
+pub(super) fn create(info: &Info, network: &Network) -> Result<CreateNetwork> {
+    let mut options = network.options.clone().unwrap_or_default();
+    if let Some(interface) = network.network_interface.as_deref().filter(|name| !name.is_empty()) {
+        let names = [LINK.names[0], PARENT];
+        let Some(option) = names.into_iter().find(|name| info.takes_for_network(name)) else {
+            return Err(Error::invalid(format_args!(
+                "networks of {} have no interface of the host's: leave {interface} out",
+                info.name
+            )));
+        };
+        options.insert(option.to_owned(), interface.to_owned());
+    }
+    if network.ipam() == Some(NONE) {
+        options.insert(IPAM.names[0].to_owned(), NONE.to_owned());
+    }
+    if let Some(servers) = network.network_dns_servers.as_deref().filter(|list| !list.is_empty()) {
+        let servers: Vec<_> = servers.iter().map(IpAddr::to_string).collect();
+        options.insert("dns".to_owned(), servers.join(","));
+    }
+    for route in network.routes.iter().flatten() {
+        check_route(route)?;
+    }
+    let split = network.ipam() == Some(HOST_LOCAL);
+    let subnets: Vec<_> = network.subnets().iter().map(|given| subnet(given, split)).collect();
+    let has = |v4: bool| subnets.iter().any(|subnet| subnet.subnet.is_ipv4() == v4);
+    let gives = network.ipam() != Some(NONE);
+    Ok(CreateNetwork {
+        name: network.name.clone(),
+        driver: Some(info.name.clone()),
+        ipv4: Some(gives && (subnets.is_empty() || has(true))),
+        ipv6: Some(gives && (network.ipv6_enabled || has(false))),
+        subnets,
+        internal: network.internal,
+        options,
+        labels: labels(network),
+    })
+}
+
+/// A subnet as netd is to have it: of one that is split between two that give addresses, the upper
+/// half is netd's.
+fn subnet(given: &Range, split: bool) -> Subnet {
+    Subnet {
+        gateway: given.gateway,
+        range: if split { upper_half(given.subnet) } else { None },
+        ..Subnet::new(masked(given.subnet))
+    }
+}
+
+fn masked(subnet: IpNetwork) -> IpNetwork {
+    IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(subnet)
+}
+
+/// The address before one that is not the first of all.
+pub(super) fn before(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().saturating_sub(1))),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().saturating_sub(1))),
+    }
+}
+
+fn labels(network: &Network) -> BTreeMap<String, String> {
+    let mut labels = network.labels.clone().unwrap_or_default();
+    labels.insert(LABEL.to_owned(), network.id.clone());
+    labels
+}
+
+fn check_route(route: &Given) -> Result<()> {
+    match route.route_type.as_deref() {
+        None | Some("" | "unicast") => Ok(()),
+        Some(other) => Err(Error::unsupported(format_args!(
+            "the route to {} is of type {other}, and netd has unicast alone",
+            route.destination
+        ))),
+    }
+}
+
+/// The attach of a setup.
+pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
+    let Setup { network, network_options: here, .. } = setup;
+    let mut container = Container::new(setup.container_id.clone());
+    container.name = setup.container_name.parse().ok();
+    let mut attach = Attach::new(&exactly(&network.name), container, Some(Netns::Fd));
+    attach.ifname = info.capabilities.addresses.then(|| here.interface_name.clone());
+    attach.mac = here.static_mac;
+    attach.aliases = aliases(here);
+    attach.ports = ports(setup.port_mappings.as_deref().unwrap_or_default())?;
+    // Podman holds them for as long as the container runs, and finds out by itself who else does.
+    attach.ports_bound = !attach.ports.is_empty();
+    attach.options = here.options.clone().unwrap_or_default();
+    attach.labels.insert(LABEL.to_owned(), network.id.clone());
+    attach.routes = routes(network)?;
+    let wanted = here.static_ips.clone().unwrap_or_default();
+    if network.ipam() == Some(NONE) && wanted.is_empty() {
+        attach.assigned = Some(Assigned::default());
+    }
+    attach.addresses = wanted;
+    // What Podman gave out itself is in its own half.
+    if network.ipam() != Some(HOST_LOCAL) {
+        attach.ranges = network.subnets().iter().filter_map(range).collect();
+    }
+    Ok(attach)
+}
+
+/// What else a container is called. What can be no name is told, and left out.
+fn aliases(here: &PerNetwork) -> Vec<Name> {
+    let mut aliases = Vec::new();
+    for alias in here.aliases.iter().flatten() {
+        match alias.parse::<Name>() {
+            Ok(name) if aliases.contains(&name) => {}
+            Ok(name) => aliases.push(name),
+            Err(error) => eprintln!("the alias is left out: {error}"),
+        }
+    }
+    aliases
+}
+
+/// Where in a subnet netd is to give addresses from.
+fn range(given: &Range) -> Option<AddressRange> {
+    let range = given.lease_range?;
+    let subnet = masked(given.subnet);
+    let last = match subnet.broadcast() {
+        last @ IpAddr::V4(_) if subnet.prefix() < 31 => before(last),
+        last => last,
+    };
+    let first = match (range.start_ip, range.end_ip) {
+        (None, None) => return None,
+        (Some(first), _) => first,
+        (None, Some(_)) => subnet.network(),
+    };
+    Some(AddressRange { first, last: range.end_ip.unwrap_or(last) })
+}
+
+/// The routes of a container, where the network asks for other ones than its own default.
+fn routes(network: &Network) -> Result<Option<Vec<Route>>> {
+    let given = network.routes.as_deref().unwrap_or_default();
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let mut routes = Vec::new();
+    for route in given {
+        check_route(route)?;
+        let priority = route.metric;
+        routes.push(Route { priority, ..Route::new(masked(route.destination), route.gateway) });
+    }
+    for any in ["0.0.0.0/0", "::/0"] {
+        let any: IpNetwork = any.parse().expect("a network");
+        if routes.iter().all(|route| route.dst != any) {
+            routes.push(Route::new(any, None));
+        }
+    }
+    Ok(Some(routes))
+}
+
+/// The published ports, each once: what is asked for on one address and on all is one port.
+fn ports(mappings: &[PortMapping]) -> Result<Vec<Port>> {
+    let mut ports: Vec<Port> = Vec::new();
+    for mapping in mappings {
+        let port = port(mapping)?;
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    let everywhere: Vec<_> = ports.iter().filter(|port| port.host_ip.is_none()).copied().collect();
+    ports.retain(|port| {
+        port.host_ip.is_none() || !everywhere.contains(&Port { host_ip: None, ..*port })
+    });
+    Ok(ports)
+}
+
+fn port(mapping: &PortMapping) -> Result<Port> {
+    let host_ip = match mapping.host_ip.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| {
+            Error::invalid(format_args!("invalid host_ip {text:?} of a port: {error}"))
+        })?),
+    };
+    if mapping.container_port == 0 {
+        return Err(Error::invalid("invalid container_port 0: nobody can listen there"));
+    }
+    Ok(Port {
+        protocol: mapping.protocol.parse()?,
+        host_ip,
+        host_port: mapping.host_port,
+        container_port: mapping.container_port,
+        count: mapping.range.max(1),
+    })
+}
