@@ -15,6 +15,7 @@ use cnm::{
     endpoint::{Attach, Endpoint, Netns, State},
     fault,
     network::Network,
+    options::is_delivered_on_host,
 };
 use futures_util::future;
 use ipnetwork::IpNetwork;
@@ -27,6 +28,7 @@ use crate::{
 
 mod place;
 mod reserve;
+mod update;
 mod wishes;
 
 pub(crate) use place::{Descriptors, check_kind, open};
@@ -59,11 +61,16 @@ impl Netd {
         let driver = self.driver(&network.driver)?;
         let capabilities = driver.capabilities().await?;
         driver.check_endpoint_options(&params.options)?;
-        let netns = match given {
-            Some(netns) => netns,
-            None => self.known_netns(&params)?,
+        let netns = if is_delivered_on_host(&params.options) {
+            place::on_host(given.as_ref())?
+        } else {
+            let netns = match given {
+                Some(netns) => netns,
+                None => self.known_netns(&params)?,
+            };
+            place::check(self.host.is_own(&netns), &network, capabilities)?;
+            netns
         };
-        place::check(self.host.is_own(&netns), &network, capabilities)?;
         wishes::fill(&mut params, &network)?;
         let ifname = self.choose_ifname(&network, &params, capabilities)?;
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {

@@ -52,9 +52,12 @@ dns_stubs (servers by domain: { \"example.corp\" = [\"10.0.0.53:53\"] }), dns_ho
 are told to ask there, at 127.0.0.77 unless dns_host says otherwise), dns_log (true: each question),
 driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
-a manager), default_link (the bridge of the network `bridge`) and a table [firewall]: coexist
-(`insert` a rule where another's chain would drop what ours let through, unless told, or `report`
-it) and tables (`owned` by netd where the kernel can do that, unless told, or `plain`).";
+a manager), default_link (the bridge of the network `bridge`), docker_plugin (where dockerd may call
+netd as its network and IPAM driver, such as /run/docker/plugins/netd.sock; nowhere unless told),
+docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told) and a table
+[firewall]: coexist (`insert` a rule where another's chain would drop what ours let through, unless
+told, or `report` it) and tables (`owned` by netd where the kernel can do that, unless told, or
+`plain`).";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +83,8 @@ struct File {
     node_name: Option<String>,
     certificate_life: Option<u64>,
     default_link: Option<cnm::IfName>,
+    docker_plugin: Option<PathBuf>,
+    docker_socket: Option<PathBuf>,
     #[serde(default)]
     firewall: Firewall,
 }
@@ -174,6 +179,10 @@ pub(crate) struct Config {
     pub(crate) default_link: Option<cnm::IfName>,
     /// How drivers are to treat the host's firewall.
     pub(crate) firewall: Firewall,
+    /// Where dockerd may call netd as its network and IPAM driver; nowhere unless told.
+    pub(crate) docker_plugin: Option<PathBuf>,
+    /// Where dockerd itself answers.
+    pub(crate) docker_socket: PathBuf,
 }
 
 /// What is wrong with what netd was told.
@@ -261,6 +270,8 @@ impl Config {
             certificate_life: file.certificate_life.map(Duration::from_secs),
             default_link: file.default_link,
             firewall: file.firewall,
+            docker_plugin: file.docker_plugin,
+            docker_socket: file.docker_socket.unwrap_or_else(|| "/var/run/docker.sock".into()),
         })
     }
 }

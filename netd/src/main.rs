@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod crowding;
 mod detach;
+mod docker;
 mod drivers;
 mod host;
 mod intrusions;
@@ -101,6 +102,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     tokio::task::spawn_local(netd.clone().serve(listener));
+    netd.start_docker();
     notify::ready()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
     tokio::select! {

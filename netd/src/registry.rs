@@ -537,6 +537,25 @@ impl Registry {
         self.endpoints.insert(endpoint.id.clone(), endpoint);
     }
 
+    /// An endpoint is another container's than was known when it came.
+    pub(crate) fn hand_over(&mut self, endpoint: Rc<Endpoint>, record: SandboxRecord) {
+        let earlier = self.endpoint(&endpoint.id).map(|known| known.container.id.clone());
+        if let Some(earlier) = earlier.filter(|id| *id != endpoint.container.id) {
+            let mut empty = false;
+            if let Some(entry) = self.sandboxes.get_mut(&earlier) {
+                entry.endpoints.retain(|id| *id != endpoint.id);
+                empty = entry.endpoints.is_empty() && !entry.record.sandbox.kept;
+            }
+            if empty {
+                self.drop_sandbox(&earlier);
+            }
+        }
+        if self.sandbox(&endpoint.container.id).is_none() {
+            self.put_sandbox(record);
+        }
+        self.put_endpoint(endpoint);
+    }
+
     /// An endpoint is being taken away: it still holds what it holds, and is wanted no more.
     pub(crate) fn leave(&mut self, id: &EndpointId) {
         self.leaving.insert(id.clone());

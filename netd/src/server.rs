@@ -16,7 +16,7 @@ use cnm::{
         RemoveNode, RemoveToken, RotateToken, UpdateNode,
     },
     dns::{LogQueries, QueryName},
-    endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints},
+    endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints, UpdateEndpoint},
     ipam::ListPools,
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork, UpdateNetwork,
@@ -177,6 +177,13 @@ impl Netd {
             CreateNetwork::METHOD => raw(&self.create_network(request.params()?, key).await?),
             CreateSandbox::METHOD => raw(&self.create_sandbox(request.params()?, line).await?),
             // These go on when it passes: half of them would be worse than either.
+            UpdateEndpoint::METHOD => {
+                let params = request.params::<UpdateEndpoint>()?;
+                self.to_the_end(|netd| async move {
+                    netd.update_endpoint(params).await.map(|endpoint| (*endpoint).clone())
+                })
+                .await
+            }
             Detach::METHOD => {
                 let params = request.params::<Detach>()?;
                 self.to_the_end(|netd| async move { netd.detach(&params).await }).await

@@ -6,6 +6,7 @@
 
 mod client;
 mod containerd;
+mod dockerd;
 mod etcd;
 mod eventually;
 mod host;
@@ -19,6 +20,7 @@ mod world;
 
 pub use client::{Asking, kind_of};
 pub use containerd::Containerd;
+pub use dockerd::Dockerd;
 pub use etcd::Etcd;
 pub use eventually::{eventually, within};
 pub use host::{Executed, Host, HostOptions, kill};

@@ -69,6 +69,19 @@ fn on_nsfs(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == NSFS)
 }
 
+/// The host's own namespace, for an interface that its runtime moves into the container itself.
+///
+/// # Errors
+/// `invalid` where the request names another.
+pub(super) fn on_host(given: Option<&File>) -> Result<File> {
+    if given.is_some() {
+        return Err(Error::invalid(
+            "deliver is host, and a network namespace is given: leave one of them out",
+        ));
+    }
+    File::open("/proc/self/ns/net").map_err(Error::internal)
+}
+
 /// The host's own namespace is for drivers of the host alone, and only that is for them.
 pub(super) fn check(is_own: bool, network: &Network, capabilities: Capabilities) -> Result<()> {
     match (is_own, capabilities.host_netns) {

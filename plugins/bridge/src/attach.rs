@@ -91,7 +91,12 @@ impl Kernel {
         mtu: u32,
         netns: &Netns,
     ) -> Result<u64> {
-        let finished = self.set_up(port, index, mtu, netns).and_then(|cookie| {
+        let set_up = if port.delivered {
+            self.socket.cookie()
+        } else {
+            self.set_up(port, index, mtu, netns)
+        };
+        let finished = set_up.and_then(|cookie| {
             fault::point("bridge.attach.after-config");
             self.bring_up(host)?;
             self.publish(&port.at_once())?;

@@ -8,7 +8,7 @@ use cnm::{
     bandwidth::Bandwidth,
     endpoint::{self, Endpoint, Route},
     network::{Network, Subnet},
-    options::{DNS_PORT, LINGER},
+    options::{DNS_PORT, LINGER, is_delivered_on_host},
 };
 use ipnetwork::IpNetwork;
 use kernel::{firewall::Fact, links::Mac};
@@ -193,6 +193,8 @@ pub struct Port {
     pub bridge: String,
     /// The interface in the container.
     pub name: String,
+    /// Whether it is left on the host, for others to move and to set up.
+    pub delivered: bool,
     /// Its address.
     pub mac: Mac,
     /// Its network addresses.
@@ -246,12 +248,16 @@ impl Port {
         }
         let host = endpoint.id.link_name().as_str().to_owned();
         let mac = endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0);
-        let hairpin = !facts.is_empty() || is_on(&network.options, HAIRPIN, false);
+        let delivered = is_delivered_on_host(&endpoint.options);
+        let name = if delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
+        // Of one that others set up, the ports come later.
+        let hairpin = delivered || !facts.is_empty() || is_on(&network.options, HAIRPIN, false);
         let mut port = Self {
             guards: guards(network, endpoint, &host, mac),
             host,
             bridge: bridge.as_str().to_owned(),
-            name: endpoint.ifname.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            delivered,
             mac,
             addresses: endpoint.addresses.clone(),
             gateways: endpoint.gateways.clone(),

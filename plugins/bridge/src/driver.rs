@@ -298,7 +298,7 @@ impl Driver for Bridge {
         let mut bridge = self.joined(network, &port.bridge)?;
         let sandbox = Netns::open(netns).map_err(|error| no_netns(netns, error))?;
         let kernel = self.kernel()?;
-        if sandbox.same_as(&kernel.home).map_err(refusal)? {
+        if !port.delivered && sandbox.same_as(&kernel.home).map_err(refusal)? {
             return Err(Error::invalid(format_args!(
                 "network namespace {netns} is the host's own: use the network host for it"
             ))
@@ -307,10 +307,12 @@ impl Driver for Bridge {
         let made = self.make(network, &port, &mut bridge, &sandbox)?;
         self.announce(network, &port, bridge)?;
         self.guards.extend(port.later().iter().map(|fact| (fact.clone(), true)));
+        let name =
+            if port.delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Attached {
             netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
-                name: endpoint.ifname.clone(),
+                name,
                 index: made.index,
                 mac: cnm::MacAddr(port.mac),
                 mtu: bridge.mtu,

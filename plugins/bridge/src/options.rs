@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cnm::options::{
-    DNS_PORT, GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, HOST_BINDING, IFNAME,
+    DELIVER, DNS_PORT, GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, HOST_BINDING, IFNAME,
     IFNAME_PREFIX, IPAM, LINGER, LINK, MTU, Options, Setting,
 };
 
@@ -83,7 +83,7 @@ pub(crate) fn options() -> Options {
             SPOOF_CHECK,
             DNS_PORT,
         ],
-        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
+        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT, DELIVER],
     )
 }
 

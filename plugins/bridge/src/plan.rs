@@ -365,13 +365,15 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
     }];
     steps.extend(leads(port).map(Step::Lead));
     steps.extend(shaped(port));
-    steps.push(Step::Configure {
-        name: port.name.clone(),
-        addresses: port.addresses.clone(),
-        gateways: port.gateways.clone(),
-        metric: port.metric,
-        routes: port.routes.clone(),
-    });
+    if !port.delivered {
+        steps.push(Step::Configure {
+            name: port.name.clone(),
+            addresses: port.addresses.clone(),
+            gateways: port.gateways.clone(),
+            metric: port.metric,
+            routes: port.routes.clone(),
+        });
+    }
     steps.extend(port.facts.iter().chain(&port.guards).cloned().map(Step::Learn));
     steps
 }

@@ -425,6 +425,26 @@ impl Call for Attach {
     type Reply = Endpoint;
 }
 
+/// Changes an endpoint while it is in use. What is not given stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UpdateEndpoint {
+    /// The endpoint's id, or the beginning of it.
+    pub endpoint: String,
+    /// Whose it is, where that was not known when it was made: only for one that is delivered on the
+    /// host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// Its ports that the host is to answer for, in place of those that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<Port>>,
+}
+
+impl Call for UpdateEndpoint {
+    const METHOD: &'static str = "endpoint.update";
+    type Reply = Endpoint;
+}
+
 /// Takes a sandbox off a network. What is not there is already taken off: always a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

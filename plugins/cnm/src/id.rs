@@ -94,6 +94,12 @@ impl EndpointId {
     pub fn link_name(&self) -> IfName {
         IfName::literal(&format!("nd{}", self.short()))
     }
+
+    /// What the container's end of an endpoint is called that is delivered on the host: `nc` and 12
+    /// digits of the id. Who moves it gives it its name.
+    pub fn delivered_name(&self) -> IfName {
+        IfName::literal(&format!("nc{}", self.short()))
+    }
 }
 
 impl NetworkId {

@@ -16,6 +16,7 @@ macro_rules! for_each_call {
             $crate::network::RemoveNetwork,
             $crate::network::PruneNetworks,
             $crate::endpoint::Attach,
+            $crate::endpoint::UpdateEndpoint,
             $crate::endpoint::Detach,
             $crate::endpoint::CheckEndpoint,
             $crate::endpoint::ListEndpoints,

@@ -40,6 +40,12 @@ pub const LINGER: Setting = Setting {
     about: "false: the interface has to go at once when it is detached",
 };
 
+/// Where an endpoint's interface is made. netd reads it itself.
+pub const DELIVER: Setting = Setting {
+    names: &["deliver"],
+    about: "host: its interface is left on the host, for a runtime that moves it itself",
+};
+
 /// The address of the host that a network's ports are published on. netd reads it itself.
 pub const HOST_BINDING: Setting = Setting {
     names: &["host-binding", "com.docker.network.bridge.host_binding_ipv4"],
@@ -94,6 +100,12 @@ pub const DNS_PORT: Setting = Setting {
     names: &["dns-port"],
     about: "the port of netd's resolver, where that is not 53; chosen when 53 is taken",
 };
+
+/// Whether an endpoint's interface is left on the host, bare: whoever asked for it moves it into the
+/// container and gives it name, addresses and routes.
+pub fn is_delivered_on_host(options: &BTreeMap<String, String>) -> bool {
+    DELIVER.given(options).is_some_and(|(_, place)| place == "host")
+}
 
 impl Setting {
     /// The port that was said, where it is one.

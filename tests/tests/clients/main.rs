@@ -8,6 +8,7 @@
 
 mod chains;
 mod containerd;
+mod docker;
 mod podman;
 mod site;
 mod together;

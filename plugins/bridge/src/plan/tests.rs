@@ -24,6 +24,7 @@ fn port(number: u8) -> Port {
         host: format!("nd{number}"),
         bridge: "br-a".into(),
         name: "eth0".into(),
+        delivered: false,
         mac: [2, 0, 0, 0, 1, number],
         addresses: vec![format!("10.1.0.{number}/24").parse().unwrap()],
         gateways: vec!["10.1.0.1".parse().unwrap()],
@@ -230,4 +231,14 @@ fn a_step_is_readable_as_json() {
         serde_json::to_string(&step).unwrap(),
         r#"{"learn":{"publish":{"protocol":6,"address":null,"port":8002,"to":"10.1.0.2:80"}}}"#
     );
+}
+
+#[test]
+fn what_is_left_on_the_host_is_set_up_by_others() {
+    let usual = lines(&attach(&port(2), Some(1450)));
+    let delivered = Port { delivered: true, ..port(2) };
+    let steps = lines(&attach(&delivered, Some(1450)));
+    let set_up = |steps: &[String]| steps.iter().any(|step| step.contains("up in the container"));
+    assert!(set_up(&usual) && !set_up(&steps));
+    assert_eq!(steps.len(), usual.len() - 1);
 }

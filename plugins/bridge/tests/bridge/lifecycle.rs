@@ -293,6 +293,40 @@ fn sync_makes_it_so_and_then_has_nothing_to_do() {
 }
 
 #[test]
+fn an_endpoint_is_left_on_the_host_for_whoever_moves_it() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24"]);
+    let mut endpoint = endpoint(&network, 1);
+    endpoint.options.insert("deliver".into(), "host".into());
+    let attached = driver.attach(&network, &endpoint, "/proc/self/ns/net").unwrap();
+    let interface = attached.interface.unwrap();
+    assert_eq!((&interface.name, attached.netns.nsid), (&endpoint.id.delivered_name(), None));
+    let left = link(interface.name.as_str()).unwrap();
+    assert_eq!(left["ifindex"], interface.index);
+    assert_eq!(left["address"], interface.mac.to_string());
+    assert_eq!(left["operstate"], "DOWN");
+    let shown = world::json(&format!("ip -j address show dev {}", interface.name));
+    assert_eq!(shown[0]["addr_info"], json!([]));
+    let end = link(endpoint.id.link_name().as_str()).unwrap();
+    assert_eq!(end["linkinfo"]["info_slave_data"]["hairpin"], true, "its ports come later");
+    // Where it is by now makes no difference to a sync, which publishes what it has got since.
+    let sandbox = Sandbox::new();
+    run(&format!("ip link set {} netns {} name eth0", interface.name, sandbox.path()));
+    endpoint.ports = vec!["8080:80".parse().unwrap()];
+    let desired = Sync { networks: vec![network.clone()], endpoints: vec![endpoint.clone()] };
+    let synced = driver.sync(&desired).unwrap();
+    assert_eq!(synced.repaired, ["add the port 8080 to 10.1.0.3:80 tcp to the firewall"]);
+    assert_eq!(synced.missing, []);
+    sandbox.run("ip address add 10.1.0.3/24 dev eth0");
+    sandbox.run("ip link set eth0 up");
+    sandbox.run("ping -c1 -W2 10.1.0.1");
+    driver.detach(&network, &endpoint).unwrap();
+    eventually("it is gone", || link(endpoint.id.link_name().as_str()).is_none());
+    assert!(!ruleset().contains("8080"));
+}
+
+#[test]
 fn leftover_condemned_links_are_reaped_and_foreign_ones_moved_out() {
     leave_home();
     let network = network(1, &["10.1.0.0/24"]);

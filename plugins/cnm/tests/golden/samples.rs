@@ -21,7 +21,7 @@ use cnm::{
     endpoint::{
         AddressRange, Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached,
         Endpoint, EndpointDetail, Endpoints, InspectEndpoint, ListEndpoints, Netns, NetnsId, Port,
-        Protocol, Route, State,
+        Protocol, Route, State, UpdateEndpoint,
     },
     events::{Event, Subscribe},
     ipam::{ListPools, Pool, Pools},
@@ -374,6 +374,11 @@ sample!(
         options: map(&[("queue", "1")]),
         labels: map(&[("tier", "front")]),
     },
+    endpoint()
+);
+sample!(
+    UpdateEndpoint,
+    UpdateEndpoint { endpoint: "e1e1".into(), container: Some(container()), ports: Some(ports()) },
     endpoint()
 );
 sample!(

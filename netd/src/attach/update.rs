@@ -1,0 +1,131 @@
+//! An endpoint changes while it is in use: whose it is, where that was not known when it was made,
+//! and what it publishes.
+
+use std::rc::Rc;
+
+use cnm::{
+    Error, Result,
+    endpoint::{Container, Endpoint, Port, UpdateEndpoint},
+    options::is_delivered_on_host,
+};
+
+use super::reserve::{check_ports, name_holder};
+use crate::{host::sockets, netd::Netd, registry::Taker};
+
+impl Netd {
+    /// `endpoint.update`.
+    pub(crate) async fn update_endpoint(
+        self: &Rc<Self>,
+        params: UpdateEndpoint,
+    ) -> Result<Rc<Endpoint>> {
+        let found = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
+        let _turn = self.turn(&found.container.id).await;
+        let new = params.container.filter(|container| *container != found.container);
+        let _its_turn = match &new {
+            Some(container) if container.id != found.container.id => {
+                Some(self.turn(&container.id).await)
+            }
+            _ => None,
+        };
+        // It may have gone, or changed, meanwhile.
+        let id = found.id.as_str();
+        let mut endpoint = Rc::new(self.registry.borrow().resolve_endpoint(id)?.clone());
+        if let Some(container) = new {
+            endpoint = self.hand_over(&endpoint, container)?;
+        }
+        if let Some(ports) = params.ports.filter(|ports| *ports != endpoint.ports) {
+            endpoint = self.publish_instead(&endpoint, ports).await?;
+        }
+        self.tell_endpoint("update", &endpoint);
+        Ok(endpoint)
+    }
+
+    /// Gives an endpoint to the container whose it is.
+    fn hand_over(&self, known: &Endpoint, container: Container) -> Result<Rc<Endpoint>> {
+        if !is_delivered_on_host(&known.options) {
+            return Err(Error::invalid(format_args!(
+                "endpoint {} is in the network namespace of {}, and so it is no other container's",
+                known.id.short(),
+                known.container.label()
+            ))
+            .with("endpoint", known.id.as_str()));
+        }
+        if let Some(other) = self.registry.borrow().name_on(&known.network, &container)
+            && other.id != known.id
+        {
+            return Err(Error::exists(format_args!(
+                "endpoint with name {} already exists in network {}",
+                other.container.label(),
+                known.network_name
+            ))
+            .with("endpoint", other.id.as_str()));
+        }
+        let mut endpoint = Endpoint { container, ..known.clone() };
+        if endpoint.container.id != known.container.id {
+            endpoint.ifname = self.registry.borrow().free_ifname(&endpoint.container.id, "eth");
+        }
+        let record = self.sandbox_for(&endpoint, None);
+        self.stores.put_endpoint(&endpoint, &record)?;
+        self.resolver.retract(known);
+        let endpoint = Rc::new(endpoint);
+        self.registry.borrow_mut().hand_over(endpoint.clone(), record);
+        self.resolver.publish(&endpoint);
+        Ok(endpoint)
+    }
+
+    /// Publishes other ports than before.
+    async fn publish_instead(
+        self: &Rc<Self>,
+        known: &Rc<Endpoint>,
+        mut ports: Vec<Port>,
+    ) -> Result<Rc<Endpoint>> {
+        let network =
+            self.registry.borrow().resolve_network(known.network.as_str())?.network.clone();
+        let driver = self.driver(&network.driver)?;
+        check_ports(&network, &ports, driver.capabilities().await?)?;
+        sockets::check_addresses(&ports)?;
+        let bound = self.bound_by_host(&ports)?;
+        {
+            let mut registry = self.registry.borrow_mut();
+            let container = &known.container.id;
+            let others: Vec<_> = registry.endpoints_of(container).map(|e| e.id.clone()).collect();
+            registry.ports.release(&known.id, &known.ports);
+            let taker = Taker { endpoint: &known.id, container, others: &others, bound: &bound };
+            if let Err(error) = registry.ports.take(taker, &mut ports) {
+                registry.ports.restore(&known.id, &known.ports);
+                return Err(name_holder(&registry, error));
+            }
+        }
+        let endpoint = Rc::new(Endpoint { ports, ..(**known).clone() });
+        let changed = match self.write_down(&endpoint) {
+            // What a sync makes of everything, it makes of this one: the ports are elements.
+            Ok(()) => driver.sync(&self.desired(&network.driver)).await,
+            Err(error) => Err(error),
+        };
+        match changed {
+            Ok(synced) => self.after_sync(&network.driver, synced),
+            Err(error) => {
+                {
+                    let mut registry = self.registry.borrow_mut();
+                    registry.ports.release(&endpoint.id, &endpoint.ports);
+                    registry.ports.restore(&known.id, &known.ports);
+                }
+                if let Err(error) = self.write_down(known) {
+                    tracing::error!(endpoint = known.id.short(), %error, "not as it was");
+                }
+                return Err(error);
+            }
+        }
+        self.relay_all();
+        Ok(endpoint)
+    }
+
+    fn write_down(&self, endpoint: &Rc<Endpoint>) -> Result<()> {
+        let record = self.sandbox_for(endpoint, None);
+        self.stores.put_endpoint(endpoint, &record)?;
+        self.resolver.retract(endpoint);
+        self.registry.borrow_mut().put_endpoint(endpoint.clone());
+        self.resolver.publish(endpoint);
+        Ok(())
+    }
+}

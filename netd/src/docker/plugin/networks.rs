@@ -1,0 +1,108 @@
+//! Networks that dockerd has: made for it, or shared with it.
+
+use cnm::{
+    Error, Kind, Result,
+    network::{Network, RemoveNetwork, UpdateNetwork},
+};
+
+use super::{
+    Plugin,
+    messages::CreateNetwork,
+    translate::{self, JOINED, OWN, label},
+};
+
+impl Plugin {
+    /// The network that dockerd has under this id.
+    pub(super) fn network(&self, id: &str) -> Result<Network> {
+        let label = label(id);
+        let registry = self.netd.registry.borrow();
+        let found = registry.networks().find(|entry| entry.network.labels.contains_key(&label));
+        found.map(|entry| entry.network.clone()).ok_or_else(|| {
+            let short = id.get(..12).unwrap_or(id);
+            Error::not_found(format_args!("netd has no network for Docker's {short}"))
+                .with("network", id)
+        })
+    }
+
+    /// Makes a network, or shares one that is there under the name that was given. One that was made
+    /// for the same id is there already.
+    pub(super) async fn create_network(&self, request: CreateNetwork) -> Result<()> {
+        if request.network.is_empty() {
+            return Err(Error::invalid("NetworkID is empty"));
+        }
+        if self.network(&request.network).is_ok() {
+            return Ok(());
+        }
+        let wanted = translate::network(&request)?;
+        let existing = {
+            let registry = self.netd.registry.borrow();
+            let found = registry.resolve_network(&format!("={}", wanted.create.name));
+            found.ok().filter(|_| wanted.named).map(|entry| entry.network.clone())
+        };
+        match existing {
+            Some(network) => {
+                check_same(&network, &wanted.create)?;
+                let update = UpdateNetwork {
+                    network: network.id.to_string(),
+                    labels: [(label(&request.network), JOINED.to_owned())].into(),
+                    ..UpdateNetwork::default()
+                };
+                self.netd.update_network(update).await?;
+            }
+            None => {
+                let key = Some(request.network.clone());
+                self.netd.create_network(wanted.create.clone(), key).await?;
+            }
+        }
+        let mut offers = self.offers.borrow_mut();
+        wanted.create.subnets.iter().for_each(|subnet| offers.settled(subnet.subnet));
+        Ok(())
+    }
+
+    /// Removes a network that was made for dockerd, and lets go of one that is shared. One on which
+    /// somebody else is stays, as netd's own.
+    pub(super) async fn delete_network(&self, id: &str) -> Result<()> {
+        let Ok(network) = self.network(id) else { return Ok(()) };
+        let label = label(id);
+        let is_own = network.labels.get(&label).is_some_and(|whose| whose == OWN);
+        if is_own {
+            let remove = RemoveNetwork { network: network.id.to_string() };
+            match self.netd.remove_network(&remove).await {
+                Err(error) if error.kind == Kind::Busy => {
+                    tracing::info!(network = %network.name, %error, "stays, without Docker");
+                }
+                Err(error) if error.kind != Kind::NotFound => return Err(error),
+                _ => return Ok(()),
+            }
+        }
+        let network = network.id.to_string();
+        let update = UpdateNetwork { network, remove_labels: vec![label], ..Default::default() };
+        self.netd.update_network(update).await.map(drop)
+    }
+}
+
+/// Refuses what a network that is there is not.
+fn check_same(network: &Network, wanted: &cnm::network::CreateNetwork) -> Result<()> {
+    let refused = |what: String| {
+        Err(Error::invalid(format_args!("network {} of netd is there, and {what}", network.name))
+            .with("network", network.id.as_str()))
+    };
+    if let Some(driver) = wanted.driver.as_deref().filter(|driver| *driver != network.driver) {
+        return refused(format!("its type is {}, not {driver}", network.driver));
+    }
+    if wanted.internal != network.internal {
+        return refused("only one of the two is internal".to_owned());
+    }
+    let known = |subnet: &&cnm::network::Subnet| {
+        network.subnets.iter().all(|own| own.subnet != subnet.subnet)
+    };
+    if let Some(other) = wanted.subnets.iter().find(known) {
+        return refused(format!(
+            "{} is none of its subnets: use --ipam-driver netd --ipam-opt network={} --subnet {}",
+            other.subnet,
+            network.name,
+            network.subnets.first().map(|own| own.subnet.to_string()).unwrap_or_default()
+        ));
+    }
+    Ok(())
+}
