@@ -54,7 +54,8 @@ driver_deadline (seconds), node_name (what other nodes of a cluster call this ho
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
 a manager), default_link (the bridge of the network `bridge`), docker_plugin (where dockerd may call
 netd as its network and IPAM driver, such as /run/docker/plugins/netd.sock; nowhere unless told),
-docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told) and a table
+docker_api (where `docker network` may speak to netd, such as /run/netd/docker.sock; nowhere unless
+told), docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told) and a table
 [firewall]: coexist (`insert` a rule where another's chain would drop what ours let through, unless
 told, or `report` it) and tables (`owned` by netd where the kernel can do that, unless told, or
 `plain`).";
@@ -83,6 +84,7 @@ struct File {
     node_name: Option<String>,
     certificate_life: Option<u64>,
     default_link: Option<cnm::IfName>,
+    docker_api: Option<PathBuf>,
     docker_plugin: Option<PathBuf>,
     docker_socket: Option<PathBuf>,
     #[serde(default)]
@@ -179,6 +181,8 @@ pub(crate) struct Config {
     pub(crate) default_link: Option<cnm::IfName>,
     /// How drivers are to treat the host's firewall.
     pub(crate) firewall: Firewall,
+    /// Where Docker's command line may speak to netd; nowhere unless told.
+    pub(crate) docker_api: Option<PathBuf>,
     /// Where dockerd may call netd as its network and IPAM driver; nowhere unless told.
     pub(crate) docker_plugin: Option<PathBuf>,
     /// Where dockerd itself answers.
@@ -270,6 +274,7 @@ impl Config {
             certificate_life: file.certificate_life.map(Duration::from_secs),
             default_link: file.default_link,
             firewall: file.firewall,
+            docker_api: file.docker_api,
             docker_plugin: file.docker_plugin,
             docker_socket: file.docker_socket.unwrap_or_else(|| "/var/run/docker.sock".into()),
         })

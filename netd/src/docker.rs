@@ -1,6 +1,6 @@
 //! Docker's dialects, over HTTP on unix sockets: its protocol of remote network and IPAM drivers, which
-//! dockerd speaks. Each is translated to what netd does for anybody, and there is nothing of them where
-//! they are not configured.
+//! dockerd speaks, and its Engine API, which its command line does. Each is translated to what netd
+//! does for anybody, and there is nothing of them where they are not configured.
 
 use std::{fs, io, path::Path, rc::Rc};
 
@@ -9,6 +9,7 @@ use tokio::net::UnixListener;
 use crate::{netd::Netd, server};
 
 mod daemon;
+mod engine;
 mod http;
 mod plugin;
 
@@ -21,6 +22,9 @@ impl Netd {
             let plugin = plugin::Plugin::new(self.clone());
             plugin.look_for_forgotten();
             tokio::task::spawn_local(http::serve(listener, plugin));
+        }
+        if let Some(listener) = self.listen_for("docker_api", config.docker_api.as_deref()) {
+            tokio::task::spawn_local(http::serve(listener, engine::Engine::new(self.clone())));
         }
     }
 

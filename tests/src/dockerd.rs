@@ -187,3 +187,14 @@ rmdir /sys/fs/cgroup/*/"$2"/* /sys/fs/cgroup/*/"$2"
         }
     }
 }
+
+/// Docker's command line, run to its end against whoever answers at a socket.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn docker(socket: &str, words: &[&str]) -> Executed {
+    let program = format!("{UNPACKED}/usr/bin/docker");
+    let mut command = crate::namespace::command([&program, "-H", &format!("unix://{socket}")]);
+    command.args(words).env("DOCKER_CONFIG", "/run").stdin(Stdio::null());
+    command.output().expect("setpriv is a part of util-linux").into()
+}

@@ -1,6 +1,5 @@
 //! `netctl network`: what `docker network` does, done by netd.
 
-mod docker;
 mod list;
 mod natural;
 mod subnets;
@@ -15,6 +14,7 @@ use std::{
 use cnm::{
     Error, Kind,
     client::Client,
+    docker,
     endpoint::Detach,
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,

@@ -18,6 +18,7 @@ pub mod client;
 pub mod cluster;
 pub mod cni;
 pub mod dns;
+pub mod docker;
 pub mod driver;
 pub mod endpoint;
 mod error;

@@ -9,6 +9,7 @@
 mod chains;
 mod containerd;
 mod docker;
+mod docker_cli;
 mod podman;
 mod site;
 mod together;

@@ -9,6 +9,7 @@ mod bridge;
 mod cni;
 mod crashes;
 mod crowd;
+mod docker_api;
 mod docker_plugin;
 mod drivers;
 mod growing;

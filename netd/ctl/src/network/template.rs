@@ -1,9 +1,7 @@
 //! The part of Docker's `--format` that scripts use: `{{.Name}}` and its like in a text.
 
-use cnm::{Error, Result, network::Network};
+use cnm::{Error, Result, docker, network::Network};
 use serde_json::json;
-
-use super::docker;
 
 /// A text with fields in it.
 #[derive(Debug)]

@@ -3,50 +3,52 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use cnm::{
-    endpoint::Endpoint,
-    network::{self, NetworkDetail},
-};
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
+use crate::{
+    Name,
+    endpoint::Endpoint,
+    network::{self, NetworkDetail},
+};
+
 /// What Docker calls the driver of the network `none`.
-pub(crate) const NULL: &str = "null";
+pub const NULL: &str = "null";
 /// What netd calls it.
-pub(crate) const NONE: &str = "none";
+pub const NONE: &str = "none";
 
 /// Where a network is, in Docker's words: on this host, or on all of a cluster.
-pub(crate) fn scope(network: &network::Network) -> &'static str {
+pub fn scope(network: &network::Network) -> &'static str {
     if network.overlay.is_some() { "swarm" } else { "local" }
 }
 
 /// A driver's name, as Docker has it.
-pub(crate) fn driver(network: &network::Network) -> &str {
+pub fn driver(network: &network::Network) -> &str {
     if network.driver == NONE { NULL } else { &network.driver }
 }
 
 /// Whether a network has IPv4. Docker says so of those without addresses of their own as well.
-pub(crate) fn ipv4(network: &network::Network) -> bool {
+pub fn ipv4(network: &network::Network) -> bool {
     network.subnets.is_empty() || network.subnets.iter().any(|subnet| subnet.subnet.is_ipv4())
 }
 
 /// Whether a network has IPv6.
-pub(crate) fn ipv6(network: &network::Network) -> bool {
+pub fn ipv6(network: &network::Network) -> bool {
     network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6())
 }
 
 /// A network.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Network<'a> {
+pub struct Network<'a> {
     name: &'a str,
     id: &'a str,
     created: &'a str,
     scope: &'static str,
     driver: &'a str,
-    #[serde(rename = "EnableIPv4")]
-    enable_ipv4: bool,
+    #[serde(rename = "EnableIPv4", skip_serializing_if = "Option::is_none")]
+    enable_ipv4: Option<bool>,
     #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
     #[serde(rename = "IPAM")]
@@ -103,7 +105,7 @@ struct Member<'a> {
 
 impl<'a> Network<'a> {
     /// What Docker would show of `detail`.
-    pub(crate) fn of(detail: &'a NetworkDetail) -> Self {
+    pub fn of(detail: &'a NetworkDetail) -> Self {
         let network = &detail.network;
         let mut containers = BTreeMap::new();
         for endpoint in &detail.endpoints {
@@ -123,7 +125,7 @@ impl<'a> Network<'a> {
             created: &network.created,
             scope: scope(network),
             driver: driver(network),
-            enable_ipv4: ipv4(network),
+            enable_ipv4: Some(ipv4(network)),
             enable_ipv6: ipv6(network),
             ipam: Ipam {
                 driver: "default",
@@ -139,6 +141,15 @@ impl<'a> Network<'a> {
             options: &network.options,
             labels: &network.labels,
         }
+    }
+}
+
+impl Network<'_> {
+    /// As a version of the API has it, by its second number: EnableIPv4 came with 1.48.
+    #[must_use]
+    pub fn at(mut self, minor: u32) -> Self {
+        self.enable_ipv4 = self.enable_ipv4.filter(|_| minor >= 48);
+        self
     }
 }
 
@@ -161,7 +172,7 @@ impl<'a> Member<'a> {
         };
         let container = &endpoint.container;
         Self {
-            name: container.name.as_ref().map_or(container.id.as_str(), cnm::Name::as_str),
+            name: container.name.as_ref().map_or(container.id.as_str(), Name::as_str),
             endpoint_id: endpoint.id.as_str(),
             mac_address: endpoint.mac.map(|mac| mac.to_string()).unwrap_or_default(),
             ipv4_address: address(IpNetwork::is_ipv4),
@@ -171,7 +182,7 @@ impl<'a> Member<'a> {
 }
 
 /// Networks as an array: indented by four as Docker does, or on one line.
-pub(crate) fn text(networks: &[Network<'_>], one_line: bool) -> String {
+pub fn text(networks: &[Network<'_>], one_line: bool) -> String {
     let mut bytes = Vec::new();
     let written = if one_line {
         serde_json::to_writer(&mut bytes, networks)

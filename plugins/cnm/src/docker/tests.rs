@@ -1,7 +1,7 @@
-use cnm::{EndpointId, NetworkId};
 use serde_json::json;
 
 use super::*;
+use crate::{EndpointId, NetworkId};
 
 fn detail(value: serde_json::Value) -> NetworkDetail {
     serde_json::from_value(value).expect("a network")

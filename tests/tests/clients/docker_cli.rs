@@ -1,0 +1,141 @@
+//! Docker's own command line on netd's socket: what it prints, byte by byte.
+
+use cnm::{endpoint::Netns, sandbox::CreateSandbox};
+use netd_tests::{Asking as _, Executed, HostOptions, World, docker};
+use serde_json::Value;
+
+const SOCKET: &str = "/run/netd-docker.sock";
+
+fn network(words: &[&str]) -> Executed {
+    docker(SOCKET, &[&["network"], words].concat())
+}
+
+#[test]
+fn docker_network_works_unchanged() {
+    let world = World::new();
+    let config = format!("docker_api = \"{SOCKET}\"");
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let create = ["create", "--subnet", "10.5.0.0/16", "--ip-range", "10.5.1.0/24"];
+    let more = ["--gateway", "10.5.0.1", "--aux-address", "router=10.5.0.7", "--label", "a=b"];
+    let made = network(
+        &[&create[..], &more, &["-o", "com.docker.network.driver.mtu=1400", "app"]].concat(),
+    );
+    let id = made.success().trim_end().to_owned();
+    assert_eq!(made.stdout, format!("{id}\n"));
+    assert_eq!(id.len(), 64);
+
+    let short = |name: &str| {
+        let told = network(&["inspect", "--format", "{{.Id}}", name]);
+        told.success()[..12].to_owned()
+    };
+    assert_eq!(
+        network(&["ls"]).success(),
+        format!(
+            "NETWORK ID     NAME      DRIVER    SCOPE\n\
+             {}   app       bridge    local\n\
+             {}   bridge    bridge    local\n\
+             {}   host      host      local\n\
+             {}   none      null      local\n",
+            &id[..12],
+            short("bridge"),
+            short("host"),
+            short("none")
+        )
+    );
+    assert_eq!(
+        network(&["ls", "-q", "--no-trunc", "--filter", "name=ap"]).success(),
+        format!("{id}\n")
+    );
+    assert_eq!(network(&["ls", "-f", "driver=null", "--format", "{{.Name}}"]).success(), "none\n");
+
+    let told = network(&["inspect", "app"]);
+    let parsed: Value = serde_json::from_str(told.success()).unwrap();
+    let created = parsed[0]["Created"].as_str().unwrap();
+    assert_eq!(
+        told.stdout,
+        format!(
+            r#"[
+    {{
+        "Name": "app",
+        "Id": "{id}",
+        "Created": "{created}",
+        "Scope": "local",
+        "Driver": "bridge",
+        "EnableIPv6": false,
+        "IPAM": {{
+            "Driver": "default",
+            "Options": {{}},
+            "Config": [
+                {{
+                    "Subnet": "10.5.0.0/16",
+                    "IPRange": "10.5.1.0/24",
+                    "Gateway": "10.5.0.1",
+                    "AuxiliaryAddresses": {{
+                        "router": "10.5.0.7"
+                    }}
+                }}
+            ]
+        }},
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": {{
+            "Network": ""
+        }},
+        "ConfigOnly": false,
+        "Containers": {{}},
+        "Options": {{
+            "com.docker.network.driver.mtu": "1400"
+        }},
+        "Labels": {{
+            "a": "b"
+        }}
+    }}
+]
+"#
+        )
+    );
+    let missing = network(&["inspect", "nowhere"]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (1, "[]\n"));
+    assert!(
+        missing.stderr.contains("nowhere not found") || missing.stderr.contains("No such network")
+    );
+
+    let again = network(&["create", "app"]);
+    assert_eq!(again.code, 1);
+    assert_eq!(again.stderr, "Error response from daemon: network with name app already exists\n");
+
+    let web = world.container("web");
+    let netns = Netns::Path(web.netns.path());
+    host.client().call(&CreateSandbox { container: web.known(), netns }).unwrap();
+    let connect = ["connect", "--ip", "10.5.1.9", "--alias", "www", "app", "web"];
+    assert_eq!(network(&connect).success(), "");
+    assert!(host.netns.pings("10.5.1.9".parse().unwrap()));
+    let told = network(&[
+        "inspect",
+        "--format",
+        "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}",
+        "app",
+    ]);
+    assert_eq!(told.success(), "web 10.5.1.9/16\n");
+    let busy = network(&["rm", "app"]);
+    assert_eq!(busy.code, 1);
+    assert!(busy.stderr.contains("network app has active endpoints (name:\"web\" id:"), "{busy:?}");
+    assert_eq!(network(&["disconnect", "app", "web"]).success(), "");
+    let not_there = network(&["disconnect", "app", "web"]);
+    assert_eq!(
+        not_there.stderr,
+        "Error response from daemon: container web is not connected to network app\n"
+    );
+    assert_eq!(network(&["rm", "app"]).success(), "app\n");
+    let denied = network(&["rm", "bridge"]);
+    assert!(denied.stderr.contains("bridge is a pre-defined network and cannot be removed"));
+
+    network(&["create", "--internal", "--ipv6", "--subnet", "fd00:5::/64", "idle"]).success();
+    let idle = network(&["inspect", "-f", "{{.Internal}} {{.EnableIPv6}}", "idle"]);
+    assert_eq!(idle.success(), "true true\n");
+    assert_eq!(network(&["prune", "-f"]).success(), "Deleted Networks:\nidle\n\n");
+    assert_eq!(network(&["prune", "-f"]).success(), "");
+    let version = docker(SOCKET, &["version", "--format", "{{.Server.APIVersion}}"]);
+    assert_eq!(version.success(), "1.51\n");
+}
