@@ -1,7 +1,7 @@
 //! Docker's own command line on netd's socket: what it prints, byte by byte.
 
 use cnm::{endpoint::Netns, sandbox::CreateSandbox};
-use netd_tests::{Asking as _, Executed, HostOptions, World, docker};
+use netd_tests::{Executed, HostOptions, World, docker};
 use serde_json::Value;
 
 const SOCKET: &str = "/run/netd-docker.sock";
