@@ -314,7 +314,11 @@ fn an_endpoint_is_left_on_the_host_for_whoever_moves_it() {
     let sandbox = Sandbox::new();
     run(&format!("ip link set {} netns {} name eth0", interface.name, sandbox.path()));
     endpoint.ports = vec!["8080:80".parse().unwrap()];
-    let desired = Sync { networks: vec![network.clone()], endpoints: vec![endpoint.clone()] };
+    let desired = Sync {
+        networks: vec![network.clone()],
+        endpoints: vec![endpoint.clone()],
+        ..Sync::default()
+    };
     let synced = driver.sync(&desired).unwrap();
     assert_eq!(synced.repaired, ["add the port 8080 to 10.1.0.3:80 tcp to the firewall"]);
     assert_eq!(synced.missing, []);
