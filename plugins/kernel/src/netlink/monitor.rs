@@ -77,6 +77,8 @@ impl Monitor {
     pub fn wait(&self, time: Duration) -> Result<bool> {
         let mut fds =
             [&self.links, &self.rules].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        // It is told whole milliseconds, and what is left of one would not be waited for.
+        let time = time + Duration::from_millis(u64::from(!time.is_zero()));
         let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, time) {
             Ok(ready) => Ok(ready > 0),
