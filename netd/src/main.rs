@@ -36,6 +36,10 @@ use tokio::{
 use config::{Arguments, Config};
 use netd::Netd;
 
+// An attach makes some hundreds of short texts and lists: with the C library's it takes 5 % longer.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let config = match Config::load(Arguments::parse()) {
         Ok(config) => config,

@@ -36,6 +36,8 @@ pub(crate) struct Kernel {
     pub(crate) firewall: Firewall,
     /// Who takes condemned links away.
     pub(crate) reaper: Reaper,
+    /// The socket of the last container that was set up, to be closed when nobody waits.
+    pub(crate) spent: Option<Socket>,
 }
 
 impl Kernel {
@@ -47,6 +49,7 @@ impl Kernel {
             socket: Socket::route()?,
             firewall: Firewall::open_as(marks.owner)?,
             reaper: Reaper::start(marks)?,
+            spent: None,
         })
     }
 

@@ -146,7 +146,7 @@ impl Kernel {
     }
 
     /// Sets the container's end up; gives the namespace's cookie.
-    fn set_up(&self, port: &Port, index: u32, mtu: u32, netns: &Netns) -> kernel::Result<u64> {
+    fn set_up(&mut self, port: &Port, index: u32, mtu: u32, netns: &Netns) -> kernel::Result<u64> {
         let (mut socket, cookie) = netns.inside(&self.home, || {
             let socket = Socket::route_small()?;
             let cookie = socket.cookie()?;
@@ -200,6 +200,7 @@ impl Kernel {
             routes::add_route(&mut batch, &inside::way(route, index));
         }
         socket.run(batch)?;
+        self.spent = Some(socket);
         Ok(cookie)
     }
 

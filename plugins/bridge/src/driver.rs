@@ -451,6 +451,9 @@ impl Driver for Bridge {
     }
 
     fn after_answer(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.spent = None;
+        }
         if let Err(error) = self.guard() {
             eprintln!("cannot see to it that an endpoint speaks for nobody else: {error}");
         }
