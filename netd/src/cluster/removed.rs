@@ -115,7 +115,8 @@ impl Netd {
             self.drop_if_apart(&id);
         }
         let kept = cluster.kept.borrow().clone();
-        if kept.own_etcd {
+        // After it has left, and joined again, there is another one.
+        if kept.own_etcd && cluster.is_current(self) {
             self.stop_etcd(&cluster.place, &kept, &cluster.etcd_is_over).await;
             self.problems.borrow_mut().remove("etcd");
         }
