@@ -5,16 +5,20 @@
 use std::{
     fs,
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use dns::{At, Member, Names, Options as DnsOptions, Server, Upstreams, Zone};
-use nix::unistd::gettid;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, gettid},
+};
 
 use crate::{
     Options,
@@ -33,6 +37,7 @@ const OUTSTANDING: &str = "64";
 const ECHO: u16 = 5301;
 const OTHER: u16 = 5302;
 const UPSTREAM: u16 = 5303;
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53);
 
 /// What is asked of whom.
 struct Case {
@@ -109,8 +114,15 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let rounds = (options.rounds / 60).max(1);
     let dir = Path::new("/run/bench/resolver");
     fs::create_dir_all(dir)?;
-    let echo = echo(ECHO, |_| {})?;
-    upstream(UPSTREAM)?;
+    let echo = echo((Ipv4Addr::LOCALHOST, ECHO).into(), |_| {})?;
+    upstream((Ipv4Addr::LOCALHOST, UPSTREAM).into())?;
+    upstream(ELSEWHERE)?;
+    // aardvark-dns asks the servers of the host, at their port.
+    let resolv_conf = dir.join("resolv.conf");
+    fs::write(&resolv_conf, format!("nameserver {}\n", ELSEWHERE.ip()))?;
+    let none = None::<&str>;
+    mount(Some(&resolv_conf), "/etc/resolv.conf", none, MsFlags::MS_BIND, none)
+        .context("cannot mount a resolv.conf of our own")?;
     for case in &CASES {
         let questions = dir.join("questions");
         let lines: String =
@@ -118,25 +130,34 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
         fs::write(&questions, lines)?;
         let ours = Ours::start(case)?;
         let aardvark = Aardvark::start(dir, case)?;
-        let (mut mine, mut bare, mut theirs) =
-            (Samples::default(), Samples::default(), Samples::default());
+        let [mut mine, mut bare, mut theirs] = <[Seen; 3]>::default();
         for _ in 0..rounds {
-            mine.push(ask(&questions, ours.port, || spent(&ours.thread))?);
-            bare.push(ask(&questions, ECHO, || spent(&echo))?);
+            mine.look(&questions, "127.0.0.1", ours.port, || spent(&ours.thread))?;
+            bare.look(&questions, "127.0.0.1", ECHO, || spent(&echo))?;
             if let Some(aardvark) = &aardvark {
-                theirs.push(ask(&questions, OTHER, || spent_by(aardvark.0.id()))?);
+                theirs.look(&questions, "127.0.0.1", OTHER, || spent_by(aardvark.pid))?;
             }
         }
-        let row = |name, samples| {
-            Row::new(format!("{}, queries per CPU-second", case.what), "/s", mine.clone())
-                .beside(name, samples)
+        let local = (case.question)(0) == own(0);
+        let cpu = |seen: &Seen| seen.per_cpu_second.clone();
+        let row = |what: &str, unit, of: fn(&Seen) -> &Samples, name, peer: &Seen| {
+            let what = format!("{}, {what}", case.what);
+            Row::new(what, unit, of(&mine).clone()).beside(name, of(peer).clone())
         };
-        let local = case.cache > 0 && (case.question)(0) == own(0);
-        let floor = row("UDP echo", bare);
+        let per_cpu = "queries per CPU-second";
+        let floor = row(per_cpu, "/s", |seen| &seen.per_cpu_second, "UDP echo", &bare);
         report.row(if local { floor.at_least_times(0.6) } else { floor });
+        let mut others = vec![("UDP echo", &bare)];
         if aardvark.is_some() {
-            let peer = row("aardvark-dns", theirs);
+            let name = "aardvark-dns";
+            let peer = Row::new(format!("{}, {per_cpu}", case.what), "/s", cpu(&mine));
+            let peer = peer.beside(name, cpu(&theirs));
             report.row(if local { peer.at_least_times(3.0) } else { peer });
+            others = vec![(name, &theirs)];
+        }
+        for (name, peer) in others {
+            report.row(row("queries per second", "/s", |seen| &seen.per_second, name, peer));
+            report.row(row("p99 at half load", "µs", |seen| &seen.late, name, peer));
         }
     }
     changes(report);
@@ -167,15 +188,21 @@ fn changes(report: &mut Report) {
     }
 }
 
-/// How much this process grows by a name.
+/// How much this process grows by a name. Of so many that what it has left over from before is
+/// little of it.
 fn memory(report: &mut Report) -> Result<()> {
     const COUNT: usize = 10_000;
+    const SETS: usize = 20;
     let before = resident()?;
-    let names = Names::new();
-    publish(&names, COUNT, 1);
+    let mut sets = Vec::new();
+    for _ in 0..SETS {
+        let names = Names::new();
+        publish(&names, COUNT, 1);
+        sets.push(names);
+    }
     let bytes = resident()? - before;
-    drop(names);
-    let each = bytes / 1e4;
+    drop(sets);
+    let each = bytes / 2e5;
     report.row(Row::new("memory for a name, 10,000 there", "B", each.into()).at_most(1024.0));
     Ok(())
 }
@@ -246,8 +273,10 @@ fn threads() -> Result<Vec<String>> {
     Ok(names?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
 }
 
-/// Podman's, as netavark would start it.
-struct Aardvark(Child);
+/// Podman's, as netavark would start it. It leaves whoever starts it.
+struct Aardvark {
+    pid: u32,
+}
 
 impl Aardvark {
     /// None where it is not installed.
@@ -264,18 +293,18 @@ impl Aardvark {
         }
         fs::create_dir_all(&config)?;
         let mut file = fs::File::create(config.join("bench"))?;
-        writeln!(file, "127.0.0.1 127.0.0.1:{UPSTREAM}")?;
+        writeln!(file, "127.0.0.1")?;
         for n in 0..case.names {
             let low = u32::try_from(n)?;
             writeln!(file, "{n:064x} {}  {}", Ipv4Addr::from(0x0a00_0002 + low), own(n))?;
         }
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .args(["-c", &config.to_string_lossy(), "-p", &OTHER.to_string(), "run"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let started = Self(child);
+        child.wait()?;
         let client = UdpSocket::bind("127.0.0.1:0")?;
         client.set_read_timeout(Some(Duration::from_millis(50)))?;
         wait_until("aardvark-dns answers", || {
@@ -285,39 +314,86 @@ impl Aardvark {
             )?;
             Ok(client.recv(&mut [0; 512]).is_ok())
         })?;
-        Ok(Some(started))
+        let pid = fs::read_to_string(config.join("aardvark.pid"))?;
+        Ok(Some(Self { pid: pid.trim().parse()? }))
     }
 }
 
 impl Drop for Aardvark {
     fn drop(&mut self) {
-        if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
+        let pid = Pid::from_raw(self.pid.try_into().unwrap_or(0));
+        if pid.as_raw() > 0
+            && let Err(error) = kill(pid, Signal::SIGKILL)
+        {
             eprintln!("aardvark-dns does not end: {error}");
         }
     }
 }
 
-/// Has dnsperf ask a server, and gives how many answers a second of its processor time made.
-fn ask(questions: &Path, port: u16, spent: impl Fn() -> Result<f64>) -> Result<f64> {
-    let before = spent()?;
+/// What was seen of a server.
+#[derive(Default)]
+struct Seen {
+    /// Answers for a second of its processor time, as fast as they come.
+    per_cpu_second: Samples,
+    /// Answers in a second.
+    per_second: Samples,
+    /// What one in a hundred took longer than, in microseconds, at half as many questions.
+    late: Samples,
+}
+
+impl Seen {
+    /// Has dnsperf ask a server whose processor time `spent` tells.
+    fn look(
+        &mut self,
+        questions: &Path,
+        address: &str,
+        port: u16,
+        spent: impl Fn() -> Result<f64>,
+    ) -> Result<()> {
+        let before = spent()?;
+        let text = dnsperf(questions, address, port, &[])?;
+        let took = spent()? - before;
+        let figure = |what: &str| -> Result<f64> {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(what));
+            let figure = line.and_then(|line| line.split_whitespace().next());
+            Ok(figure.with_context(|| format!("dnsperf says nothing of {what}"))?.parse()?)
+        };
+        let count = figure("Queries completed:")?;
+        ensure!(count > 0.0, "nothing was answered: {text}");
+        let rate = figure("Queries per second:")?;
+        self.per_cpu_second.push(count / took);
+        self.per_second.push(rate);
+        let half = format!("{:.0}", (rate / 2.0).max(1.0));
+        // Of each answer it then says how long that took.
+        let text = dnsperf(questions, address, port, &["-v", "-Q", &half])?;
+        let mut times = Samples::default();
+        for line in text.lines().filter(|line| line.starts_with("> ")) {
+            if let Some(seconds) = line.split_whitespace().last().and_then(|it| it.parse().ok()) {
+                let seconds: f64 = seconds;
+                times.push(seconds * 1e6);
+            }
+        }
+        ensure!(times.len() > 0, "dnsperf says how long nothing took: {text}");
+        self.late.push(times.percentile(99));
+        Ok(())
+    }
+}
+
+fn dnsperf(questions: &Path, address: &str, port: u16, more: &[&str]) -> Result<String> {
     let output = Command::new("dnsperf")
-        .args(["-s", "127.0.0.1", "-p", &port.to_string(), "-l", SECONDS, "-q", OUTSTANDING, "-d"])
+        .args(["-s", address, "-p", &port.to_string(), "-l", SECONDS, "-q", OUTSTANDING])
+        .args(more)
+        .arg("-d")
         .arg(questions)
         .output()
         .context("dnsperf is missing: `make deps-test`")?;
-    let took = spent()? - before;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("Queries completed:"));
-    let count = line.and_then(|line| line.split_whitespace().next()).context("dnsperf's count")?;
-    let count: f64 = count.parse()?;
-    ensure!(count > 0.0, "nothing was answered: {text}");
-    Ok(count / took)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Sends back what it gets, once `change` has been at it; on a thread that ends with the process.
 /// Gives the path of its figures.
-fn echo(port: u16, change: fn(&mut Vec<u8>)) -> Result<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+fn echo(at: SocketAddr, change: fn(&mut Vec<u8>)) -> Result<String> {
+    let socket = UdpSocket::bind(at)?;
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         sender.send(gettid())?;
@@ -338,8 +414,8 @@ fn echo(port: u16, change: fn(&mut Vec<u8>)) -> Result<String> {
 }
 
 /// A server that has one address for every name, for a minute.
-fn upstream(port: u16) -> Result<String> {
-    echo(port, |packet| {
+fn upstream(at: SocketAddr) -> Result<String> {
+    echo(at, |packet| {
         if packet.len() > 12 {
             packet[7] = 1;
             packet.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);

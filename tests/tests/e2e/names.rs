@@ -280,6 +280,7 @@ fn netctl_says_what_is_answered_and_why() {
     assert!(said.contains("who asks is on app") && said.contains("a name of web"), "{said}");
     let json = host.netctl(&["dns", "query", "x.app.netd", "--json", "-t", "AAAA"]);
     assert!(json.success().contains("\"result\": \"NXDOMAIN\""), "{json:?}");
+    assert!(json.stdout.contains("--from CONTAINER"), "{json:?}");
     assert_eq!(host.netctl(&["dns", "query", "web", "--from", "nobody"]).code, 3);
     assert_eq!(host.netctl(&["dns", "query", "web", "-t", "nonsense"]).code, 2);
     host.netctl(&["dns", "log", "on"]).success();
