@@ -11,10 +11,12 @@ use arc_swap::{ArcSwap, Guard};
 use ipnetwork::IpNetwork;
 
 mod bearers;
+mod text;
 mod trie;
 
 pub(crate) use bearers::Bearers;
 use bearers::ByEndpoint;
+pub(crate) use text::Text;
 use trie::Trie;
 
 /// The id of a network, as netd keeps it.
@@ -120,9 +122,6 @@ impl Stub {
     }
 }
 
-/// A name as it is looked up: lower case, dots between labels, none at the end.
-pub(crate) type Text = Arc<[u8]>;
-
 /// One network's part of a [`Snapshot`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
@@ -221,7 +220,7 @@ impl Names {
             next.uncall(key);
             let name = Some(text(&zone.name)).filter(|name| !name.is_empty());
             if let Some(name) = &name {
-                next.called.insert_mut(Arc::clone(name), key.into());
+                next.called.insert_mut(name.clone(), key.into());
             }
             let network = next.network_mut(key);
             network.name = name;
@@ -427,7 +426,7 @@ impl Snapshot {
 
 /// A name as text: lower case, without the final dot.
 pub(crate) fn text(name: &str) -> Text {
-    name.trim_end_matches('.').to_ascii_lowercase().into_bytes().into()
+    name.trim_end_matches('.').to_ascii_lowercase().as_bytes().into()
 }
 
 #[cfg(test)]
