@@ -131,6 +131,7 @@ pub(crate) fn until_reached(observers: &[Observer], echo: &Echo, name: &str) -> 
     let mut sockets: Vec<_> = observers.iter().map(|observer| &observer.socket).collect();
     sockets.push(&echo.socket);
     let mut ask = start;
+    let asked = question(name);
     let mut bytes = [0; 512];
     while reached.contains(&false) {
         ensure!(start.elapsed() < PATIENCE, "{name}: found {found:?}, reached {reached:?}");
@@ -151,9 +152,12 @@ pub(crate) fn until_reached(observers: &[Observer], echo: &Echo, name: &str) -> 
         for (n, observer) in observers.iter().enumerate() {
             while let Some((length, from)) = receive(&observer.socket, &mut bytes)? {
                 let answer = &bytes[..length];
+                // What was asked last time may be answered twice, and late.
+                let ours = answer.get(12..).is_some_and(|rest| rest.starts_with(&asked[12..]));
                 if from != observer.resolver {
                     reached[n] |= found[n] == Some(from);
                 } else if found[n].is_none()
+                    && ours
                     && let Some(address) = answered(answer)
                 {
                     let address = (address, echo.port).into();
