@@ -93,6 +93,7 @@ impl Netd {
         // Until the endpoint is there, or is not.
         let (_coming, network) = if Self::is_shared(&network.driver) {
             let coming = self.make_room(&network, &params.addresses).await?;
+            params.addresses.extend(coming.borrowed());
             // It may have got the subnet in which there was room.
             let registry = self.registry.borrow();
             let now = registry.network(&network.id).map(|entry| entry.network.clone());

@@ -387,6 +387,7 @@ impl Netd {
             drop(registry);
             cluster.withdraw(&endpoint.network, &endpoint.id);
             self.settle_dispute(&cluster, endpoint);
+            self.return_loans(&endpoint.network);
             self.settle_down(&endpoint.network);
         }
     }

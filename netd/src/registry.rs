@@ -66,12 +66,18 @@ pub(crate) struct Shared {
     pub(crate) blocks: Blocks,
     /// It is brought up and taken down by one at a time.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// Blocks are claimed by one at a time: what one gets may do for many.
+    pub(crate) claiming: Arc<Mutex<()>>,
+    /// Addresses of others' blocks that attaches under way are about to have.
+    pub(crate) awaited: Vec<IpAddr>,
 }
 
 impl Shared {
     /// Down, with these addresses.
     pub(crate) fn new(blocks: Blocks) -> Self {
-        Self { up: false, up_with: Vec::new(), coming: 0, blocks, turn: Arc::default() }
+        let (turn, claiming) = Default::default();
+        let (up_with, awaited) = Default::default();
+        Self { up: false, up_with, coming: 0, blocks, turn, claiming, awaited }
     }
 }
 

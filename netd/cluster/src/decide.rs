@@ -16,7 +16,7 @@ mod networks;
 mod nodes;
 mod ports;
 
-pub use addresses::Claimed;
+pub use addresses::{Asked, Avoid, Claimed};
 pub use blocks::{Idle, block_bits, choose_block, wants_another};
 pub use networks::{Changes, Wanted, choose_subnet, choose_vni, create_network_txn, random_ula};
 pub use nodes::Joining;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterId, NodeId,
-    decide::{Changes, Claimed},
+    decide::{Asked, Avoid, Changes, Claimed},
     rows::{self, Availability, Facts, Role},
 };
 
@@ -156,6 +156,19 @@ pub enum Decision {
         network: NetworkId,
         /// Of IPv6 addresses, not IPv4.
         ipv6: bool,
+        /// Ahead of need.
+        #[serde(default)]
+        ahead: bool,
+    },
+    /// An address of a block of another node's, which is asked whether it can spare it. Any node.
+    BorrowAddress {
+        /// The network.
+        network: NetworkId,
+        /// An IPv6 address, not IPv4.
+        ipv6: bool,
+        /// Whom and what to ask for no more.
+        #[serde(default)]
+        avoid: Avoid,
     },
     /// Gives a block back. Any node.
     ReleaseBlock {
@@ -250,6 +263,7 @@ impl Decision {
             Self::Start { .. }
             | Self::Update { .. }
             | Self::ClaimBlock { .. }
+            | Self::BorrowAddress { .. }
             | Self::ReleaseBlock { .. }
             | Self::ClaimAddress { .. }
             | Self::ReleaseAddress { .. }
@@ -271,6 +285,7 @@ impl Decision {
             Self::Start { .. } => "start",
             Self::Update { .. } => "change what it says of itself",
             Self::ClaimBlock { .. } => "claim a block",
+            Self::BorrowAddress { .. } => "borrow an address",
             Self::ReleaseBlock { .. } => "release a block",
             Self::ClaimAddress { .. } => "claim an address",
             Self::ReleaseAddress { .. } => "release an address",
@@ -312,5 +327,10 @@ pub enum Decided {
     Address {
         /// How.
         claimed: Claimed,
+    },
+    /// Another node has been asked for an address.
+    Asked {
+        /// Which, and of whom.
+        asked: Asked,
     },
 }

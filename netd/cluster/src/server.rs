@@ -382,9 +382,13 @@ impl Manager {
         match decision {
             Decision::Start { facts } => decider.start_node(node, &facts).await.map(of),
             Decision::Update { facts } => decider.update_node(node, &facts).await.map(of),
-            Decision::ClaimBlock { network, ipv6 } => {
-                let block = decider.claim_block(node, epoch, &network, ipv6).await?;
+            Decision::ClaimBlock { network, ipv6, ahead } => {
+                let block = decider.claim_block(node, epoch, &network, ipv6, ahead).await?;
                 Ok(Decided::Block { block })
+            }
+            Decision::BorrowAddress { network, ipv6, avoid } => {
+                let asked = decider.borrow_address(node, epoch, &network, ipv6, &avoid).await?;
+                Ok(Decided::Asked { asked })
             }
             Decision::ReleaseBlock { network, block } => {
                 decider.release_block(node, &network, block).await.map(done)

@@ -304,8 +304,11 @@ fn strangers_are_turned_away() {
         // It believes the manager, and is not believed itself.
         let mixed = Identity { ca: stage.host.identity.ca.clone(), ..stranger.clone() };
         let managers = vec![stage.address.clone()];
-        let block =
-            Decision::ClaimBlock { network: cnm::NetworkId::from_bytes([1; 32]), ipv6: false };
+        let block = Decision::ClaimBlock {
+            network: cnm::NetworkId::from_bytes([1; 32]),
+            ipv6: false,
+            ahead: false,
+        };
         let asked = Client::new(&mixed, managers.clone()).expect("a client");
         let refused = asked.decide(1, block.clone()).await;
         assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
@@ -353,7 +356,7 @@ fn managers_decide_for_workers_what_workers_may_ask() {
         assert_eq!(network.network.subnets.len(), 2);
         assert_eq!(remote(manager.decide(1, create).await).kind, Kind::Exists);
         for ipv6 in [false, true] {
-            let claim = Decision::ClaimBlock { network: id.clone(), ipv6 };
+            let claim = Decision::ClaimBlock { network: id.clone(), ipv6, ahead: false };
             let claimed = worker.decide(1, claim).await.expect("claimed");
             let Decided::Block { block } = claimed else { panic!("{claimed:?}") };
             assert_eq!(block.is_ipv6(), ipv6);
@@ -362,7 +365,7 @@ fn managers_decide_for_workers_what_workers_may_ask() {
         let started = worker.decide(1, Decision::Start { facts: facts("again") }).await;
         let Decided::Node { node: started } = started.expect("started") else { panic!("no node") };
         assert_eq!((started.epoch, started.facts.name.as_str()), (2, "again"));
-        let old = Decision::ClaimBlock { network: id, ipv6: false };
+        let old = Decision::ClaimBlock { network: id, ipv6: false, ahead: false };
         assert_eq!(remote(worker.decide(1, old).await).kind, Kind::Busy);
     });
 }

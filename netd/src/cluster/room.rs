@@ -1,19 +1,21 @@
 //! What an attach to a network of the cluster needs before it goes the way of every other: the
 //! network up on this host, and addresses that are this host's to give. Nobody is asked for either
-//! as long as there is room in a block.
+//! as long as there is room in a block; where no block is left, others spare single addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     rc::Rc,
+    sync::Arc,
 };
 
 use ::cluster::{
-    decide::{Claimed, Idle, wants_another},
+    decide::{Avoid, Claimed, Idle, wants_another},
     messages::{Decided, Decision},
 };
-use cnm::{Error, NetworkId, Result, network::Network};
+use cnm::{Error, Kind, NetworkId, Result, network::Network};
 use ipnetwork::IpNetwork;
+use tokio::sync::Mutex;
 
 use super::Cluster;
 use crate::{netd::Netd, registry::Room};
@@ -22,6 +24,27 @@ use crate::{netd::Netd, registry::Room};
 pub(crate) struct Coming {
     netd: Rc<Netd>,
     network: NetworkId,
+    /// Addresses of others' blocks that it asked for, by name or because there was no other.
+    awaited: Vec<IpAddr>,
+    /// Those that it got though it had not named any.
+    borrowed: Vec<IpAddr>,
+}
+
+impl Coming {
+    /// The addresses that it is to have, since this host has no others.
+    pub(crate) fn borrowed(&self) -> &[IpAddr] {
+        &self.borrowed
+    }
+
+    /// Nobody gives this address back before it is used.
+    fn awaits(&mut self, address: IpAddr) {
+        self.awaited.push(address);
+        if let Some(entry) = self.netd.registry.borrow_mut().network_mut(&self.network)
+            && let Some(shared) = &mut entry.shared
+        {
+            shared.awaited.push(address);
+        }
+    }
 }
 
 impl Drop for Coming {
@@ -30,6 +53,14 @@ impl Drop for Coming {
             && let Some(shared) = &mut entry.shared
         {
             shared.coming -= 1;
+            for address in &self.awaited {
+                if let Some(at) = shared.awaited.iter().position(|other| other == address) {
+                    shared.awaited.swap_remove(at);
+                }
+            }
+        }
+        if !self.awaited.is_empty() {
+            self.netd.return_loans(&self.network);
         }
         self.netd.settle_down(&self.network);
     }
@@ -37,7 +68,7 @@ impl Drop for Coming {
 
 impl Netd {
     /// Makes ready what an endpoint on a network of the cluster needs. What it gives is kept until
-    /// the endpoint is there or is not.
+    /// the endpoint is there or is not: there is room for it until something else is waited for.
     pub(crate) async fn make_room(
         self: &Rc<Self>,
         network: &Network,
@@ -52,15 +83,20 @@ impl Netd {
                 return Err(Error::not_found(format_args!("network {} not found", network.name)));
             }
         }
-        let coming = Coming { netd: self.clone(), network: id.clone() };
+        let (netd, awaited, borrowed) = (self.clone(), Vec::new(), Vec::new());
+        let mut coming = Coming { netd, network: id.clone(), awaited, borrowed };
         self.rise(&cluster, id).await?;
         for address in wanted {
+            coming.awaits(*address);
             self.claim_this(&cluster, id, *address).await?;
         }
-        for v6 in self.families(id) {
-            if !wanted.iter().any(|address| address.is_ipv6() == v6) {
-                self.claim_some(&cluster, id, v6).await?;
-            }
+        // Others may have what was there for one family while this one waited for the other.
+        while let Some(v6) = self.families(id).into_iter().find(|v6| {
+            let mut named = wanted.iter().chain(&coming.borrowed);
+            !named.any(|address| address.is_ipv6() == *v6) && self.room(id, *v6).free() == 0
+        }) {
+            let made = self.claim_some(&cluster, &mut coming, v6).await;
+            made.map_err(|error| cluster.in_names(network, error))?;
         }
         Ok(coming)
     }
@@ -71,31 +107,83 @@ impl Netd {
         shared.map(|shared| shared.blocks.families()).unwrap_or_default()
     }
 
-    /// How much room there is, and how many attaches are under way.
-    fn room(&self, id: &NetworkId, v6: bool) -> (Room, usize) {
+    /// How much room there is.
+    fn room(&self, id: &NetworkId, v6: bool) -> Room {
         let now = self.now();
         let registry = self.registry.borrow();
         let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
-        shared.map(|shared| (shared.blocks.room(v6, now), shared.coming)).unwrap_or_default()
+        shared.map(|shared| shared.blocks.room(v6, now)).unwrap_or_default()
     }
 
-    /// Claims blocks until every attach under way can have an address.
+    /// Has this host have a block with room, or failing that the attach an address of another's.
     async fn claim_some(
         self: &Rc<Self>,
         cluster: &Rc<Cluster>,
-        id: &NetworkId,
+        coming: &mut Coming,
         v6: bool,
     ) -> Result<()> {
+        let id = coming.network.clone();
+        let turn = self.claiming_of(&id)?;
+        let _turn = turn.lock().await;
+        // Whose turn it was before may have got enough for many.
+        if self.room(&id, v6).free() > 0 {
+            return Ok(());
+        }
+        match self.claim_block(cluster, &id, v6, false).await {
+            Err(error) if error.kind == Kind::Exhausted => self.borrow(cluster, coming, v6).await,
+            claimed => claimed,
+        }
+    }
+
+    /// Who claims blocks of a network does so while holding this.
+    fn claiming_of(&self, id: &NetworkId) -> Result<Arc<Mutex<()>>> {
+        let registry = self.registry.borrow();
+        let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
+        shared.map(|shared| shared.claiming.clone()).ok_or_else(|| {
+            Error::not_found(format_args!("network {} not found", id.short()))
+                .with("network", id.as_str())
+        })
+    }
+
+    /// Has another host spare an address for an attach. Hosts that are silent are not asked, and of
+    /// one that does not answer no other address is.
+    async fn borrow(
+        self: &Rc<Self>,
+        cluster: &Rc<Cluster>,
+        coming: &mut Coming,
+        ipv6: bool,
+    ) -> Result<()> {
+        let id = coming.network.clone();
+        let mut avoid = cluster.silent();
         loop {
-            let (room, coming) = self.room(id, v6);
-            if room.free() >= coming {
+            let (network, avoided) = (id.clone(), avoid.clone());
+            let decision = Decision::BorrowAddress { network, ipv6, avoid: avoided };
+            let Decided::Asked { asked } = cluster.decide(decision).await? else {
+                return Err(Error::internal("a manager answered something else"));
+            };
+            let (address, owner) = (asked.address, asked.node);
+            coming.awaits(address);
+            let answered = cluster.until("an address", |view| view.is_answered(&id, address)).await;
+            let lent = cluster.view.borrow().own_blocks(&id).1.contains(&address);
+            if lent && self.has_address(&id, address) {
+                tracing::debug!(network = id.short(), %address, "address borrowed");
+                coming.borrowed.push(address);
                 return Ok(());
             }
-            if let Err(error) = self.claim_block(cluster, id, v6).await {
-                // Some of those who come may have their addresses already.
-                return if room.free() > 0 { Ok(()) } else { Err(error) };
+            let network = id.clone();
+            cluster.decide(Decision::ReleaseAddress { network, address }).await?;
+            if answered.is_err() {
+                avoid.nodes.insert(owner);
             }
+            avoid.addresses.insert(address);
         }
+    }
+
+    /// Whether an address of a network is this host's to give.
+    fn has_address(&self, id: &NetworkId, address: IpAddr) -> bool {
+        let registry = self.registry.borrow();
+        let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
+        shared.is_some_and(|shared| shared.blocks.has(address))
     }
 
     async fn claim_block(
@@ -103,9 +191,10 @@ impl Netd {
         cluster: &Rc<Cluster>,
         id: &NetworkId,
         ipv6: bool,
+        ahead: bool,
     ) -> Result<()> {
         let network = id.clone();
-        let decided = cluster.decide(Decision::ClaimBlock { network, ipv6 }).await?;
+        let decided = cluster.decide(Decision::ClaimBlock { network, ipv6, ahead }).await?;
         let Decided::Block { block } = decided else {
             return Err(Error::internal("a manager answered something else"));
         };
@@ -120,13 +209,8 @@ impl Netd {
         id: &NetworkId,
         address: IpAddr,
     ) -> Result<()> {
-        let has = {
-            let registry = self.registry.borrow();
-            let shared = registry.network(id).and_then(|entry| entry.shared.as_ref());
-            shared.is_some_and(|shared| shared.blocks.has(address))
-        };
         // What somebody here had is not this host's for that.
-        if has && cluster.view.borrow().is_ours(id, address) {
+        if self.has_address(id, address) && cluster.view.borrow().is_ours(id, address) {
             return Ok(());
         }
         let claim = || Decision::ClaimAddress { network: id.clone(), address };
@@ -165,23 +249,24 @@ impl Netd {
         if cluster.is_away() || cluster.claiming.get() {
             return;
         }
-        let short: Vec<bool> = self
-            .families(id)
-            .into_iter()
-            .filter(|v6| {
-                let (Room { total, used, .. }, _) = self.room(id, *v6);
-                wants_another(total, used)
-            })
-            .collect();
-        if short.is_empty() {
+        let is_short = |netd: &Self, id: &NetworkId, v6: bool| {
+            let Room { total, used, .. } = netd.room(id, v6);
+            wants_another(total, used)
+        };
+        let families = self.families(id);
+        let Ok(turn) = self.claiming_of(id) else { return };
+        if !families.iter().any(|v6| is_short(self, id, *v6)) {
             return;
         }
         cluster.claiming.set(true);
         let (netd, id) = (self.clone(), id.clone());
         tokio::task::spawn_local(async move {
-            for v6 in short {
-                if let Err(error) = netd.claim_block(&cluster, &id, v6).await {
-                    tracing::info!(network = id.short(), %error, "no spare block");
+            let _turn = turn.lock().await;
+            for v6 in families {
+                if is_short(&netd, &id, v6)
+                    && let Err(error) = netd.claim_block(&cluster, &id, v6, true).await
+                {
+                    tracing::debug!(network = id.short(), %error, "no spare block");
                 }
             }
             cluster.claiming.set(false);
@@ -270,23 +355,58 @@ impl Netd {
         let mut held = BTreeMap::new();
         for entry in self.registry.borrow().networks() {
             let Some(shared) = &entry.shared else { continue };
-            let usage = shared.blocks.usage(now);
-            held.insert(entry.network.id.clone(), (usage, shared.blocks.unused_loans()));
+            held.insert(entry.network.id.clone(), shared.blocks.usage(now));
         }
-        for (id, (usage, loans)) in held {
+        for (id, usage) in held {
             for block in idle.look(&id, &usage) {
                 if let Err(error) = self.release_block(cluster, &id, block).await {
                     tracing::info!(network = id.short(), %block, %error, "block kept");
                 }
             }
-            for address in loans {
+            self.return_loans(&id);
+        }
+    }
+
+    /// Gives addresses of others' blocks back that nobody here has or is about to have: their owner
+    /// may need them.
+    pub(crate) fn return_loans(self: &Rc<Self>, id: &NetworkId) {
+        let Some(cluster) = self.cluster() else { return };
+        let unused = {
+            let mut registry = self.registry.borrow_mut();
+            let shared = registry.network_mut(id).and_then(|entry| entry.shared.as_mut());
+            // What cannot be given back stays until the next look.
+            let Some(shared) = shared.filter(|_| !cluster.is_away()) else { return };
+            let mut unused = shared.blocks.unused_loans();
+            unused.retain(|address| !shared.awaited.contains(address));
+            unused.iter().for_each(|address| shared.blocks.return_loan(*address, true));
+            unused
+        };
+        if unused.is_empty() {
+            return;
+        }
+        let (netd, id) = (self.clone(), id.clone());
+        tokio::task::spawn_local(async move {
+            for address in unused {
                 let network = id.clone();
                 let decision = Decision::ReleaseAddress { network, address };
-                if let Err(error) = cluster.decide(decision).await {
-                    tracing::info!(network = id.short(), %address, %error, "address kept");
+                match cluster.decide(decision).await {
+                    // What is seen of it until then is old.
+                    Ok(_) => {
+                        let gone = |view: &super::View| !view.own_blocks(&id).1.contains(&address);
+                        drop(cluster.until("a release", gone).await);
+                    }
+                    Err(error) => {
+                        tracing::info!(network = id.short(), %address, %error, "address kept");
+                    }
                 }
+                if let Some(entry) = netd.registry.borrow_mut().network_mut(&id)
+                    && let Some(shared) = &mut entry.shared
+                {
+                    shared.blocks.return_loan(address, false);
+                }
+                netd.blocks_changed(&cluster, &id);
             }
-        }
+        });
     }
 
     /// A block goes back: nobody here gets an address of it from before the others may.
@@ -321,5 +441,24 @@ impl Netd {
         let_it_be(&mut self.registry.borrow_mut());
         self.blocks_changed(cluster, id);
         released.map(drop)
+    }
+}
+
+impl Cluster {
+    /// The nodes that do not answer anybody.
+    fn silent(&self) -> Avoid {
+        let view = self.view.borrow();
+        let nodes = view.nodes.keys().filter(|node| !view.live.contains(*node)).cloned().collect();
+        Avoid { nodes, ..Avoid::default() }
+    }
+
+    /// What the cluster says of a network, for people: by its name, and its nodes by theirs.
+    fn in_names(&self, network: &Network, mut error: Error) -> Error {
+        let mut said = error.message.replace(network.id.as_str(), network.name.as_str());
+        for node in self.view.borrow().nodes.values() {
+            said = said.replace(node.id.as_str(), &node.facts.name);
+        }
+        error.message = said;
+        error
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Blocks {
     borrowed: BTreeMap<IpAddr, bool>,
     /// Addresses that somebody had before a restart, until the blocks around them are known.
     waiting: BTreeMap<IpAddr, Moment>,
+    /// Such addresses that are about to go back.
+    returning: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Blocks {
             leaving: BTreeSet::new(),
             borrowed: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            returning: BTreeSet::new(),
         }
     }
 
@@ -178,7 +181,9 @@ impl Blocks {
 
     /// An address that another host's block is about is this host's.
     pub(crate) fn borrow(&mut self, address: IpAddr) {
-        self.borrowed.entry(address).or_insert(false);
+        if !self.returning.contains(&address) {
+            self.borrowed.entry(address).or_insert(false);
+        }
     }
 
     /// Addresses that were borrowed and that nobody has.
@@ -190,6 +195,16 @@ impl Blocks {
     pub(crate) fn give_back(&mut self, address: IpAddr) {
         if self.borrowed.get(&address) == Some(&false) {
             self.borrowed.remove(&address);
+        }
+    }
+
+    /// An address that nobody has is about to go back, so that nobody gets it here, or has gone.
+    pub(crate) fn return_loan(&mut self, address: IpAddr, returning: bool) {
+        if returning {
+            self.give_back(address);
+            self.returning.insert(address);
+        } else {
+            self.returning.remove(&address);
         }
     }
 
@@ -326,6 +341,7 @@ mod tests {
             leaving: BTreeSet::new(),
             borrowed: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            returning: BTreeSet::new(),
         }
     }
 
@@ -372,6 +388,13 @@ mod tests {
         assert!(blocks.unused_loans().is_empty());
         blocks.release(wanted[0], NOW);
         assert_eq!(blocks.unused_loans(), wanted);
+        // On its way back it is nobody's here, whatever is still seen of it.
+        blocks.return_loan(wanted[0], true);
+        blocks.borrow(wanted[0]);
+        assert!(!blocks.has(wanted[0]) && blocks.unused_loans().is_empty());
+        blocks.return_loan(wanted[0], false);
+        blocks.borrow(wanted[0]);
+        assert!(blocks.has(wanted[0]));
         // Nobody needs it any more here: given again.
         blocks.add(block("10.0.0.16/31"), BTreeSet::new(), NOW).expect("a block");
         assert_eq!(blocks.lease(&[], NOW).expect("one")[0].ip(), address("10.0.0.17"));

@@ -1,11 +1,11 @@
 //! Who has an address, and who a name, when hosts ask for the same at the same time.
 
-use std::{net::IpAddr, thread};
+use std::{collections::BTreeSet, net::IpAddr, thread};
 
-use cnm::{Kind, endpoint::Attach};
-use netd_tests::{Asking as _, eventually, kind_of};
+use cnm::{Error, Kind, endpoint::Attach};
+use netd_tests::{Asking as _, Container, eventually, kind_of};
 
-use crate::fleet::{Fleet, Running, resolves};
+use crate::fleet::{Fleet, Running, reaches, resolves};
 
 /// An address of the block that one is in, some way from its own.
 fn near(one: &Running, way: u32) -> IpAddr {
@@ -103,4 +103,94 @@ fn a_name_that_two_hosts_have_leads_to_both() {
     assert_eq!(kind, Kind::Exists);
     fleet.hosts[0].client().detach(&webs[0].container.id);
     resolves(&asker, "web", &[webs[1].ip()]);
+}
+
+/// Attaches so many containers to each of these hosts, all at once: those that came on, and what the
+/// others were told.
+fn all_at_once(
+    fleet: &Fleet,
+    hosts: &[usize],
+    each: usize,
+    network: &str,
+) -> (Vec<(usize, Running)>, Vec<Error>, Vec<Container>) {
+    let asking = hosts.iter().flat_map(|host| (0..each).map(move |n| (*host, n)));
+    let asking: Vec<_> = asking
+        .map(|(host, n)| {
+            let container = fleet.world.container(&format!("{network}-{host}-{n}"));
+            let (attach, socket) = (container.to(network), fleet.hosts[host].socket());
+            let asked = move || cnm::client::Client::connect(&socket)?.call(&attach);
+            (host, container, thread::spawn(asked))
+        })
+        .collect();
+    let (mut running, mut refused, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    for (host, container, asking) in asking {
+        match asking.join().unwrap() {
+            Ok(endpoint) => running.push((host, Running { container, endpoint })),
+            Err(error) => {
+                refused.push(error);
+                idle.push(container);
+            }
+        }
+    }
+    (running, refused, idle)
+}
+
+#[test]
+fn who_comes_at_once_gets_every_address_of_a_network() {
+    let fleet = Fleet::new(3);
+    for (network, subnet, hosts, room) in [
+        ("one", "10.77.1.0/29", &[1][..], 5),
+        ("three", "10.77.2.0/29", &[0, 1, 2], 5),
+        ("wide", "10.77.3.0/28", &[0, 1, 2], 13),
+    ] {
+        fleet.create_of(network, subnet);
+        let (running, refused, _idle) = all_at_once(&fleet, hosts, 6, network);
+        let addresses: BTreeSet<_> = running.iter().map(|(_, one)| one.ip()).collect();
+        assert_eq!(addresses.len(), running.len(), "no address twice");
+        let wanted = room.min(hosts.len() * 6);
+        assert_eq!(running.len(), wanted, "{network}: {refused:?}");
+        assert_eq!(refused.len(), hosts.len() * 6 - wanted);
+        for error in refused {
+            assert_eq!(error.kind, Kind::Exhausted, "{error}");
+            let said = error.message;
+            assert!(said.contains(network) && said.contains(subnet), "{said}");
+            let held = |host: usize| running.iter().filter(|(there, _)| *there == host).count();
+            assert!(
+                (0..3).any(|host| {
+                    held(host) > 0 && said.contains(&format!("h{} holds", host + 1))
+                }),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_address_that_was_borrowed_is_anybodys_again() {
+    let fleet = Fleet::new(3);
+    fleet.create_of("shop", "10.77.1.0/28");
+    // The first host has all of it, as it came first.
+    let _first = fleet.run(0, "shop", "first");
+    let (running, refused, _) = all_at_once(&fleet, &[1], 12, "shop");
+    assert_eq!((running.len(), refused.len()), (12, 0), "{refused:?}");
+    let late = fleet.world.container("late");
+    for host in 0..3 {
+        let (kind, error) = kind_of(fleet.hosts[host].client().call(&late.to("shop")));
+        assert_eq!(kind, Kind::Exhausted, "{error}");
+        assert!(error.message.contains("h2 holds 12"), "{error}");
+    }
+    let (_, asker) = &running[11];
+    for (host, (_, gone)) in running.iter().enumerate().take(3) {
+        fleet.hosts[1].client().detach(&gone.container.id);
+        let endpoint =
+            eventually("it is given back", || fleet.hosts[host].client().call(&late.to("shop")));
+        let ip = endpoint.addresses[0].ip();
+        assert_eq!(ip, gone.ip());
+        resolves(asker, "late", &[ip]);
+        reaches(&asker.container.netns, ip);
+        fleet.hosts[host].client().detach(&late.id);
+        eventually("it is given back again", || {
+            fleet.hosts[1].client().call(&gone.container.to("shop"))
+        });
+    }
 }

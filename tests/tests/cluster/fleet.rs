@@ -6,7 +6,7 @@ use cnm::{
     Result,
     cluster::{ClusterStatus, GetCluster, InitCluster, JoinCluster, Joined},
     endpoint::Endpoint,
-    network::{CreateNetwork, ListNetworks, Network},
+    network::{CreateNetwork, ListNetworks, Network, Subnet},
 };
 use netd_tests::{Asking as _, Container, Host, HostOptions, Namespace, World, eventually};
 
@@ -126,13 +126,24 @@ impl Fleet {
 
     /// Makes a network, and waits until every host has it.
     pub(crate) fn create(&self, name: &str) -> Network {
-        let create = CreateNetwork { driver: Some("overlay".into()), ..CreateNetwork::named(name) };
+        self.create_with(CreateNetwork::named(name))
+    }
+
+    /// As [`Fleet::create`], of this subnet.
+    pub(crate) fn create_of(&self, name: &str, subnet: &str) -> Network {
+        let subnets = vec![Subnet::new(subnet.parse().unwrap())];
+        self.create_with(CreateNetwork { subnets, ..CreateNetwork::named(name) })
+    }
+
+    fn create_with(&self, create: CreateNetwork) -> Network {
+        let name = create.name.clone();
+        let create = CreateNetwork { driver: Some("overlay".into()), ..create };
         let made = self.hosts[0].client().call(&create);
         let made = made.unwrap_or_else(|error| panic!("{error}: {:?}", error.operands));
         for host in 0..self.hosts.len() {
             eventually("every host sees the network", || {
                 let seen = self.networks(host);
-                if seen.contains(&name.to_owned()) { Ok(()) } else { Err(seen) }
+                if seen.contains(&name) { Ok(()) } else { Err(seen) }
             });
         }
         made

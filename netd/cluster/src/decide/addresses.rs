@@ -1,13 +1,17 @@
-//! Single addresses that somebody asks for by name, wherever they are.
+//! Single addresses, wherever they are: those that somebody asks for by name, and those that others
+//! can spare when nobody has a block left to claim.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use cnm::NetworkId;
+use cnm::{NetworkId, network::Network};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use store::{Compare, Op, Txn};
 
-use super::{ATTEMPTS, Decider, Found, contended, networks::reserved};
+use super::{ATTEMPTS, Decider, Found, Listing, blocks::exhausted, contended, networks::reserved};
 use crate::{Error, Key, NodeId, Result, rows};
 
 /// How a node comes to have an address that it asked for.
@@ -22,6 +26,24 @@ pub enum Claimed {
     Lent(IpNetwork),
     /// It is in another's block, whose owner has been asked whether it is free.
     Asked(IpNetwork),
+}
+
+/// An address that another node was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Which.
+    pub address: IpAddr,
+    /// The node in whose block it is.
+    pub node: NodeId,
+}
+
+/// Whom and what to ask for no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Avoid {
+    /// Nodes that do not answer.
+    pub nodes: BTreeSet<NodeId>,
+    /// Addresses that their nodes need themselves.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 fn block_of(found: &Found<rows::Block>) -> Option<IpNetwork> {
@@ -71,7 +93,7 @@ impl Decider {
                 Some(holder) => return Err(Error::AddressTaken { address, node: holder.clone() }),
                 None if found.value.node == *node => return Ok(Claimed::Own(block)),
                 // Whoever has a single address has asked for it.
-                None if block == one => {
+                None if block == one && row.refused.get(&address) != Some(node) => {
                     return Err(Error::AddressTaken { address, node: found.value.node.clone() });
                 }
                 None => {}
@@ -100,6 +122,78 @@ impl Decider {
             }
         }
         Err(contended("claiming an address"))
+    }
+
+    /// Asks another node for an address of its blocks that nobody is known to have, for a node that
+    /// finds none to claim: that node says whether it can spare it.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] when there is none, [`Error::NoNetwork`], [`Error::NoNode`],
+    /// [`Error::Fenced`]; when the store is away.
+    pub async fn borrow_address(
+        &self,
+        node: &NodeId,
+        epoch: u64,
+        id: &NetworkId,
+        ipv6: bool,
+        avoid: &Avoid,
+    ) -> Result<Asked> {
+        for _ in 0..ATTEMPTS {
+            let (fence, _) = self.node_at(node, epoch).await?;
+            let network = self.network(id).await?.network;
+            let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
+            let others = blocks.rows.iter().filter(|found| {
+                let owner = &found.value.node;
+                let family = block_of(found).is_some_and(|block| block.is_ipv6() == ipv6);
+                family && owner != node && !avoid.nodes.contains(owner)
+            });
+            let Some((found, address)) = self.spare_of(&network, others, avoid).await? else {
+                return Err(exhausted(&network, &blocks, ipv6));
+            };
+            let mut row = found.value.clone();
+            row.asked.insert(address, node.clone());
+            let txn = Txn::new()
+                .when(Compare::unchanged(&fence))
+                .when(Compare::unchanged(&found.row))
+                .then(self.put(&found.key, &row));
+            if self.store.txn(txn).await?.held {
+                return Ok(Asked { address, node: row.node });
+            }
+        }
+        Err(contended("borrowing an address"))
+    }
+
+    /// The first address of blocks that nobody is known to have, or to ask for.
+    async fn spare_of<'a>(
+        &self,
+        network: &Network,
+        blocks: impl Iterator<Item = &'a Found<rows::Block>>,
+        avoid: &Avoid,
+    ) -> Result<Option<(&'a Found<rows::Block>, IpAddr)>> {
+        let mut used: BTreeMap<&NodeId, BTreeSet<IpAddr>> = BTreeMap::new();
+        for found in blocks {
+            let row = &found.value;
+            let Some(block) = block_of(found) else { continue };
+            let Some(subnet) = network.subnet_of(block.network()) else { continue };
+            if !used.contains_key(&row.node) {
+                let endpoints = self.layout.endpoints_on(&row.node, &network.id);
+                let Listing { rows, .. } = self.list::<rows::Endpoint>(endpoints).await?;
+                let addresses = rows.into_iter().flat_map(|found| found.value.addresses);
+                used.insert(&row.node, addresses.collect());
+            }
+            let (used, reserved) = (&used[&row.node], reserved(subnet));
+            let spoken_for = [&row.lent, &row.asked, &row.refused];
+            let is_spare = |address: &IpAddr| {
+                !reserved.contains(address)
+                    && !used.contains(address)
+                    && !avoid.addresses.contains(address)
+                    && !spoken_for.iter().any(|of| of.contains_key(address))
+            };
+            if let Some(address) = block.iter().find(is_spare) {
+                return Ok(Some((found, address)));
+            }
+        }
+        Ok(None)
     }
 
     /// The owner of a block says whether an address of it is free that another has asked for. It

@@ -2,7 +2,7 @@
 //! asks nobody. Small at first, then doubling; single addresses when there is no room for more.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -124,16 +124,58 @@ pub(super) fn seed(node: &NodeId) -> u64 {
     hasher.finish()
 }
 
-/// The block that `node` should claim of `subnet`, of which `blocks` are taken.
+/// Who has how many of a subnet's addresses, those that no endpoint can have left out.
+fn holders(subnet: &Subnet, blocks: &Listing<rows::Block>) -> Vec<(NodeId, u128)> {
+    let reserved: BTreeSet<_> = reserved(subnet).into_iter().collect();
+    let mut holders: BTreeMap<NodeId, u128> = BTreeMap::new();
+    for found in &blocks.rows {
+        let Key::Block(_, block) = found.key else { continue };
+        if !subnet.subnet.contains(block.network()) {
+            continue;
+        }
+        let all = bits_of(block.broadcast()) - bits_of(block.network()) + 1;
+        let nobodys = reserved.iter().filter(|address| block.contains(**address)).count();
+        let others = nobodys + found.value.lent.len();
+        let own = all.saturating_sub(others as u128);
+        *holders.entry(found.value.node.clone()).or_default() += own;
+        for borrower in found.value.lent.values() {
+            *holders.entry(borrower.clone()).or_default() += 1;
+        }
+    }
+    holders.into_iter().filter(|(_, held)| *held > 0).collect()
+}
+
+/// That a network has no addresses of a family left, and who has them.
+pub(super) fn exhausted(
+    network: &cnm::network::Network,
+    blocks: &Listing<rows::Block>,
+    ipv6: bool,
+) -> Error {
+    let of_family: Vec<_> =
+        network.subnets.iter().filter(|subnet| subnet.subnet.is_ipv6() == ipv6).collect();
+    match of_family.last() {
+        None => Error::NoNetwork { network: network.id.short().to_owned() },
+        Some(last) => {
+            let mut all: BTreeMap<NodeId, u128> = BTreeMap::new();
+            for (node, held) in of_family.iter().flat_map(|subnet| holders(subnet, blocks)) {
+                *all.entry(node).or_default() += held;
+            }
+            let (network, subnet) = (network.id.clone(), last.subnet);
+            Error::Exhausted { network, subnet, holders: all.into_iter().collect() }
+        }
+    }
+}
+
+/// The block that `node` should claim of `subnet`, of which `blocks` are taken: none smaller than
+/// 2^`least` addresses.
 fn next_block(
-    network: &NetworkId,
     subnet: &Subnet,
     blocks: &Listing<rows::Block>,
     node: &NodeId,
-) -> Result<IpNetwork> {
+    least: u32,
+) -> Option<IpNetwork> {
     let range = subnet.range.unwrap_or(subnet.subnet);
     let mut taken = subnet.exclude.clone();
-    let mut holders: BTreeMap<NodeId, u128> = BTreeMap::new();
     let mut held = 0;
     for found in &blocks.rows {
         let Key::Block(_, block) = found.key else { continue };
@@ -142,24 +184,20 @@ fn next_block(
         }
         taken.push(block);
         let size = bits_of(block.broadcast()) - bits_of(block.network()) + 1;
-        *holders.entry(found.value.node.clone()).or_default() += size;
         held += usize::from(found.value.node == *node && size > 1);
     }
     let (reserved, seed) = (reserved(subnet), seed(node));
     // From what it should have down to the smallest, and then one address.
     let sizes = (SMALLEST..=block_bits(held)).rev().chain([0]);
-    for bits in sizes {
-        if let Some(block) = choose_block(range, &taken, &reserved, bits, seed) {
-            return Ok(block);
-        }
-    }
-    let holders = holders.into_iter().collect();
-    Err(Error::Exhausted { network: network.clone(), subnet: subnet.subnet, holders })
+    sizes
+        .filter(|bits| *bits >= least)
+        .find_map(|bits| choose_block(range, &taken, &reserved, bits, seed))
 }
 
 impl Decider {
     /// Gives a node the next block of a network, of IPv6 or IPv4 addresses. Where the network has
-    /// several subnets of the family, of the first that has room.
+    /// several subnets of the family, of the first that has room. One that is claimed ahead of need
+    /// is no single address: of those there are few left, and others may need them.
     ///
     /// # Errors
     /// [`Error::Exhausted`], which says who holds what; [`Error::NoNetwork`], [`Error::NoNode`],
@@ -170,19 +208,16 @@ impl Decider {
         epoch: u64,
         id: &NetworkId,
         ipv6: bool,
+        ahead: bool,
     ) -> Result<IpNetwork> {
+        let least = if ahead { SMALLEST } else { 0 };
         for _ in 0..ATTEMPTS {
             let (fence, _) = self.node_at(node, epoch).await?;
             let network = self.network(id).await?.network;
             let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
-            let mut chosen = Err(Error::NoNetwork { network: id.short().to_owned() });
-            for subnet in network.subnets.iter().filter(|s| s.subnet.is_ipv6() == ipv6) {
-                chosen = next_block(id, subnet, &blocks, node);
-                if chosen.is_ok() {
-                    break;
-                }
-            }
-            let block = chosen?;
+            let mut subnets = network.subnets.iter().filter(|s| s.subnet.is_ipv6() == ipv6);
+            let chosen = subnets.find_map(|subnet| next_block(subnet, &blocks, node, least));
+            let block = chosen.ok_or_else(|| exhausted(&network, &blocks, ipv6))?;
             if self.store.txn(self.claim(node, epoch, &fence, id, block)).await?.held {
                 return Ok(block);
             }

@@ -213,7 +213,7 @@ fn blocks_grow_and_never_overlap_and_say_who_holds_them() {
                 tokio::spawn(async move {
                     let mut blocks = Vec::new();
                     loop {
-                        match decider.claim_block(&node(n), 1, &id(1), false).await {
+                        match decider.claim_block(&node(n), 1, &id(1), false, false).await {
                             Ok(block) => blocks.push(block),
                             Err(Error::Contended { .. }) => {}
                             Err(error) => return (blocks, error),
@@ -243,10 +243,10 @@ fn blocks_grow_and_never_overlap_and_say_who_holds_them() {
 fn a_claim_of_an_older_self_is_refused() {
     stage(2, async |decider| {
         decider.create_network(network(1, "a", &["10.9.0.0/24"]), GIVEN).await.expect("made");
-        let mine = decider.claim_block(&node(1), 1, &id(1), false).await.expect("a block");
+        let mine = decider.claim_block(&node(1), 1, &id(1), false, false).await.expect("a block");
         let started = decider.start_node(&node(1), &Facts::default()).await.expect("started");
         assert_eq!(started.epoch, 2);
-        let old = decider.claim_block(&node(1), 1, &id(1), false).await;
+        let old = decider.claim_block(&node(1), 1, &id(1), false, false).await;
         assert!(matches!(old, Err(Error::Fenced { epoch: 1, now: 2, .. })), "{old:?}");
         // It keeps what it had, but for being fenced, which needs that it is gone.
         let live = Key::Live(node(1));
@@ -266,7 +266,7 @@ fn a_claim_of_an_older_self_is_refused() {
         assert_eq!(left, []);
         let blocks = decider.store.all(decider.layout.blocks(&id(1))).await.expect("read").rows;
         assert_eq!(blocks, []);
-        decider.claim_block(&node(1), 3, &id(1), false).await.expect("a block again");
+        decider.claim_block(&node(1), 3, &id(1), false, false).await.expect("a block again");
     });
 }
 
@@ -274,7 +274,7 @@ fn a_claim_of_an_older_self_is_refused() {
 fn a_static_address_is_had_anywhere_but_once() {
     stage(3, async |decider| {
         decider.create_network(network(1, "a", &["10.9.0.0/24"]), GIVEN).await.expect("made");
-        let block = decider.claim_block(&node(1), 1, &id(1), false).await.expect("a block");
+        let block = decider.claim_block(&node(1), 1, &id(1), false, false).await.expect("a block");
         let claim = async |n: u8, address: IpAddr| {
             decider.claim_address(&node(n), 1, &id(1), address).await
         };
@@ -324,10 +324,53 @@ fn a_static_address_is_had_anywhere_but_once() {
 }
 
 #[test]
+fn what_others_do_not_need_is_borrowed_down_to_the_last_address() {
+    stage(3, async |decider| {
+        decider.create_network(network(1, "a", &["10.9.0.0/29"]), GIVEN).await.expect("made");
+        let claim =
+            async |n: u8, ahead: bool| decider.claim_block(&node(n), 1, &id(1), false, ahead).await;
+        let ahead = claim(1, true).await;
+        assert!(matches!(ahead, Err(Error::Exhausted { .. })), "single ones are not for later");
+        for _ in 0..5 {
+            assert_eq!(claim(1, false).await.expect("an address").prefix(), 32);
+        }
+        let Err(Error::Exhausted { holders, .. }) = claim(2, false).await else { panic!("full") };
+        assert_eq!(holders, [(node(1), 5)]);
+        for last in 2..5 {
+            put_endpoint(&decider, &node(1), &id(1), ip(&format!("10.9.0.{last}"))).await;
+        }
+        // The rows of three endpoints have one key here: only the last is known to be used.
+        let mut avoid = Avoid::default();
+        avoid.addresses.extend([ip("10.9.0.2"), ip("10.9.0.3")]);
+        let borrow = async |n: u8, avoid: &Avoid| {
+            decider.borrow_address(&node(n), 1, &id(1), false, avoid).await
+        };
+        let asked = borrow(2, &avoid).await.expect("asked");
+        assert_eq!(asked, Asked { address: ip("10.9.0.5"), node: node(1) });
+        let other = borrow(0, &avoid).await.expect("asked");
+        assert_eq!(other.address, ip("10.9.0.6"));
+        let answer = async |address: &str, free: bool| {
+            let (address, block) = (ip(address), range(&format!("{address}/32")));
+            decider.lend_address(&node(1), &id(1), block, address, free).await.expect("answered");
+        };
+        answer("10.9.0.5", true).await;
+        answer("10.9.0.6", false).await;
+        let lent = decider.claim_address(&node(2), 1, &id(1), ip("10.9.0.5")).await;
+        assert_eq!(lent.expect("lent"), Claimed::Lent(range("10.9.0.5/32")));
+        decider.release_address(&node(0), &id(1), other.address).await.expect("forgotten");
+        avoid.addresses.insert(other.address);
+        let Err(Error::Exhausted { holders, .. }) = borrow(0, &avoid).await else { panic!("full") };
+        assert_eq!(holders, [(node(1), 4), (node(2), 1)]);
+        avoid = Avoid { nodes: [node(1)].into(), ..Avoid::default() };
+        assert!(matches!(borrow(0, &avoid).await, Err(Error::Exhausted { .. })), "it is silent");
+    });
+}
+
+#[test]
 fn a_network_in_use_is_not_removed() {
     stage(2, async |decider| {
         decider.create_network(network(1, "a", &["10.9.0.0/24"]), GIVEN).await.expect("made");
-        let block = decider.claim_block(&node(1), 1, &id(1), false).await.expect("a block");
+        let block = decider.claim_block(&node(1), 1, &id(1), false, false).await.expect("a block");
         put_endpoint(&decider, &node(1), &id(1), block.ip()).await;
         let used = decider.remove_network(&id(1)).await;
         let Err(Error::InUse { endpoints: 1, nodes, .. }) = used else { panic!("{used:?}") };
