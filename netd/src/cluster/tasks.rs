@@ -25,8 +25,15 @@ const AGAIN: Duration = Duration::from_millis(200);
 const REFUSED: Duration = Duration::from_secs(5);
 
 /// How long others are let be after they were told something: what comes by itself is told at once,
-/// and what comes fast together, since each message costs every host more than what is in it.
-const BREATH: Duration = Duration::from_millis(5);
+/// and what comes fast together, since each message costs every host more than what is in it. The
+/// busier they are, and so the longer it took, the longer they are let be.
+const BREATH: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(5)..=Duration::from_millis(60);
+
+/// How long others are let be after something that began then.
+fn breath(began: Instant) -> Duration {
+    (began.elapsed() * 2).clamp(*BREATH.start(), *BREATH.end())
+}
 
 /// How often nodes that are silent are looked at, and everything else that goes by time.
 const TICK: Duration = Duration::from_secs(1);
@@ -148,8 +155,9 @@ impl Netd {
     async fn tell_driver_of_changes(self: Rc<Self>, cluster: Rc<Cluster>) {
         loop {
             cluster.tell.notified().await;
+            let began = Instant::now();
             self.tell_driver(&cluster).await;
-            sleep(BREATH).await;
+            sleep(breath(began)).await;
         }
     }
 
@@ -244,8 +252,9 @@ impl Cluster {
                 if rows.is_empty() {
                     break;
                 }
+                let began = Instant::now();
                 match self.store.txn(operations(guard, &rows)).await {
-                    Ok(outcome) if outcome.held => sleep(BREATH).await,
+                    Ok(outcome) if outcome.held => sleep(breath(began)).await,
                     // This host is another than it believed: what it is now is on its way.
                     Ok(_) => {
                         self.outbox.borrow_mut().put_back(rows);

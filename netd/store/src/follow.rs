@@ -17,6 +17,9 @@ use crate::{Era, Error, Event, Keys, Result, Row, Store};
 /// How many changes wait to be taken before the follower waits as well.
 const WAITING: usize = 64;
 
+/// How many events are taken together when they come faster than they are.
+const AT_ONCE: usize = 1000;
+
 /// The first and the longest wait before the store is asked again. A spread of it is taken, so that
 /// the many who lost it together do not come back together.
 const FIRST: Duration = Duration::from_millis(100);
@@ -50,6 +53,8 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Follow {
     changes: mpsc::Receiver<Change>,
+    /// What came behind changes that were taken together.
+    next: Option<Change>,
     task: AbortHandle,
 }
 
@@ -64,13 +69,31 @@ impl Follow {
         let (tell, changes) = mpsc::channel(WAITING);
         let follower = Follower { store, keys, known, seen: None, tell, away: false };
         let task = tokio::spawn(follower.run()).abort_handle();
-        Self { changes, task }
+        Self { changes, next: None, task }
     }
 
-    /// Waits for what comes next. May be abandoned and called again. `None` only when the runtime
-    /// is ending.
+    /// Waits for what comes next; changes that have come meanwhile are taken together. May be
+    /// abandoned and called again. `None` only when the runtime is ending.
     pub async fn next(&mut self) -> Option<Change> {
-        self.changes.recv().await
+        let next = match self.next.take() {
+            Some(next) => next,
+            None => self.changes.recv().await?,
+        };
+        let Change::Changed { mut revision, mut events } = next else { return Some(next) };
+        while events.len() < AT_ONCE {
+            match self.changes.try_recv() {
+                Ok(Change::Changed { revision: later, events: more }) => {
+                    revision = later;
+                    events.extend(more);
+                }
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        Some(Change::Changed { revision, events })
     }
 }
 

@@ -1,6 +1,9 @@
 //! The driver as netd calls it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use cnm::{
     Error, Kind, Result,
@@ -43,6 +46,9 @@ pub struct Overlay {
     here: Here,
     /// What comes in parts and is not whole yet.
     gathered: Gathered,
+    /// What the firewall has been told of other hosts since it was last looked at: a peer says it of
+    /// its node each time.
+    learned: BTreeSet<Fact>,
     /// The counters of dropped VXLAN as they were last seen.
     dropped: BTreeMap<String, u64>,
 }
@@ -54,6 +60,7 @@ impl Default for Overlay {
             kernel: None,
             here: Here::default(),
             gathered: Gathered::default(),
+            learned: BTreeSet::new(),
             dropped: BTreeMap::new(),
         }
     }
@@ -187,7 +194,8 @@ impl Overlay {
         } else {
             follow(&moved, self.kernel()?.facts().map_err(refusal)?)
         };
-        new.extend(wanted.facts.iter().cloned());
+        let fresh = wanted.facts.iter().filter(|fact| !self.learned.contains(fact));
+        new.extend(fresh.cloned());
         let mut difference = Difference::default();
         for place in self.here.networks.values().filter(|place| place.broadcast) {
             let link = place.tunnel;
@@ -211,8 +219,12 @@ impl Overlay {
         let underlay = self.here.underlay;
         let kernel = self.kernel()?;
         // The guard knows a new address before anything is sent to it.
-        kernel.learn(&stale, &new).map_err(refusal)?;
+        if !stale.is_empty() || !new.is_empty() {
+            kernel.learn(&stale, &new).map_err(refusal)?;
+        }
         rows += kernel.change(&difference, underlay).map_err(refusal)?;
+        self.learned.retain(|fact| !stale.contains(fact));
+        self.learned.extend(new);
         self.remember(&wanted);
         Ok(rows)
     }
@@ -262,13 +274,15 @@ impl Overlay {
                 .change(&Difference { delete, ..Default::default() }, None)
                 .map_err(refusal)?;
         }
-        kernel.learn(&stale, &[]).map_err(refusal)?;
+        self.learned.retain(|fact| !stale.contains(fact));
+        self.kernel()?.learn(&stale, &[]).map_err(refusal)?;
         Ok(rows)
     }
 
     /// Does what is said of other hosts as everything there is.
     fn apply_everything(&mut self, change: &ChangePeers) -> Result<usize> {
         self.here.nodes.clear();
+        self.learned.clear();
         let wanted = self.here.want(&change.there);
         // Whatever was wrong with it, what the kernel has is still there.
         let restored = self.kernel()?.nodes().map_err(refusal)?;
@@ -434,6 +448,7 @@ impl Driver for Overlay {
     }
 
     fn network_up(&mut self, network: &Network) -> Result<NetworkState> {
+        self.learned.clear();
         self.admit(network)?;
         let tunnels = self.tunnels(&[network])?;
         let links = self.kernel()?.links().map_err(refusal)?;
@@ -446,6 +461,7 @@ impl Driver for Overlay {
     }
 
     fn network_down(&mut self, network: &Network) -> Result<()> {
+        self.learned.clear();
         let segment = Segment::of(network).bridge;
         let kernel = self.kernel()?;
         let observed = kernel.observe(&[]).map_err(refusal)?;
@@ -530,6 +546,7 @@ impl Driver for Overlay {
     fn sync(&mut self, desired: &Sync) -> Result<Synced> {
         // Whose the tables are is said before they are shared.
         self.bridge.heed(&desired.settings)?;
+        self.learned.clear();
         let networks: Vec<_> = desired.networks.iter().collect();
         let mut tunnels = self.tunnels(&networks)?;
         let mut synced = self.bridge.sync(desired)?;
