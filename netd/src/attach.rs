@@ -32,6 +32,7 @@ mod update;
 mod wishes;
 
 pub(crate) use place::{Descriptors, check_kind, open};
+pub(crate) use wishes::check_network_wishes;
 
 /// An attach that succeeded.
 #[derive(Debug)]

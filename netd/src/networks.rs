@@ -13,12 +13,14 @@ use cnm::{
 use ipam::{Pool, PoolConfig};
 
 use crate::{
+    attach::check_network_wishes,
     clock,
     names::given::check_network,
     netd::{Netd, address_error},
     registry::{Stage, from_outside},
 };
 
+mod cut;
 mod filter;
 pub(crate) mod lan;
 pub(crate) mod plan;
@@ -33,6 +35,7 @@ impl Netd {
     ) -> Result<Network> {
         let name = parse_name(&params.name)?;
         check_network(name.as_str(), &params.options, &self.config.dns_domain)?;
+        check_network_wishes(&params.options)?;
         let _turn = self.network_turn.lock().await;
         let existing = self.registry.borrow().has_network_name(&name).cloned();
         if let Some(existing) = existing {

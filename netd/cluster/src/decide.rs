@@ -15,6 +15,7 @@ mod blocks;
 mod networks;
 mod nodes;
 mod ports;
+mod underlay;
 
 pub use addresses::{Asked, Avoid, Claimed};
 pub use blocks::{Idle, block_bits, choose_block, wants_another};

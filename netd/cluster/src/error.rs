@@ -56,6 +56,37 @@ pub enum Error {
         /// Whose that is.
         network: String,
     },
+    /// A subnet that has addresses by which nodes reach each other.
+    #[error(
+        "subnet {subnet} would cut off node {node}, which is reached at {address}, on {link}: choose \
+         another"
+    )]
+    Underlay {
+        /// What was asked for.
+        subnet: IpNetwork,
+        /// What it overlaps with.
+        link: IpNetwork,
+        /// Where the node is reached.
+        address: IpAddr,
+        /// Its host's name.
+        node: String,
+    },
+    /// A host that is reached at an address that a network of the cluster has.
+    #[error(
+        "this host is to be reached at {address}, on {link}, and would be cut off by network \
+         {network} of the cluster, which has {subnet}: name another address with --advertise-addr, \
+         or remove that network first"
+    )]
+    Within {
+        /// Where it is to be reached.
+        address: IpAddr,
+        /// What else is on that link.
+        link: IpNetwork,
+        /// What it overlaps with.
+        subnet: IpNetwork,
+        /// Whose that is.
+        network: String,
+    },
     /// A subnet that no network can have.
     #[error("subnet {subnet} cannot be used: {rule}")]
     Subnet {
@@ -318,6 +349,8 @@ impl Error {
             | Self::Untimely { .. } => Kind::Unavailable,
             Self::NameTaken { .. }
             | Self::Overlap { .. }
+            | Self::Underlay { .. }
+            | Self::Within { .. }
             | Self::AddressTaken { .. }
             | Self::PortTaken { .. } => Kind::Exists,
             Self::Subnet { .. } | Self::Family { .. } => Kind::Invalid,
@@ -350,6 +383,15 @@ impl From<Error> for cnm::Error {
             Error::Overlap { subnet, other, network } => said
                 .with("subnet", subnet.to_string())
                 .with("other", other.to_string())
+                .with("network", network),
+            Error::Underlay { subnet, link, address, node } => said
+                .with("subnet", subnet.to_string())
+                .with("other", link.to_string())
+                .with("address", address.to_string())
+                .with("node", node),
+            Error::Within { address, subnet, network, .. } => said
+                .with("advertise", address.to_string())
+                .with("subnet", subnet.to_string())
                 .with("network", network),
             Error::Family { address, .. } => said.with("advertise", address.to_string()),
             Error::Exhausted { network, subnet, holders } => {

@@ -145,6 +145,9 @@ pub struct Facts {
     /// Where VXLAN reaches it, IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vtep6: Option<Ipv6Addr>,
+    /// The subnet of its underlay in which that address is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<IpNetwork>,
     /// The MTU of its underlay, in bytes.
     pub mtu: u32,
     /// Where its `cluster.decide` listens, for managers: `10.0.0.1:2377`.

@@ -161,7 +161,7 @@ impl Netd {
         let mut own = registry.endpoints_of(container);
         match own.find(|e| e.network == network.id) {
             Some(same) => Ok(same.ifname.clone()),
-            None => Ok(registry.free_ifname(container, wishes::prefix(network)?)),
+            None => Ok(registry.free_ifname(container, wishes::prefix(&network.options)?)),
         }
     }
 

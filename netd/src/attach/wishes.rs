@@ -31,20 +31,34 @@ pub(super) fn fill(params: &mut Attach, network: &Network) -> Result<()> {
     {
         params.ifname = Some(value.parse().map_err(|error| invalid(name, value, error))?);
     }
-    if let Some((name, value)) = given(&network.options, HOST_BINDING) {
-        let address: IpAddr = value.parse().map_err(|error| invalid(name, value, error))?;
+    if let Some(address) = host_binding(&network.options)? {
         let open = params.ports.iter_mut().filter(|port| port.host_ip.is_none());
         open.for_each(|port| port.host_ip = Some(address));
     }
     Ok(())
 }
 
+/// Refuses a network of which an option means nothing to its endpoints.
+///
+/// # Errors
+/// `invalid` for an option whose value means nothing.
+pub(crate) fn check_network_wishes(options: &BTreeMap<String, String>) -> Result<()> {
+    host_binding(options)?;
+    prefix(options).map(drop)
+}
+
+/// Where a network's ports are published, where they do not say it.
+fn host_binding(options: &BTreeMap<String, String>) -> Result<Option<IpAddr>> {
+    let Some((name, value)) = given(options, HOST_BINDING) else { return Ok(None) };
+    value.parse().map(Some).map_err(|error| invalid(name, value, error))
+}
+
 /// What the names of a network's interfaces begin with.
 ///
 /// # Errors
 /// `invalid` for what no interface can be called.
-pub(super) fn prefix(network: &Network) -> Result<&str> {
-    let Some((name, value)) = given(&network.options, IFNAME_PREFIX) else { return Ok("eth") };
+pub(super) fn prefix(options: &BTreeMap<String, String>) -> Result<&str> {
+    let Some((name, value)) = given(options, IFNAME_PREFIX) else { return Ok("eth") };
     let longest = format!("{value}{}", "0".repeat(DIGITS));
     match longest.parse::<IfName>() {
         Ok(_) => Ok(value),
@@ -91,9 +105,9 @@ mod tests {
         params.ifname = "eth5".parse().ok();
         fill(&mut params, &network(&[])).expect("filled in");
         assert_eq!(params.ifname, "eth5".parse().ok(), "the request itself goes before");
-        assert_eq!(prefix(&network(&[])), Ok("eth"));
+        assert_eq!(prefix(&network(&[]).options), Ok("eth"));
         let docker = "com.docker.network.container_iface_prefix";
-        assert_eq!(prefix(&network(&[(docker, "wan")])), Ok("wan"));
+        assert_eq!(prefix(&network(&[(docker, "wan")]).options), Ok("wan"));
     }
 
     #[test]
@@ -101,7 +115,7 @@ mod tests {
         let bad = |option: (&str, &str)| {
             let mut params = attach(&[option], &[]);
             let network = network(&[option]);
-            fill(&mut params, &network).is_err() || prefix(&network).is_err()
+            fill(&mut params, &network).is_err() || check_network_wishes(&network.options).is_err()
         };
         assert!(bad(("host-binding", "eth0")));
         assert!(bad(("ifname-prefix", "a/b")));

@@ -40,6 +40,7 @@ impl Netd {
         let driver = self.driver(DRIVER)?;
         driver.capabilities().await?;
         driver.check_network_options(&params.options)?;
+        cluster.check_routed(&params)?;
         let mtu = plan::mtu(&params.options)?;
         let agreed = cluster.agreed_mtu();
         if let (Some(mtu), Some(agreed)) = (mtu, agreed)
@@ -64,6 +65,9 @@ impl Netd {
             }
             self.check_overlap(subnet.subnet, DRIVER, false)?;
         }
+        let given: Vec<_> = params.subnets.iter().map(|subnet| subnet.subnet).collect();
+        // Of the other nodes' addresses whoever decides knows.
+        self.check_cut(&given, None).await?;
         let id = clock::network_id()?;
         let network = Network {
             link: Some(id.link_name()),
@@ -147,6 +151,7 @@ impl Netd {
         };
         self.blocks_changed(cluster, id);
         self.flag_mtu(cluster, &now);
+        self.flag_cut(cluster, &now);
         let Some(before) = before else {
             let attributes = [("name", now.name.as_str()), ("type", now.driver.as_str())];
             return self.tell("network", "create", id.as_str(), &attributes);
@@ -186,6 +191,15 @@ impl Netd {
             self.problems.borrow_mut().insert(about, why);
         } else {
             self.problems.borrow_mut().remove(&about);
+        }
+    }
+
+    /// Says that a network cannot come up here, since others reach this host at its addresses.
+    fn flag_cut(&self, cluster: &Cluster, network: &Network) {
+        let (about, mut problems) = (format!("cut {}", network.id), self.problems.borrow_mut());
+        match cluster.cut_by(network) {
+            Some(why) => drop(problems.insert(about, why)),
+            None => drop(problems.remove(&about)),
         }
     }
 
@@ -231,7 +245,9 @@ impl Netd {
     }
 
     fn drop_shared(&self, network: &Network) {
-        self.problems.borrow_mut().remove(&format!("mtu {}", network.id));
+        for about in ["mtu", "cut"] {
+            self.problems.borrow_mut().remove(&format!("{about} {}", network.id));
+        }
         self.registry.borrow_mut().drop_network(&network.id);
         let attributes = [("name", network.name.as_str()), ("type", network.driver.as_str())];
         self.tell("network", "remove", network.id.as_str(), &attributes);
@@ -283,6 +299,9 @@ impl Netd {
             entry.map(|entry| entry.network.clone()).ok_or_else(|| gone(id))?
         };
         self.check_local_overlap(&network)?;
+        if let Some(why) = cluster.cut_by(&network) {
+            return Err(Error::exists(why).with("network", network.id.as_str()));
+        }
         self.driver(&network.driver)?.call(&NetworkUp { network: network.clone() }).await?;
         let grown = self.is_up(id);
         if let Some(entry) = self.registry.borrow_mut().network_mut(id)
@@ -380,7 +399,43 @@ fn overhead(vtep: IpAddr) -> u32 {
     if vtep.is_ipv4() { 50 } else { 70 }
 }
 
+/// The option by which hosts on one link reach each other's containers without VXLAN.
+const MODE: &str = "mode";
+
 impl Cluster {
+    /// Refuses direct routes where there could be none: they are for IPv4 over IPv4 alone.
+    fn check_routed(&self, params: &CreateNetwork) -> Result<()> {
+        let mode = params.options.get(MODE).map(String::as_str).unwrap_or_default();
+        if !mode.eq_ignore_ascii_case("routed") {
+            return Ok(());
+        }
+        let why = if self.kept.borrow().address.is_ipv6() {
+            "the nodes of this cluster reach each other by IPv6"
+        } else if params.ipv4 == Some(false) {
+            "this network has none"
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid(format_args!(
+            "{MODE}={mode} has IPv4 go from host to host without VXLAN, and {why}: leave it out"
+        ))
+        .with("option", MODE))
+    }
+
+    /// Why a network would cut this host off from the others, if it would.
+    fn cut_by(&self, network: &Network) -> Option<String> {
+        let view = self.view.borrow();
+        let facts = &view.here()?.facts;
+        let (address, subnets) = (facts.vtep()?, &network.subnets);
+        let link = facts.link.unwrap_or_else(|| address.into());
+        let clash = subnets.iter().find(|subnet| ipam::overlaps(subnet.subnet, link))?;
+        Some(format!(
+            "network {} cannot be used on this host: it has {}, and others reach this host at \
+             {address}, on {link}",
+            network.name, clash.subnet
+        ))
+    }
+
     /// The largest MTU that fits between all nodes.
     fn agreed_mtu(&self) -> Option<u32> {
         let view = self.view.borrow();

@@ -129,10 +129,12 @@ impl Netd {
         kept: Option<&super::Kept>,
     ) -> Result<Facts> {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let (mtu, link) = self.host.underlay_of(address).await?;
         let mut facts = Facts {
             name: name.trim().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            mtu: self.host.mtu_of(address).await?,
+            mtu,
+            link: Some(link),
             ..Facts::default()
         };
         if let Some(name) = &self.config.node_name {

@@ -110,13 +110,15 @@ impl Session {
         Ok(self.ready().await?.1)
     }
 
-    /// Refuses options of a network that nobody would act on, where the driver has said which it
-    /// knows. Those about names are netd's own.
+    /// Refuses options of a network that nobody would act on, or whose values mean nothing, where the
+    /// driver has said which it knows. Those about names are netd's own.
     pub(crate) fn check_network_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
         let others = given.keys().map(String::as_str).filter(|name| !given::is_networks(name));
-        known.map_or(Ok(()), |known| known.check_network(&self.name, others))
+        let Some(known) = known else { return Ok(()) };
+        known.check_network(&self.name, others)?;
+        known.check_network_values(given)
     }
 
     /// As [`Session::check_network_options`], of an endpoint.

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage},
-    link::LinkAttribute,
+    link::{LinkAttribute, LinkFlags},
     route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 
@@ -71,6 +71,18 @@ impl Host {
             })
         });
         name.unwrap_or_else(|| format!("link {index}"))
+    }
+
+    /// The link on which a holder is, by name, when something is at its other end.
+    pub(crate) async fn live_link(&self, holder: &Holder) -> Option<String> {
+        let mut links = self.handle.link().get().match_index(holder.link).execute();
+        let link = links.try_next().await.ok().flatten()?;
+        let flags = link.header.flags;
+        let live = flags.contains(LinkFlags::LowerUp) && !flags.contains(LinkFlags::Loopback);
+        link.attributes.into_iter().filter(|_| live).find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        })
     }
 
     /// The gateway by which something far away is reached over a link, if there is one.

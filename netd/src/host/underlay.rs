@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use cnm::{Error, Result};
 use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
 use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
 
-use super::Host;
+use super::{Host, network};
 
 /// Addresses that nobody has (RFC 5737, RFC 3849): nothing is sent there, the kernel only says by
 /// which way it would.
@@ -45,15 +46,15 @@ impl Host {
                  its own with --advertise-addr"
             ))
             .with("address", address.to_string())),
-            None => self.mtu_of(address).await.map(drop),
+            None => self.underlay_of(address).await.map(drop),
         }
     }
 
-    /// The MTU of the link that has an address, in bytes.
+    /// The MTU of the link that has an address, in bytes, and the subnet in which it has it.
     ///
     /// # Errors
     /// When no link has it.
-    pub(crate) async fn mtu_of(&self, address: IpAddr) -> Result<u32> {
+    pub(crate) async fn underlay_of(&self, address: IpAddr) -> Result<(u32, IpNetwork)> {
         let mut addresses = self.handle.address().get().execute();
         let missing = || {
             Error::invalid(format_args!(
@@ -62,7 +63,7 @@ impl Host {
             ))
             .with("address", address.to_string())
         };
-        let mut index = None;
+        let mut place = None;
         while let Some(found) = addresses.try_next().await.map_err(Error::internal)? {
             // On a link with two ends, "address" is that of the other one.
             let local = found.attributes.iter().find_map(|attribute| match attribute {
@@ -74,17 +75,17 @@ impl Host {
                 _ => None,
             });
             if local.or(only) == Some(address) {
-                index = Some(found.header.index);
+                place = Some((found.header.index, found.header.prefix_len));
             }
         }
-        let index = index.ok_or_else(missing)?;
+        let (index, prefix) = place.ok_or_else(missing)?;
         let mut links = self.handle.link().get().match_index(index).execute();
         let link = links.try_next().await.map_err(Error::internal)?.ok_or_else(missing)?;
         let mtu = link.attributes.iter().find_map(|attribute| match attribute {
             LinkAttribute::Mtu(mtu) => Some(*mtu),
             _ => None,
         });
-        mtu.ok_or_else(missing)
+        mtu.zip(network(address, prefix)).ok_or_else(missing)
     }
 }
 

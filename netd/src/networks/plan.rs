@@ -44,6 +44,11 @@ impl Netd {
             for subnet in &subnets {
                 self.check_overlap(subnet.subnet, driver, capabilities.shared_subnets)?;
             }
+            if capabilities.gateway && !predefined {
+                let given: Vec<_> = subnets.iter().map(|subnet| subnet.subnet).collect();
+                let link = LINK.given(&params.options).map(|(_, link)| link);
+                self.check_cut(&given, link).await?;
+            }
             match IPAM.given(&params.options) {
                 None => {
                     let (ipv4, ipv6) = (params.ipv4, params.ipv6);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ::cluster::decide::Changes;
 use cnm::{
-    Error, Kind, Result,
+    Error, IfName, Kind, Result,
     driver::{Capabilities, NetworkUp},
     network::{Network, Subnet, UpdateNetwork},
 };
@@ -34,6 +34,8 @@ impl Netd {
         if !subnets.is_empty() {
             let capabilities = self.driver(&network.driver)?.capabilities().await?;
             self.check_growth(&network, capabilities, &subnets)?;
+            let added: Vec<_> = subnets.iter().map(|subnet| subnet.subnet).collect();
+            self.check_cut(&added, network.link.as_ref().map(IfName::as_str)).await?;
         }
         if Self::is_shared(&network.driver) {
             let changes = Changes { subnets, labels, remove_labels };

@@ -143,6 +143,9 @@ pub struct Known {
     /// What it does, in half a sentence.
     #[serde(default)]
     pub about: String,
+    /// What it may be, in any case; anything where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
 }
 
 impl Options {
@@ -152,10 +155,44 @@ impl Options {
             let row = |setting: &Setting| Known {
                 names: setting.names.iter().map(|name| (*name).to_owned()).collect(),
                 about: setting.about.to_owned(),
+                values: Vec::new(),
             };
             table.iter().map(row).collect()
         };
         Self { network: known(network), endpoint: known(endpoint) }
+    }
+
+    /// The same, with an option of its networks that may be one of these alone.
+    #[must_use]
+    pub fn with_values(mut self, setting: Setting, values: &[&str]) -> Self {
+        let is_it = |known: &&mut Known| known.names == setting.names;
+        for known in self.network.iter_mut().filter(is_it) {
+            known.values = values.iter().map(|value| (*value).to_owned()).collect();
+        }
+        self
+    }
+
+    /// Refuses values that an option of a network cannot have. An empty one is as good as none.
+    ///
+    /// # Errors
+    /// `invalid`, with what it may be.
+    pub fn check_network_values(&self, given: &BTreeMap<String, String>) -> Result<()> {
+        for known in self.network.iter().filter(|known| !known.values.is_empty()) {
+            let values = &known.values;
+            let given = given.iter().filter(|(name, _)| known.names.contains(name));
+            let mut wrong = given.filter(|(_, value)| {
+                !value.is_empty() && !values.iter().any(|one| one.eq_ignore_ascii_case(value))
+            });
+            if let Some((name, value)) = wrong.next() {
+                return Err(Error::invalid(format_args!(
+                    "invalid {name} {value:?}: it should be {}, or be left out",
+                    values.join(" or ")
+                ))
+                .with("option", name.as_str())
+                .with("value", value.as_str()));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses names of options that no network of a driver has.
@@ -283,6 +320,21 @@ mod tests {
         }
         let error = options.check_endpoint("macvlan", ["mode"]).expect_err("none");
         assert_eq!(error.message, "no option \"mode\" for endpoints of macvlan; there are none");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_with_those_that_can() {
+        let options = Options::of(&[MODE, MTU], &[]).with_values(MODE, &["bridge", "private"]);
+        for (name, right) in [("mode", "bridge"), ("macvlan_mode", "Private"), ("mode", "")] {
+            options.check_network_values(&said(&[(name, right), ("mtu", "x")])).expect(right);
+        }
+        let error = options.check_network_values(&said(&[("macvlan_mode", "bogus")]));
+        let error = error.expect_err("there is no such mode");
+        assert_eq!(
+            error.message,
+            "invalid macvlan_mode \"bogus\": it should be bridge or private, or be left out"
+        );
+        assert_eq!(error.operands["option"], "macvlan_mode");
     }
 
     #[test]

@@ -66,6 +66,28 @@ impl Default for Overlay {
     }
 }
 
+/// What people may ask of it.
+fn options() -> Options {
+    Options::of(
+        &[
+            MTU,
+            HOST_BINDING,
+            IFNAME_PREFIX,
+            MASQUERADE,
+            HAIRPIN,
+            BROADCAST,
+            MODE,
+            SPOOF_CHECK,
+            DNS_PORT,
+        ],
+        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
+    )
+    .with_values(MASQUERADE, &["true", "false"])
+    .with_values(HAIRPIN, &["true", "false"])
+    .with_values(BROADCAST, &["on", "off", "true", "false"])
+    .with_values(MODE, &["vxlan", "routed"])
+}
+
 /// The counter of what comes from nobody known.
 const STRANGERS: &str = DROPPED[0];
 
@@ -430,20 +452,7 @@ impl Driver for Overlay {
                 peers: true,
                 ..Capabilities::default()
             },
-            options: Some(Options::of(
-                &[
-                    MTU,
-                    HOST_BINDING,
-                    IFNAME_PREFIX,
-                    MASQUERADE,
-                    HAIRPIN,
-                    BROADCAST,
-                    MODE,
-                    SPOOF_CHECK,
-                    DNS_PORT,
-                ],
-                &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
-            )),
+            options: Some(options()),
         }
     }
 

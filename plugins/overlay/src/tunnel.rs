@@ -106,19 +106,25 @@ impl Tunnel {
             Error::invalid(format_args!("network {} spans hosts and has no MTU", network.name))
                 .with("network", network.name.as_str())
         })?;
-        let broadcast = match BROADCAST.given(&network.options) {
-            None | Some((_, "" | "off" | "false")) => false,
-            Some((_, "on" | "true")) => true,
-            Some((name, other)) => {
+        let said = |setting: Setting| {
+            let given = setting.given(&network.options);
+            given.map(|(name, value)| (name, value.to_ascii_lowercase())).unwrap_or_default()
+        };
+        let (name, value) = said(BROADCAST);
+        let broadcast = match &*value {
+            "" | "off" | "false" => false,
+            "on" | "true" => true,
+            other => {
                 let message = format_args!("option {name} is on or off, and not {other}");
                 return Err(Error::invalid(message).with("option", name));
             }
         };
-        let routed = match MODE.given(&network.options) {
-            None | Some((_, "" | "vxlan")) => false,
+        let (name, value) = said(MODE);
+        let routed = match &*value {
+            "" | "vxlan" => false,
             // An internal network has nothing to do with any other link.
-            Some((_, "routed")) => !network.internal,
-            Some((name, other)) => {
+            "routed" => !network.internal,
+            other => {
                 let message = format_args!("option {name} is vxlan or routed, and not {other}");
                 return Err(Error::invalid(message).with("option", name));
             }

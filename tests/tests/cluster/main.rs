@@ -9,6 +9,7 @@ mod availability;
 mod away;
 mod beginning;
 mod certificates;
+mod cut;
 mod etcd;
 mod faults;
 mod fleet;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use netd_tests::{Asking as _, Ping, eventually, kind_of};
+use netd_tests::{Asking as _, Ping, eventually};
 
 use crate::{
     fleet::{Fleet, Running, reaches, resolves},
@@ -158,14 +158,4 @@ fn hosts_beyond_a_router_get_vxlan() {
         let found = routes(&fleet, 0);
         if found.is_empty() { Ok(()) } else { Err((found, moved)) }
     });
-}
-
-#[test]
-fn a_mode_that_does_not_exist_is_refused() {
-    let fleet = Fleet::new(1);
-    create(&fleet, &[&["--opt", "mode=flying", "shop"]]);
-    let container = fleet.world.container("a");
-    let (kind, error) = kind_of(fleet.hosts[0].client().call(&container.to("shop")));
-    assert_eq!(kind, cnm::Kind::Invalid, "{error}");
-    assert!(error.message.contains("routed"), "{error}");
 }

@@ -102,6 +102,15 @@ fn containers_on_three_hosts_reach_each_other_by_both_families() {
 }
 
 #[test]
+fn direct_routes_are_refused_where_nodes_reach_each_other_by_ipv6() {
+    let (fleet, _) = begun(1);
+    let words = ["network", "create", "-d", "overlay", "--opt", "mode=routed", "fast"];
+    let ran = fleet.hosts[0].netctl(&words);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("IPv6") && ran.stderr.contains("leave it out"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_host_is_reached_as_the_others_are() {
     let (fleet, token) = begun(2);
     let host = &fleet.hosts[1];

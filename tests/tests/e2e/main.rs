@@ -42,6 +42,7 @@ mod speaking;
 mod taken;
 mod uninstalling;
 mod uplink;
+mod uplinks;
 mod upstreams;
 mod vanishing;
 mod ways;

@@ -110,7 +110,7 @@ fn among(subnets: &[Subnet]) -> Result<()> {
     Ok(())
 }
 
-fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
+pub(super) fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     a.is_ipv4() == b.is_ipv4() && (a.contains(b.network()) || b.contains(a.network()))
 }
 
@@ -173,8 +173,8 @@ impl Decider {
     /// given.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::Overlap`], [`Error::Subnet`], [`Error::PoolsExhausted`],
-    /// [`Error::VnisExhausted`]; when the store is away.
+    /// [`Error::NameTaken`], [`Error::Overlap`], [`Error::Underlay`], [`Error::Subnet`],
+    /// [`Error::PoolsExhausted`], [`Error::VnisExhausted`]; when the store is away.
     pub async fn create_network(
         &self,
         mut network: cnm::network::Network,
@@ -184,6 +184,7 @@ impl Decider {
             checked(subnet)?;
         }
         among(&network.subnets)?;
+        self.clear_of_nodes(&network.subnets).await?;
         let given = network.subnets.clone();
         let config = self.config().await?;
         let mut mac = [0; 6];
@@ -225,7 +226,9 @@ impl Decider {
                 Some(Key::Subnet(subnet)) => Some(subnet),
                 _ => None,
             });
-            let chosen = choose_subnet(pools, &taken.collect::<Vec<_>>());
+            let mut taken: Vec<_> = taken.collect();
+            taken.extend(self.of_nodes().await?);
+            let chosen = choose_subnet(pools, &taken);
             subnets.push(Subnet::new(chosen.ok_or(Error::PoolsExhausted)?));
         }
         if wanted.ipv6 && !given.iter().any(|subnet| subnet.subnet.is_ipv6()) {
@@ -240,7 +243,8 @@ impl Decider {
     /// Changes a network: all of it or nothing.
     ///
     /// # Errors
-    /// [`Error::NoNetwork`], [`Error::Overlap`], [`Error::Subnet`]; when the store is away.
+    /// [`Error::NoNetwork`], [`Error::Overlap`], [`Error::Underlay`], [`Error::Subnet`]; when the
+    /// store is away.
     pub async fn change_network(
         &self,
         id: &NetworkId,
@@ -250,6 +254,7 @@ impl Decider {
             checked(subnet)?;
         }
         among(&changes.subnets)?;
+        self.clear_of_nodes(&changes.subnets).await?;
         let owner = NetworkOwner { of: id.clone() };
         for _ in 0..ATTEMPTS {
             let found = self.find::<rows::Network>(&Key::Network(id.clone())).await?;

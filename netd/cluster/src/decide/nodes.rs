@@ -96,13 +96,15 @@ impl Decider {
     /// Adds a node to a transaction, which the token's use is the other part of.
     ///
     /// # Errors
-    /// [`Error::Family`] when the others are reached by another; [`Error::PoolsExhausted`] when the
-    /// node subnet is; when the store is away.
+    /// [`Error::Family`] when the others are reached by another; [`Error::Within`] when it is reached
+    /// at an address of a network; [`Error::PoolsExhausted`] when the node subnet is; when the store
+    /// is away.
     pub async fn join(&self, txn: Txn, joining: Joining, now: u64) -> Result<Txn> {
         let config = self.config().await?;
         for node in self.nodes().await? {
             same_family(&joining.facts, &node.facts)?;
         }
+        self.clear_of_networks(&joining.facts).await?;
         let taken = self.store.all(self.layout.ingress()).await?.rows;
         let taken = taken.iter().filter_map(|row| match self.layout.parse(&row.key) {
             Some(Key::Ingress(address)) => Some(IpNetwork::from(address)),
