@@ -320,6 +320,19 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
     get(socket, message, format!("number {index}"))
 }
 
+/// Asks for a link, here or in the namespace of an id, and for nothing of the answer: before it
+/// answers, the kernel takes note of the link's line (`linkwatch_sync_dev` in `rtnl_getlink`,
+/// net/core/rtnetlink.c), which it leaves to a worker else. Until then a port of a bridge passes
+/// nothing on, and the link itself drops what is to be sent.
+pub fn settle(batch: &mut Batch, index: u32, nsid: Option<i32>) {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
+    let what = format!("number {index}");
+    batch.push(&RouteNetlinkMessage::GetLink(message), 0, "look at the link", what);
+}
+
 fn get(socket: &mut Socket, mut message: LinkMessage, what: String) -> Result<Option<Link>> {
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let mut batch = Batch::new();
