@@ -38,7 +38,9 @@ impl Decider {
             return Ok(());
         }
         let config = self.config().await?;
-        let nodes = self.nodes().await?;
+        let mut nodes = self.nodes().await?;
+        // Of several whom it would cut off, the same one is named each time.
+        nodes.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
         for Subnet { subnet, .. } in subnets {
             let subnet = *subnet;
             let six = config.node_subnet6.map(IpNetwork::V6);

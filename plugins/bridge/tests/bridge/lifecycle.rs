@@ -300,6 +300,7 @@ fn an_endpoint_is_left_on_the_host_for_whoever_moves_it() {
     let mut endpoint = endpoint(&network, 1);
     endpoint.options.insert("deliver".into(), "host".into());
     let attached = driver.attach(&network, &endpoint, "/proc/thread-self/ns/net").unwrap();
+    driver.after_answer();
     let interface = attached.interface.unwrap();
     assert_eq!((&interface.name, attached.netns.nsid), (&endpoint.id.delivered_name(), None));
     let left = link(interface.name.as_str()).unwrap();
