@@ -73,7 +73,8 @@ impl Kernel {
             fault::point("bridge.attach.after-limits");
             shaped.map_err(|error| shape::explain(error, port))
         });
-        let finished = shaped.and_then(|()| self.finish(port, (host, index, nsid), bridge.mtu, netns));
+        let finished =
+            shaped.and_then(|()| self.finish(port, (host, index, nsid), bridge.mtu, netns));
         match finished {
             Ok(cookie) => Ok(Made { host, index, nsid, cookie }),
             Err(error) => {

@@ -292,6 +292,33 @@ fn sync_makes_it_so_and_then_has_nothing_to_do() {
     assert_eq!(again.repaired, [""; 0]);
 }
 
+/// A port of a bridge passes nothing on until the kernel has taken note of its line, which it leaves
+/// to a worker that waits for whoever else changes links.
+#[test]
+fn who_was_attached_may_send_at_once() {
+    leave_home();
+    run("mount --make-rprivate /");
+    run("mount -t sysfs sysfs /sys");
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24"]);
+    driver.network_up(&network).unwrap();
+    let busy = "while :; do ip link add x type veth peer name y; ip link delete x; done";
+    let mut others = Command::new("sh").args(["-c", busy]).spawn().unwrap();
+    let states: Vec<_> = (1..=64)
+        .map(|n| {
+            let (endpoint, sandbox) = (endpoint(&network, n), Sandbox::new());
+            driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
+            let port = format!("/sys/class/net/{}", endpoint.id.link_name());
+            let read = |what: &str| std::fs::read_to_string(format!("{port}/{what}")).unwrap();
+            (read("brport/state").trim().to_owned(), read("operstate").trim().to_owned())
+        })
+        .collect();
+    others.kill().unwrap();
+    others.wait().unwrap();
+    // BR_STATE_FORWARDING (linux/if_bridge.h).
+    assert_eq!(states, vec![("3".to_owned(), "up".to_owned()); 64]);
+}
+
 #[test]
 fn an_endpoint_is_left_on_the_host_for_whoever_moves_it() {
     leave_home();
