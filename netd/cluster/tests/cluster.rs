@@ -124,9 +124,12 @@ async fn init() -> Stage {
     let identity = signed(&authority, &first, Role::Manager, address);
     let machine = machine(&first, address, None);
     machine.identity.keep(&identity).expect("kept");
+    // Which ends its etcd, however far this comes.
+    let host = Host { machine, identity };
+    let machine = &host.machine;
     let Began::Started(pid) = machine.ensure().expect("started") else { panic!("it ran before") };
     assert_eq!(machine.ensure().expect("adopted"), Began::Adopted(pid));
-    let store = connect(vec![machine.client_url()], &identity).await;
+    let store = connect(vec![machine.client_url()], &host.identity).await;
     let Store::Etcd(etcd) = &store else { unreachable!("it is etcd") };
     let layout = Layout::new(&cluster);
     soon(|| async { store.state(layout.all()).await.map_err(|error| error.to_string()) }).await;
@@ -150,11 +153,10 @@ async fn init() -> Stage {
         etcd: Some(etcd.clone()),
         etcd_tls: None,
     };
-    let server = Server::new(manager, &identity).expect("a server");
+    let server = Server::new(manager, &host.identity).expect("a server");
     let serving = server.clone();
     tokio::spawn(async move { serving.serve(listener).await });
     let tokens = Tokens::new(store.clone(), layout);
-    let host = Host { machine, identity };
     Stage { host, store, decider, tokens, server, digest, address: listens }
 }
 
@@ -421,8 +423,8 @@ fn a_manager_joins_as_a_learner_and_leaves() {
         machine.identity.keep(&identity).expect("kept");
         let Store::Etcd(admin) = &stage.store else { unreachable!("it is etcd") };
         assert!(admin.members().await.expect("members").iter().any(|member| member.learner));
-        machine.ensure().expect("started");
         let host = Host { machine, identity };
+        host.machine.ensure().expect("started");
         let client = Client::new(&host.identity, joined.managers).expect("a client");
         soon(|| async { client.promote().await.map_err(|error| error.to_string()) }).await;
         client.promote().await.expect("it has its vote");
