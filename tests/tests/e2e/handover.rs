@@ -196,7 +196,8 @@ fn performed_over(signal: Signal) -> Performed {
         lost: figure("Queries lost:"),
         interrupted: figure("Queries interrupted:"),
     };
-    assert!(performed.completed > ROUNDS * 100, "{text}");
+    // Some in each of netd's lives, of which a release build has thirty in a second.
+    assert!(performed.completed > ROUNDS * 10, "{text}");
     assert!(performed.interrupted <= OUTSTANDING, "{text}");
     assert!(!text.contains("SERVFAIL") && !text.contains("NXDOMAIN"), "{text}");
     performed
