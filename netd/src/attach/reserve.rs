@@ -258,10 +258,15 @@ pub(super) fn check_ports(
     capabilities: Capabilities,
 ) -> Result<()> {
     if !ports.is_empty() && (!capabilities.ports || network.internal) {
-        let why = if network.internal { "is internal and" } else { "has no ports of its own and" };
+        let (name, driver) = (&network.name, &network.driver);
+        let why = if network.internal {
+            "it is internal".to_owned()
+        } else {
+            format!("its driver is {driver}")
+        };
         return Err(Error::invalid(format_args!(
-            "network {} {why} publishes none: leave them out, or use another bridge network",
-            network.name
+            "network {name} publishes no ports, since {why}: leave them out, or use a bridge \
+             network that is not internal"
         ))
         .with("network", network.id.as_str()));
     }

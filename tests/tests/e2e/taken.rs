@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use netd_tests::{Asking as _, Host, HostOptions, World};
+use netd_tests::{Asking as _, Host, HostOptions, World, eventually};
 
 fn ask(netns: &netd_tests::Namespace, server: IpAddr, words: &str) -> Vec<String> {
     Host::ask_name(netns, server, words)
@@ -51,7 +51,7 @@ fn where_port_53_is_taken_containers_ask_at_it_all_the_same() {
     netd.detach("client");
     netd.detach("usual");
     netd.call(&cnm::network::RemoveNetwork { network: "app".into() }).unwrap();
-    host.snapshot().same_as(&before).unwrap();
+    eventually("nothing is left", || host.snapshot().same_as(&before));
 }
 
 #[test]
