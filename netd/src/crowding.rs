@@ -18,7 +18,12 @@ impl Netd {
             return Vec::new();
         }
         let for_good = self.host.neighbours_for_good().await;
-        limits.into_iter().filter_map(|limit| too_many(limit, &addresses, &for_good)).collect()
+        let said = limits.into_iter().filter_map(|limit| too_many(limit, &addresses, &for_good));
+        let mut said: Vec<_> = said.collect();
+        // The kernel lists its limit again for each link.
+        said.sort();
+        said.dedup();
+        said
     }
 
     /// Addresses of containers that the host reaches as neighbours.
