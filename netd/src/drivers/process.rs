@@ -17,7 +17,16 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::{Mutex, Notify, oneshot},
+    time::{Instant, sleep_until},
 };
+
+/// A call without an answer yet.
+struct Waiting {
+    /// Takes the answer; nothing when it is given up.
+    answer: oneshot::Sender<Option<String>>,
+    /// When it is given up.
+    until: Instant,
+}
 
 /// A running driver.
 pub(super) struct Process {
@@ -25,7 +34,11 @@ pub(super) struct Process {
     pid: u32,
     input: Mutex<ChildStdin>,
     next: Cell<u64>,
-    waiting: RefCell<HashMap<u64, oneshot::Sender<String>>>,
+    waiting: RefCell<HashMap<u64, Waiting>>,
+    /// When calls are next looked at for one to give up. One clock for all of them, and not set back
+    /// when one is answered: a timer for each would wake netd twice in every attach.
+    look: Cell<Option<Instant>>,
+    look_earlier: Notify,
     ended: Cell<bool>,
     stuck: Notify,
     disturbed: Notify,
@@ -48,12 +61,15 @@ impl Process {
             input: Mutex::new(input),
             next: Cell::new(1),
             waiting: RefCell::default(),
+            look: Cell::new(None),
+            look_earlier: Notify::new(),
             ended: Cell::new(false),
             stuck: Notify::new(),
             disturbed: Notify::new(),
             noticed: RefCell::default(),
         });
         tokio::task::spawn_local(process.clone().read(output));
+        tokio::task::spawn_local(process.clone().give_up());
         Ok((process, child))
     }
 
@@ -84,33 +100,28 @@ impl Process {
         let id = self.next.get();
         self.next.set(id + 1);
         let line = Request::new(id, params).to_line();
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         if self.ended.get() {
             return Err(self.lost(P::METHOD));
         }
-        self.waiting.borrow_mut().insert(id, sender);
-        let exchange = async {
-            self.input
-                .lock()
-                .await
-                .write_all(line.as_bytes())
-                .await
-                .map_err(|_| self.lost(P::METHOD))?;
-            receiver.await.map_err(|_| self.lost(P::METHOD))
+        let until = Instant::now() + deadline;
+        self.waiting.borrow_mut().insert(id, Waiting { answer: sender, until });
+        if self.look.get().is_none_or(|look| until < look) {
+            self.look_earlier.notify_one();
+        }
+        let answer = match self.input.lock().await.write_all(line.as_bytes()).await {
+            Ok(()) => receiver.await.ok(),
+            // It may have been ended because it did not read, and who gave it up said so.
+            Err(_) => receiver.try_recv().ok(),
         };
-        let answer = tokio::time::timeout(deadline, exchange).await;
-        self.waiting.borrow_mut().remove(&id);
-        let text = answer.map_err(|_| {
-            // It hangs, or will answer what nobody waits for: its successor is told everything.
-            self.ended.set(true);
-            self.stuck.notify_one();
+        let text = answer.ok_or_else(|| self.lost(P::METHOD))?.ok_or_else(|| {
             Error::unavailable(format_args!(
                 "driver {} did not answer {} within {deadline:?}",
                 self.name,
                 P::METHOD
             ))
             .with("driver", self.name.as_str())
-        })??;
+        })?;
         let reply: Reply<P::Reply> = serde_json::from_str(&text).map_err(|error| {
             Error::internal(format_args!(
                 "driver {} answered {} with what is no such answer: {error}",
@@ -124,6 +135,32 @@ impl Process {
     fn lost(&self, method: &str) -> Error {
         Error::unavailable(format_args!("driver {} ended before it answered {method}", self.name))
             .with("driver", self.name.as_str())
+    }
+
+    /// Gives the calls up that are not answered in time, and with the first of them the process: it
+    /// hangs, or will answer what nobody waits for, and its successor is told everything.
+    async fn give_up(self: Rc<Self>) {
+        while !self.ended.get() {
+            let next = self.waiting.borrow().values().map(|waiting| waiting.until).min();
+            self.look.set(next);
+            match next {
+                None => self.look_earlier.notified().await,
+                Some(next) => tokio::select! {
+                    () = sleep_until(next) => {}
+                    () = self.look_earlier.notified() => continue,
+                },
+            }
+            let now = Instant::now();
+            let mut waiting = self.waiting.borrow_mut();
+            let late: Vec<_> = waiting.extract_if(|_, waiting| waiting.until <= now).collect();
+            if !late.is_empty() {
+                self.ended.set(true);
+                self.stuck.notify_one();
+            }
+            for (_, waiting) in late {
+                drop(waiting.answer.send(None));
+            }
+        }
     }
 
     /// Hands each answer to who waits for it, until there are no more.
@@ -152,6 +189,7 @@ impl Process {
         }
         self.ended.set(true);
         self.waiting.borrow_mut().clear();
+        self.look_earlier.notify_one();
     }
 
     fn deliver(&self, line: &[u8]) {
@@ -177,10 +215,10 @@ impl Process {
             return;
         };
         // Who gave up has taken the sender away.
-        if let Some(sender) = self.waiting.borrow_mut().remove(&id)
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&id)
             && let Ok(text) = String::from_utf8(line.to_vec())
         {
-            drop(sender.send(text));
+            drop(waiting.answer.send(Some(text)));
         }
     }
 }

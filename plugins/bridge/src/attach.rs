@@ -73,8 +73,7 @@ impl Kernel {
             fault::point("bridge.attach.after-limits");
             shaped.map_err(|error| shape::explain(error, port))
         });
-        let finished =
-            shaped.and_then(|()| self.finish(port, (host, index, nsid), bridge.mtu, netns));
+        let finished = shaped.and_then(|()| self.finish(port, (host, index), bridge.mtu, netns));
         match finished {
             Ok(cookie) => Ok(Made { host, index, nsid, cookie }),
             Err(error) => {
@@ -88,7 +87,7 @@ impl Kernel {
     fn finish(
         &mut self,
         port: &Port,
-        (host, index, nsid): (u32, u32, Option<i32>),
+        (host, index): (u32, u32),
         mtu: u32,
         netns: &Netns,
     ) -> Result<u64> {
@@ -97,10 +96,9 @@ impl Kernel {
         } else {
             self.set_up(port, index, mtu, netns)
         };
-        let inside = nsid.filter(|_| !port.delivered).map(|nsid| (index, nsid));
         let finished = set_up.and_then(|cookie| {
             fault::point("bridge.attach.after-config");
-            self.bring_up(host, inside)?;
+            self.bring_up(port, host)?;
             self.publish(&port.at_once())?;
             self.redirected(&port.facts);
             fault::point("bridge.attach.after-elements");
@@ -210,15 +208,16 @@ impl Kernel {
     /// the lock that every message of this conversation needs, to say so (`linkwatch_event`,
     /// net/core/link_watch.c), and the container's routes would wait for it. What that worker does is
     /// done here, for both ends: whoever is told that the endpoint is there may send at once.
-    fn bring_up(&mut self, host: u32, inside: Option<(u32, i32)>) -> kernel::Result<()> {
+    fn bring_up(&mut self, port: &Port, host: u32) -> kernel::Result<()> {
         let mut batch = Batch::new();
         let up = links::Change { up: Some(true), ..links::Change::default() };
         links::change_index(&mut batch, host, &up);
-        links::settle(&mut batch, host, None);
-        if let Some((index, nsid)) = inside {
-            links::settle(&mut batch, index, Some(nsid));
+        self.socket.run(batch)?;
+        links::settle(&self.socket, &port.host)?;
+        match &self.spent {
+            Some(inside) if !port.delivered => links::settle(inside, &port.name),
+            _ => Ok(()),
         }
-        self.socket.run(batch)
     }
 
     /// Publishes ports. What is left of an earlier owner of one gives way: netd decides whose a

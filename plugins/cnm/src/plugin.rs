@@ -7,6 +7,7 @@ use std::{
     env,
     io::{self, BufRead, Read, Write},
     process::ExitCode,
+    thread,
 };
 
 use serde::Serialize;
@@ -99,6 +100,9 @@ pub fn serve(mut driver: impl Driver, input: impl Read, mut output: impl Write) 
             answer.push('\n');
             output.write_all(answer.as_bytes())?;
             output.flush()?;
+            // Who was answered goes first: it may have been woken on this very processor, where it
+            // would wait for what is left to do here.
+            thread::yield_now();
         }
         driver.after_answer();
     }

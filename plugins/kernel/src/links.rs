@@ -1,6 +1,6 @@
 //! Links: the messages that make, change and take them away, and what a link looks like.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -11,10 +11,10 @@ use netlink_packet_route::{
         LinkMessage,
     },
 };
-use nix::errno::Errno;
+use nix::{errno::Errno, libc};
 
 use crate::{
-    Result,
+    Error, Result,
     netlink::{Attributes, Batch, Received, Socket, read_u32},
     sysctl,
 };
@@ -320,17 +320,40 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
     get(socket, message, format!("number {index}"))
 }
 
-/// Asks for a link, here or in the namespace of an id, and for nothing of the answer: before it
-/// answers, the kernel takes note of the link's line (`linkwatch_sync_dev` in `rtnl_getlink`,
-/// net/core/rtnetlink.c), which it leaves to a worker else. Until then a port of a bridge passes
-/// nothing on, and the link itself drops what is to be sent.
-pub fn settle(batch: &mut Batch, index: u32, nsid: Option<i32>) {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    message.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
-    let what = format!("number {index}");
-    batch.push(&RouteNetlinkMessage::GetLink(message), 0, "look at the link", what);
+/// Has the kernel take note of a link's line now (`ETHTOOL_GLINK`, linux/ethtool.h, which asks
+/// `linkwatch_sync_dev` for one of a pair), which it leaves to a worker else. Until then a port of a
+/// bridge passes nothing on, and the link itself drops what is to be sent. The link is one of the
+/// namespace in which the socket was opened.
+///
+/// # Errors
+/// What the kernel refuses.
+#[allow(unsafe_code)]
+pub fn settle(socket: &Socket, name: &str) -> Result<()> {
+    /// `struct ethtool_value`.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    const ETHTOOL_GLINK: u32 = 0x0a;
+    let refused = |errno| Error::call("settle the link", name, errno);
+    let mut value = Value { command: ETHTOOL_GLINK, data: 0 };
+    // SAFETY: all of it are numbers, and a null pointer is one that a union may hold.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    if name.len() >= request.ifr_name.len() {
+        return Err(refused(Errno::ENAMETOOLONG));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the kernel reads `request`, and reads and writes the two numbers of `value` that it
+    // points to; both outlive the call.
+    let status = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request)
+    };
+    Errno::result(status).map(drop).map_err(refused)
 }
 
 fn get(socket: &mut Socket, mut message: LinkMessage, what: String) -> Result<Option<Link>> {
