@@ -202,22 +202,20 @@ impl Netd {
 
     /// Writes down what the driver made.
     fn take_in(&self, intent: &Endpoint, attached: &Attached) -> Result<Rc<Endpoint>> {
-        let mut record = {
-            let registry = self.registry.borrow();
-            let entry = registry.sandbox(&intent.container.id);
-            let entry = entry.ok_or_else(|| Error::internal("the sandbox went away"))?;
-            entry.record.clone()
-        };
-        let known = record.sandbox.netns.map(|netns| netns.cookie);
-        if known.is_some_and(|cookie| cookie != attached.netns.cookie && cookie != 0) {
+        let container = &intent.container;
+        let mut registry = self.registry.borrow_mut();
+        let entry = registry.sandbox(&container.id);
+        let entry = entry.ok_or_else(|| Error::internal("the sandbox went away"))?;
+        let known = entry.record.sandbox.netns;
+        if known.is_some_and(|known| known.cookie != attached.netns.cookie && known.cookie != 0) {
             return Err(Error::new(
                 Kind::Busy,
                 format_args!(
                     "container {} is in another network namespace already: detach it there first",
-                    intent.container.label()
+                    container.label()
                 ),
             )
-            .with("container", intent.container.id.as_str()));
+            .with("container", container.id.as_str()));
         }
         let mut endpoint = intent.clone();
         endpoint.netns = Some(attached.netns);
@@ -226,18 +224,15 @@ impl Netd {
             endpoint.mtu = Some(interface.mtu);
         }
         endpoint.state = State::Attached;
-        let fresh = record.sandbox.netns != Some(attached.netns);
-        record.sandbox.netns = Some(attached.netns);
-        self.stores.put_endpoint(&endpoint, &record)?;
-        if fresh && record.sandbox.kept {
-            self.stores.put_sandbox(&record)?;
-        }
-        let mut registry = self.registry.borrow_mut();
-        if fresh {
-            registry.put_sandbox(record);
+        self.stores.put_endpoint(&endpoint, &entry.record)?;
+        if known != Some(attached.netns) {
+            let record = registry.place_sandbox(&container.id, attached.netns);
+            if let Some(record) = record.filter(|record| record.sandbox.kept) {
+                self.stores.put_sandbox(record)?;
+            }
         }
         let endpoint = Rc::new(endpoint);
-        registry.put_endpoint(endpoint.clone());
+        registry.renew_endpoint(endpoint.clone());
         Ok(endpoint)
     }
 

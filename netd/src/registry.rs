@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{
     ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
-    endpoint::{AddressRange, Container, Endpoint, State},
+    endpoint::{AddressRange, Container, Endpoint, NetnsId, State},
     network::{Network, Subnet},
     sandbox::Sandbox,
 };
@@ -428,6 +428,26 @@ impl Registry {
         self.sandboxes.insert(container.id, SandboxEntry { record, endpoints, since });
     }
 
+    /// It is known now which namespace a sandbox is.
+    pub(crate) fn place_sandbox(
+        &mut self,
+        id: &ContainerId,
+        netns: NetnsId,
+    ) -> Option<&SandboxRecord> {
+        let entry = self.sandboxes.get_mut(id)?;
+        let former = entry.record.sandbox.netns.replace(netns).and_then(|netns| netns.nsid);
+        entry.since = Instant::now();
+        if former != netns.nsid {
+            if let Some(nsid) = former {
+                self.forget_nsid(nsid, id);
+            }
+            if let Some(nsid) = netns.nsid {
+                self.by_nsid.entry(nsid).or_default().insert(id.clone());
+            }
+        }
+        self.sandboxes.get(id).map(|entry| &entry.record)
+    }
+
     /// Forgets a sandbox.
     pub(crate) fn drop_sandbox(&mut self, id: &ContainerId) {
         if let Some(entry) = self.sandboxes.remove(id) {
@@ -445,9 +465,13 @@ impl Registry {
                 self.sandbox_names.remove(name);
             }
         }
-        if let Some(nsid) = sandbox.netns.and_then(|netns| netns.nsid)
-            && let Some(ids) = self.by_nsid.get_mut(&nsid)
-        {
+        if let Some(nsid) = sandbox.netns.and_then(|netns| netns.nsid) {
+            self.forget_nsid(nsid, id);
+        }
+    }
+
+    fn forget_nsid(&mut self, nsid: i32, id: &ContainerId) {
+        if let Some(ids) = self.by_nsid.get_mut(&nsid) {
             ids.remove(id);
             if ids.is_empty() {
                 self.by_nsid.remove(&nsid);
@@ -541,6 +565,14 @@ impl Registry {
             entry.endpoints.push(endpoint.id.clone());
         }
         self.endpoints.insert(endpoint.id.clone(), endpoint);
+    }
+
+    /// An endpoint that is there has changed in what nothing looks it up by.
+    pub(crate) fn renew_endpoint(&mut self, endpoint: Rc<Endpoint>) {
+        match self.endpoints.get_mut(&endpoint.id) {
+            Some(known) => *known = endpoint,
+            None => self.put_endpoint(endpoint),
+        }
     }
 
     /// An endpoint is another container's than was known when it came.
