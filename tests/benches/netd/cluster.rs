@@ -44,12 +44,15 @@ pub(crate) fn reach(options: &Options, report: &mut Report) -> Result<()> {
         let echo = probe::Echo::inside(&sandbox)?;
         let name = format!("{}.{NETWORK}.netd", daemon::name_of(n));
         let host = n % fleet.hosts.len();
-        fleet.attach(host, n, &sandbox)?;
+        let address = fleet.attach(host, n, &sandbox)?;
         let took = probe::until_reached(&fleet.observers, &echo, &name)?;
         if n >= 10 {
             times.add(took);
         }
         daemon::detach(&mut fleet.hosts[host].client, NETWORK, n)?;
+        for observer in &mut fleet.observers {
+            observer.forget(address)?;
+        }
     }
     let row = Row::new("an endpoint, resolved and reached from each of 10 hosts", "ms", times);
     report.row(row.at_most(25.0).at_most_of(99, 150.0));

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use kernel::netns::Netns;
+use kernel::{links, neighbours, netlink::Batch, netns::Netns};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::PATIENCE;
@@ -29,6 +29,8 @@ pub(crate) struct Observer {
     address: IpAddr,
     resolver: SocketAddr,
     sandbox: Sandbox,
+    /// Its link to the network, by index.
+    link: u32,
 }
 
 /// A socket in a container, of a port that the kernel chose.
@@ -63,9 +65,20 @@ fn answered(answer: &[u8]) -> Option<IpAddr> {
 }
 
 impl Observer {
-    pub(crate) fn inside(sandbox: Sandbox, address: IpAddr, gateway: IpAddr) -> Result<Self> {
+    pub(crate) fn inside(mut sandbox: Sandbox, address: IpAddr, gateway: IpAddr) -> Result<Self> {
         let socket = bind(&sandbox)?;
-        Ok(Self { socket, address, resolver: (gateway, 53).into(), sandbox })
+        let link = links::by_name(&mut sandbox.inside, "eth0")?.context("it is on the network")?;
+        Ok(Self { socket, address, resolver: (gateway, 53).into(), sandbox, link: link.index })
+    }
+
+    /// Forgets who has an address. The kernel keeps some thousand neighbours for the whole machine
+    /// (`gc_thresh3`, which a namespace cannot set), and looks for those that nobody needs every
+    /// five seconds only; all hosts and containers are on one machine here.
+    pub(crate) fn forget(&mut self, address: IpAddr) -> Result<()> {
+        let mut batch = Batch::new();
+        neighbours::delete(&mut batch, self.link, address);
+        self.sandbox.inside.run(batch)?;
+        Ok(())
     }
 
     fn ask(&self, name: &str) {
