@@ -88,7 +88,7 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
                     format!(
                         "on {} it is a name of {} (endpoint {}): {}",
                         called(network),
-                        member.names.first().map_or("(unnamed)", |name| name),
+                        member.names.first().map_or("(unnamed)", |name| &**name),
                         member.endpoint.get(..12).unwrap_or(&member.endpoint),
                         if addresses.is_empty() {
                             "no address".into()
@@ -177,8 +177,8 @@ mod tests {
             Member {
                 endpoint: "0123456789abcdef".into(),
                 container: "c".into(),
-                names: vec!["web".into(), "www".into()],
-                addresses: vec!["10.0.0.2".parse().unwrap()],
+                names: ["web".into(), "www".into()].into(),
+                addresses: ["10.0.0.2".parse().unwrap()].into(),
                 ..Member::default()
             },
         );

@@ -16,8 +16,8 @@
 //! names.publish("n1", Member {
 //!     endpoint: "e1".into(),
 //!     container: "c1".into(),
-//!     names: vec!["web".into()],
-//!     addresses: vec!["10.0.0.2".parse().unwrap()],
+//!     names: ["web".into()].into(),
+//!     addresses: ["10.0.0.2".parse().unwrap()].into(),
 //!     ..Member::default()
 //! });
 //!

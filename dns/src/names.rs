@@ -34,24 +34,24 @@ pub const DEFAULT_DOMAIN: &str = "netd";
 /// is kept back for longer than this before somebody else gets it.
 pub const DEFAULT_TTL: u32 = 5;
 
-/// One endpoint's names and addresses on one network.
+/// One endpoint's names and addresses on one network. There may be very many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// The endpoint's id: what a later publish replaces and a retract removes.
-    pub endpoint: String,
+    pub endpoint: Box<str>,
     /// The id of the container that the endpoint belongs to; empty for one on another host, which
     /// never asks anything here.
-    pub container: String,
+    pub container: Box<str>,
     /// What it is called: container name, aliases, short id, hostname. Case does not matter. The
     /// first one is what its addresses are called in reverse.
-    pub names: Vec<String>,
+    pub names: Box<[Box<str>]>,
     /// Its addresses on this network, of either family.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
     /// The ports it serves, for who asks for `_80._tcp.web` (RFC 2782).
-    pub ports: Vec<Port>,
+    pub ports: Box<[Port]>,
     /// Whom its container has asked for names that are not ours, in place of its networks'
     /// servers; empty where it does not say.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Box<[SocketAddr]>,
 }
 
 /// A port that an endpoint serves.
@@ -131,7 +131,7 @@ pub(crate) struct Network {
     pub(crate) name: Option<Text>,
     pub(crate) names: Trie<Text, Bearers>,
     pub(crate) addresses: Trie<IpAddr, Arc<Member>>,
-    members: Trie<ByEndpoint, Arc<Member>>,
+    members: Trie<ByEndpoint, ()>,
 }
 
 /// The networks one container is on, each with the number of its endpoints there.
@@ -234,7 +234,7 @@ impl Names {
             let Some(network) = next.networks.get(key).cloned() else { return };
             next.uncall(key);
             next.networks.remove_mut(key);
-            for member in network.members.values() {
+            for ByEndpoint(member) in network.members.keys() {
                 next.forget_servers(member);
                 next.leave(&member.container, key);
             }
@@ -282,8 +282,8 @@ impl Names {
                 match change {
                     Change::Publish(member) => {
                         let known = next.networks.get(network);
-                        let known = known.and_then(|it| it.members.get(member.endpoint.as_str()));
-                        if known != Some(&member) {
+                        let known = known.and_then(|it| it.members.get_key(&*member.endpoint));
+                        if known.is_none_or(|known| known.0 != member) {
                             next.replace(network, member);
                         }
                     }
@@ -338,8 +338,8 @@ impl Snapshot {
 
     fn publish(&mut self, key: &str, member: Arc<Member>) {
         let network = self.network_mut(key);
-        network.members.insert_mut(ByEndpoint(Arc::clone(&member)), Arc::clone(&member));
-        for &address in &member.addresses {
+        network.members.insert_mut(ByEndpoint(Arc::clone(&member)), ());
+        for &address in &*member.addresses {
             network.addresses.insert_mut(address, Arc::clone(&member));
         }
         for name in member.names.iter().map(|name| text(name)).filter(|name| !name.is_empty()) {
@@ -348,25 +348,23 @@ impl Snapshot {
             network.names.insert_mut(name, bearers);
         }
         if !member.servers.is_empty() {
-            self.servers.insert_mut(member.container.as_str().into(), Arc::clone(&member));
+            self.servers.insert_mut((&*member.container).into(), Arc::clone(&member));
         }
         self.join(&member.container, key);
     }
 
     fn retract(&mut self, key: &str, endpoint: &str) {
-        let Some(member) = self.networks.get(key).and_then(|it| it.members.get(endpoint)).cloned()
-        else {
-            return;
-        };
+        let known = self.networks.get(key).and_then(|it| it.members.get_key(endpoint));
+        let Some(ByEndpoint(member)) = known.cloned() else { return };
         let network = self.network_mut(key);
         network.members.remove_mut(endpoint);
-        for address in &member.addresses {
+        for address in &*member.addresses {
             // Who took the address over since must keep it.
-            if network.addresses.get(address).is_some_and(|holder| holder.endpoint == endpoint) {
+            if network.addresses.get(address).is_some_and(|holder| &*holder.endpoint == endpoint) {
                 network.addresses.remove_mut(address);
             }
         }
-        for name in &member.names {
+        for name in &*member.names {
             let name = text(name);
             let Some(mut bearers) = network.names.get(&name).cloned() else { continue };
             bearers.remove_mut(endpoint);

@@ -12,10 +12,10 @@ fn names() -> Names {
         names.publish(
             "n",
             Member {
-                endpoint: format!("e{host}"),
-                container: format!("c{host}"),
-                names: vec![format!("web-{host}"), "many".into()],
-                addresses: vec![[10, 0, 0, host].into()],
+                endpoint: format!("e{host}").into(),
+                container: format!("c{host}").into(),
+                names: [format!("web-{host}").into(), "many".into()].into(),
+                addresses: [[10, 0, 0, host].into()].into(),
                 ..Member::default()
             },
         );

@@ -125,13 +125,13 @@ impl Resolver {
         let names = names_of(endpoint);
         let options = &endpoint.options;
         let member = dns::Member {
-            endpoint: endpoint.id.to_string(),
-            container: container.id.to_string(),
-            names,
+            endpoint: endpoint.id.as_str().into(),
+            container: container.id.as_str().into(),
+            names: names.into_iter().map(String::into_boxed_str).collect(),
             addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
             // Both were checked when they were given.
-            ports: given::ports(endpoint).unwrap_or_default(),
-            servers: given::upstreams(options).unwrap_or_default(),
+            ports: given::ports(endpoint).unwrap_or_default().into(),
+            servers: given::upstreams(options).unwrap_or_default().into(),
         };
         self.names.prepare(endpoint.network.as_str(), member)
     }

@@ -26,15 +26,16 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         names.publish(
             "n",
             Member {
-                endpoint: format!("e{host}"),
-                container: format!("c{host}"),
-                names: vec![format!("web-{host}"), "many".into()],
-                addresses: vec![[10, 0, 0, host].into()],
-                ports: vec![Port {
+                endpoint: format!("e{host}").into(),
+                container: format!("c{host}").into(),
+                names: [format!("web-{host}").into(), "many".into()].into(),
+                addresses: [[10, 0, 0, host].into()].into(),
+                ports: [Port {
                     protocol: Protocol::Tcp,
                     number: 80,
                     service: Some("http".into()),
-                }],
+                }]
+                .into(),
                 ..Member::default()
             },
         );

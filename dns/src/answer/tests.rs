@@ -13,9 +13,9 @@ const DB: &str = "10.1.0.3";
 
 fn member(endpoint: &str, names: &[&str], addresses: &[&str]) -> Member {
     Member {
-        endpoint: endpoint.to_owned(),
-        container: format!("container of {endpoint}"),
-        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        endpoint: endpoint.into(),
+        container: format!("container of {endpoint}").into(),
+        names: names.iter().map(|name| (*name).into()).collect(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         ..Member::default()
     }
@@ -44,7 +44,7 @@ fn names() -> Names {
     names.publish(
         "n2",
         Member {
-            container: "container of db".to_owned(),
+            container: "container of db".into(),
             ..member("db2", &["db", "store"], &["10.2.0.3"])
         },
     );
@@ -381,8 +381,8 @@ fn served() -> Names {
         number,
         service: service.map(str::to_owned),
     };
-    let web = |endpoint: &str, address: &str, ports| Member {
-        ports,
+    let web = |endpoint: &str, address: &str, ports: Vec<Port>| Member {
+        ports: ports.into(),
         ..member(endpoint, &[endpoint, "shop"], &[address])
     };
     names.publish("n1", web("s1", "10.1.0.11", vec![port(80, Some("http")), port(443, None)]));
@@ -429,7 +429,7 @@ fn places_that_do_not_fit_are_cut_and_addresses_left_out() {
         names.publish(
             "n1",
             Member {
-                ports: vec![Port { protocol: Protocol::Udp, number: 53, service: None }],
+                ports: [Port { protocol: Protocol::Udp, number: 53, service: None }].into(),
                 ..member(
                     &format!("member-{host}"),
                     &[&format!("member-{host}"), "many"],
@@ -486,7 +486,7 @@ fn who_is_asked_depends_on_the_name_then_the_container_then_the_network() {
     );
     names.publish(
         "n1",
-        Member { servers: vec![server(5)], ..member("own", &["own"], &["10.1.0.5"]) },
+        Member { servers: [server(5)].into(), ..member("own", &["own"], &["10.1.0.5"]) },
     );
     let asked = |asker: &Asker, name: &str| match put(
         &names,

@@ -22,7 +22,7 @@ impl Borrow<str> for ByEndpoint {
 
 impl Hash for ByEndpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.endpoint.as_str().hash(state);
+        self.0.endpoint.hash(state);
     }
 }
 
@@ -92,7 +92,7 @@ impl Bearers {
     /// Takes one away.
     pub(super) fn remove_mut(&mut self, endpoint: &str) {
         match self {
-            Self::One(member) if member.endpoint == endpoint => *self = Self::Nobody,
+            Self::One(member) if &*member.endpoint == endpoint => *self = Self::Nobody,
             Self::Nobody | Self::One(_) => {}
             Self::Many(members) => {
                 members.remove_mut(endpoint);

@@ -6,9 +6,9 @@ use super::{Change as Told, *};
 
 fn member(endpoint: &str, container: &str, names: &[&str], addresses: &[&str]) -> Member {
     Member {
-        endpoint: endpoint.to_owned(),
-        container: container.to_owned(),
-        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        endpoint: endpoint.into(),
+        container: container.into(),
+        names: names.iter().map(|name| (*name).into()).collect(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         ..Member::default()
     }
@@ -18,7 +18,7 @@ fn member(endpoint: &str, container: &str, names: &[&str], addresses: &[&str]) -
 fn bearers(snapshot: &Snapshot, network: &str, name: &str) -> Vec<String> {
     let network = snapshot.networks.get(network);
     let bearers = network.and_then(|network| network.names.get(name.as_bytes()));
-    bearers.map_or_else(Vec::new, |it| it.values().map(|it| it.endpoint.clone()).collect())
+    bearers.map_or_else(Vec::new, |it| it.values().map(|it| it.endpoint.to_string()).collect())
 }
 
 #[test]
@@ -174,9 +174,9 @@ proptest! {
             match change {
                 Change::Publish { network, endpoint, container, names: called, addresses } => {
                     names.publish(&id("n", network), Member {
-                        endpoint: id("e", endpoint),
-                        container: id("c", container),
-                        names: called.iter().map(|&name| id("Name", name)).collect(),
+                        endpoint: id("e", endpoint).into(),
+                        container: id("c", container).into(),
+                        names: called.iter().map(|&name| id("Name", name).into()).collect(),
                         addresses: addresses
                             .iter()
                             .map(|&host| IpAddr::from([10, 0, endpoint, host]))

@@ -32,7 +32,7 @@ enum Node<K, V> {
 
 #[derive(Clone, Debug)]
 struct Entry<K, V> {
-    hash: u64,
+    hash: u32,
     key: K,
     value: V,
 }
@@ -61,7 +61,6 @@ impl<K, V> Trie<K, V> {
     }
 
     /// All keys, in no order.
-    #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.entries().map(|entry| &entry.key)
     }
@@ -92,16 +91,34 @@ impl<K: Hash + Eq, V> Trie<K, V> {
     where
         K: Borrow<Q>,
     {
-        let hash = self.hasher.hash_one(key);
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The key itself that is there and equals this one.
+    pub(crate) fn get_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&K>
+    where
+        K: Borrow<Q>,
+    {
+        self.entry(key).map(|entry| &entry.key)
+    }
+
+    fn entry<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&Entry<K, V>>
+    where
+        K: Borrow<Q>,
+    {
+        let hash = self.hash(key);
         let (mut node, mut bits) = (&*self.root, hash);
         loop {
             match node {
                 Node::Fork(sides) => (node, bits) = (&sides[side(bits)], bits >> 1),
-                Node::Leaf(entries) => {
-                    return place(entries, hash, key).map(|at| &entries[at].value);
-                }
+                Node::Leaf(entries) => return place(entries, hash, key).map(|at| &entries[at]),
             }
         }
+    }
+
+    /// As many bits as tell enough entries apart, and no more: there is a hash in each.
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u32 {
+        u32::try_from(self.hasher.hash_one(key) >> 32).expect("32 bits are left")
     }
 
     /// Whether something is there under a key.
@@ -122,7 +139,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
         if !self.contains_key(key) {
             return None;
         }
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(key);
         let (mut node, mut bits) = (Arc::make_mut(&mut self.root), hash);
         loop {
             match node {
@@ -139,7 +156,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
 
     /// Puts something there, in place of what was.
     pub(crate) fn insert_mut(&mut self, key: K, value: V) {
-        let hash = self.hasher.hash_one(&key);
+        let hash = self.hash(&key);
         insert(Arc::make_mut(&mut self.root), hash, 0, Entry { hash, key, value });
     }
 
@@ -150,20 +167,20 @@ impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
     {
         // What is not there is no reason to copy anything.
         if self.contains_key(key) {
-            let hash = self.hasher.hash_one(key);
+            let hash = self.hash(key);
             remove(Arc::make_mut(&mut self.root), hash, hash, key);
         }
     }
 }
 
 /// Which side of a fork: the bit.
-fn side(bits: u64) -> usize {
+fn side(bits: u32) -> usize {
     usize::from(bits & 1 == 1)
 }
 
 fn place<K: Borrow<Q>, V, Q: Eq + ?Sized>(
     entries: &[Entry<K, V>],
-    hash: u64,
+    hash: u32,
     key: &Q,
 ) -> Option<usize> {
     entries.iter().position(|entry| entry.hash == hash && entry.key.borrow() == key)
@@ -171,7 +188,7 @@ fn place<K: Borrow<Q>, V, Q: Eq + ?Sized>(
 
 fn insert<K: Eq + Clone, V: Clone>(
     node: &mut Node<K, V>,
-    bits: u64,
+    bits: u32,
     depth: u32,
     entry: Entry<K, V>,
 ) {
@@ -186,7 +203,7 @@ fn insert<K: Eq + Clone, V: Clone>(
             }
             entries.reserve_exact(1);
             entries.push(entry);
-            if entries.len() > MOST && depth < u64::BITS {
+            if entries.len() > MOST && depth < u32::BITS {
                 let (mut with, mut without): (Vec<_>, Vec<_>) = mem::take(entries)
                     .into_iter()
                     .partition(|entry| side(entry.hash >> depth) == 1);
@@ -200,8 +217,8 @@ fn insert<K: Eq + Clone, V: Clone>(
 
 fn remove<K: Borrow<Q> + Clone, V: Clone, Q: Eq + ?Sized>(
     node: &mut Node<K, V>,
-    bits: u64,
-    hash: u64,
+    bits: u32,
+    hash: u32,
     key: &Q,
 ) {
     match node {

@@ -47,8 +47,8 @@ fn member(endpoint: &str, name: &str, address: &str) -> Member {
     Member {
         endpoint: endpoint.into(),
         container: endpoint.into(),
-        names: vec![name.into()],
-        addresses: vec![address.parse().unwrap()],
+        names: [name.into()].into(),
+        addresses: [address.parse().unwrap()].into(),
         ..Member::default()
     }
 }

@@ -145,8 +145,12 @@ impl Netd {
                 Some(Staying {
                     endpoint: id.to_string(),
                     network: name.unwrap_or_else(|| network.short().to_owned()),
-                    container: remote.member.names.first().cloned().unwrap_or_default(),
-                    addresses: remote.member.addresses.clone(),
+                    container: remote
+                        .member
+                        .names
+                        .first()
+                        .map_or_else(String::new, ToString::to_string),
+                    addresses: remote.member.addresses.to_vec(),
                 })
             });
             there.collect()

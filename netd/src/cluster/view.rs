@@ -213,10 +213,9 @@ impl View {
                 names.shrink_to_fit();
                 let (endpoint, container) = (id.to_string(), String::new());
                 let member = Arc::new(dns::Member {
-                    endpoint,
-                    container,
-                    names,
-                    addresses,
+                    endpoint: id.as_str().into(),
+                    names: names.into_iter().map(String::into_boxed_str).collect(),
+                    addresses: addresses.into(),
                     ..dns::Member::default()
                 });
                 Some(Remote { node: self.holder(node), mac, member })
@@ -363,7 +362,7 @@ impl View {
     /// An endpoint, as drivers know it.
     pub(crate) fn peer(&self, network: &NetworkId, remote: &Remote) -> Option<Peer> {
         let node = self.node(&remote.node)?.number;
-        let (network, addresses) = (network.clone(), remote.member.addresses.clone());
+        let (network, addresses) = (network.clone(), remote.member.addresses.to_vec());
         Some(Peer { network, node, mac: remote.mac, addresses })
     }
 

@@ -1,6 +1,6 @@
 //! Identifiers that netd makes: 64 lower-case hexadecimal digits, as Docker's are.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,13 +17,14 @@ macro_rules! id {
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(#[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))] String);
+        pub struct $name(#[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))] Arc<str>);
 
         impl $name {
             /// The identifier that 32 random bytes make.
             pub fn from_bytes(bytes: [u8; 32]) -> Self {
                 let digit = |b: u8| char::from(if b < 10 { b'0' + b } else { b'a' + b - 10 });
-                Self(bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect())
+                let text: String = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect();
+                Self(text.into())
             }
 
             /// All 64 digits.
@@ -43,7 +44,7 @@ macro_rules! id {
             fn try_from(text: String) -> Result<Self, InvalidId> {
                 let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
                 if text.len() == 64 && text.bytes().all(hex) {
-                    Ok(Self(text))
+                    Ok(Self(text.into()))
                 } else {
                     Err(InvalidId(text))
                 }
@@ -60,7 +61,7 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0
+                id.as_str().to_owned()
             }
         }
 

@@ -217,10 +217,10 @@ fn resident() -> Result<f64> {
 fn member(n: usize) -> Member {
     let low = u32::try_from(n).unwrap_or_default();
     Member {
-        endpoint: format!("endpoint-{n}"),
-        container: format!("container-{n}"),
-        names: vec![own(n)],
-        addresses: vec![Ipv4Addr::from(0x0a00_0002 + low).into()],
+        endpoint: format!("endpoint-{n}").into(),
+        container: format!("container-{n}").into(),
+        names: [own(n).into()].into(),
+        addresses: [Ipv4Addr::from(0x0a00_0002 + low).into()].into(),
         ..Member::default()
     }
 }

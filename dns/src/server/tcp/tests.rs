@@ -15,8 +15,8 @@ fn connected() -> (Desk, Asker) {
         Member {
             endpoint: "e".into(),
             container: "c".into(),
-            names: vec!["web".into()],
-            addresses: vec!["10.0.0.2".parse().unwrap()],
+            names: ["web".into()].into(),
+            addresses: ["10.0.0.2".parse().unwrap()].into(),
             ..Member::default()
         },
     );
