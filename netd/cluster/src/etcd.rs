@@ -6,9 +6,11 @@ use crate::{Layout, NodeId, Result, Role, rows};
 
 mod machine;
 mod members;
+mod turn;
 
 pub use machine::{Began, Machine};
 pub use members::{add_member, promote, remove_member};
+pub use turn::Turn;
 
 /// The role that may read everything of the cluster.
 const READER: &str = "netd-reader";

@@ -122,6 +122,11 @@ impl Layout {
         Keys::Prefix(self.at("net/"))
     }
 
+    /// Where it says that somebody changes the members of etcd.
+    pub fn turn(&self) -> String {
+        self.at("turn")
+    }
+
     /// All tokens.
     pub fn tokens(&self) -> Keys {
         Keys::Prefix(self.at("tok/"))

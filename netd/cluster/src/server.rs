@@ -318,7 +318,8 @@ impl Server {
             etcd::admit(store, decider.layout(), &joined.node).await?;
             if let (Some(url), Role::Manager) = (&join.peer_url, joined.node.role) {
                 let nodes = decider.nodes().await?;
-                let add = || etcd::add_member(store, &joined.node.id, url, &nodes);
+                let add =
+                    || etcd::add_member(store, decider.layout(), &joined.node.id, url, &nodes);
                 let cluster = patiently(add).await?;
                 joined.initial_cluster = Some(cluster);
             }
@@ -432,7 +433,8 @@ impl Manager {
             let row = steadily(|| self.decider.find_node(node)).await?;
             if row.as_ref().is_none_or(|row| row.role == Role::Manager) {
                 let address = row.and_then(|row| row.facts.vtep());
-                steadily(|| etcd::remove_member(store, node, address)).await?;
+                let layout = self.decider.layout();
+                steadily(|| etcd::remove_member(store, layout, node, address)).await?;
                 fault::point("cluster.leave.after-member");
             }
         }

@@ -446,7 +446,7 @@ fn a_manager_joins_as_a_learner_and_leaves() {
         })
         .await;
         assert_eq!(admin.members().await.expect("members").len(), 1);
-        let alone = etcd::remove_member(admin, &node('m'), None).await;
+        let alone = etcd::remove_member(admin, &layout, &node('m'), None).await;
         assert!(matches!(alone, Err(Error::Quorum { .. })), "{alone:?}");
         stage.store.put(layout.key(&Key::Config), "{}").await.expect("it goes on");
     });

@@ -10,7 +10,8 @@ use std::{
 use store::{Etcd, Member};
 use tokio::time::{Instant, sleep};
 
-use crate::{Error, NodeId, Result, rows};
+use super::Turn;
+use crate::{Error, Layout, NodeId, Result, rows};
 
 /// How long the other members may take to become the majority that a removal leaves behind: etcd
 /// itself takes nobody out before all have been in touch for five seconds.
@@ -67,6 +68,7 @@ fn owner<'a>(member: &Member, nodes: &'a [rows::Node]) -> Option<&'a rows::Node>
 /// has not got its vote; when etcd is away or refuses.
 pub async fn add_member(
     etcd: &Etcd,
+    layout: &Layout,
     node: &NodeId,
     peer_url: &str,
     nodes: &[rows::Node],
@@ -79,13 +81,13 @@ pub async fn add_member(
             let (peer_url, node) = (peer_url.to_owned(), owner.id.clone());
             return Err(Error::MemberTaken { peer_url, node });
         }
-        take_out(etcd, foreign.id, node).await?;
+        take_out(etcd, layout, foreign.id, node).await?;
     }
     if there.is_none() || foreign.is_some() {
         let learner = members.iter().find(|m| m.learner && !is_at(m, peer_url));
         match learner.map(|learner| (learner.id, owner(learner, nodes))) {
             Some((_, Some(owner))) => return Err(Error::Learner { node: owner.id.clone() }),
-            Some((left, None)) => take_out(etcd, left, node).await?,
+            Some((left, None)) => take_out(etcd, layout, left, node).await?,
             None => {}
         }
         etcd.add_learner(peer_url).await?;
@@ -132,22 +134,27 @@ fn may_remove(members: &[Member], healthy: &BTreeSet<u64>, out: u64, node: &Node
 }
 
 /// Removes a node's member, if it has one; `address` is where the node is reached. Members that are
-/// about to get well, or to get their votes, are waited for.
+/// about to get well, or to get their votes, are waited for; so is whoever takes another one out.
 ///
 /// # Errors
 /// [`Error::Quorum`] when the others would have no majority; when etcd is away or refuses.
-pub async fn remove_member(etcd: &Etcd, node: &NodeId, address: Option<IpAddr>) -> Result<()> {
+pub async fn remove_member(
+    etcd: &Etcd,
+    layout: &Layout,
+    node: &NodeId,
+    address: Option<IpAddr>,
+) -> Result<()> {
     let members = etcd.members().await?;
     match members.iter().find(|member| is_of(member, node, address)) {
-        Some(member) => take_out(etcd, member.id, node).await,
+        Some(member) => take_out(etcd, layout, member.id, node).await,
         None => Ok(()),
     }
 }
 
-async fn take_out(etcd: &Etcd, out: u64, node: &NodeId) -> Result<()> {
+async fn take_out(etcd: &Etcd, layout: &Layout, out: u64, node: &NodeId) -> Result<()> {
     let deadline = Instant::now() + MAJORITY;
     loop {
-        let error = match try_to_take_out(etcd, out, node).await {
+        let error = match try_to_take_out(etcd, layout, out, node).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -164,16 +171,12 @@ async fn take_out(etcd: &Etcd, out: u64, node: &NodeId) -> Result<()> {
     }
 }
 
-async fn try_to_take_out(etcd: &Etcd, out: u64, node: &NodeId) -> Result<()> {
+async fn try_to_take_out(etcd: &Etcd, layout: &Layout, out: u64, node: &NodeId) -> Result<()> {
     let members = etcd.members().await?;
     if !members.iter().any(|member| member.id == out) {
         return Ok(());
     }
-    etcd.reach(&members, None).await?;
-    let statuses = etcd.statuses().await;
-    let healthy = statuses.into_iter().filter_map(|(_, status)| status.ok());
-    let healthy = healthy.filter(|status| status.leader != 0).map(|status| status.member);
-    if let Err(error) = may_remove(&members, &healthy.collect(), out, node) {
+    if let Err(error) = check(etcd, &members, out, node).await {
         let started = |member: &&Member| member.learner && !member.name.is_empty();
         for learner in members.iter().filter(started).filter(|member| member.id != out) {
             match etcd.promote(learner.id).await {
@@ -183,14 +186,41 @@ async fn try_to_take_out(etcd: &Etcd, out: u64, node: &NodeId) -> Result<()> {
         }
         return Err(error);
     }
+    // Another one may have gone since, or be about to: of two that could each be spared, both may be
+    // one too many.
+    let turn = Turn::take(etcd, layout).await?;
+    let outcome = take_out_in_turn(etcd, out, node).await;
+    turn.end().await;
+    outcome
+}
+
+async fn take_out_in_turn(etcd: &Etcd, out: u64, node: &NodeId) -> Result<()> {
+    let members = etcd.members().await?;
+    if !members.iter().any(|member| member.id == out) {
+        return Ok(());
+    }
+    check(etcd, &members, out, node).await?;
     // Who goes ends before it has answered: another one is asked.
     etcd.reach(&members, Some(out)).await?;
     Ok(etcd.remove_member(out).await?)
 }
 
+/// Whether the cluster keeps a majority without one of these members, as they are now.
+async fn check(etcd: &Etcd, members: &[Member], out: u64, node: &NodeId) -> Result<()> {
+    etcd.reach(members, None).await?;
+    let statuses = etcd.statuses().await;
+    let healthy = statuses.into_iter().filter_map(|(_, status)| status.ok());
+    let healthy = healthy.filter(|status| status.leader != 0).map(|status| status.member);
+    may_remove(members, &healthy.collect(), out, node)
+}
+
 #[cfg(test)]
 mod tests {
+    use netd_tests::World;
+    use store::EtcdOptions;
+
     use super::*;
+    use crate::ClusterId;
 
     fn node(digit: char) -> NodeId {
         digit.to_string().repeat(25).parse().expect("a node")
@@ -239,5 +269,61 @@ mod tests {
         assert!(may_remove(&alone, &BTreeSet::from([1]), 1, &node('n')).is_err());
         let learner = [member(1, false), member(2, true)];
         assert!(may_remove(&learner, &BTreeSet::new(), 2, &node('n')).is_ok());
+    }
+    /// Tries until it goes, or until it is clear that it never will.
+    async fn soon<T>(what: impl AsyncFn() -> Result<T>) -> T {
+        let deadline = Instant::now() + MAJORITY;
+        loop {
+            match what().await {
+                Ok(given) => return given,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[test]
+    fn of_two_that_go_at_once_the_second_is_looked_at_when_the_first_is_gone() {
+        World::bare();
+        let mut servers = netd_tests::Etcd::cluster(2379, 4);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let urls: Vec<_> = servers.iter().map(netd_tests::Etcd::url).collect();
+            let options = EtcdOptions { endpoints: urls.clone(), tls: None };
+            let etcd = Etcd::connect(options).await.expect("URLs");
+            let layout = Layout::new(&ClusterId::random().expect("random"));
+            let members = soon(async || {
+                let members = etcd.members().await?;
+                let started = members.iter().filter(|member| !member.client_urls.is_empty());
+                let left = started.count();
+                let (node, needed) = (node('o'), urls.len());
+                if left < needed { Err(Error::Quorum { node, left, needed }) } else { Ok(members) }
+            })
+            .await;
+            let id = |n: usize| {
+                let at = |member: &&Member| member.client_urls.contains(&urls[n]);
+                members.iter().find(at).expect("a member").id
+            };
+            servers[3].kill();
+            // Three of four are well: without one of them there is a majority, without two none.
+            let turn = soon(async || Turn::take(&etcd, &layout).await).await;
+            let second = async || try_to_take_out(&etcd, &layout, id(1), &node('o')).await;
+            let early = second().await;
+            assert!(matches!(early, Err(Error::Contended { .. })), "{early:?}");
+            etcd.reach(&members, Some(id(0))).await.expect("URLs");
+            soon(async || Ok(etcd.remove_member(id(0)).await?)).await;
+            turn.end().await;
+            let refused = soon(async || match second().await {
+                Err(Error::Store(error)) => Err(error.into()),
+                other => Ok(other),
+            });
+            let refused = refused.await;
+            assert!(
+                matches!(refused, Err(Error::Quorum { left: 1, needed: 2, .. })),
+                "{refused:?}"
+            );
+            let store = store::Store::Etcd(etcd.clone());
+            soon(async || Ok(store.put("k", "").await?)).await;
+        });
     }
 }
