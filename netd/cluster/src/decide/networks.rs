@@ -184,7 +184,6 @@ impl Decider {
             checked(subnet)?;
         }
         among(&network.subnets)?;
-        self.clear_of_nodes(&network.subnets).await?;
         let given = network.subnets.clone();
         let config = self.config().await?;
         let mut mac = [0; 6];
@@ -198,10 +197,13 @@ impl Decider {
                 _ => None,
             });
             let vni = choose_vni(&vnis.collect(), getrandom::u32()?).ok_or(Error::VnisExhausted)?;
+            // Before any is chosen: that no node comes meanwhile holds for those, too.
+            let clear = self.clear_of_nodes(&given).await?;
             network.subnets = self.with_subnets(&given, wanted, &config.pools).await?;
             let (schema, mac) = (Schema::default(), MacAddr(mac));
             let row = rows::Network { schema, network: network.clone(), vni, mac };
-            let outcome = self.store.txn(create_network_txn(&self.layout, &row)).await?;
+            let txn = create_network_txn(&self.layout, &row).when(clear);
+            let outcome = self.store.txn(txn).await?;
             if outcome.held {
                 return Ok(row);
             }
@@ -254,7 +256,6 @@ impl Decider {
             checked(subnet)?;
         }
         among(&changes.subnets)?;
-        self.clear_of_nodes(&changes.subnets).await?;
         let owner = NetworkOwner { of: id.clone() };
         for _ in 0..ATTEMPTS {
             let found = self.find::<rows::Network>(&Key::Network(id.clone())).await?;
@@ -266,6 +267,9 @@ impl Decider {
                 .when(Compare::unchanged(&row))
                 .then(self.put(&Key::Network(id.clone()), &network))
                 .otherwise(Op::Get(Read::new(self.layout.subnets())));
+            if !changes.subnets.is_empty() {
+                txn = txn.when(self.clear_of_nodes(&changes.subnets).await?);
+            }
             for Subnet { subnet, .. } in &changes.subnets {
                 for keys in self.layout.overlapping_subnets(*subnet) {
                     txn = txn.when(Compare::absent(keys));

@@ -104,14 +104,14 @@ impl Decider {
         for node in self.nodes().await? {
             same_family(&joining.facts, &node.facts)?;
         }
-        self.clear_of_networks(&joining.facts).await?;
+        let clear = self.clear_of_networks(&joining.facts).await?;
         let taken = self.store.all(self.layout.ingress()).await?.rows;
         let taken = taken.iter().filter_map(|row| match self.layout.parse(&row.key) {
             Some(Key::Ingress(address)) => Some(IpNetwork::from(address)),
             _ => None,
         });
         let ingress = ingress(&config, &taken.collect::<Vec<_>>(), &joining.node)?;
-        Ok(add(&self.layout, txn, &row(joining, ingress, now)))
+        Ok(add(&self.layout, txn.when(clear), &row(joining, ingress, now)))
     }
 
     /// A node has started: what it says of itself, and the epoch in which it is from now on.

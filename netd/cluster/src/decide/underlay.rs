@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use cnm::network::Subnet;
 use ipnetwork::IpNetwork;
+use store::Compare;
 
-use super::{Decider, networks::overlap};
+use super::{Decider, networks::overlap, unwritten_since};
 use crate::{
     Error, Result,
     rows::{self, Facts},
@@ -29,16 +30,16 @@ impl Decider {
         Ok(taken)
     }
 
-    /// Refuses subnets that have addresses by which nodes reach each other.
+    /// Refuses subnets that have addresses by which nodes reach each other. It stays so as long as
+    /// the comparison holds: a node may join at the same moment.
     ///
     /// # Errors
     /// [`Error::Underlay`], [`Error::Subnet`]; when the store is away.
-    pub(super) async fn clear_of_nodes(&self, subnets: &[Subnet]) -> Result<()> {
-        if subnets.is_empty() {
-            return Ok(());
-        }
+    pub(super) async fn clear_of_nodes(&self, subnets: &[Subnet]) -> Result<Compare> {
         let config = self.config().await?;
-        let mut nodes = self.nodes().await?;
+        let found = self.list::<rows::Node>(self.layout.nodes()).await?;
+        let still = unwritten_since(self.layout.nodes(), found.revision);
+        let mut nodes: Vec<_> = found.rows.into_iter().map(|found| found.value).collect();
         // Of several whom it would cut off, the same one is named each time.
         nodes.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
         for Subnet { subnet, .. } in subnets {
@@ -56,16 +57,19 @@ impl Decider {
                 }
             }
         }
-        Ok(())
+        Ok(still)
     }
 
-    /// Refuses a host that is reached at an address of a network of the cluster.
+    /// Refuses a host that is reached at an address of a network of the cluster. It stays so as
+    /// long as the comparison holds: a network may be made at the same moment.
     ///
     /// # Errors
     /// [`Error::Within`]; when the store is away.
-    pub(super) async fn clear_of_networks(&self, facts: &Facts) -> Result<()> {
-        let Some((address, link)) = reach(facts) else { return Ok(()) };
-        for found in self.list::<rows::Network>(self.layout.networks()).await?.rows {
+    pub(super) async fn clear_of_networks(&self, facts: &Facts) -> Result<Compare> {
+        let networks = self.list::<rows::Network>(self.layout.networks()).await?;
+        let still = unwritten_since(self.layout.networks(), networks.revision);
+        let Some((address, link)) = reach(facts) else { return Ok(still) };
+        for found in networks.rows {
             let network = found.value.network;
             let subnets = network.subnets.iter().map(|subnet| subnet.subnet);
             if let Some(subnet) = subnets.into_iter().find(|subnet| overlap(*subnet, link)) {
@@ -73,6 +77,6 @@ impl Decider {
                 return Err(Error::Within { address, link, subnet, network });
             }
         }
-        Ok(())
+        Ok(still)
     }
 }
