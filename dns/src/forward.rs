@@ -224,6 +224,38 @@ impl Forwarder {
         }
     }
 
+    /// What is known of a query without asking, if that holds.
+    pub(crate) fn known(
+        self: &Arc<Self>,
+        asker: &Asker,
+        upstreams: &[SocketAddr],
+        packet: &[u8],
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        let question = question::plain(packet)?;
+        let key = Key::of(&question, self.servers(asker, upstreams).into());
+        self.fresh(lock(&self.cache).find(&key, Instant::now())?, &key, &question, transport).ok()
+    }
+
+    /// An answer that holds, and is renewed where it will not for long; or one that does not.
+    fn fresh(
+        self: &Arc<Self>,
+        found: Found,
+        key: &Key,
+        question: &Question<'_>,
+        transport: Transport,
+    ) -> Result<Vec<u8>, (Arc<Told>, Life)> {
+        match found {
+            Found::Fresh { told, life, renew } => {
+                if renew {
+                    self.flight(key, question, transport, None);
+                }
+                Ok(told.to(question, transport, life))
+            }
+            Found::Stale { told, life } => Err((told, life)),
+        }
+    }
+
     async fn ask_plainly(
         self: &Arc<Self>,
         asker: &Asker,
@@ -232,15 +264,9 @@ impl Forwarder {
         transport: Transport,
     ) -> Relayed {
         let found = lock(&self.cache).find(key, Instant::now());
-        let stale = match found {
-            Some(Found::Fresh { told, life, renew }) => {
-                if renew {
-                    self.flight(key, question, transport, None);
-                }
-                let packet = Some(told.to(question, transport, life));
-                return Relayed { packet, from: Origin::Cache };
-            }
-            Some(Found::Stale { told, life }) => Some((told, life)),
+        let stale = match found.map(|found| self.fresh(found, key, question, transport)) {
+            Some(Ok(packet)) => return Relayed { packet: Some(packet), from: Origin::Cache },
+            Some(Err(stale)) => Some(stale),
             None => None,
         };
         // What is out ends by itself, and is not to be outrun by who waits for it: who asks next

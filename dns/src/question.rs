@@ -4,6 +4,7 @@
 //! `hickory-proto`. The tests hold both ways equal.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use hickory_proto::op::Message;
 
@@ -209,23 +210,50 @@ impl Question<'_> {
 
     /// The name as it is looked up: lower case, dots between labels. A dot *inside* a label, which
     /// no name of ours has, becomes a zero byte, so that it cannot pass for one between two.
-    pub(crate) fn text(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(self.name.len());
+    pub(crate) fn text(&self) -> Spelling {
+        let mut text = Spelling { bytes: [0; LONGEST], length: 0 };
         let mut rest = &*self.name;
         while let Some((&length, after)) = rest.split_first()
             && length > 0
         {
-            if !text.is_empty() {
+            if text.length > 0 {
                 text.push(b'.');
             }
             let (label, after) = after.split_at(usize::from(length));
-            text.extend(label.iter().map(|&byte| match byte {
-                b'.' => 0,
-                other => other.to_ascii_lowercase(),
-            }));
+            for &byte in label {
+                text.push(if byte == b'.' { 0 } else { byte.to_ascii_lowercase() });
+            }
             rest = after;
         }
         text
+    }
+}
+
+/// A name as it is looked up, where looking it up takes no memory from elsewhere.
+#[derive(Debug)]
+pub(crate) struct Spelling {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+/// The bytes of the longest name (RFC 1035 §3.1).
+const LONGEST: usize = 255;
+
+impl Spelling {
+    /// One more byte. Names are read with a limit, so that there is room.
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+}
+
+impl Deref for Spelling {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 

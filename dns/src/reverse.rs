@@ -7,6 +7,10 @@ use ipnetwork::IpNetwork;
 /// The addresses below a reverse name: one for a whole name, a range for the end of one. `None`
 /// when it is not a reverse name, or covers everything.
 pub(crate) fn range(text: &[u8]) -> Option<IpNetwork> {
+    // Most names are none, and this is asked of each.
+    if !text.ends_with(b".arpa") {
+        return None;
+    }
     let text = str::from_utf8(text).ok()?;
     if let Some(labels) = text.strip_suffix(".in-addr.arpa") {
         let mut octets = [0; 4];

@@ -20,6 +20,7 @@ use tokio::time::{self, Instant};
 use crate::answer::{self, Asker, At, Outcome, Transport};
 use crate::forward::{Forwarder, Origin, Pressure, Relayed, Standing};
 use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, Stub};
+use crate::question::Question;
 use crate::reply::Code;
 use crate::{Error, Explained, Upstreams, explain, question};
 
@@ -391,6 +392,19 @@ impl Desk {
         outcome
     }
 
+    /// Answers a packet that is for others with what they have said of it before, if that holds.
+    fn at_once(
+        &self,
+        asker: &Asker,
+        upstreams: &[SocketAddr],
+        packet: &[u8],
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        let reply = self.serving.forwarder.known(asker, upstreams, packet, transport)?;
+        self.answered(asker, packet, &reply, Origin::Cache);
+        Some(reply)
+    }
+
     /// Puts a packet to other servers. There always is a reply: SERVFAIL if nobody has one.
     async fn forward(
         &self,
@@ -408,16 +422,7 @@ impl Desk {
             Some(reply) => reply,
             None => answer::failure(packet, transport)?,
         };
-        let counts = &self.serving.counts;
-        match from {
-            Origin::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
-            Origin::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
-            Origin::Server(_) | Origin::Nobody => 0,
-        };
-        if has_code(&reply, Code::ServerFailure) {
-            counts.servfail.fetch_add(1, Ordering::Relaxed);
-        }
-        self.note(asker, packet, Some(&reply), By::of(from));
+        self.answered(asker, packet, &reply, from);
         if let Origin::Server(server) = from
             && self.serving.log.load(Ordering::Relaxed)
         {
@@ -426,13 +431,29 @@ impl Desk {
         Some(reply)
     }
 
+    /// Counts an answer of others.
+    fn answered(&self, asker: &Asker, packet: &[u8], reply: &[u8], from: Origin) {
+        let counts = &self.serving.counts;
+        match from {
+            Origin::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
+            Origin::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
+            Origin::Server(_) | Origin::Nobody => 0,
+        };
+        if has_code(reply, Code::ServerFailure) {
+            counts.servfail.fetch_add(1, Ordering::Relaxed);
+        }
+        self.note(asker, packet, Some(reply), By::of(from));
+    }
+
     /// Counts an answer by all that is told apart, and logs it where that is wanted.
     fn note(&self, asker: &Asker, packet: &[u8], reply: Option<&[u8]>, by: By) {
         let kind = question::kind_of(packet);
         let code = reply.and_then(|reply| reply.get(3)).map(|flags| flags & 15);
         self.tally.count(kind.unwrap_or_default(), code, by);
         if self.serving.log.load(Ordering::Relaxed) {
-            let name = question::read(packet).map(|question| question.text()).unwrap_or_default();
+            let question = question::read(packet).ok();
+            let text = question.as_ref().map(Question::text);
+            let name = text.as_deref().unwrap_or_default();
             tracing::info!(
                 source = %asker.source,
                 name = %name.escape_ascii(),

@@ -29,7 +29,7 @@ fn a_plain_query_is_read_plainly() {
         let packet = query("Web.App.", RecordType::AAAA, edns.clone());
         let question = plain(&packet).unwrap();
         assert_eq!(question.name, &b"\x03Web\x03App\0"[..]);
-        assert_eq!(question.text(), b"web.app");
+        assert_eq!(&*question.text(), b"web.app");
         assert_eq!((question.kind, question.class), (kind::AAAA, CLASS_IN));
         assert_eq!(question.edns.map(|edns| edns.payload), edns.map(|_| 1232));
     }
@@ -45,13 +45,13 @@ fn what_is_less_plain_is_read_all_the_same() {
     let mut trailing = query("web.", RecordType::A, None);
     trailing.push(0);
     assert_eq!(plain(&trailing), None);
-    assert_eq!(read(&trailing).unwrap().text(), b"web");
+    assert_eq!(&*read(&trailing).unwrap().text(), b"web");
 }
 
 #[test]
 fn a_dot_inside_a_label_is_no_dot_between_two() {
     let packet = query("web\\.app.", RecordType::A, None);
-    assert_eq!(read(&packet).unwrap().text(), b"web\0app");
+    assert_eq!(&*read(&packet).unwrap().text(), b"web\0app");
 }
 
 #[test]

@@ -1,11 +1,13 @@
-//! Datagrams of one listener. What we can answer ourselves is answered where it was read; only
-//! what is put to others gets a task.
+//! Datagrams of one listener. What we can answer ourselves, or have been told before, is answered
+//! where it was read; only what is put to others gets a task.
 
-use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sys::socket::{SockaddrIn, SockaddrIn6};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::{self, JoinSet};
 
@@ -13,58 +15,78 @@ use super::share::Shares;
 use super::{Desk, Open};
 use crate::answer::{Asker, Outcome, Transport};
 
-/// Queries that are read before the other listeners have their turn.
-const BATCH: usize = 64;
+mod batch;
+
+use batch::{BATCH, Family};
 
 /// Queries of one listener that are put to others at a time. More are dropped: their senders will
 /// ask again.
 const FORWARDED: usize = 4096;
 
-/// The largest query that is read whole, in bytes. We ask senders to stay below a third of it.
-const LARGEST: usize = 4096;
-
-thread_local! {
-    /// Where a query is read to. One for all listeners, which are on one thread: what is needed of a
-    /// query while others are read is kept by itself.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGEST].into());
+/// A query that others are to be asked.
+struct Foreign {
+    asker: Asker,
+    upstreams: Vec<SocketAddr>,
+    packet: Vec<u8>,
+    source: SocketAddr,
 }
 
-/// A query that was read, and what is to be done about it.
-enum Read {
-    /// Nothing, or it is done.
-    Done,
-    Reply(Vec<u8>, SocketAddr),
-    Forward {
-        asker: Asker,
-        upstreams: Vec<SocketAddr>,
-        packet: Vec<u8>,
-        source: SocketAddr,
-    },
+/// What is left to do of what was read at one turn.
+#[derive(Default)]
+struct Turn {
+    foreign: Vec<Foreign>,
+    /// Replies that the socket has no room for at the moment.
+    unsent: Vec<(Vec<u8>, SocketAddr)>,
+    /// Whether more may be waiting.
+    more: bool,
 }
 
-/// Reads the next query and decides about it. `None` when nothing is left, or an ICMP message about
-/// an earlier reply was in its place.
-fn read(desk: &Desk, socket: &UdpSocket, shares: &mut Shares, now: Instant) -> Option<Read> {
-    BUFFER.with_borrow_mut(|buffer| {
-        let (length, source) = socket.try_recv_from(buffer).ok()?;
-        let packet = &buffer[..length];
-        if !shares.admit(source.ip(), now) {
-            desk.dropped();
-            return Some(Read::Done);
+/// Reads what waits, as much as one turn may, and answers what can be answered at once.
+fn take_turn<F: Family>(desk: &Desk, socket: &UdpSocket, shares: &mut Shares) -> Turn {
+    let now = Instant::now();
+    let mut turn = Turn::default();
+    F::with_batch(|batch| {
+        let read = socket.try_io(Interest::READABLE, || {
+            let count = batch.receive(socket, |packet, source| {
+                if !shares.admit(source.ip(), now) {
+                    desk.dropped();
+                    return None;
+                }
+                let asker = desk.asker(source.ip());
+                match desk.decide(&asker, packet, Transport::Udp) {
+                    Outcome::Drop => None,
+                    Outcome::Reply(reply) => Some(reply),
+                    Outcome::Forward { upstreams } => {
+                        let known = desk.at_once(&asker, &upstreams, packet, Transport::Udp);
+                        if known.is_none() {
+                            let packet = packet.to_vec();
+                            turn.foreign.push(Foreign { asker, upstreams, packet, source });
+                        }
+                        known
+                    }
+                }
+            })?;
+            turn.more = count == BATCH;
+            // What is left of a turn says that nothing waits: nobody has to ask the kernel again.
+            if turn.more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        if let Err(error) = read
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            // An ICMP message about an earlier reply was in its place.
+            tracing::debug!(%error, "no question");
         }
-        let asker = desk.asker(source.ip());
-        Some(match desk.decide(&asker, packet, Transport::Udp) {
-            Outcome::Drop => Read::Done,
-            Outcome::Reply(reply) => Read::Reply(reply, source),
-            Outcome::Forward { upstreams } => {
-                Read::Forward { asker, upstreams, packet: packet.to_vec(), source }
-            }
-        })
-    })
+        turn.unsent = batch.send(socket, |to, error| unsendable(desk, to, &error));
+    });
+    turn
 }
 
 /// Serves until it is dropped, or until all is answered when the end is near.
 pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
+    let take_turn = match open.socket.local_addr() {
+        Ok(SocketAddr::V6(_)) => take_turn::<SockaddrIn6>,
+        _ => take_turn::<SockaddrIn>,
+    };
     let mut shares = Shares::new(Instant::now());
     let mut end = desk.serving.end.subscribe();
     let open = Arc::new(open);
@@ -79,31 +101,27 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
             tracing::error!(at = ?desk.at, %error, "a resolver's socket has failed");
             return;
         }
-        let now = Instant::now();
-        for turn in 1.. {
-            if turn > BATCH {
-                task::yield_now().await;
-                break;
+        let turn = take_turn(&desk, &open.socket, &mut shares);
+        for (reply, to) in turn.unsent {
+            send(&desk, &open.socket, &reply, to).await;
+        }
+        for Foreign { asker, upstreams, packet, source } in turn.foreign {
+            while forwarded.try_join_next().is_some() {}
+            if forwarded.len() >= FORWARDED {
+                desk.dropped();
+                continue;
             }
-            match read(&desk, &open.socket, &mut shares, now) {
-                None => break,
-                Some(Read::Done) => {}
-                Some(Read::Reply(reply, to)) => send(&desk, &open.socket, &reply, to).await,
-                Some(Read::Forward { asker, upstreams, packet, source }) => {
-                    while forwarded.try_join_next().is_some() {}
-                    if forwarded.len() >= FORWARDED {
-                        desk.dropped();
-                        continue;
-                    }
-                    let (desk, open) = (desk.clone(), Arc::clone(&open));
-                    forwarded.spawn(async move {
-                        let reply = desk.forward(&asker, &upstreams, &packet, Transport::Udp).await;
-                        if let Some(reply) = reply {
-                            send(&desk, &open.socket, &reply, source).await;
-                        }
-                    });
+            let (desk, open) = (desk.clone(), Arc::clone(&open));
+            forwarded.spawn(async move {
+                let reply = desk.forward(&asker, &upstreams, &packet, Transport::Udp).await;
+                if let Some(reply) = reply {
+                    send(&desk, &open.socket, &reply, source).await;
                 }
-            }
+            });
+        }
+        if turn.more {
+            // The other listeners have their turn.
+            task::yield_now().await;
         }
     }
     while forwarded.join_next().await.is_some() {}
@@ -111,7 +129,11 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
 
 async fn send(desk: &Desk, socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
     if let Err(error) = socket.send_to(reply, to).await {
-        tracing::debug!(%to, %error, "a reply cannot be sent");
-        desk.dropped();
+        unsendable(desk, to, &error);
     }
+}
+
+fn unsendable(desk: &Desk, to: SocketAddr, error: &io::Error) {
+    tracing::debug!(%to, %error, "a reply cannot be sent");
+    desk.dropped();
 }
