@@ -32,6 +32,12 @@ pub enum At {
     Container(Arc<str>),
     /// This host's own. It is on all networks, and says their names in full, below the domain.
     Host,
+    /// One that is reached from every network, and by who is on none. Who asks there is found by
+    /// the address that the question came from, and is then as if it had asked elsewhere: at its own
+    /// network's, at the host's, or as a guest. Nobody else is told anything.
+    Shared,
+    /// Nobody's: who asks is on no network of ours, and may ask for names of others.
+    Guest,
 }
 
 /// How the question came, and so the reply goes.
@@ -86,7 +92,7 @@ pub fn answer(
         return Outcome::Reply(reply.finish(Code::Refused, false));
     }
     let view = View::of(snapshot, asker);
-    if !view.is_member(asker.source) {
+    if asker.at == At::Shared || !view.is_member(asker.source) {
         return Outcome::Reply(reply.finish(Code::Refused, false));
     }
     let text = question.text();

@@ -345,7 +345,7 @@ impl Forwarder {
     fn is_a_loop(&self, asker: &Asker, key: &Key, transport: Transport) -> bool {
         let ours = lock(&self.ours);
         let own = |ip: std::net::IpAddr| ip.is_loopback() || ours.iter().any(|own| own.ip() == ip);
-        let back = matches!(asker.at, At::Network(_))
+        let back = matches!(asker.at, At::Network(_) | At::Guest)
             && own(asker.source.to_canonical())
             && key.servers().iter().any(|server| own(server.ip()))
             && lock(&self.flights).find(key, transport).is_some();

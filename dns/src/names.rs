@@ -417,6 +417,15 @@ impl Snapshot {
         }
     }
 
+    /// The network that has an address of one of its subnets.
+    pub(crate) fn network_of(&self, address: IpAddr) -> Option<&NetworkKey> {
+        let has = |network: &Network| {
+            let zone = network.zone.as_deref();
+            zone.is_some_and(|zone| zone.subnets.iter().any(|subnet| subnet.contains(address)))
+        };
+        self.networks.iter().find(|(_, network)| has(network)).map(|(key, _)| key)
+    }
+
     pub(crate) fn attachments(&self, container: &str) -> &[(NetworkKey, usize)] {
         self.containers.get(container).map_or(&[], |attachments| attachments)
     }

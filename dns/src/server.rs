@@ -24,11 +24,13 @@ use crate::question::Question;
 use crate::reply::Code;
 use crate::{Error, Explained, Upstreams, explain, question};
 
+mod guests;
 mod share;
 pub(crate) mod tally;
 mod tcp;
 mod udp;
 
+use guests::Guests;
 use tally::{By, Count, Tally};
 
 /// How to serve.
@@ -48,11 +50,15 @@ pub struct Options {
     pub cache: usize,
     /// Whether each question is logged; [`Server::log`] changes it.
     pub log: bool,
+    /// Whether somebody at an address that is on no network of ours may ask for names of others at
+    /// a shared listener ([`At::Shared`]). It is asked on the thread that serves, at most once in
+    /// some seconds for each address.
+    pub guests: fn(IpAddr) -> bool,
 }
 
 impl Default for Options {
     /// The servers of `/etc/resolv.conf`, 4 seconds (a stub resolver waits 5), [`DEFAULT_DOMAIN`],
-    /// [`DEFAULT_TTL`], no domains of others, 8 MiB, no log.
+    /// [`DEFAULT_TTL`], no domains of others, 8 MiB, no log, no guests.
     fn default() -> Self {
         Self {
             upstreams: Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf")),
@@ -62,6 +68,7 @@ impl Default for Options {
             stubs: Vec::new(),
             cache: 8 << 20,
             log: false,
+            guests: |_| false,
         }
     }
 }
@@ -187,6 +194,7 @@ impl Server {
         let desk = Desk {
             serving: Arc::clone(&self.serving),
             at: at.clone(),
+            own: addresses[0].ip(),
             tally: Arc::clone(lock(&self.serving.tallies).entry(at.clone()).or_default()),
         };
         let datagrams = udp::serve(desk.clone(), udp);
@@ -318,6 +326,7 @@ impl Drop for Server {
 struct Serving {
     names: Names,
     forwarder: Arc<Forwarder>,
+    guests: Guests,
     counts: Counts,
     tallies: Mutex<HashMap<At, Arc<Tally>>>,
     /// Whether each question is logged.
@@ -334,6 +343,7 @@ impl Serving {
         Self {
             names,
             forwarder: Forwarder::new(options.upstreams, options.timeout, options.cache).into(),
+            guests: Guests::new(options.guests),
             counts: Counts::default(),
             tallies: Mutex::default(),
             log: options.log.into(),
@@ -360,12 +370,21 @@ impl Serving {
 struct Desk {
     serving: Arc<Serving>,
     at: At,
+    /// The address that is asked.
+    own: IpAddr,
     tally: Arc<Tally>,
 }
 
 impl Desk {
     fn asker(&self, source: IpAddr) -> Asker {
-        Asker { at: self.at.clone(), source }
+        let at = match &self.at {
+            At::Shared => {
+                let may_ask = || self.serving.guests.may_ask(source, std::time::Instant::now());
+                guests::place(&self.serving.names.peek(), source, self.own, may_ask)
+            }
+            own => own.clone(),
+        };
+        Asker { at, source }
     }
 
     /// Decides about one packet, as [`answer()`](crate::answer()) does, and counts it.
@@ -515,7 +534,8 @@ pub fn converse(bytes: &[u8]) -> Vec<u8> {
     names.network_up("n", crate::Zone { name: "app".into(), forward: true, ..Default::default() });
     let options = Options { upstreams: Upstreams::Fixed(Vec::new()), ..Options::default() };
     let serving = Arc::new(Serving::new(names, options));
-    let desk = Desk { serving, at: At::Network("n".into()), tally: Arc::default() };
+    let (at, own) = (At::Network("n".into()), IpAddr::from([127, 0, 0, 1]));
+    let desk = Desk { serving, at, own, tally: Arc::default() };
     tcp::converse_over(&desk, bytes)
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct View<'a> {
     attachments: &'a [(NetworkKey, usize)],
     /// Whether the host itself asks, which is on all networks.
     host: bool,
+    /// Whether somebody asks who is on none.
+    guest: bool,
     /// Whom the asker's container asks for other names.
     servers: &'a [SocketAddr],
 }
@@ -66,8 +68,15 @@ impl<'a> View<'a> {
     /// The networks of the container whose address asks, or the listener's alone when it is
     /// nobody's address.
     pub(crate) fn of(snapshot: &'a Snapshot, asker: &'a Asker) -> Self {
-        let none =
-            Self { snapshot, key: None, asked: None, attachments: &[], host: false, servers: &[] };
+        let none = Self {
+            snapshot,
+            key: None,
+            asked: None,
+            attachments: &[],
+            host: false,
+            guest: false,
+            servers: &[],
+        };
         match &asker.at {
             At::Network(key) => {
                 let asked = snapshot.networks.get(key);
@@ -81,13 +90,15 @@ impl<'a> View<'a> {
             }
             At::Container(container) => Self::inside(snapshot, container),
             At::Host => Self { host: true, ..none },
+            At::Guest => Self { guest: true, ..none },
+            At::Shared => none,
         }
     }
 
     fn inside(snapshot: &'a Snapshot, container: &str) -> Self {
         let servers = snapshot.servers.get(container).map_or(&[][..], |by| &by.servers);
         let attachments = snapshot.attachments(container);
-        Self { snapshot, key: None, asked: None, attachments, host: false, servers }
+        Self { snapshot, key: None, asked: None, attachments, host: false, guest: false, servers }
     }
 
     /// Whether the asker is on the network whose listener it asks. Somebody else's container, or a
@@ -121,7 +132,7 @@ impl<'a> View<'a> {
     /// before what the container asked for, and that before what its networks have.
     pub(crate) fn upstreams(&self, text: &[u8]) -> Option<&'a [SocketAddr]> {
         let mut outside = self.zones().filter(|zone| zone.forward).peekable();
-        if !self.host {
+        if !self.host && !self.guest {
             outside.peek()?;
         }
         let stubs = self.zones().filter(|zone| zone.forward && !self.host);

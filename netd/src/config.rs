@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -49,7 +49,9 @@ netd.toml takes run_dir, state_dir, plugin_dirs, log_level, default_pools (a lis
 dns_port (where containers are led that ask at port 53, so that another program may have that),
 dns_stubs (servers by domain: { \"example.corp\" = [\"10.0.0.53:53\"] }), dns_host (an
 \"address:port\" where the host's own programs may ask), dns_hook (\"resolv.conf\" or \"resolved\": they
-are told to ask there, at 127.0.0.77 unless dns_host says otherwise), dns_log (true: each question),
+are told to ask there, at 127.0.0.77 unless dns_host says otherwise), dns_link_local (an address such as
+169.254.76.53, where all containers of this host may ask, others' than netd's too; nowhere unless
+told), dns_log (true: each question),
 driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
 a manager), default_link (the bridge of the network `bridge`), docker_plugin (where dockerd may call
@@ -78,6 +80,7 @@ struct File {
     dns_stubs: BTreeMap<String, Vec<SocketAddr>>,
     dns_host: Option<SocketAddr>,
     dns_hook: Option<Hook>,
+    dns_link_local: Option<Ipv4Addr>,
     #[serde(default)]
     dns_log: bool,
     driver_deadline: Option<u64>,
@@ -169,6 +172,8 @@ pub(crate) struct Config {
     pub(crate) dns_host: Option<SocketAddr>,
     /// How the host's own programs are told to ask there; not at all unless told.
     pub(crate) dns_hook: Option<Hook>,
+    /// Where all containers of this host may ask, on whichever network; nowhere unless told.
+    pub(crate) dns_link_local: Option<Ipv4Addr>,
     /// Whether each question is logged.
     pub(crate) dns_log: bool,
     /// How long a driver may take for one call.
@@ -268,6 +273,10 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             dns_host: file.dns_host.or_else(|| file.dns_hook.map(|_| hook::ADDRESS)),
             dns_hook: file.dns_hook,
+            dns_link_local: file
+                .dns_link_local
+                .map(|address| link_local(address).map_err(wrong))
+                .transpose()?,
             dns_log: file.dns_log,
             driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
             node_name: file.node_name,
@@ -279,6 +288,17 @@ impl Config {
             docker_socket: file.docker_socket.unwrap_or_else(|| "/var/run/docker.sock".into()),
         })
     }
+}
+
+/// Refuses an address that may be somebody's elsewhere (RFC 3927).
+fn link_local(address: Ipv4Addr) -> Result<Ipv4Addr, String> {
+    if address.is_link_local() {
+        return Ok(address);
+    }
+    Err(format!(
+        "dns_link_local {address} is not link-local: it should be of 169.254.0.0/16, such as \
+         169.254.76.53"
+    ))
 }
 
 fn read(path: &Path, required: bool) -> Result<File, Error> {

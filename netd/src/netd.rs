@@ -177,7 +177,9 @@ impl Netd {
             .filter(|endpoint| wanted(&registry, endpoint))
             .map(|endpoint| registry.published(endpoint))
             .collect();
-        Sync { networks, endpoints, settings: self.config.firewall.settings() }
+        let mut settings = self.config.firewall.settings();
+        settings.extend(self.resolver_setting(driver));
+        Sync { networks, endpoints, settings }
     }
 }
 

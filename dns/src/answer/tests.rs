@@ -457,6 +457,36 @@ fn a_container_that_asks_inside_itself_is_answered_from_all_its_networks() {
 }
 
 #[test]
+fn a_guest_may_ask_for_names_of_others_and_learns_nothing_of_ours() {
+    let names = names();
+    let guest = Asker { at: At::Guest, source: [172, 17, 0, 2].into() };
+    let put = |name: &str, kind| put(&names, &guest, &packet(name, kind), Transport::Udp);
+    for name in ["example.org.", "unknown.", "9.9.168.192.in-addr.arpa."] {
+        let outcome = put(name, RecordType::A);
+        assert_eq!(outcome, Outcome::Forward { upstreams: Vec::new() }, "{name}");
+    }
+    for name in ["web.", "web.app.", "web.app.netd.", "db.lab.", "other.netd.internal."] {
+        let message = reply(put(name, RecordType::A));
+        assert_eq!(message.metadata.response_code, ResponseCode::NXDomain, "{name}");
+    }
+    let pointer = reply(put("2.0.1.10.in-addr.arpa.", RecordType::PTR));
+    assert_eq!(pointer.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(data(&reply(put("host.netd.internal.", RecordType::A))), Vec::<String>::new());
+
+    let nobody = Asker { at: At::Shared, ..guest };
+    for name in ["example.org.", "web."] {
+        let refused = answer(
+            &names.load(),
+            &nobody,
+            &packet(name, RecordType::A).to_vec().unwrap(),
+            Transport::Udp,
+            0,
+        );
+        assert_eq!(reply(refused).metadata.response_code, ResponseCode::Refused, "{name}");
+    }
+}
+
+#[test]
 fn the_host_says_names_in_full_and_is_on_all_networks() {
     let host = Asker { at: At::Host, source: "127.0.0.1".parse().unwrap() };
     assert_eq!(data(&told_to(&host, "web.app.netd.", RecordType::A)), [WEB]);

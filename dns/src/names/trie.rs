@@ -60,6 +60,11 @@ impl<K, V> Trie<K, V> {
         self.entries().map(|entry| &entry.value)
     }
 
+    /// All of it, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries().map(|entry| (&entry.key, &entry.value))
+    }
+
     /// All keys, in no order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.entries().map(|entry| &entry.key)

@@ -295,6 +295,46 @@ fn the_handle_minds_no_event_loop_around_it() {
 }
 
 #[test]
+fn at_a_shared_address_who_asks_is_known_by_its_own() {
+    let names = Names::new();
+    let zone = |name: &str, subnet: &str| Zone {
+        name: name.into(),
+        subnets: vec![subnet.parse().unwrap()],
+        forward: true,
+        ..Zone::default()
+    };
+    names.network_up("n", zone("app", "127.1.0.0/24"));
+    names.network_up("m", zone("lab", "127.2.0.0/24"));
+    names.publish("n", member("e", "web", "127.1.0.2"));
+    names.publish("m", member("f", "db", "127.2.0.2"));
+    let guests = |source: IpAddr| source == IpAddr::from([127, 3, 0, 2]);
+    let upstreams = Upstreams::Fixed(vec![upstream(elsewhere)]);
+    let server = Server::start(names, Options { upstreams, guests, ..Options::default() }).unwrap();
+    let (udp, tcp) = sockets();
+    let address = udp.local_addr().unwrap();
+    server.listen(At::Shared, udp, tcp).unwrap();
+    let ask = |source: [u8; 4], name: &str| {
+        let client = UdpSocket::bind((std::net::Ipv4Addr::from(source), 0)).unwrap();
+        client.connect(address).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.send(&query(7, name)).unwrap();
+        receive(&client)
+    };
+    assert!(ask([127, 1, 0, 2], "web").ends_with(&[127, 1, 0, 2]));
+    assert_eq!(code(&ask([127, 1, 0, 2], "db")), 3, "it is not on that network");
+    assert!(ask([127, 2, 0, 9], "db").ends_with(&[127, 2, 0, 2]), "a neighbour of its");
+    assert!(ask([127, 3, 0, 2], "example").ends_with(&[192, 0, 2, 1]));
+    assert_eq!(code(&ask([127, 3, 0, 2], "web")), 3);
+    assert_eq!(code(&ask([127, 4, 0, 2], "example")), 5, "nobody knows it");
+    let IpAddr::V4(own) = address.ip() else { unreachable!("it is IPv4") };
+    let reply = ask(own.octets(), "web");
+    assert!(
+        reply.ends_with(&[192, 0, 2, 1]),
+        "the host says whole names, and others know this one"
+    );
+}
+
+#[test]
 fn scraps_and_refusals_are_counted() {
     let fixture = start(Vec::new(), DEADLINE);
     fixture.names.publish("n", member("e", "web", "10.0.0.2"));

@@ -29,6 +29,7 @@ impl Names {
             }
             At::Container(id) => format!("container {id}"),
             At::Host => "host".to_owned(),
+            At::Shared | At::Guest => "link-local".to_owned(),
         };
         let mut answers = Vec::new();
         for (at, counts) in server.tallies() {

@@ -1,14 +1,20 @@
-//! The host's own network namespace as a network: the driver makes nothing, it sees to it that the
-//! namespace it is given is the host's.
+//! The host's own network namespace as a network: the driver makes nothing of it, it sees to it that
+//! the namespace it is given is the host's. What netd has of its own there is its business too: the
+//! address at which all networks' containers find the resolver.
 
 use cnm::{
     Error, Kind, Result,
-    driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
+    driver::{
+        Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced, Uninstall,
+        Uninstalled,
+    },
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
     options::{LINGER, Options},
 };
 use kernel::{Errno, netlink::Socket, netns::Netns};
+
+mod resolver;
 
 /// The driver `host`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,7 +93,14 @@ impl Driver for Host {
         Ok(Plan::default())
     }
 
-    fn sync(&mut self, _: &Sync) -> Result<Synced> {
-        Ok(Synced::default())
+    fn sync(&mut self, desired: &Sync) -> Result<Synced> {
+        let wanted = resolver::wanted(&desired.settings)?;
+        let repaired = resolver::have(wanted).map_err(refusal)?;
+        Ok(Synced { repaired, ..Synced::default() })
+    }
+
+    fn uninstall(&mut self, uninstall: Uninstall) -> Result<Uninstalled> {
+        let found = resolver::remove(uninstall.check).map_err(refusal)?;
+        Ok(Uninstalled { found })
     }
 }

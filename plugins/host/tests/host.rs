@@ -4,9 +4,48 @@
 
 use std::thread;
 
-use cnm::{Kind, driver::Driver};
+use cnm::{
+    Kind,
+    driver::{Driver, Sync, Uninstall},
+};
 use netd_host::Host;
 use nix::sched::{CloneFlags, unshare};
+
+/// The addresses of loopback, as `ip` has them.
+fn addresses() -> String {
+    let output = std::process::Command::new("ip").args(["-o", "address", "show", "lo"]).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
+
+#[test]
+fn the_resolver_has_an_address_for_as_long_as_that_is_wanted() {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
+    let mut driver = Host::default();
+    let with = |settings: &[(&str, &str)]| Sync {
+        settings: settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        ..Sync::default()
+    };
+    let wanted = with(&[("resolver", "169.254.76.53"), ("coexist", "report")]);
+    let said = driver.sync(&wanted).unwrap().repaired;
+    assert_eq!(said, ["add the address 169.254.76.53 to lo"]);
+    assert!(addresses().contains("169.254.76.53/32 scope host lo:netd"), "{}", addresses());
+    assert!(driver.sync(&wanted).unwrap().repaired.is_empty(), "it is there");
+
+    let other = with(&[("resolver", "169.254.1.53")]);
+    driver.sync(&other).unwrap();
+    assert!(addresses().contains("169.254.1.53/32") && !addresses().contains("76.53"));
+    // Another's is left alone.
+    let added = std::process::Command::new("ip")
+        .args(["address", "add", "169.254.9.9/32", "dev", "lo"])
+        .status();
+    assert!(added.unwrap().success());
+    let shown = driver.uninstall(Uninstall { check: true }).unwrap().found;
+    assert_eq!(shown, ["the address 169.254.1.53 of lo"]);
+    assert!(addresses().contains("169.254.1.53"));
+    driver.sync(&with(&[])).unwrap();
+    assert!(addresses().contains("169.254.9.9") && !addresses().contains("169.254.1.53"));
+    assert_eq!(driver.sync(&with(&[("resolver", "x")])).unwrap_err().kind, Kind::Invalid);
+}
 
 #[test]
 fn only_the_hosts_own_namespace_will_do() {

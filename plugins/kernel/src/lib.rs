@@ -10,6 +10,7 @@ pub mod fdb;
 pub mod firewall;
 pub mod host_routes;
 pub mod links;
+pub mod loopback;
 pub mod macvlan;
 pub mod neighbours;
 pub mod netlink;

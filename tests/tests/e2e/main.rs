@@ -37,6 +37,7 @@ mod requests;
 mod restarts;
 mod running;
 mod shards;
+mod shared;
 mod showing;
 mod speaking;
 mod taken;

@@ -22,7 +22,8 @@ fn connected() -> (Desk, Asker) {
     );
     let options = Options { upstreams: Upstreams::Fixed(Vec::new()), ..Options::default() };
     let serving = Arc::new(Serving::new(names, options));
-    let desk = Desk { serving, at: At::Network("n".into()), tally: Arc::default() };
+    let (at, own) = (At::Network("n".into()), IpAddr::from([127, 0, 0, 1]));
+    let desk = Desk { serving, at, own, tally: Arc::default() };
     let asker = desk.asker("10.0.0.2".parse().unwrap());
     (desk, asker)
 }
