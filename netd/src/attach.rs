@@ -103,7 +103,7 @@ impl Netd {
             (None, network)
         };
         let mut endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
-        let inside = self.plan_inside(&driver, &network, &mut endpoint, &netns, path.as_deref());
+        let inside = self.plan_inside(&driver, &network, &mut endpoint, &netns);
         let undo = Undo::new(self.clone(), endpoint, turn);
         inside?;
         if sticky {

@@ -144,16 +144,22 @@ impl Host {
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         // One that has an id already keeps it: the kernel says "exists", and the next call which.
         let made = self.request(request, "give a network namespace an id").await;
+        match (self.nsid_if_any(netns).await?, made) {
+            (Some(nsid), _) => Ok(nsid),
+            (None, Err(error)) => Err(error),
+            (None, Ok(_)) => Err(Error::internal("the network namespace got no id")),
+        }
+    }
+
+    /// The id of a namespace, where it has one.
+    pub(crate) async fn nsid_if_any(&self, netns: &File) -> Result<Option<i32>> {
+        let fd = u32::try_from(netns.as_raw_fd()).map_err(Error::internal)?;
         let mut message = NsidMessage::default();
         message.attributes = vec![NsidAttribute::Fd(fd)];
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
         request.header.flags = NLM_F_REQUEST;
         let replies = self.request(request, "read the id of a network namespace").await?;
-        match (replies.iter().find_map(nsid_of).filter(|nsid| *nsid >= 0), made) {
-            (Some(nsid), _) => Ok(nsid),
-            (None, Err(error)) => Err(error),
-            (None, Ok(_)) => Err(Error::internal("the network namespace got no id")),
-        }
+        Ok(replies.iter().find_map(nsid_of).filter(|nsid| *nsid >= 0))
     }
 
     async fn request(

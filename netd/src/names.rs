@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -55,6 +55,8 @@ pub(crate) struct Resolver {
     kept: Kept,
     /// What leads to the containers in which it listens, and whether that is looked at.
     doors: RefCell<BTreeMap<ContainerId, inside::Door>>,
+    /// Containers in which it is to listen as soon as something leads there.
+    awaited: RefCell<BTreeSet<ContainerId>>,
     looking: Cell<bool>,
     /// The host's programs are told no more to ask here.
     unhooked: Cell<bool>,
@@ -76,13 +78,13 @@ impl Resolver {
             ttl: config.dns_ttl,
             stubs: config.dns_stubs.clone(),
             log: config.dns_log,
+            guests: guests::is_near,
             ..dns::Options::default()
         };
-            guests: guests::is_near,
         let names = dns::Names::new();
         let server = dns::Server::start(names.clone(), options)?;
-        let (doors, looking, unhooked) = Default::default();
-        Ok(Self { names, server, kept: Kept::new(inherited), doors, looking, unhooked })
+        let (doors, awaited, looking, unhooked) = Default::default();
+        Ok(Self { names, server, kept: Kept::new(inherited), doors, awaited, looking, unhooked })
     }
 
     fn network_up(&self, network: &Network) {
@@ -232,13 +234,11 @@ impl Netd {
             }
         }
         self.take_over_inside();
+        self.resolve_for_all();
         self.resolve_for_the_host();
         self.resolver.kept.close();
-        self.resolve_for_all();
     }
 
-    /// Makes names resolve for the host's own programs, where that is wanted.
-    fn resolve_for_the_host(self: &Rc<Self>) {
     /// Makes names resolve at one address for the containers of all networks, where that is wanted.
     /// The address itself is the business of the driver of the host's own namespace.
     fn resolve_for_all(&self) {
@@ -263,6 +263,8 @@ impl Netd {
         Some(("resolver".to_owned(), address.to_string()))
     }
 
+    /// Makes names resolve for the host's own programs, where that is wanted.
+    fn resolve_for_the_host(self: &Rc<Self>) {
         let Some(address) = self.config.dns_host else {
             self.hook_into_the_host();
             return;

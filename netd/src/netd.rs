@@ -171,15 +171,16 @@ impl Netd {
             .filter(|entry| entry.shared.as_ref().is_none_or(|shared| shared.up))
             .map(|entry| entry.network.clone())
             .collect();
-        let endpoints = networks
+        let endpoints: Vec<Endpoint> = networks
             .iter()
             .flat_map(|network| registry.endpoints_on(&network.id))
             .filter(|endpoint| wanted(&registry, endpoint))
             .map(|endpoint| registry.published(endpoint))
             .collect();
+        let netns = self.resolver.ways_inside(&endpoints);
         let mut settings = self.config.firewall.settings();
         settings.extend(self.resolver_setting(driver));
-        Sync { networks, endpoints, settings }
+        Sync { networks, endpoints, settings, netns }
     }
 }
 

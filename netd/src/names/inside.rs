@@ -3,56 +3,38 @@
 //! address to it, so that the container may have a server of its own on port 53.
 //!
 //! A socket keeps its namespace alive. So what leads there, a process or a file, is looked at, and
-//! the sockets are closed when it no longer does: only then does the kernel say that it is gone.
+//! the sockets are closed when nothing does any more: only then does the kernel say that it is gone.
+//! Who attached by a descriptor alone has named nothing that leads there: the first process in it
+//! does then, and until there is one nobody can ask.
 
 use std::{
-    fs::{self, File, Metadata},
+    collections::BTreeMap,
+    fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::MetadataExt as _,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
-use cnm::{ContainerId, Error, Result, endpoint::Endpoint, network::Network, options::DNS_PORT};
+use cnm::{
+    ContainerId, EndpointId, Error, Result, endpoint::Endpoint, network::Network, options::DNS_PORT,
+};
 use dns::At;
 
 use super::{
+    Resolver,
     given::{self, Place},
     kept_name, sockets,
 };
 use crate::{drivers::Session, netd::Netd};
 
+mod door;
+mod look;
+
+pub(super) use door::Door;
+use door::paths;
+
 /// Where a container asks, as it does in Docker's.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
-
-/// How often it is looked whether containers are there still.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// What leads to a container's namespace. While there is a socket in that, no other has its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Door {
-    path: String,
-    place: (u64, u64),
-}
-
-impl Door {
-    /// The first of these paths that leads to this namespace.
-    fn to(netns: &File, paths: impl IntoIterator<Item = String>) -> Option<Self> {
-        let place = place(&netns.metadata().ok()?);
-        let mut doors = paths.into_iter().map(|path| Self { path, place });
-        doors.find(Self::leads_there)
-    }
-
-    fn leads_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|now| place(&now) == self.place)
-    }
-}
-
-/// Device and inode.
-fn place(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
 
 /// Whose the listener inside a container is.
 fn at(container: &ContainerId) -> At {
@@ -68,10 +50,16 @@ fn name_of(container: &ContainerId) -> String {
     kept_name(&format!("in-{container}"))
 }
 
-/// The paths that may lead to a container's namespace.
-fn paths(path: Option<&str>, pid: Option<u32>) -> impl Iterator<Item = String> + use<> {
-    let process = pid.map(|pid| format!("/proc/{pid}/ns/net"));
-    path.map(str::to_owned).into_iter().chain(process)
+impl Resolver {
+    /// What leads to the containers of endpoints in which it listens, by endpoint, for a driver that
+    /// has something to keep there.
+    pub(crate) fn ways_inside(&self, endpoints: &[Endpoint]) -> BTreeMap<EndpointId, String> {
+        let doors = self.doors.borrow();
+        let inside = endpoints.iter().filter(|one| DNS_PORT.port(&one.options).is_some());
+        let ways = inside
+            .filter_map(|one| Some((one.id.clone(), doors.get(&one.container.id)?.path.clone())));
+        ways.collect()
+    }
 }
 
 impl Netd {
@@ -88,7 +76,6 @@ impl Netd {
         network: &Network,
         endpoint: &mut Endpoint,
         netns: &File,
-        path: Option<&str>,
     ) -> Result<()> {
         // Both were checked before.
         let said = given::place(&endpoint.options, &network.options).unwrap_or_default();
@@ -109,10 +96,10 @@ impl Netd {
         let there = self.resolver.server.addresses(&at(&container.id));
         let port = match there.first() {
             Some(address) => Ok(address.port()),
-            None if Door::to(netns, paths(path, container.pid)).is_none() => {
-                Err("nothing is known by which to see its end".to_owned())
-            }
-            None => sockets::free_inside(netns, ADDRESS).map_err(|error| error.to_string()),
+            None => match self.awaited_at(&container.id) {
+                Some(port) => Ok(port),
+                None => sockets::free_inside(netns, ADDRESS),
+            },
         };
         match port {
             Ok(port) => {
@@ -120,9 +107,9 @@ impl Netd {
                 endpoint.dns = vec![ADDRESS];
             }
             // It works without names.
-            Err(why) => {
+            Err(error) => {
                 let container = container.label();
-                tracing::warn!(container, why, "names do not resolve inside the container");
+                tracing::warn!(container, %error, "names do not resolve inside the container");
             }
         }
         Ok(())
@@ -140,7 +127,11 @@ impl Netd {
         if !self.resolver.server.addresses(&at(&container.id)).is_empty() {
             return;
         }
-        let Some(door) = Door::to(netns, paths(path, container.pid)) else { return };
+        let known = Door::to(netns, paths(path, container.pid));
+        let Some(door) = known.or_else(|| Door::through_a_process_in(netns)) else {
+            self.await_door(&container.id);
+            return;
+        };
         if let Err(why) = self.listen_inside(&container.id, netns, port, door) {
             self.no_names_inside(endpoint, &why);
         }
@@ -171,37 +162,16 @@ impl Netd {
         Ok(())
     }
 
-    /// The listener is closed when this door no longer leads there.
-    fn look_after(self: &Rc<Self>, container: &ContainerId, door: Door) {
-        self.resolver.doors.borrow_mut().insert(container.clone(), door);
-        if self.resolver.looking.replace(true) {
-            return;
-        }
-        let netd = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            let mut looks = tokio::time::interval(LOOK);
-            loop {
-                looks.tick().await;
-                let Some(netd) = netd.upgrade() else { return };
-                let gone = {
-                    let doors = netd.resolver.doors.borrow();
-                    if doors.is_empty() {
-                        netd.resolver.looking.set(false);
-                        return;
-                    }
-                    let gone = doors.iter().filter(|(_, door)| !door.leads_there());
-                    gone.map(|(container, _)| container.clone()).collect::<Vec<_>>()
-                };
-                for container in gone {
-                    tracing::debug!(container = container.short(), "nothing leads there any more");
-                    netd.close_inside(&container);
-                }
-            }
-        });
+    /// The port at which it is to listen in a container to which nothing leads yet.
+    fn awaited_at(&self, container: &ContainerId) -> Option<u16> {
+        let registry = self.registry.borrow();
+        let mut endpoints = registry.endpoints_of(container);
+        endpoints.find_map(|endpoint| DNS_PORT.port(&endpoint.options))
     }
 
     fn close_inside(&self, container: &ContainerId) {
         self.resolver.doors.borrow_mut().remove(container);
+        self.resolver.awaited.borrow_mut().remove(container);
         self.problems.borrow_mut().remove(&about(container));
         self.resolver.server.stop_listening(&at(container));
         sockets::forget(&name_of(container));
@@ -263,8 +233,12 @@ impl Netd {
                     break;
                 }
             }
+            if found.is_none() {
+                found = self.find_process(&endpoint).await;
+            }
             let Some((netns, door)) = found else {
                 self.close_inside(container);
+                self.await_door(container);
                 continue;
             };
             if !self.resolver.server.addresses(&at(container)).is_empty() {

@@ -23,6 +23,7 @@ use kernel::{
     links,
     netlink::Batch,
     netns::Netns,
+    resolver,
 };
 use serde_json::json;
 
@@ -421,6 +422,9 @@ impl Driver for Bridge {
         }
         let steps = plan::everything(&marks, &segments, &ports, &observed);
         kernel.apply(&steps, &observed).map_err(refusal)?;
+        let led = ports.iter().zip(&desired.endpoints);
+        let led = led.filter_map(|(port, one)| lead_inside(&kernel.home, port, one, desired));
+        let led: Vec<_> = led.collect();
         let links = links::all(&mut kernel.socket).map_err(refusal)?;
         let names: Vec<_> = segments.iter().flat_map(Segment::bridges).cloned().collect();
         for link in links.iter().filter(|link| marks.is_bridge(link) && names.contains(&link.name))
@@ -438,6 +442,7 @@ impl Driver for Bridge {
         }
         let missing = desired.endpoints.iter().filter(|endpoint| !there(endpoint));
         let missing = missing.map(|endpoint| endpoint.id.clone()).collect();
+        repaired.extend(led);
         let problems = self.get_along(names);
         self.watch(&segments, true)?;
         if let Some(watch) = &self.watch {
@@ -461,6 +466,19 @@ impl Driver for Bridge {
 
     fn uninstall(&mut self, asked: Uninstall) -> Result<Uninstalled> {
         uninstall::everything(self.marks, asked.check).map_err(refusal)
+    }
+}
+
+/// Leads what a container asks inside itself to the resolver there, where that is no longer so.
+fn lead_inside(home: &Netns, port: &Port, endpoint: &Endpoint, all: &Sync) -> Option<String> {
+    let (to, path, netns) = (port.resolver?, all.netns.get(&endpoint.id)?, endpoint.netns?);
+    match resolver::keep(home, path, netns.cookie, to) {
+        Ok(true) => Some(format!("lead {} to the resolver inside it", endpoint.container.label())),
+        Ok(false) => None,
+        Err(error) => {
+            eprintln!("names may not resolve inside {}: {error}", endpoint.container.label());
+            None
+        }
     }
 }
 

@@ -8,10 +8,13 @@ use kernel::{
     links::{self, Link},
     netlink::Socket,
     netns::Netns,
+    resolver,
     routes::{self, Address, Refusal, Route},
 };
 
 use crate::Port;
+
+const MISLED: &str = "what the container asks at 127.0.0.11 is not led to the resolver";
 
 /// What is seen in a container.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,8 @@ pub(crate) struct Inside {
     link: Option<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
+    /// Whether what the container asks inside itself comes to nobody.
+    misled: bool,
 }
 
 impl Inside {
@@ -33,6 +38,10 @@ impl Inside {
                 link: Some(link),
                 addresses: routes::addresses(&mut socket)?,
                 routes: routes::routes(&mut socket)?,
+                misled: match port.resolver {
+                    Some(port) => !resolver::leads(port)?,
+                    None => false,
+                },
             })
         })?
     }
@@ -56,6 +65,9 @@ impl Inside {
         if link.mac != Some(port.mac) {
             let mac = cnm::MacAddr(port.mac);
             differences.push(format!("{name} in the container does not have the address {mac}"));
+        }
+        if self.misled {
+            differences.push(MISLED.to_owned());
         }
         let addresses: BTreeSet<_> =
             self.addresses.iter().filter(|a| a.link == link.index).map(|a| a.address).collect();

@@ -236,6 +236,11 @@ pub struct Sync {
     /// What the host's administrator said that is of no network alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Paths to the namespaces of those endpoints for which there is something to keep inside
+    /// besides the interface (`dns-port`). A path may lead elsewhere by now: the namespace's cookie
+    /// tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub netns: BTreeMap<EndpointId, String>,
 }
 
 impl Call for Sync {

@@ -7,13 +7,14 @@
 
 use std::net::Ipv4Addr;
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
 
 use crate::{
-    Result,
-    netlink::{Batch, Socket},
+    Errno, Result,
+    netlink::{Batch, Received, Socket},
+    netns::Netns,
     nft::{BATCH_BEGIN, BATCH_END, NEWRULE, SUBSYSTEM, attribute, frame_header, nest, text},
 };
 
@@ -26,9 +27,13 @@ pub const TABLE: &str = "netd_names";
 const CHAIN: &str = "output";
 const DNS: u16 = 53;
 
+/// Those that questions come by.
+const PROTOCOLS: [i32; 2] = [libc::IPPROTO_UDP, libc::IPPROTO_TCP];
+
 const NEWTABLE: u16 = SUBSYSTEM << 8;
 const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
+const GETRULE: u16 = SUBSYSTEM << 8 | 7;
 
 const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
@@ -53,6 +58,44 @@ pub fn lead(port: u16) -> Result<()> {
     Socket::small(NETLINK_NETFILTER)?.run(batch(port))
 }
 
+/// Whether they are led to `port`, and to no other, in the calling thread's namespace.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn leads(port: u16) -> Result<bool> {
+    let mut batch = Batch::new();
+    batch.frame(GETRULE, NLM_F_DUMP, "list the rules of", TABLE.to_owned(), |bytes| {
+        header(bytes);
+        text(bytes, RULE_TABLE, TABLE);
+    });
+    let mut wanted = [Vec::new(), Vec::new()];
+    attribute(&mut wanted[0], DATA_VALUE, &ADDRESS.octets());
+    attribute(&mut wanted[1], DATA_VALUE, &port.to_be_bytes());
+    let has = |payload: &[u8], part: &Vec<u8>| payload.windows(part.len()).any(|at| at == part);
+    let rule = |message: Received<'_>| {
+        let leads = || wanted.iter().all(|part| has(message.payload, part));
+        (message.kind == NEWRULE).then(leads)
+    };
+    match Socket::small(NETLINK_NETFILTER)?.dump_frame(batch, rule) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
+        rules => rules.map(|rules| rules == [true; PROTOCOLS.len()]),
+    }
+}
+
+/// Sees to it that they are led to `port` in a container's namespace, which a path leads to. Says
+/// whether they were not. Another namespace than that of `cookie` is let be.
+///
+/// # Errors
+/// What the kernel refuses, and [`Error::NoNamespace`](crate::Error) where the path leads to none.
+pub fn keep(home: &Netns, path: &str, cookie: u64, port: u16) -> Result<bool> {
+    Netns::open(path)?.inside(home, || {
+        if Socket::route_small()?.cookie()? != cookie || leads(port)? {
+            return Ok(false);
+        }
+        lead(port).map(|()| true)
+    })?
+}
+
 fn batch(port: u16) -> Batch {
     let what = || format!("{ADDRESS} port {DNS} to port {port}");
     let doing = "lead questions from";
@@ -75,7 +118,7 @@ fn batch(port: u16) -> Batch {
         });
         text(bytes, CHAIN_TYPE, "nat");
     });
-    for protocol in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
+    for protocol in PROTOCOLS {
         batch.frame(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, doing, what(), |bytes| {
             header(bytes);
             text(bytes, RULE_TABLE, TABLE);

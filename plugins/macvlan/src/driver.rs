@@ -13,6 +13,7 @@ use kernel::{
     links,
     macvlan::{self, Found, Mode},
     netns::Netns,
+    resolver,
 };
 use serde_json::json;
 
@@ -383,6 +384,10 @@ impl Driver for Macvlan {
             // What one network lacks, such as a VLAN, is no reason to give up all of them.
             eprintln!("{error}");
         }
+        let mut repaired: Vec<_> = steps.iter().map(Step::to_string).collect();
+        for (endpoint, port) in &ports {
+            repaired.extend(lead_inside(&kernel.home, port, endpoint, desired));
+        }
         let observed = kernel.observe(&[]).map_err(refusal)?;
         for (id, segment) in &segments {
             if let Some(base) = bases.remove(id)
@@ -391,11 +396,20 @@ impl Driver for Macvlan {
                 self.joined.insert((*id).clone(), joined);
             }
         }
-        Ok(Synced {
-            repaired: steps.iter().map(Step::to_string).collect(),
-            missing,
-            ..Synced::default()
-        })
+        Ok(Synced { repaired, missing, ..Synced::default() })
+    }
+}
+
+/// Leads what a container asks inside itself to the resolver there, where that is no longer so.
+fn lead_inside(home: &Netns, port: &Port, endpoint: &Endpoint, all: &Sync) -> Option<String> {
+    let (to, path, netns) = (port.resolver?, all.netns.get(&endpoint.id)?, endpoint.netns?);
+    match resolver::keep(home, path, netns.cookie, to) {
+        Ok(true) => Some(format!("lead {} to the resolver inside it", endpoint.container.label())),
+        Ok(false) => None,
+        Err(error) => {
+            eprintln!("names may not resolve inside {}: {error}", endpoint.container.label());
+            None
+        }
     }
 }
 

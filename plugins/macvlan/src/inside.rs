@@ -4,6 +4,7 @@ use cnm::{Result, bandwidth::Limit, endpoint};
 use kernel::{
     netlink::Socket,
     netns::Netns,
+    resolver,
     routes::{self, Refusal, Route},
     shaping::{self, Bucket, Seen},
 };
@@ -28,12 +29,21 @@ pub(crate) fn differences(
             Some(_) => shaping::limits(&mut socket)?.remove(&link),
             None => None,
         };
-        Ok((routes::routes(&mut socket)?, bucket))
+        let misled = match port.resolver {
+            Some(port) => !resolver::leads(port)?,
+            None => false,
+        };
+        Ok((routes::routes(&mut socket)?, bucket, misled))
     };
-    let (routes, limit) = sandbox.inside(home, observe).and_then(|seen| seen).map_err(refusal)?;
+    let (routes, limit, misled) =
+        sandbox.inside(home, observe).and_then(|seen| seen).map_err(refusal)?;
     let here = |route: &Route| route.link == link || route.refusal.is_some();
     let own: Vec<_> = routes.into_iter().filter(here).collect();
     let mut differences = Vec::new();
+    if misled {
+        let what = "what the container asks at 127.0.0.11 is not led to the resolver";
+        differences.push(what.to_owned());
+    }
     for gateway in &port.gateways {
         let is_way = |own: &Route| own.is_default() && own.through == Some(*gateway);
         if !own.iter().any(is_way) {

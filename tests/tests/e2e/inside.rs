@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use cnm::{
     Kind,
-    endpoint::{Attach, Endpoint},
+    client::With,
+    endpoint::{Attach, CheckEndpoint, Endpoint, Netns},
     network::{CreateNetwork, Subnet},
+    system::Reconcile,
 };
 use netd_tests::{
     Asking as _, Container, Host, HostOptions, Namespace, World, eventually, kind_of,
@@ -191,4 +193,72 @@ fn what_cannot_be_is_refused() {
     let none = Attach { network: "none".into(), ..inside(&web, "none") };
     assert_eq!(kind_of(netd.call(&none)).0, Kind::Unsupported);
     assert!(netd.endpoints().is_empty());
+}
+
+#[test]
+fn what_was_attached_by_a_descriptor_alone_asks_inside_as_well() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let _lan = host.lan();
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    let mut web = world.container("web");
+    let netns = std::fs::File::open(web.netns.path()).unwrap();
+    let attach = Attach { netns: Some(Netns::Fd), ..web.to("lan") };
+    let fds = [std::os::fd::AsFd::as_fd(&netns)];
+    let endpoint = netd.call_with(&attach, With { fds: &fds, ..With::default() }).unwrap();
+    drop(netns);
+    assert_eq!(endpoint.dns, [INSIDE]);
+    assert_eq!(ask(&web.netns, "web A"), [ip(&endpoint)]);
+    host.kill();
+    host.start();
+    eventually("it answers", || match ask(&web.netns, "web A") {
+        answer if answer == [ip(&endpoint)] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let mut netd = host.client();
+    web.netns.kill();
+    eventually("it is released", || match netd.endpoints().len() {
+        0 => Ok(()),
+        left => Err(format!("{left} endpoints")),
+    });
+}
+
+#[test]
+fn what_leads_there_is_looked_at_and_put_right() {
+    let world = World::new();
+    let host = world.host("a");
+    let _lan = host.lan();
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    netd.create("app");
+    let (on_lan, on_app) = (world.container("on-lan"), world.container("on-app"));
+    let attached = [netd.attach(&on_lan.to("lan")), netd.attach(&inside(&on_app, "app"))];
+    for (container, endpoint) in [(&on_lan, &attached[0]), (&on_app, &attached[1])] {
+        let name = &container.name;
+        let mut check = || {
+            let params = CheckEndpoint {
+                endpoint: endpoint.id.to_string(),
+                netns: Some(Netns::Path(container.netns.path())),
+                mac: None,
+            };
+            netd.call(&params).unwrap().differences
+        };
+        assert_eq!(check(), Vec::<String>::new(), "{name}");
+        let port = endpoint.options["dns-port"].clone();
+        for damage in [
+            "nft delete table ip netd_names".to_owned(),
+            "nft flush chain ip netd_names output".to_owned(),
+            format!("nft add rule ip netd_names output tcp dport 53 dnat to 127.0.0.11:{port}"),
+        ] {
+            container.netns.run(&damage);
+            let said = check();
+            assert!(said.len() == 1 && said[0].contains("127.0.0.11"), "{damage}: {said:?}");
+            let reconciled = host.client().call(&Reconcile {}).unwrap();
+            let led = format!("lead {name} to the resolver inside it");
+            assert!(reconciled.repaired.contains(&led), "{damage}: {reconciled:?}");
+            assert_eq!(check(), Vec::<String>::new(), "{damage}");
+            assert_eq!(ask(&container.netns, &format!("{name} A")), [ip(endpoint)]);
+        }
+    }
 }

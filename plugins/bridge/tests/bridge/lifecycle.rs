@@ -212,7 +212,8 @@ fn rules_that_were_flushed_are_laid_again() {
     driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
     driver.after_answer();
     assert!(ruleset().contains("tcp . 8080 : 10.1.0.3 . 80"));
-    let everything = Sync { networks: vec![network], endpoints: vec![endpoint], settings };
+    let everything =
+        Sync { networks: vec![network], endpoints: vec![endpoint], settings, ..Sync::default() };
     run("nft flush chain inet netd forward");
     let synced = driver.sync(&everything).unwrap();
     assert_eq!(synced.repaired, ["lay the firewall's rules down again"]);
