@@ -95,7 +95,7 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         Isolation::Host => Setting::default(),
         Isolation::Own => Setting {
             hostname: Some(hostname.to_string()),
-            files: files::all(&args.dns, &hostname, &endpoints),
+            files: files::all(&args.dns, &args.dns_search, &hostname, &endpoints),
         },
     };
     let ended = held.release(&setting).and_then(wait);

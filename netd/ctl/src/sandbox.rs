@@ -211,7 +211,7 @@ fn exec(socket: &Path, wanted: &str, command: &[OsString]) -> Outcome {
     let hostname = hostname(&container);
     place::settle(&Setting {
         hostname: hostname.map(ToString::to_string),
-        files: hostname.map(|name| files::all(&[], name, &endpoints)).unwrap_or_default(),
+        files: hostname.map(|name| files::all(&[], &[], name, &endpoints)).unwrap_or_default(),
     })?;
     Ok(place::execute(command))
 }

@@ -15,7 +15,7 @@ use super::wishes;
 use crate::{
     clock,
     host::sockets::{self, Bound},
-    names::given::check_endpoint,
+    names::given::{check_endpoint, with_search},
     netd::Netd,
     registry::{Registry, Stage, Taker, from_outside, protocols},
 };
@@ -125,7 +125,7 @@ impl Netd {
             bandwidth: params.bandwidth.and_then(|b| Bandwidth::of(b.ingress, b.egress)),
             netns: None,
             mtu: None,
-            options: params.options,
+            options: with_search(params.options, &network.options),
             labels: params.labels,
             created: clock::timestamp(),
             idempotency_key: key,

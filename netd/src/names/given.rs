@@ -9,7 +9,7 @@ use cnm::{
     Error, Result,
     endpoint::{Attach, Endpoint, Protocol},
     network::Network,
-    options::DNS_PORT,
+    options::{DNS_PORT, DNS_SEARCH, search},
 };
 
 use super::PORT;
@@ -23,6 +23,9 @@ const STUB: &str = "dns.";
 /// The option with the ports that an endpoint serves without publishing them.
 const EXPOSE: &str = "expose";
 
+/// The domain of those who want none to be tried (resolv.conf(5)).
+const NO_DOMAIN: &str = ".";
+
 /// The option that says where a container finds the resolver.
 const RESOLVER: &str = "resolver";
 
@@ -30,12 +33,54 @@ type Options = BTreeMap<String, String>;
 
 /// Whether an option of a network is about names, and so netd's whatever the driver.
 pub(crate) fn is_networks(option: &str) -> bool {
-    option == SERVERS || option == RESOLVER || option.starts_with(STUB)
+    option == SERVERS || option == RESOLVER || is_search(option) || option.starts_with(STUB)
 }
 
 /// As [`is_networks`], of an endpoint.
 pub(crate) fn is_endpoints(option: &str) -> bool {
-    option == SERVERS || option == RESOLVER || option == EXPOSE
+    option == SERVERS || option == RESOLVER || option == EXPOSE || is_search(option)
+}
+
+fn is_search(option: &str) -> bool {
+    DNS_SEARCH.names.contains(&option)
+}
+
+/// An endpoint's options, with the domains that its container tries behind names: its network's
+/// where it has none of its own.
+pub(crate) fn with_search(mut endpoint: Options, network: &Options) -> Options {
+    if let Some((name, list)) = DNS_SEARCH.given(network)
+        && DNS_SEARCH.given(&endpoint).is_none()
+    {
+        endpoint.insert(name.to_owned(), list.to_owned());
+    }
+    endpoint
+}
+
+/// Refuses domains that nobody could ask for, and a list that says nothing.
+fn check_search(options: &Options) -> Result<()> {
+    let Some((name, list)) = DNS_SEARCH.given(options) else { return Ok(()) };
+    let domains = search(options);
+    if domains.is_empty() {
+        return Err(Error::invalid(format_args!(
+            "invalid {name} {list:?}: it should be a list of domains, or . for none"
+        ))
+        .with(name, list));
+    }
+    if domains == [NO_DOMAIN] {
+        return Ok(());
+    }
+    for domain in domains {
+        dns::check_name(domain.trim_end_matches('.'), &[])
+            .map_err(|error| Error::invalid(error).with(name, list))?;
+        // In a resolv.conf it would be two.
+        if domain.contains(char::is_whitespace) {
+            return Err(Error::invalid(format_args!(
+                "invalid {name} {list:?}: domains stand behind commas, without spaces in them"
+            ))
+            .with(name, list));
+        }
+    }
+    Ok(())
 }
 
 /// Where a container finds the resolver.
@@ -163,6 +208,7 @@ pub(crate) fn check_network(name: &str, options: &Options, domain: &str) -> Resu
         ))
         .with(name, text));
     }
+    check_search(options)?;
     stubs(options).map(drop)
 }
 
@@ -178,6 +224,7 @@ pub(crate) fn check_endpoint(params: &Attach, network: &Network, domain: &str) -
         upstreams(&params.options)?;
         exposed(&params.options)?;
         place(&params.options, &network.options)?;
+        check_search(&params.options)?;
         if let Some((name, _)) = DNS_PORT.given(&params.options) {
             return Err(Error::invalid(format_args!(
                 "netd chooses the {name} of an endpoint: leave it out, and say {RESOLVER}=inside"
@@ -229,6 +276,22 @@ mod tests {
             assert!(check_network("app", &options(&[("dns-port", bad)]), "netd").is_err(), "{bad}");
         }
         assert_eq!(check_network("app", &options(&[("dns-port", "5353")]), "netd"), Ok(()));
+    }
+
+    #[test]
+    fn domains_to_try_are_the_endpoints_own_or_its_networks() {
+        let (none, network) = (options(&[]), options(&[("dns-search", "corp.example, lab")]));
+        let own = options(&[("dns-search", ".")]);
+        assert_eq!(search(&with_search(none.clone(), &network)), ["corp.example", "lab"]);
+        assert_eq!(search(&with_search(own.clone(), &network)), ["."]);
+        assert!(search(&with_search(none, &options(&[]))).is_empty());
+        for good in [&network, &own] {
+            assert_eq!(check_network("app", good, "netd"), Ok(()));
+        }
+        for bad in ["", " , ", "a..b", "corp.example,.", "x y"] {
+            let given = options(&[("dns-search", bad)]);
+            assert!(check_network("app", &given, "netd").is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -101,6 +101,20 @@ pub const DNS_PORT: Setting = Setting {
     about: "the port of netd's resolver, where that is not 53; chosen when 53 is taken",
 };
 
+/// The domains that a container tries behind names which it asks for, said of a network or of an
+/// endpoint, which has its network's unless it has its own. Whoever writes the container's
+/// `resolv.conf` puts them there.
+pub const DNS_SEARCH: Setting = Setting {
+    names: &["dns-search"],
+    about: "domains to try behind names, one after the other; `.` for none, the host's if not given",
+};
+
+/// The domains of [`DNS_SEARCH`], in their order; none where nobody said.
+pub fn search(options: &BTreeMap<String, String>) -> Vec<&str> {
+    let list = DNS_SEARCH.given(options).map_or("", |(_, list)| list);
+    list.split(',').map(str::trim).filter(|domain| !domain.is_empty()).collect()
+}
+
 /// Whether an endpoint's interface is left on the host, bare: whoever asked for it moves it into the
 /// container and gives it name, addresses and routes.
 pub fn is_delivered_on_host(options: &BTreeMap<String, String>) -> bool {

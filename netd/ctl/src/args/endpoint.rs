@@ -171,6 +171,9 @@ pub(crate) struct Run {
     /// Ask this name server instead of netd's, which alone knows the names of containers
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dns: Vec<IpAddr>,
+    /// Try this domain behind names, instead of its networks' or the host's; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
     /// What it is to have there.
     #[command(flatten)]
     pub(crate) wanted: Wanted,

@@ -2,15 +2,17 @@
 
 use std::{fs, net::IpAddr};
 
-use cnm::{Name, endpoint::Endpoint};
+use cnm::{Name, endpoint::Endpoint, options};
 
 /// More name servers than these nobody asks (`MAXNS`, resolv.h).
 const SERVERS: usize = 3;
 
 /// The files of a sandbox that has `endpoints`, by path. It is asked for names where `dns` says,
-/// or else where its networks do; if neither says anything, as the host is.
+/// or else where its networks do; if neither says anything, as the host is. What it tries behind
+/// names is `search`, or else what its networks say, or else the host's.
 pub(crate) fn all(
     dns: &[IpAddr],
+    search: &[String],
     hostname: &Name,
     endpoints: &[Endpoint],
 ) -> Vec<(String, String)> {
@@ -22,21 +24,30 @@ pub(crate) fn all(
     if !servers.is_empty() {
         // A host without one has neither search domains nor options.
         let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        files.push(("/etc/resolv.conf".to_owned(), resolv_conf(&servers, &host)));
+        let networks = endpoints.iter().flat_map(|endpoint| options::search(&endpoint.options));
+        let mut domains: Vec<&str> = Vec::new();
+        for domain in
+            search.iter().map(String::as_str).chain(networks.filter(|_| search.is_empty()))
+        {
+            if !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        files.push(("/etc/resolv.conf".to_owned(), resolv_conf(&servers, &domains, &host)));
     }
     files.push(("/etc/hosts".to_owned(), hosts(hostname, endpoints)));
     files
 }
 
-/// `servers`, with the search domains and options that the host has. Names of containers have no
+/// `servers`, with domains to try, unless they are said those that the host has, and its options. Names of containers have no
 /// dot, so unless the host says otherwise they are asked for as they are, before any domain.
-fn resolv_conf(servers: &[IpAddr], host: &str) -> String {
+fn resolv_conf(servers: &[IpAddr], domains: &[&str], host: &str) -> String {
     let mut search = None;
     let mut options: Vec<&str> = Vec::new();
     for line in host.lines() {
         let line = line.split(['#', ';']).next().unwrap_or_default();
         match line.split_once(char::is_whitespace) {
-            Some(("search" | "domain", domains)) => search = Some(domains.trim()),
+            Some(("search" | "domain", hosts)) => search = Some(hosts.trim().to_owned()),
             Some(("options", words)) => options.extend(words.split_whitespace()),
             _ => {}
         }
@@ -51,6 +62,9 @@ fn resolv_conf(servers: &[IpAddr], host: &str) -> String {
             said.push(server);
             text.push_str(&format!("nameserver {server}\n"));
         }
+    }
+    if !domains.is_empty() {
+        search = Some(domains.join(" "));
     }
     if let Some(domains) = search.filter(|domains| !domains.is_empty()) {
         text.push_str(&format!("search {domains}\n"));
@@ -98,17 +112,22 @@ mod tests {
         assert_eq!(
             resolv_conf(
                 &servers(&["10.0.0.1", "10.0.0.1", "fd00::1", "10.1.0.1", "10.2.0.1"]),
+                &[],
                 host
             ),
             "nameserver 10.0.0.1\nnameserver fd00::1\nnameserver 10.1.0.1\n\
              search corp.example lab.example\noptions edns0 trust-ad rotate ndots:0\n"
         );
         assert_eq!(
-            resolv_conf(&servers(&["10.0.0.1"]), "options ndots:2\n"),
+            resolv_conf(&servers(&["10.0.0.1"]), &["own.example", "b"], host),
+            "nameserver 10.0.0.1\nsearch own.example b\noptions edns0 trust-ad rotate ndots:0\n"
+        );
+        assert_eq!(
+            resolv_conf(&servers(&["10.0.0.1"]), &[], "options ndots:2\n"),
             "nameserver 10.0.0.1\noptions ndots:2\n"
         );
         assert_eq!(
-            resolv_conf(&servers(&["10.0.0.1"]), ""),
+            resolv_conf(&servers(&["10.0.0.1"]), &[], ""),
             "nameserver 10.0.0.1\noptions ndots:0\n"
         );
     }
@@ -142,14 +161,25 @@ mod tests {
     fn without_a_name_server_the_hosts_resolv_conf_stays() {
         let web: Name = "web".parse().expect("a name");
         let paths = |dns: &[IpAddr], endpoints: &[Endpoint]| -> Vec<String> {
-            all(dns, &web, endpoints).into_iter().map(|(path, _)| path).collect()
+            all(dns, &[], &web, endpoints).into_iter().map(|(path, _)| path).collect()
         };
         assert_eq!(paths(&[], &[endpoint(&[], &[])]), ["/etc/hosts"]);
         let both = ["/etc/resolv.conf", "/etc/hosts"];
         assert_eq!(paths(&[], &[endpoint(&[], &["10.0.0.1"])]), both);
         assert_eq!(paths(&servers(&["192.0.2.7"]), &[]), both);
-        let chosen = all(&servers(&["192.0.2.7"]), &web, &[endpoint(&[], &["10.0.0.1"])]);
+        let chosen = all(&servers(&["192.0.2.7"]), &[], &web, &[endpoint(&[], &["10.0.0.1"])]);
         assert!(chosen[0].1.starts_with("nameserver 192.0.2.7\n"), "{chosen:?}");
         assert!(!chosen[0].1.contains("10.0.0.1"), "{chosen:?}");
+    }
+
+    #[test]
+    fn domains_are_the_commands_own_or_its_networks() {
+        let web: Name = "web".parse().expect("a name");
+        let mut endpoints = [endpoint(&[], &["10.0.0.1"]), endpoint(&[], &["10.1.0.1"])];
+        endpoints[0].options.insert("dns-search".into(), "a.example,b.example".into());
+        endpoints[1].options.insert("dns-search".into(), "b.example,c.example".into());
+        let text = |search: &[String]| all(&[], search, &web, &endpoints)[0].1.clone();
+        assert!(text(&[]).contains("\nsearch a.example b.example c.example\n"));
+        assert!(text(&["own.example".to_owned()]).contains("\nsearch own.example\n"));
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     MacAddr, Name,
     endpoint::{Assigned, Attach, Container, Endpoint, Netns, Route},
     network::{CreateNetwork, Network, Subnet},
+    options::search,
 };
 
 /// The label that tells an attachment of this dialect, with the version it was made in.
@@ -232,6 +233,9 @@ pub(super) fn outcome(
             dns = given.dns;
         } else {
             dns.nameservers = endpoint.dns.iter().map(IpAddr::to_string).collect();
+            if dns.search.is_empty() {
+                dns.search = search(&endpoint.options).into_iter().map(str::to_owned).collect();
+            }
         }
     }
     Outcome { interfaces, ips, routes, dns }

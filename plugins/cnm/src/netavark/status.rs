@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
-use crate::{Error, Result, endpoint::Endpoint, network::Network};
+use crate::{Error, Result, endpoint::Endpoint, network::Network, options::search};
 
 #[derive(Debug, Serialize)]
 struct Status<'a> {
-    dns_search_domains: [&'a str; 0],
+    dns_search_domains: Vec<&'a str>,
     dns_server_ips: &'a [IpAddr],
     interfaces: BTreeMap<&'a str, Interface>,
 }
@@ -42,7 +42,7 @@ pub(super) fn text(endpoint: &Endpoint, network: &Network, names: bool) -> Resul
         (endpoint.ifname.as_str(), Interface { mac_address: mac.to_string(), subnets })
     });
     serde_json::to_string(&Status {
-        dns_search_domains: [],
+        dns_search_domains: if names { search(&endpoint.options) } else { Vec::new() },
         dns_server_ips: if names { &endpoint.dns } else { &[] },
         interfaces: interfaces.into_iter().collect(),
     })

@@ -250,6 +250,10 @@ fn what_was_made_is_one_status_block() {
     );
     let text = status::text(&endpoint(), &netds(true), false).expect("JSON");
     assert!(text.contains("\"dns_server_ips\":[]") && !text.contains("gateway"), "{text}");
+    let mut searching = endpoint();
+    searching.options.insert("dns-search".into(), "corp.example, lab.example".into());
+    let text = status::text(&searching, &netds(false), true).expect("JSON");
+    assert!(text.contains("\"dns_search_domains\":[\"corp.example\",\"lab.example\"]"), "{text}");
     let bare = Endpoint { mac: None, ..endpoint() };
     let text = status::text(&bare, &netds(false), true).expect("JSON");
     assert!(text.ends_with("\"interfaces\":{}}"), "{text}");
