@@ -93,6 +93,12 @@ impl Daemon {
         self.kill()?;
         let start = Instant::now();
         self.revive()?;
+        self.settled()?;
+        Ok(start.elapsed())
+    }
+
+    /// Waits until it says that all is well.
+    pub(crate) fn settled(&mut self) -> Result<()> {
         let mut status = self.status()?;
         wait_until("netd in sync", || {
             status = self.status()?;
@@ -101,7 +107,7 @@ impl Daemon {
         // The machine's own limit, of which netd warns with so many.
         status.problems.retain(|problem| !problem.contains("gc_thresh3"));
         anyhow::ensure!(status.problems.is_empty(), "after the restart: {:?}", status.problems);
-        Ok(start.elapsed())
+        Ok(())
     }
 }
 

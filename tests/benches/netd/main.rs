@@ -33,7 +33,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 20] = [
+const SECTIONS: [Section; 21] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -45,6 +45,7 @@ const SECTIONS: [Section; 20] = [
     ("memory", thousand::memory),
     ("restart", thousand::restart),
     ("names", names::measure),
+    ("dns-restart", names::restart),
     ("resolver", resolver::measure),
     ("overlay-traffic", overlay::traffic),
     ("overlay-peers", overlay::peers),

@@ -1,11 +1,13 @@
 //! Local names: how many questions netd answers in a second of processor time, beside a server that
-//! sends back what it got. The questions come from a container, by way of its bridge.
+//! sends back what it got; and how long none is answered when netd was killed and is started again.
+//! The questions come from a container, by way of its bridge.
 
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
+    sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -69,6 +71,61 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
         Row::new("names, queries per CPU-second", "/s", ours)
             .beside("UDP echo", bare)
             .at_least_times(0.6),
+    );
+    Ok(())
+}
+
+/// From `kill -9` to the first answer of the netd after it, with many endpoints, started at once by
+/// nobody who would keep its sockets.
+pub(crate) fn restart(_: &Options, report: &mut Report) -> Result<()> {
+    const ENDPOINTS: usize = 1000;
+    const KILLS: usize = 20;
+    let mut daemon = daemon::Daemon::start("names-restart")?;
+    daemon.create(NETWORK, 79)?;
+    let sandboxes = Sandbox::make(ENDPOINTS)?;
+    for (n, sandbox) in sandboxes.iter().enumerate() {
+        daemon::attach(&mut daemon.client, NETWORK, n, sandbox, Vec::new())?;
+    }
+    let inside = Netns::open(&sandboxes[0].path())?;
+    let client = inside.inside(&Netns::own()?, || UdpSocket::bind("0.0.0.0:0"))??;
+    // Asked again as soon as it may have been lost.
+    client.set_read_timeout(Some(Duration::from_millis(1)))?;
+    let resolver = SocketAddr::from(([10, 79, 0, 1], 53));
+    let question = question(&daemon::name_of(ENDPOINTS - 1));
+    let (answered, answers) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let asking = thread::spawn(move || -> Result<()> {
+        let mut bytes = [0; 512];
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            client.send_to(&question, resolver)?;
+            if let Ok(length) = client.recv(&mut bytes) {
+                // An answer is one that says where the name is.
+                ensure!(length > question.len() && bytes[7] == 1, "{:?}", &bytes[..length]);
+                answered.send(Instant::now())?;
+            }
+        }
+        Ok(())
+    });
+    let mut times = Samples::default();
+    for _ in 0..KILLS {
+        answers.recv_timeout(Duration::from_secs(5)).context("it does not answer")?;
+        let start = Instant::now();
+        daemon.kill()?;
+        let dead = Instant::now();
+        daemon.revive()?;
+        let next = loop {
+            let at = answers.recv_timeout(Duration::from_secs(5)).context("no answer any more")?;
+            if at > dead {
+                break at;
+            }
+        };
+        times.add(next - start);
+        daemon.settled()?;
+    }
+    drop(stop);
+    asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    report.row(
+        Row::new("names answered again after kill -9, 1000 endpoints", "ms", times).at_most(200.0),
     );
     Ok(())
 }
