@@ -8,7 +8,7 @@
 use std::{
     env,
     ffi::OsString,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::Path,
     process::ExitCode,
 };
@@ -37,7 +37,7 @@ use crate::{
     client::Client,
     driver::{Driver, Info},
     endpoint::{Endpoint, ListEndpoints},
-    plugin::front,
+    plugin::{answer, front},
 };
 use config::Header;
 use environment::{Attachment, Environment, Verb};
@@ -68,19 +68,9 @@ pub fn main(driver: impl Driver) -> ExitCode {
     let mut version = Version::NEWEST;
     let outcome = Environment::read(|name| env::var_os(name))
         .and_then(|environment| run(driver, role, &environment, &mut version));
-    let (text, code) = match outcome {
-        Ok(text) => (text, ExitCode::SUCCESS),
-        Err(refusal) => (refusal.to_text(version), ExitCode::FAILURE),
-    };
-    if text.is_empty() {
-        return code;
-    }
-    match writeln!(io::stdout().lock(), "{text}") {
-        Ok(()) => code,
-        Err(error) => {
-            eprintln!("cannot write the answer: {error}");
-            ExitCode::FAILURE
-        }
+    match outcome {
+        Ok(text) => answer(&text, ExitCode::SUCCESS),
+        Err(refusal) => answer(&refusal.to_text(version), ExitCode::FAILURE),
     }
 }
 

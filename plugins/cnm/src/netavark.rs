@@ -4,11 +4,12 @@
 //!
 //! netd knows nothing of it. A network of this dialect is a network of netd's, made by the first
 //! `setup` on it unless it is there: nobody tells a plugin that its network is removed, so one that
-//! was made again under the same name replaces what is left of the earlier one.
+//! was made again under the same name replaces what is left of the earlier one. In netavark's own
+//! place (`drop_in`) it is told of all of a container's networks at once.
 
 use std::{
     env,
-    io::{self, Read, Write},
+    io::{self, Read},
     process::ExitCode,
 };
 
@@ -17,16 +18,18 @@ use serde_json::json;
 
 mod create;
 mod document;
+pub(crate) mod drop_in;
 mod setup;
 mod status;
 mod teardown;
 mod translate;
+mod words;
 
 use crate::{
     Error, Kind, Result,
     client::Client,
     driver::{Driver, Info},
-    plugin::front,
+    plugin::{answer, front},
 };
 use document::{Network, Setup, Teardown};
 
@@ -44,19 +47,9 @@ pub(crate) fn verb() -> Option<String> {
 /// output.
 pub(crate) fn main(driver: impl Driver, verb: &str) -> ExitCode {
     let netns = env::args_os().nth(2).map(|path| path.to_string_lossy().into_owned());
-    let (text, code) = match run(&driver.info(), verb, netns.as_deref()) {
-        Ok(text) => (text, ExitCode::SUCCESS),
-        Err(error) => (refusal(&error), ExitCode::FAILURE),
-    };
-    if text.is_empty() {
-        return code;
-    }
-    match writeln!(io::stdout().lock(), "{text}") {
-        Ok(()) => code,
-        Err(error) => {
-            eprintln!("cannot write the answer: {error}");
-            ExitCode::FAILURE
-        }
+    match run(&driver.info(), verb, netns.as_deref()) {
+        Ok(text) => answer(&text, ExitCode::SUCCESS),
+        Err(error) => answer(&refusal(&error), ExitCode::FAILURE),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
-    netavark,
+    netavark::{self, drop_in::Program},
     peers::ChangePeers,
 };
 use front::Front;
@@ -41,8 +41,11 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// request's error kind (`docs/protocol.md`), 0 when it succeeded.
 ///
 /// Executed as a runtime of the Container Network Interface does, or as Podman and netavark do, it
-/// speaks their dialect instead.
+/// speaks their dialect instead; under the name of netavark itself it stands in its place.
 pub fn main(mut driver: impl Driver) -> ExitCode {
+    if let Some(program) = Program::executed() {
+        return netavark::drop_in::main(program);
+    }
     if cni::is_asked() {
         return cni::main(driver);
     }
@@ -70,6 +73,20 @@ pub fn main(mut driver: impl Driver) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("cannot read requests or write answers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what a dialect answers, unless that is nothing, and gives the exit code that goes with it.
+pub(crate) fn answer(text: &str, code: ExitCode) -> ExitCode {
+    if text.is_empty() {
+        return code;
+    }
+    match writeln!(io::stdout().lock(), "{text}") {
+        Ok(()) => code,
+        Err(error) => {
+            eprintln!("cannot write the answer: {error}");
             ExitCode::FAILURE
         }
     }

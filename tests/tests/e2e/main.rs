@@ -12,6 +12,7 @@ mod crowd;
 mod docker_api;
 mod docker_plugin;
 mod drivers;
+mod drop_in;
 mod growing;
 mod handover;
 mod hardship;

@@ -38,7 +38,7 @@ pub(super) fn create(info: &Info, mut network: Network) -> Result<String> {
 
 /// Has Podman give addresses of the lower half of each subnet, so that others on the network get
 /// those of the upper one from netd.
-fn leave_half(network: &mut Network) -> Result<()> {
+pub(super) fn leave_half(network: &mut Network) -> Result<()> {
     let subnets = network.subnets.as_deref_mut().unwrap_or_default();
     if subnets.is_empty() {
         return Err(Error::invalid(

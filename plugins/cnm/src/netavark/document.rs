@@ -99,7 +99,12 @@ pub(super) struct Setup {
     #[serde(default)]
     pub(super) container_name: String,
     #[serde(default)]
+    pub(super) container_hostname: Option<String>,
+    #[serde(default)]
     pub(super) port_mappings: Option<Vec<PortMapping>>,
+    /// Whom the container asks for names that netd does not have.
+    #[serde(default)]
+    pub(super) dns_servers: Option<Vec<IpAddr>>,
     pub(super) network: Network,
     pub(super) network_options: PerNetwork,
 }

@@ -221,6 +221,53 @@ fn ports_that_are_none_are_refused() {
     assert!(one("container_port", json!(0)).contains("invalid container_port 0"));
 }
 
+#[test]
+fn options_of_netavarks_own_drivers_are_netds_words() {
+    let of = |options: Value| {
+        let network = network(json!({ "options": options }));
+        words::of("bridge", &serde_json::from_value(network).expect("a network"))
+    };
+    let words = of(json!({
+        "isolate": "strict", "mtu": "0", "vlan": "", "mode": "managed", "metric": "50",
+        "no_default_route": "1", "outbound_addr4": "192.0.2.7", "com.docker.network.driver.mtu": "1400",
+    }))
+    .expect("netd's");
+    assert_eq!((words.metric, words.no_default_route), (Some(50), true));
+    let options: Vec<_> = words.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(options, ["com.docker.network.driver.mtu=1400", "outbound-ipv4=192.0.2.7"]);
+    for (option, value) in
+        [("vlan", "7"), ("vrf", "red"), ("mode", "unmanaged"), ("bclim", "3"), ("isolate", "0")]
+    {
+        let error = of(json!({ option: value })).expect_err(option);
+        assert!(error.message.contains(&format!("the option {option}={value}")), "{error}");
+    }
+    let attach = |options: Value| {
+        let attach = attach_of(json!({ "options": options }), json!({}), Value::Null);
+        let routes = attach.expect("an attach").routes;
+        routes.map(|routes| routes.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        attach(json!({"metric": "50"})),
+        Some(vec!["0.0.0.0/0 metric 50".into(), "::/0 metric 50".into()])
+    );
+    assert_eq!(attach(json!({"no_default_route": "true", "metric": "50"})), Some(vec![]));
+}
+
+#[test]
+fn podman_may_be_told_to_give_the_upper_half() {
+    let create = create_of(json!({
+        "ipam_options": {"driver": "host-local"},
+        "subnets": [
+            {"subnet": "10.9.0.0/24", "lease_range": {"start_ip": "10.9.0.200"}},
+            {"subnet": "10.9.1.0/24", "lease_range": {"end_ip": "10.9.1.99"}},
+        ],
+    }));
+    let halves: Vec<_> =
+        create.subnets.iter().map(|s| (s.range.expect("half").to_string(), s.set)).collect();
+    assert_eq!(halves, [("10.9.0.0/25".into(), 0), ("10.9.1.128/25".into(), 1)]);
+    assert_eq!(create.labels["netavark/addresses"], "10.9.0.128/25,10.9.1.0/25");
+}
+
 fn endpoint() -> Endpoint {
     serde_json::from_value(json!({
         "id": "e".repeat(64), "network": "1".repeat(64), "network_name": "app",

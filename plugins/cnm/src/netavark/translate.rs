@@ -7,7 +7,10 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use super::document::{Network, PerNetwork, PortMapping, Route as Given, Setup, Subnet as Range};
+use super::{
+    document::{Network, PerNetwork, PortMapping, Route as Given, Setup, Subnet as Range},
+    words::{self, Words},
+};
 use crate::{
     Error, Name, Result,
     driver::Info,
@@ -26,12 +29,18 @@ pub(super) const NONE: &str = "none";
 pub(super) const HOST_LOCAL: &str = "host-local";
 pub(super) const DHCP: &str = "dhcp";
 
+/// The label that tells which addresses of a network Podman gives.
+const ADDRESSES: &str = "netavark/addresses";
+
+/// Whom to ask for names that are nobody's here, as netd calls it.
+const DNS: &str = "dns";
+
 /// What a macvlan hangs on, as its driver calls it.
-const PARENT: &str = "parent";
+pub(super) const PARENT: &str = "parent";
 
 /// The network of a document, for the first setup on it.
 pub(super) fn create(info: &Info, network: &Network) -> Result<CreateNetwork> {
-    let mut options = network.options.clone().unwrap_or_default();
+    let mut options = words::of(&info.name, network)?.options;
     if let Some(interface) = network.network_interface.as_deref().filter(|name| !name.is_empty()) {
         let names = [LINK.names[0], PARENT];
         let Some(option) = names.into_iter().find(|name| info.takes_for_network(name)) else {
@@ -46,14 +55,12 @@ pub(super) fn create(info: &Info, network: &Network) -> Result<CreateNetwork> {
         options.insert(IPAM.names[0].to_owned(), NONE.to_owned());
     }
     if let Some(servers) = network.network_dns_servers.as_deref().filter(|list| !list.is_empty()) {
-        let servers: Vec<_> = servers.iter().map(IpAddr::to_string).collect();
-        options.insert("dns".to_owned(), servers.join(","));
+        options.insert(DNS.to_owned(), list(servers));
     }
     for route in network.routes.iter().flatten() {
         check_route(route)?;
     }
-    let split = network.ipam() == Some(HOST_LOCAL);
-    let subnets: Vec<_> = network.subnets().iter().map(|given| subnet(given, split)).collect();
+    let subnets = subnets(network);
     let has = |v4: bool| subnets.iter().any(|subnet| subnet.subnet.is_ipv4() == v4);
     let gives = network.ipam() != Some(NONE);
     Ok(CreateNetwork {
@@ -68,13 +75,33 @@ pub(super) fn create(info: &Info, network: &Network) -> Result<CreateNetwork> {
     })
 }
 
-/// A subnet as netd is to have it: of one that is split between two that give addresses, the upper
-/// half is netd's.
-fn subnet(given: &Range, split: bool) -> Subnet {
-    Subnet {
-        gateway: given.gateway,
-        range: if split { upper_half(given.subnet) } else { None },
-        ..Subnet::new(masked(given.subnet))
+/// The subnets as netd is to have them. Where Podman gives addresses a container has one of each, and
+/// netd gives others of one half.
+fn subnets(network: &Network) -> Vec<Subnet> {
+    let is_podmans = network.ipam() == Some(HOST_LOCAL);
+    let mut sets = [0_u8; 2];
+    let subnet = |given: &Range| {
+        let mut subnet = Subnet { gateway: given.gateway, ..Subnet::new(masked(given.subnet)) };
+        if is_podmans {
+            let set = &mut sets[usize::from(subnet.subnet.is_ipv4())];
+            subnet.set = *set;
+            *set = set.saturating_add(1);
+            subnet.range = halves(given).map(|(_, netds)| netds);
+        }
+        subnet
+    };
+    network.subnets().iter().map(subnet).collect()
+}
+
+/// Whose half of a subnet is whose where Podman gives addresses: the upper one is netd's, unless
+/// Podman is told to give those.
+fn halves(given: &Range) -> Option<(IpNetwork, IpNetwork)> {
+    let upper = upper_half(masked(given.subnet))?;
+    let lower = IpNetwork::new(given.subnet.network(), upper.prefix()).ok()?;
+    let first = given.lease_range.and_then(|range| range.start_ip);
+    match first {
+        Some(first) if upper.contains(first) => Some((upper, lower)),
+        _ => Some((lower, upper)),
     }
 }
 
@@ -93,6 +120,11 @@ pub(super) fn before(address: IpAddr) -> IpAddr {
 fn labels(network: &Network) -> BTreeMap<String, String> {
     let mut labels = network.labels.clone().unwrap_or_default();
     labels.insert(LABEL.to_owned(), network.id.clone());
+    if network.ipam() == Some(HOST_LOCAL) {
+        let halves = network.subnets().iter().filter_map(halves);
+        let podmans: Vec<_> = halves.map(|(podmans, _)| podmans.to_string()).collect();
+        labels.insert(ADDRESSES.to_owned(), podmans.join(","));
+    }
     labels
 }
 
@@ -111,6 +143,7 @@ pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
     let Setup { network, network_options: here, .. } = setup;
     let mut container = Container::new(setup.container_id.clone());
     container.name = setup.container_name.parse().ok();
+    container.hostname = setup.container_hostname.as_ref().and_then(|name| name.parse().ok());
     let mut attach = Attach::new(&exactly(&network.name), container, Some(Netns::Fd));
     attach.ifname = info.capabilities.addresses.then(|| here.interface_name.clone());
     attach.mac = here.static_mac;
@@ -119,8 +152,13 @@ pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
     // Podman holds them for as long as the container runs, and finds out by itself who else does.
     attach.ports_bound = !attach.ports.is_empty();
     attach.options = here.options.clone().unwrap_or_default();
+    // What was said of the network is said again: it may be other servers by now.
+    let servers = [&setup.dns_servers, &network.network_dns_servers];
+    if let Some(servers) = servers.into_iter().flatten().find(|list| !list.is_empty()) {
+        attach.options.insert(DNS.to_owned(), list(servers));
+    }
     attach.labels.insert(LABEL.to_owned(), network.id.clone());
-    attach.routes = routes(network)?;
+    attach.routes = routes(network, &words::of(&info.name, network)?)?;
     let wanted = here.static_ips.clone().unwrap_or_default();
     if network.ipam() == Some(NONE) && wanted.is_empty() {
         attach.assigned = Some(Assigned::default());
@@ -162,10 +200,16 @@ fn range(given: &Range) -> Option<AddressRange> {
     Some(AddressRange { first, last: range.end_ip.unwrap_or(last) })
 }
 
+/// A list of servers, as an option has it.
+fn list(servers: &[IpAddr]) -> String {
+    let servers: Vec<_> = servers.iter().map(IpAddr::to_string).collect();
+    servers.join(",")
+}
+
 /// The routes of a container, where the network asks for other ones than its own default.
-fn routes(network: &Network) -> Result<Option<Vec<Route>>> {
+fn routes(network: &Network, words: &Words) -> Result<Option<Vec<Route>>> {
     let given = network.routes.as_deref().unwrap_or_default();
-    if given.is_empty() {
+    if given.is_empty() && words.metric.is_none() && !words.no_default_route {
         return Ok(None);
     }
     let mut routes = Vec::new();
@@ -176,8 +220,8 @@ fn routes(network: &Network) -> Result<Option<Vec<Route>>> {
     }
     for any in ["0.0.0.0/0", "::/0"] {
         let any: IpNetwork = any.parse().expect("a network");
-        if routes.iter().all(|route| route.dst != any) {
-            routes.push(Route::new(any, None));
+        if !words.no_default_route && routes.iter().all(|route| route.dst != any) {
+            routes.push(Route { priority: words.metric, ..Route::new(any, None) });
         }
     }
     Ok(Some(routes))

@@ -1,0 +1,125 @@
+//! One container on one network: netd's, or another plugin's.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{
+    super::{
+        connect,
+        document::{Setup, Teardown},
+        setup, teardown,
+        translate::{DHCP, HOST_LOCAL, LABEL, NONE, PARENT},
+    },
+    another,
+};
+use crate::{
+    Error, Kind, PROTOCOL, Result,
+    driver::{Capabilities, Info},
+    network::{ListNetworks, RemoveNetwork},
+    options::{LINK, Options, Setting},
+};
+
+/// What macvlans hang on, as their driver calls it.
+const OF_MACVLAN: Setting = Setting { names: &[PARENT], about: "a link of the host's" };
+
+/// A driver of Podman's that netd has: what translating for it has to know.
+pub(super) fn own(driver: &str) -> Option<Info> {
+    let (name, interface) = match driver {
+        "" | "bridge" => ("bridge", LINK),
+        "macvlan" => ("macvlan", OF_MACVLAN),
+        _ => return None,
+    };
+    Some(Info {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocols: vec![PROTOCOL],
+        capabilities: Capabilities { addresses: true, ..Capabilities::default() },
+        options: Some(Options::of(&[interface], &[])),
+    })
+}
+
+/// What is said where addresses are to come by DHCP.
+pub(super) fn no_dhcp() -> Error {
+    Error::unsupported("netd takes no addresses by DHCP: give a subnet, or the IPAM driver none")
+}
+
+/// A container on a network, as a plugin is told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Part {
+    /// The network's name.
+    pub(super) name: String,
+    /// The network's id.
+    pub(super) id: String,
+    /// The network's driver.
+    pub(super) driver: String,
+    /// All of it.
+    pub(super) document: Value,
+}
+
+impl Part {
+    /// Puts the container on the network; gives what Podman is to know of it.
+    pub(super) fn setup(&self, plugin_dirs: &[PathBuf], netns: &str) -> Result<String> {
+        let Some(info) = own(&self.driver) else {
+            let document = self.document.to_string();
+            return another::plugin(plugin_dirs, &self.driver, &["setup", netns], &document);
+        };
+        let mut setup: Setup = self.decode()?;
+        match setup.network.ipam() {
+            Some(NONE | HOST_LOCAL) => {}
+            Some(DHCP) => return Err(no_dhcp()),
+            // It is Podman that gives addresses, unless there are none.
+            _ if setup.network.subnets().is_empty() => setup.network.set_ipam(NONE),
+            _ => setup.network.set_ipam(HOST_LOCAL),
+        }
+        setup::setup(&info, &setup, netns)
+    }
+
+    /// Takes the container off the network, and the network away if it was made for Podman and
+    /// nobody is left on it: nobody else would ever do so.
+    pub(super) fn teardown(&self, plugin_dirs: &[PathBuf], netns: &str) -> Result<()> {
+        let Some(info) = own(&self.driver) else {
+            let document = self.document.to_string();
+            return another::plugin(plugin_dirs, &self.driver, &["teardown", netns], &document)
+                .map(drop);
+        };
+        let teardown: Teardown = self.decode()?;
+        teardown::teardown(&info, &teardown)?;
+        match self.remove_network() {
+            // It is there again with the next container, or was never netd's to take away.
+            Err(error)
+                if !matches!(error.kind, Kind::Busy | Kind::NotFound | Kind::Unavailable) =>
+            {
+                eprintln!("network {} is left: {error}", self.name);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn remove_network(&self) -> Result<()> {
+        let mut client = connect()?;
+        let mut left = ListNetworks::default();
+        let label =
+            if self.id.is_empty() { LABEL.to_owned() } else { format!("{LABEL}={}", self.id) };
+        for (key, value) in [("name", &self.name), ("label", &label)] {
+            left.filters.insert(key.to_owned(), vec![value.clone()]);
+        }
+        left.filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
+        for network in client.call(&left)?.networks {
+            if network.name.as_str() == self.name {
+                client.call(&RemoveNetwork { network: network.id.to_string() })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.document.clone()).map_err(|error| {
+            Error::invalid(format_args!(
+                "cannot decode what is said of network {}: {error}",
+                self.name
+            ))
+        })
+    }
+}
