@@ -7,6 +7,7 @@ mod driver;
 mod endpoint;
 mod join;
 mod network;
+pub(crate) mod podman;
 pub(crate) mod values;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub(crate) use join::Join;
 pub(crate) use network::{
     Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Update,
 };
+pub(crate) use podman::PodmanCommand;
 
 /// Networks for containers, whatever started them
 #[derive(Debug, Parser)]
@@ -111,6 +113,12 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: CniCommand,
+    },
+    /// What has to do with Podman
+    Podman {
+        /// What to do.
+        #[command(subcommand)]
+        command: PodmanCommand,
     },
     /// Begin, join and leave a cluster: many hosts whose networks are one
     Cluster {

@@ -1,9 +1,9 @@
 //! `netctl cni`: what has to do with the Container Network Interface.
 
 pub(crate) mod conformance;
-mod install;
+pub(crate) mod install;
 pub(crate) mod list;
-mod replace;
+pub(crate) mod replace;
 
 use crate::{args::CniCommand, out::Outcome};
 

@@ -12,6 +12,7 @@ mod ipam;
 mod network;
 mod out;
 mod pages;
+mod podman;
 mod run;
 mod sandbox;
 mod status;
@@ -51,6 +52,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Dns { command } => dns::dns(&socket, command),
         Command::Driver { command } => driver::driver(&command),
         Command::Cni { command } => cni::cni(command),
+        Command::Podman { command } => podman::podman(&command),
         Command::Cluster { command } => cluster::cluster(&socket, command),
         Command::Node { command } => cluster::node(&socket, command),
         Command::Events(format) => events::events(&socket, format),

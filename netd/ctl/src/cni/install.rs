@@ -27,7 +27,7 @@ const THEIRS: &str = "loopback";
 
 /// `cni install`.
 pub(crate) fn install(args: &Install) -> Outcome {
-    let source = source(args)?;
+    let source = source(args.plugin_dir.as_deref())?;
     let mut tally = Tally::default();
     if !args.dry_run {
         fs::create_dir_all(&args.bin_dir).map_err(|error| {
@@ -79,10 +79,10 @@ pub(crate) fn uninstall(args: &Install) -> Outcome {
 }
 
 /// Where the plugins are.
-fn source(args: &Install) -> Result<PathBuf, Stop> {
+pub(crate) fn source(given: Option<&Path>) -> Result<PathBuf, Stop> {
     let beside = || Some(env::current_exe().ok()?.parent()?.to_owned());
-    let places: Vec<PathBuf> = match &args.plugin_dir {
-        Some(given) => vec![given.clone()],
+    let places: Vec<PathBuf> = match given {
+        Some(given) => vec![given.to_owned()],
         None => beside().into_iter().chain([USUAL.into()]).collect(),
     };
     let has_plugins = |place: &&PathBuf| place.join(LOOPBACK.0).is_file();

@@ -3,5 +3,6 @@
 mod asking;
 mod changing;
 mod fake;
+mod podman;
 mod running;
 mod sandboxes;

@@ -1,0 +1,191 @@
+//! Telling Podman of netd, and taking that back. Everything is looked at before anything is done.
+
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process,
+};
+
+use cnm::{Error, Kind};
+
+use super::settings::{self, HELPERS, MARK};
+use crate::{
+    args::podman::{Install, Places},
+    cni::{install::source, replace::replace},
+    out::{self, Outcome, Stop, Tally},
+};
+
+/// The file in Podman's directory: after what people write, which it holds on to.
+const FILE: &str = "90-netd.conf";
+
+/// What of Podman's a plugin of netd's stands in for.
+const PROGRAMS: [&str; 2] = ["netavark", "aardvark-dns"];
+
+/// The plugin that does; any would.
+const PLUGIN: &str = "netd-bridge";
+
+/// What is to be in a place.
+enum Thing {
+    Link(PathBuf),
+    File(String),
+}
+
+/// `podman install`.
+pub(crate) fn install(args: &Install) -> Outcome {
+    let places = &args.places;
+    let plugins = absolute(&source(places.plugin_dir.as_deref())?)?;
+    let file = places.conf_dir.join(FILE);
+    let files = settings::read(&places.conf_dir, &file)?;
+    let helpers = match &places.helper_dir {
+        Some(given) => absolute(given)?,
+        None => plugins.join("podman"),
+    };
+    let mut wanted = Vec::new();
+    if args.drop_in {
+        let others = HELPERS.of(&files);
+        for name in PROGRAMS {
+            wanted.push((helpers.join(name), Thing::Link(plugins.join(PLUGIN))));
+            match others.iter().map(Path::new).find(|p| **p != helpers && p.join(name).is_file()) {
+                Some(place) => {
+                    let link = Thing::Link(place.join(name));
+                    wanted.push((helpers.join(format!("{name}.distribution")), link));
+                }
+                None => out::complain(&format_args!(
+                    "no {name} is in {}: for containers of others than root there will be none",
+                    others.join(" or ")
+                )),
+            }
+        }
+    }
+    let text = settings::text(&files, &plugins, args.drop_in.then_some(helpers.as_path()));
+    // Last, since by it Podman finds the others.
+    wanted.push((file, Thing::File(text)));
+    for (path, _) in &wanted {
+        if exists(path) && !is_ours(path) {
+            return Err(Error::exists(format_args!(
+                "{} is there and not netctl's: move it away, or name another directory",
+                path.display()
+            ))
+            .into());
+        }
+    }
+    for (path, thing) in wanted {
+        put(&path, &thing, places.dry_run)?;
+    }
+    if !args.drop_in {
+        return remove(&links(&helpers), &helpers, places.dry_run);
+    }
+    Ok(process::ExitCode::SUCCESS)
+}
+
+/// `podman uninstall`. What is not there is no fault, and what is another's stays.
+pub(crate) fn uninstall(places: &Places) -> Outcome {
+    let file = places.conf_dir.join(FILE);
+    let helpers = match (&places.helper_dir, written(&file)?) {
+        (Some(given), _) => given.clone(),
+        (None, Some(written)) => written,
+        (None, None) => match source(places.plugin_dir.as_deref()) {
+            Ok(plugins) => plugins.join("podman"),
+            // Where there are no plugins there is nothing that leads to them.
+            Err(Stop::Failed(error)) if error.kind == Kind::NotFound => PathBuf::new(),
+            Err(stop) => return Err(stop),
+        },
+    };
+    // First, since by it Podman finds the others.
+    let mut paths = vec![file];
+    paths.extend(links(&helpers));
+    remove(&paths, &helpers, places.dry_run)
+}
+
+/// The directory of the stand-ins, as an earlier install has written it down.
+fn written(file: &Path) -> Result<Option<PathBuf>, Stop> {
+    if !is_ours(file) {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(file)
+        .map_err(|error| out::system(format_args!("cannot read {}", file.display()), &error))?;
+    let table = settings::parse(file, &text)?;
+    let has_helpers = table.get("engine").is_some();
+    Ok(HELPERS.of(&[table]).first().filter(|_| has_helpers).map(PathBuf::from))
+}
+
+/// Every link that an install may have left.
+fn links(helpers: &Path) -> Vec<PathBuf> {
+    let both = |name: &str| [name.to_owned(), format!("{name}.distribution")];
+    PROGRAMS.into_iter().flat_map(both).map(|name| helpers.join(name)).collect()
+}
+
+/// Whether something is there, wherever a link leads.
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Whether an install has left it: the file by what it begins with, links by where they lead.
+fn is_ours(path: &Path) -> bool {
+    match fs::read_link(path) {
+        Ok(target) => {
+            let ends = |path: &Path, end: &str| path.extension().is_some_and(|e| e == end);
+            ends(path, "distribution") || target.file_name().is_some_and(|name| name == PLUGIN)
+        }
+        Err(_) => fs::read_to_string(path).is_ok_and(|text| text.starts_with(MARK)),
+    }
+}
+
+/// Puts a thing where it is to be, unless it is there, and says so.
+fn put(path: &Path, thing: &Thing, dry_run: bool) -> Result<(), Stop> {
+    let is_there = match thing {
+        Thing::Link(target) => fs::read_link(path).is_ok_and(|there| there == *target),
+        Thing::File(text) => fs::read_to_string(path).is_ok_and(|there| there == *text),
+    };
+    if is_there {
+        return Ok(());
+    }
+    if !dry_run {
+        let directory = path.parent().unwrap_or(path);
+        let made = fs::create_dir_all(directory).and_then(|()| match thing {
+            Thing::Link(target) => link(target, path),
+            Thing::File(text) => replace(path, text.as_bytes(), 0o644),
+        });
+        made.map_err(|e| out::system(format_args!("cannot write {}", path.display()), &e))?;
+    }
+    match thing {
+        Thing::Link(target) => out::print(&format!("{} -> {}\n", path.display(), target.display())),
+        Thing::File(_) => out::print(&format!("{}\n", path.display())),
+    }
+}
+
+/// A link that leads to the one place or to the other, and never to none.
+fn link(target: &Path, path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = path.with_file_name(format!(".{name}.{}.tmp", process::id()));
+    symlink(target, &unfinished)?;
+    fs::rename(&unfinished, path).inspect_err(|_| drop(fs::remove_file(&unfinished)))
+}
+
+/// Takes away what of these is ours, and the directory of the stand-ins if nothing else is there.
+fn remove(paths: &[PathBuf], helpers: &Path, dry_run: bool) -> Outcome {
+    let mut tally = Tally::default();
+    for path in paths.iter().filter(|path| exists(path)) {
+        if !is_ours(path) {
+            out::print(&format!("{} is another's and stays\n", path.display()))?;
+            continue;
+        }
+        if !dry_run && let Err(error) = fs::remove_file(path) {
+            tally.fault(&out::system(format_args!("cannot remove {}", path.display()), &error));
+            continue;
+        }
+        out::print(&format!("{}\n", path.display()))?;
+    }
+    if !dry_run {
+        // One that others have put something into stays.
+        fs::remove_dir(helpers).ok();
+    }
+    Ok(tally.code())
+}
+
+/// A path that Podman can go by from anywhere.
+fn absolute(path: &Path) -> Result<PathBuf, Stop> {
+    let whole = std::path::absolute(path);
+    Ok(whole.map_err(|e| out::system(format_args!("cannot find {}", path.display()), &e))?)
+}

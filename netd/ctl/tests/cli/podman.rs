@@ -1,0 +1,156 @@
+//! `netctl podman install` and `uninstall`: files and links, in directories of the test's own.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use crate::fake::{Ended, Fake};
+
+/// Directories as a host has them: netd's plugins, Podman's configuration, and a distribution's
+/// netavark.
+struct Place {
+    netctl: Fake,
+    plugins: PathBuf,
+    conf: PathBuf,
+    file: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let netctl = Fake::new(|_, _| Ok(json!({})));
+        let directory = fs::canonicalize(&netctl.directory).expect("a directory");
+        let (plugins, conf) = (directory.join("plugins"), directory.join("containers.conf.d"));
+        let theirs = directory.join("theirs");
+        for place in [&plugins, &conf, &theirs] {
+            fs::create_dir(place).expect("a directory");
+        }
+        for name in ["netd-bridge", "netd-none"] {
+            fs::write(plugins.join(name), name).expect("a file");
+        }
+        fs::write(theirs.join("netavark"), "theirs").expect("a file");
+        let list = format!("[engine]\nhelper_binaries_dir = [\"{}\"]\n", theirs.display());
+        fs::write(conf.join("10-theirs.conf"), list).expect("a file");
+        let file = conf.join("90-netd.conf");
+        Self { netctl, plugins, conf, file }
+    }
+
+    fn podman(&self, words: &str) -> Ended {
+        let (plugins, conf) = (self.plugins.display(), self.conf.display());
+        self.netctl.netctl(&format!("podman {words} --plugin-dir {plugins} --conf-dir {conf}"))
+    }
+
+    /// Everything below the directories, with what is in it.
+    fn all(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for directory in [&self.plugins, &self.conf, &self.plugins.join("podman")] {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let content = fs::read_link(&path)
+                    .map(|target| target.display().to_string())
+                    .or_else(|_| fs::read_to_string(&path))
+                    .unwrap_or_default();
+                all.push(format!("{}: {content}", path.display()));
+            }
+        }
+        all.sort();
+        all
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.file).expect("it is written")
+    }
+
+    fn helper(&self, name: &str) -> PathBuf {
+        self.plugins.join("podman").join(name)
+    }
+}
+
+fn done(ended: &Ended) -> &str {
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    &ended.stdout
+}
+
+#[test]
+fn podman_is_told_where_the_plugins_are_and_no_more() {
+    let place = Place::new();
+    let before = place.all();
+    let shown = place.podman("install --dry-run");
+    assert_eq!(done(&shown), format!("{}\n", place.file.display()));
+    assert_eq!(place.all(), before, "only said");
+    assert_eq!(place.podman("install"), shown);
+    let text = place.text();
+    assert!(text.contains(&format!("netavark_plugin_dirs = [\"{}\"", place.plugins.display())));
+    assert!(text.contains("\"/usr/lib/netavark\"") && !text.contains("[engine]"), "{text}");
+    assert_eq!(done(&place.podman("install")), "", "it is there");
+    assert_eq!(done(&place.podman("uninstall --dry-run")), shown.stdout);
+    assert_eq!(done(&place.podman("uninstall")), shown.stdout);
+    assert_eq!(place.all(), before);
+    assert_eq!(done(&place.podman("uninstall")), "");
+}
+
+#[test]
+fn the_stand_in_leads_to_a_plugin_and_the_distributions_is_beside_it() {
+    let place = Place::new();
+    let before = place.all();
+    let installed = place.podman("install --drop-in");
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    assert!(installed.stderr.contains("no aardvark-dns is in"), "{installed:?}");
+    assert_eq!(installed.stdout.lines().count(), 4, "{installed:?}");
+    let leads = |name: &str| fs::read_link(place.helper(name)).expect(name);
+    assert_eq!(leads("netavark"), place.plugins.join("netd-bridge"));
+    assert_eq!(leads("aardvark-dns"), place.plugins.join("netd-bridge"));
+    assert!(leads("netavark.distribution").ends_with("theirs/netavark"));
+    assert!(!place.helper("aardvark-dns.distribution").is_symlink());
+    let text = place.text();
+    let helpers =
+        format!("helper_binaries_dir = [\"{}\", ", place.plugins.join("podman").display());
+    assert!(text.contains(&helpers) && text.contains("theirs\"]"), "{text}");
+    assert!(text.contains("network_backend = \"netavark\""), "{text}");
+    let again = place.podman("install --drop-in");
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""), "it is there");
+    // Without the word it is not in netavark's place any more.
+    let plain = place.podman("install");
+    assert_eq!(done(&plain).lines().count(), 4, "{plain:?}");
+    assert!(!place.helper("netavark").is_symlink() && !place.text().contains("[engine]"));
+    place.podman("install --drop-in");
+    assert_eq!(done(&place.podman("uninstall")).lines().count(), 4);
+    assert_eq!(place.all(), before);
+}
+
+#[test]
+fn what_is_anothers_is_neither_written_over_nor_taken_away() {
+    let place = Place::new();
+    let refused = |wrong: &Path, words: &str| {
+        let before = place.all();
+        let ended = place.podman(words);
+        assert_eq!(ended.code, Some(4), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("{} is there", wrong.display())), "{ended:?}");
+        assert_eq!(place.all(), before, "nothing is half done");
+    };
+    fs::write(&place.file, "[network]\n").expect("a file");
+    refused(&place.file, "install");
+    refused(&place.file, "install --drop-in");
+    let kept = place.podman("uninstall");
+    assert!(done(&kept).contains("is another's and stays"), "{kept:?}");
+    assert!(place.file.exists());
+    fs::remove_file(&place.file).expect("it is there");
+    fs::create_dir(place.plugins.join("podman")).expect("a directory");
+    let netavark = place.helper("netavark");
+    symlink("/usr/lib/podman/netavark", &netavark).expect("a link");
+    refused(&netavark, "install --drop-in");
+    place.podman("uninstall");
+    assert!(netavark.is_symlink());
+}
+
+#[test]
+fn a_configuration_that_is_none_is_named() {
+    let place = Place::new();
+    fs::write(place.conf.join("20-half.conf"), "[engine").expect("a file");
+    let ended = place.podman("install");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("20-half.conf is not understood"), "{ended:?}");
+}
