@@ -52,6 +52,18 @@ impl Kernel {
     pub(crate) fn attach(&mut self, port: &Port, bridge: Joined, netns: &Netns) -> Result<Made> {
         self.reaper.settle_flows();
         let _busy = self.reaper.attaching();
+        match self.attempt(port, bridge, netns) {
+            Err(error)
+                if error.operands.get("errno").is_some_and(|n| *n == Errno::EEXIST as i32) =>
+            {
+                self.clear_inside(netns)?;
+                self.attempt(port, bridge, netns)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn attempt(&mut self, port: &Port, bridge: Joined, netns: &Netns) -> Result<Made> {
         fault::point("bridge.attach.before-veth");
         let (host, index, nsid) = match self.make_pair(port, bridge, netns) {
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
@@ -316,6 +328,24 @@ impl Kernel {
             Err(error) if error.errno() != Some(Errno::ENODEV) => Err(refusal(error)),
             _ => Ok(()),
         }
+    }
+
+    /// An interface of another name whose pair is condemned may still have the way that this one is
+    /// to have, such as the default route: all of these pairs go at once.
+    fn clear_inside(&mut self, netns: &Netns) -> Result<()> {
+        let inside = netns.inside(&self.home, || links::all(&mut Socket::route()?));
+        let inside = inside.and_then(|links| links).map_err(refusal)?;
+        let mut batch = Batch::new();
+        for link in &inside {
+            let Some(peer) = link.peer else { continue };
+            let host = links::by_index(&mut self.socket, peer).map_err(refusal)?;
+            let host = host.filter(|host| host.peer == Some(link.index));
+            if let Some(host) = host.filter(|host| self.marks.is_condemned(host)) {
+                links::delete(&mut batch, &host.name);
+            }
+        }
+        // The reaper may be faster.
+        self.socket.run_but(&apply::NOT_THERE, batch, |_| ()).map(drop).map_err(refusal)
     }
 
     /// What has the name of the container's end in the container.

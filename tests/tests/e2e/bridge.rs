@@ -136,6 +136,27 @@ fn a_detach_leaves_nothing() {
 }
 
 #[test]
+fn a_container_comes_back_by_another_interface() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("front");
+    netd.create("back");
+    let web = world.container("web");
+    for (network, ifname) in [("front", "eth0"), ("back", "eth1"), ("front", "eth2")] {
+        let mut attach = web.to(network);
+        attach.ifname = ifname.parse().ok();
+        // The earlier interface may not be gone yet, and has the default route.
+        let gateway = netd.attach(&attach).gateways[0];
+        let out = web.netns.run("ip route show default");
+        assert!(out.starts_with(&format!("default via {gateway} dev {ifname} ")), "{out}");
+        assert_eq!(out.lines().count(), 1, "{out}");
+        assert!(web.netns.pings(gateway));
+        netd.detach("web");
+    }
+}
+
+#[test]
 fn of_several_subnets_the_next_one_follows_when_one_is_full() {
     let world = World::new();
     let host = world.host("a");

@@ -152,6 +152,8 @@ pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
     // Podman holds them for as long as the container runs, and finds out by itself who else does.
     attach.ports_bound = !attach.ports.is_empty();
     attach.options = here.options.clone().unwrap_or_default();
+    // Podman may look for the interface right after, and lay it anew.
+    attach.options.insert("linger".to_owned(), "false".to_owned());
     // What was said of the network is said again: it may be other servers by now.
     let servers = [&setup.dns_servers, &network.network_dns_servers];
     if let Some(servers) = servers.into_iter().flatten().find(|list| !list.is_empty()) {
