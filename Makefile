@@ -15,6 +15,9 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 MUSL := $(HOST:-gnu=-musl)
 PLUGINS := netd-bridge netd-host netd-macvlan netd-none netd-overlay
 
+comma := ,
+space := $() $()
+
 # What tests and benchmarks start.
 export NETD_BIN := $(DIST)
 
@@ -51,6 +54,11 @@ test: deps-test build ## Run all tests (as root)
 	@echo "==> the tests"
 	@$(CARGO) nextest run --workspace --features cnm/schema
 	@$(CARGO) test --doc --workspace
+
+.PHONY: test-runtimes
+test-runtimes: deps-runtimes build ## Run the tests on newer runtimes than this distribution's
+	@echo "==> newer runtimes"
+	@$(CARGO) nextest run -p netd-tests --run-ignored only -E 'test(/^runtimes::/)'
 
 .PHONY: faults
 faults: deps-test build ## Run clusters through ten minutes of faults (SECONDS_EACH=600 SEED=…)
@@ -131,6 +139,23 @@ deps-test: deps ## Install what the tests use besides
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }
+
+# Debian's next release: its runtimes are newer than this one's.
+NEWER := trixie
+RUNTIMES := $(CURDIR)/target/runtimes/$(NEWER)
+
+.PHONY: deps-runtimes
+deps-runtimes: deps-test ## Lay out newer runtimes below target, once
+	$(call packages,debootstrap)
+	@if [[ ! -e "$(RUNTIMES).whole" ]]; then \
+		echo "==> laying out $(NEWER) in target/runtimes, which takes some minutes"; \
+		rm -rf "$(RUNTIMES)"; mkdir -p "$(RUNTIMES)"; \
+		log="$(RUNTIMES).log"; \
+		unshare --mount --propagation private debootstrap --variant=minbase \
+			--include=$(subst $(space),$(comma),podman netavark aardvark-dns crun nftables \
+			iproute2 iputils-ping busybox-static curl procps) \
+			$(NEWER) "$(RUNTIMES)" >"$$log" 2>&1 || { tail "$$log"; exit 1; }; \
+		touch "$(RUNTIMES).whole"; fi
 
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 SBINDIR := $(DESTDIR)$(PREFIX)/sbin

@@ -36,6 +36,31 @@ sleep infinity &
 wait
 "#;
 
+/// The same on another distribution, which lies in a directory: what is written there is in memory.
+const FIRST_OF_ANOTHER: &str = r#"
+set -e
+mount -t tmpfs tmpfs "$1/another"
+mkdir "$1/another/upper" "$1/another/work" "$1/another/root"
+layers="lowerdir=$3,upperdir=$1/another/upper,workdir=$1/another/work"
+mount -t overlay -o "$layers" overlay "$1/another/root"
+cd "$1/another/root"
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t tmpfs tmpfs sys/fs/cgroup
+mount --rbind /dev dev
+mount --rbind /run run
+mkdir -p "./$2" before
+mount --bind "$2" "./$2"
+pivot_root . before
+cd /
+umount -l /before
+mount --bind /usr "$1/root/usr"
+mount -o bind,remount,ro "$1/root/usr"
+echo
+sleep infinity &
+wait
+"#;
+
 /// A server of `I am NAME` over HTTP, `NAME` being the word after it.
 const SERVER: &str = r#"
 mkdir -p "/tmp/$0"
@@ -51,10 +76,30 @@ const CRUN: &str = "#!/bin/sh\nexec crun --cgroup-manager=disabled \"$@\"\n";
 pub struct Machine {
     holder: Child,
     directory: PathBuf,
+    programs: PathBuf,
 }
 
 impl Machine {
     pub(crate) fn new(name: &str, netns: &Namespace, programs: &Path) -> Self {
+        Self::begin(name, netns, programs, FIRST, Path::new(""))
+    }
+
+    pub(crate) fn of_another(
+        name: &str,
+        netns: &Namespace,
+        programs: &Path,
+        distribution: &Path,
+    ) -> Self {
+        Self::begin(name, netns, programs, FIRST_OF_ANOTHER, distribution)
+    }
+
+    fn begin(
+        name: &str,
+        netns: &Namespace,
+        programs: &Path,
+        first: &str,
+        distribution: &Path,
+    ) -> Self {
         let directory = Path::new("/run").join(format!("{name}-machine"));
         let root = directory.join("root");
         for name in ["dev", "etc", "proc", "sys", "tmp", "usr"] {
@@ -63,16 +108,18 @@ impl Machine {
         for name in ["bin", "lib", "lib64", "sbin"] {
             symlink(Path::new("usr").join(name), root.join(name)).expect("/run is the test's own");
         }
-        fs::create_dir(directory.join("net.d")).expect("/run is the test's own");
+        for name in ["another", "net.d"] {
+            fs::create_dir(directory.join(name)).expect("/run is the test's own");
+        }
         let crun = directory.join("crun");
         fs::write(&crun, CRUN).expect("/run is the test's own");
         fs::set_permissions(&crun, Permissions::from_mode(0o755)).expect("/run is the test's own");
 
-        let place = directory.display().to_string();
-        let programs = programs.display().to_string();
+        let [place, given, distribution] =
+            [&directory, programs, distribution].map(|path| path.display().to_string());
         let mut words = vec!["unshare", "--mount", "--propagation", "slave"];
         words.extend(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-        words.extend(["bash", "-c", FIRST, "first", &place, &programs]);
+        words.extend(["bash", "-c", first, "first", &place, &given, &distribution]);
         let mut holder = netns
             .command(words)
             .stdin(Stdio::null())
@@ -82,7 +129,7 @@ impl Machine {
         let mut said = BufReader::new(holder.stdout.take().expect("it is piped"));
         let read = said.read_line(&mut String::new()).expect("a pipe can be read");
         assert_eq!(read, 1, "the machine {name} could not be made");
-        Self { holder, directory }
+        Self { holder, directory, programs: programs.to_owned() }
     }
 
     /// A command on it, not yet run.
@@ -107,6 +154,11 @@ impl Machine {
     /// When it cannot be started.
     pub fn run(&self, words: &[&str]) -> Executed {
         self.command(words).output().expect("setpriv is a part of util-linux").into()
+    }
+
+    /// Where netd's executables are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
     }
 
     /// A directory that it shares with the test.

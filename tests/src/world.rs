@@ -76,6 +76,15 @@ impl World {
         Machine::new(name, netns, &self.programs)
     }
 
+    /// As [`World::machine`], with another distribution than this one, which lies in a directory.
+    ///
+    /// # Panics
+    /// When it cannot be entered.
+    #[track_caller]
+    pub fn machine_of(&self, name: &str, netns: &Namespace, distribution: &Path) -> Machine {
+        Machine::of_another(name, netns, &self.programs, distribution)
+    }
+
     /// A container of this name, on no network.
     pub fn container(&self, name: &str) -> Container {
         Container::new(name)

@@ -11,5 +11,7 @@ mod containerd;
 mod docker;
 mod docker_cli;
 mod podman;
+mod podman_netd;
+mod runtimes;
 mod site;
 mod together;

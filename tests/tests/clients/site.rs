@@ -25,12 +25,20 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(plugins: Plugins) -> Self {
+        Self::with(plugins, World::machine)
+    }
+
+    /// As [`Site::new`], with another machine on it.
+    pub(crate) fn with(
+        plugins: Plugins,
+        machine: impl FnOnce(&World, &str, &Namespace) -> Machine,
+    ) -> Self {
         let world = World::new();
         let host = world.host("a");
         // Where a plugin looks for netd that is told nothing.
         symlink(host.run_dir(), "/run/netd").unwrap();
         let lan = host.lan();
-        let machine = world.machine("a", &host.netns);
+        let machine = machine(&world, "a", &host.netns);
         Self { machine, lan, host, plugins }
     }
 
