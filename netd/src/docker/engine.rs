@@ -16,10 +16,12 @@ use serde_json::json;
 use super::http::{Answer, Dialect, Question};
 use crate::{netd::Netd, server::Line};
 
+mod events;
 mod messages;
 mod translate;
 mod wording;
 
+use events::Journal;
 use messages::{Connect, Create, Created, Disconnect, Pruned};
 use wording::Refusal;
 
@@ -30,6 +32,7 @@ const NEWEST: u32 = 51;
 /// The dialect.
 pub(super) struct Engine {
     netd: Rc<Netd>,
+    journal: Rc<Journal>,
 }
 
 impl fmt::Debug for Engine {
@@ -63,7 +66,7 @@ fn with_headers(status: StatusCode, body: String) -> Answer {
         ("ostype", "linux".to_owned()),
         ("server", format!("netd/{} (linux)", env!("CARGO_PKG_VERSION"))),
     ];
-    Answer { status, content_type: "application/json", body, headers }
+    Answer { status, content_type: "application/json", body, headers, flow: None }
 }
 
 fn document(status: StatusCode, reply: &impl Serialize) -> Result<Answer, Refusal> {
@@ -106,7 +109,8 @@ fn versioned(path: &str) -> Result<(&str, u32), Refusal> {
 
 impl Engine {
     pub(super) fn new(netd: Rc<Netd>) -> Rc<Self> {
-        Rc::new(Self { netd })
+        let journal = Journal::of(&netd);
+        Rc::new(Self { netd, journal })
     }
 
     async fn route(&self, question: &Question) -> Result<Answer, Refusal> {
@@ -117,6 +121,7 @@ impl Engine {
         match steps[..] {
             ["_ping"] if read => Ok(self.ping()),
             ["version"] if read => document(StatusCode::OK, &self.version()),
+            ["events"] if is(Method::GET) => self.events(question),
             ["networks"] if read => self.list(question, minor),
             ["networks", "create"] if is(Method::POST) => self.create(question).await,
             ["networks", "prune"] if is(Method::POST) => self.prune(question).await,
@@ -163,6 +168,18 @@ impl Engine {
             "GoVersion": "",
             "BuildTime": "",
         })
+    }
+
+    /// What happened since a time, and what happens until another.
+    fn events(&self, question: &Question) -> Result<Answer, Refusal> {
+        let filters = translate::filters(&question.parameter("filters"))?;
+        let since = question.parameter("since");
+        let until = question.parameter("until");
+        let asked = events::Asked::parse(filters, &since, &until)?;
+        let (past, flow) = self.journal.tell(asked);
+        let mut answer = with_headers(StatusCode::OK, past);
+        answer.flow = Some(flow);
+        Ok(answer)
     }
 
     fn list(&self, question: &Question, minor: u32) -> Result<Answer, Refusal> {
@@ -230,6 +247,7 @@ impl Engine {
             netd.prune_networks(&PruneNetworks { filters }).await
         });
         let pruned = pruned.await.map_err(Error::internal)??;
+        self.journal.pruned();
         let names: Vec<_> = pruned.removed.iter().map(ToString::to_string).collect();
         let networks_deleted = (!names.is_empty()).then_some(names);
         document(StatusCode::OK, &Pruned { networks_deleted })

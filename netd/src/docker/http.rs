@@ -1,18 +1,27 @@
 //! HTTP/1.1 on a unix socket, as little of it as the dialects need: a request is read whole, and an
-//! answer is a status and a document.
+//! answer is a status and a document, or what comes as it comes.
 
-use std::{convert::Infallible, rc::Rc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
     server::conn::http1,
     service,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::mpsc,
+};
 
 use crate::server::Peer;
 
@@ -67,6 +76,8 @@ pub(super) struct Answer {
     pub(super) body: String,
     /// What is said besides.
     pub(super) headers: Vec<(&'static str, String)>,
+    /// What follows the body, for as long as somebody has more to say.
+    pub(super) flow: Option<mpsc::Receiver<String>>,
 }
 
 /// Who answers.
@@ -129,9 +140,45 @@ async fn ask<D: Dialect>(dialect: Rc<D>, request: Request<Incoming>) -> Answer {
     }
 }
 
-fn response(answer: Answer) -> Response<Full<Bytes>> {
-    let has_document = !answer.body.is_empty();
-    let mut response = Response::new(Full::from(answer.body));
+/// The body of an answer on its way: what is there, and then what comes.
+struct Content {
+    there: Option<Bytes>,
+    flow: Option<mpsc::Receiver<String>>,
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(there) = self.there.take() {
+            return Poll::Ready(Some(Ok(Frame::data(there))));
+        }
+        let Some(flow) = &mut self.flow else { return Poll::Ready(None) };
+        let more = ready!(flow.poll_recv(context));
+        Poll::Ready(more.map(|text| Ok(Frame::data(text.into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.there.is_none() && self.flow.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let there = self.there.as_ref().map_or(0, |there| there.len() as u64);
+        match self.flow {
+            None => SizeHint::with_exact(there),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+fn response(answer: Answer) -> Response<Content> {
+    let has_document = !answer.body.is_empty() || answer.flow.is_some();
+    let there = Some(answer.body).filter(|body| !body.is_empty()).map(Bytes::from);
+    let mut response = Response::new(Content { there, flow: answer.flow });
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     if has_document {

@@ -22,6 +22,7 @@ mod networks;
 mod pools;
 mod translate;
 
+pub(super) use endpoints::is_unnamed;
 use messages::{
     CreateEndpoint, CreateNetwork, OfAddress, OfEndpoint, OfNetwork, OfPool, RequestPool,
 };
@@ -91,6 +92,7 @@ fn document(status: StatusCode, body: &Value) -> Answer {
         content_type: "application/vnd.docker.plugins.v1.1+json",
         body: body.to_string(),
         headers: Vec::new(),
+        flow: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Docker's own command line on netd's socket: what it prints, byte by byte.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use cnm::{endpoint::Netns, sandbox::CreateSandbox};
 use netd_tests::{Executed, HostOptions, World, docker};
 use serde_json::Value;
@@ -138,4 +140,42 @@ fn docker_network_works_unchanged() {
     assert_eq!(network(&["prune", "-f"]).success(), "");
     let version = docker(SOCKET, &["version", "--format", "{{.Server.APIVersion}}"]);
     assert_eq!(version.success(), "1.51\n");
+}
+
+#[test]
+fn docker_events_works_unchanged() {
+    let world = World::new();
+    let config = format!("docker_api = \"{SOCKET}\"");
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let id = network(&["create", "app"]).success().trim_end().to_owned();
+    let web = world.container("web");
+    let netns = Netns::Path(web.netns.path());
+    host.client().call(&CreateSandbox { container: web.known(), netns }).unwrap();
+    network(&["connect", "app", "web"]).success();
+    network(&["disconnect", "app", "web"]).success();
+    network(&["rm", "app"]).success();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let until = (now + 1).to_string();
+    let events = |words: &[&str]| {
+        let told =
+            docker(SOCKET, &[&["events", "--since", "0", "--until", &until], words].concat());
+        let lines: Vec<_> = told.success().lines().map(str::to_owned).collect();
+        lines
+    };
+    // Before each there is a time.
+    let shown = events(&[]).into_iter().map(|line| line.split_once(' ').unwrap().1.to_owned());
+    let container = &web.id;
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            format!("network create {id} (name=app, type=bridge)"),
+            format!("network connect {id} (container={container}, name=app, type=bridge)"),
+            format!("network disconnect {id} (container={container}, name=app, type=bridge)"),
+            format!("network destroy {id} (name=app, type=bridge)"),
+        ]
+    );
+    let format = "{{.Type}} {{.Action}} {{.Scope}} {{.Actor.Attributes.name}}";
+    let some = ["--filter", "event=destroy", "--filter", "network=app", "--format", format];
+    assert_eq!(events(&some), ["network destroy local app"]);
+    assert_eq!(events(&["--filter", "type=container"]), [""; 0]);
 }

@@ -10,6 +10,8 @@ use cnm::{endpoint::Netns, sandbox::CreateSandbox};
 use netd_tests::{Asking as _, Container, Host, HostOptions, World};
 use serde_json::{Value, json};
 
+mod events;
+
 const SOCKET: &str = "/run/netd-docker.sock";
 
 fn host(world: &World) -> Host {

@@ -22,6 +22,11 @@ const QUESTIONS: u32 = 40;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Whether it is one of dockerd's, of which it has not yet told whose it is.
+pub(in crate::docker) fn is_unnamed(endpoint: &Endpoint) -> bool {
+    endpoint.labels.get(ENDPOINT).is_some_and(|id| id == endpoint.container.id.as_str())
+}
+
 impl Plugin {
     /// The endpoint that dockerd knows by this id.
     pub(super) fn endpoint(&self, network: &str, id: &str) -> Result<Endpoint> {

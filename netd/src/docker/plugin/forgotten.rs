@@ -4,7 +4,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use super::{Plugin, translate::ENDPOINT};
+use super::{Plugin, endpoints::is_unnamed, translate::ENDPOINT};
 use crate::docker::daemon;
 
 /// How often a dockerd that is just coming up is asked, a second after each other.
@@ -30,10 +30,7 @@ impl Plugin {
         }
         for Known { network, endpoints } in &known {
             let ids = endpoints.iter().filter_map(|id| self.endpoint(network, id).ok());
-            let unnamed = ids.filter(|endpoint| {
-                endpoint.labels.get(ENDPOINT).is_some_and(|id| id == endpoint.container.id.as_str())
-            });
-            for endpoint in unnamed {
+            for endpoint in ids.filter(is_unnamed) {
                 self.learn(network.clone(), endpoint.container.id.to_string());
             }
         }
