@@ -104,11 +104,12 @@ impl Netd {
     }
 
     /// Has ports that led to a container through an endpoint lead through another one of it.
-    async fn pass_on(self: &Rc<Self>, gone: &Endpoint) {
+    pub(crate) async fn pass_on(self: &Rc<Self>, gone: &Endpoint) {
         let heirs: BTreeSet<String> = {
             let registry = self.registry.borrow();
             let inherits = |heir: &&Endpoint| {
                 registry.is_wanted(heir)
+                    && heir.id != gone.id
                     && gone.ports.iter().any(|port| registry.ports.leads_through(&heir.id, port))
             };
             let networks = registry.endpoints_of(&gone.container.id).filter(inherits);

@@ -517,6 +517,9 @@ impl Registry {
 
     /// The endpoint that a user means: by its whole id, or the beginning of it.
     pub(crate) fn resolve_endpoint(&self, given: &str) -> Result<&Endpoint> {
+        if let Some(whole) = given.parse().ok().and_then(|id| self.endpoint(&id)) {
+            return Ok(whole);
+        }
         let mut matches = self
             .endpoints
             .values()

@@ -4,13 +4,15 @@
 use std::rc::Rc;
 
 use cnm::{
-    Error, Result,
+    Error, Kind, Result,
+    driver::PublishPorts,
     endpoint::{Container, Endpoint, Port, UpdateEndpoint},
+    network::Network,
     options::is_delivered_on_host,
 };
 
 use super::reserve::{check_ports, name_holder};
-use crate::{host::sockets, netd::Netd, registry::Taker};
+use crate::{drivers::Session, host::sockets, netd::Netd, registry::Taker};
 
 impl Netd {
     /// `endpoint.update`.
@@ -85,6 +87,7 @@ impl Netd {
         check_ports(&network, &ports, driver.capabilities().await?)?;
         sockets::check_addresses(&ports)?;
         let bound = self.bound_by_host(&ports)?;
+        let before = self.registry.borrow().published(known);
         {
             let mut registry = self.registry.borrow_mut();
             let container = &known.container.id;
@@ -98,26 +101,51 @@ impl Netd {
         }
         let endpoint = Rc::new(Endpoint { ports, ..(**known).clone() });
         let changed = match self.write_down(&endpoint) {
-            // What a sync makes of everything, it makes of this one: the ports are elements.
-            Ok(()) => driver.sync(&self.desired(&network.driver)).await,
+            Ok(()) => self.change_ports(&driver, network, &before, &endpoint).await,
             Err(error) => Err(error),
         };
-        match changed {
-            Ok(synced) => self.after_sync(&network.driver, synced),
-            Err(error) => {
-                {
-                    let mut registry = self.registry.borrow_mut();
-                    registry.ports.release(&endpoint.id, &endpoint.ports);
-                    registry.ports.restore(&known.id, &known.ports);
-                }
-                if let Err(error) = self.write_down(known) {
-                    tracing::error!(endpoint = known.id.short(), %error, "not as it was");
-                }
-                return Err(error);
+        if let Err(error) = changed {
+            {
+                let mut registry = self.registry.borrow_mut();
+                registry.ports.release(&endpoint.id, &endpoint.ports);
+                registry.ports.restore(&known.id, &known.ports);
             }
+            if let Err(error) = self.write_down(known) {
+                tracing::error!(endpoint = known.id.short(), %error, "not as it was");
+            }
+            return Err(error);
         }
-        self.relay_all();
+        // What it publishes no more another endpoint of its container may.
+        let mut gone = (**known).clone();
+        gone.ports.retain(|port| !endpoint.ports.contains(port));
+        if !gone.ports.is_empty() {
+            self.pass_on(&gone).await;
+        }
         Ok(endpoint)
+    }
+
+    /// Has the driver publish what leads through an endpoint now instead of what did before.
+    async fn change_ports(
+        self: &Rc<Self>,
+        driver: &Session,
+        network: Network,
+        before: &Endpoint,
+        endpoint: &Endpoint,
+    ) -> Result<()> {
+        let endpoint = self.registry.borrow().published(endpoint);
+        let name = network.driver.clone();
+        let call = PublishPorts { network, endpoint, instead_of: before.ports.clone() };
+        match driver.call(&call).await {
+            // What a sync makes of everything, it makes of this one.
+            Err(error) if error.kind == Kind::Unsupported => {
+                let synced = driver.sync(&self.desired(&name)).await?;
+                self.after_sync(&name, synced);
+            }
+            outcome => drop(outcome?),
+        }
+        self.relay.remove(before);
+        self.relay.add(&call.endpoint);
+        Ok(())
     }
 
     fn write_down(&self, endpoint: &Rc<Endpoint>) -> Result<()> {

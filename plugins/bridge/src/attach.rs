@@ -234,7 +234,7 @@ impl Kernel {
 
     /// Publishes ports. What is left of an earlier owner of one gives way: netd decides whose a
     /// port is, and asks for none that is held.
-    fn publish(&mut self, facts: &[Fact]) -> kernel::Result<()> {
+    pub(crate) fn publish(&mut self, facts: &[Fact]) -> kernel::Result<()> {
         match self.firewall.change(&[], facts) {
             Err(error) if matches!(error.errno(), Some(Errno::EBUSY | Errno::EEXIST)) => {
                 let stale: Vec<_> = self

@@ -11,7 +11,7 @@ use cnm::{
         Attached, Capabilities, Driver, Info, Interface, NetworkState, Plan, Sync, Synced,
         Uninstall, Uninstalled,
     },
-    endpoint::{Checked, Endpoint, NetnsId},
+    endpoint::{self, Checked, Endpoint, NetnsId},
     fault,
     network::Network,
     plugin::Teller,
@@ -320,6 +320,21 @@ impl Driver for Bridge {
                 host_index: Some(made.host),
             }),
         })
+    }
+
+    fn publish(
+        &mut self,
+        network: &Network,
+        endpoint: &Endpoint,
+        instead_of: &[endpoint::Port],
+    ) -> Result<()> {
+        let port = Port::of(network, endpoint)?;
+        self.joined(network, &port.bridge)?;
+        let mut before = endpoint.clone();
+        before.ports = instead_of.to_vec();
+        // Ports that could not be published are not to be taken back.
+        let published = Port::of(network, &before).map(|before| before.facts).unwrap_or_default();
+        self.kernel()?.publish_instead(&published, &port)
     }
 
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {

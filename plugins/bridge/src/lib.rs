@@ -13,6 +13,7 @@ mod marks;
 mod modes;
 mod options;
 pub mod plan;
+mod publish;
 mod reaper;
 mod refusal;
 mod shape;

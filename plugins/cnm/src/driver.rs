@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Call, Empty, EndpointId, Error, IfName, MacAddr, Result,
-    endpoint::{Checked, Endpoint, NetnsId},
+    endpoint::{Checked, Endpoint, NetnsId, Port},
     network::Network,
     options::{self, Options},
     peers::{ChangePeers, PeersChanged},
@@ -166,6 +166,25 @@ pub struct Interface {
     pub host_index: Option<u32>,
 }
 
+/// Has an endpoint that is there publish other ports than it did, all of them or none. A driver that
+/// does not know it is told everything instead ([`Sync`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PublishPorts {
+    /// Its network.
+    pub network: Network,
+    /// The endpoint, with the ports that it is to publish.
+    pub endpoint: Endpoint,
+    /// Those that it has published until now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<Port>,
+}
+
+impl Call for PublishPorts {
+    const METHOD: &'static str = "driver.publish";
+    type Reply = Empty;
+}
+
 /// Takes an endpoint away. What is not there is a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -315,6 +334,18 @@ pub trait Driver {
 
     /// As [`DetachEndpoint`].
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()>;
+
+    /// As [`PublishPorts`].
+    fn publish(
+        &mut self,
+        _network: &Network,
+        _endpoint: &Endpoint,
+        _instead_of: &[Port],
+    ) -> Result<()> {
+        let name = self.info().name;
+        Err(Error::unsupported(format_args!("driver {name} changes no ports by themselves"))
+            .with("method", PublishPorts::METHOD))
+    }
 
     /// As [`CheckAttached`].
     fn check(

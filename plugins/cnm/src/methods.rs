@@ -43,6 +43,7 @@ macro_rules! for_each_call {
             $crate::driver::NetworkUp,
             $crate::driver::NetworkDown,
             $crate::driver::AttachEndpoint,
+            $crate::driver::PublishPorts,
             $crate::driver::DetachEndpoint,
             $crate::driver::CheckAttached,
             $crate::driver::PlanEndpoint,

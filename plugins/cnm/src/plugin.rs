@@ -23,7 +23,7 @@ use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result, cni,
     driver::{
         AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, Info, NetworkDown,
-        NetworkUp, PlanEndpoint, Sync, Uninstall,
+        NetworkUp, PlanEndpoint, PublishPorts, Sync, Uninstall,
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
@@ -158,6 +158,11 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
         AttachEndpoint::METHOD => {
             let AttachEndpoint { network, endpoint, netns } = request.params()?;
             raw(&driver.attach(&network, &endpoint, &netns)?)
+        }
+        PublishPorts::METHOD => {
+            let PublishPorts { network, endpoint, instead_of } = request.params()?;
+            driver.publish(&network, &endpoint, &instead_of)?;
+            raw(&Empty {})
         }
         DetachEndpoint::METHOD => {
             let DetachEndpoint { network, endpoint } = request.params()?;

@@ -11,7 +11,7 @@ use cnm::{
         Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced, Uninstall,
         Uninstalled,
     },
-    endpoint::{Checked, Endpoint},
+    endpoint::{Checked, Endpoint, Port},
     network::Network,
     options::{DNS_PORT, HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, Options},
     peers::{ChangePeers, Gone, PeersChanged},
@@ -498,6 +498,15 @@ impl Driver for Overlay {
             self.network_up(network)?;
         }
         self.bridge.attach(network, endpoint, netns)
+    }
+
+    fn publish(
+        &mut self,
+        network: &Network,
+        endpoint: &Endpoint,
+        instead_of: &[Port],
+    ) -> Result<()> {
+        self.bridge.publish(network, endpoint, instead_of)
     }
 
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {

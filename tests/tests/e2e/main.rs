@@ -43,6 +43,7 @@ mod showing;
 mod speaking;
 mod taken;
 mod uninstalling;
+mod updating;
 mod uplink;
 mod uplinks;
 mod upstreams;

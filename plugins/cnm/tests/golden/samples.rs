@@ -15,8 +15,8 @@ use cnm::{
     dns::{Answered, LogQueries, QueryName},
     driver::{
         AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
-        Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, Sync, Synced,
-        Uninstall, Uninstalled,
+        Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, PublishPorts, Sync,
+        Synced, Uninstall, Uninstalled,
     },
     endpoint::{
         AddressRange, Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached,
@@ -570,6 +570,11 @@ sample!(
             host_index: Some(31),
         }),
     }
+);
+sample!(
+    PublishPorts,
+    PublishPorts { network: network(), endpoint: endpoint(), instead_of: ports() },
+    Empty {}
 );
 sample!(DetachEndpoint, DetachEndpoint { network: network(), endpoint: endpoint() }, Empty {});
 sample!(

@@ -1,0 +1,43 @@
+//! An endpoint publishes other ports than it did: only what differs is said to the kernel, whatever
+//! else there is.
+
+use std::collections::BTreeSet;
+
+use cnm::Result;
+use kernel::{Errno, firewall::Fact, links, netlink::Batch};
+
+use crate::{Port, apply::Kernel, refusal::refusal};
+
+impl Kernel {
+    /// Publishes what a port is to publish now instead of `before`, all of it or nothing.
+    pub(crate) fn publish_instead(&mut self, before: &[Fact], port: &Port) -> Result<()> {
+        let (stale, new) = (beyond(before, &port.facts), beyond(&port.facts, before));
+        // One that published nothing may not reach its own ports yet.
+        if before.is_empty() && port.hairpin && !port.delivered {
+            let mut batch = Batch::new();
+            links::tune_port(&mut batch, &port.host, 0, true, port.isolated);
+            self.socket.run(batch).map_err(refusal)?;
+        }
+        match self.firewall.change(&stale, &new) {
+            // What is to go has gone already, or a port is still led to an earlier owner.
+            Err(error)
+                if matches!(error.errno(), Some(Errno::ENOENT | Errno::EBUSY | Errno::EEXIST)) =>
+            {
+                self.firewall.forget(&stale).map_err(refusal)?;
+                if let Err(error) = self.publish(&new) {
+                    self.publish(&stale).map_err(refusal)?;
+                    return Err(refusal(error));
+                }
+            }
+            outcome => outcome.map_err(refusal)?,
+        }
+        self.redirected(stale.iter().chain(&new));
+        Ok(())
+    }
+}
+
+/// Those of `facts` that are not among `others`.
+fn beyond(facts: &[Fact], others: &[Fact]) -> Vec<Fact> {
+    let others: BTreeSet<_> = others.iter().collect();
+    facts.iter().filter(|fact| !others.contains(fact)).cloned().collect()
+}
