@@ -57,7 +57,8 @@ unless told), certificate_life (seconds that the certificates are good for which
 a manager), default_link (the bridge of the network `bridge`), docker_plugin (where dockerd may call
 netd as its network and IPAM driver, such as /run/docker/plugins/netd.sock; nowhere unless told),
 docker_api (where `docker network` may speak to netd, such as /run/netd/docker.sock; nowhere unless
-told), docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told) and a table
+told), docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told), docker_config
+(what it is told; /etc/docker/daemon.json unless told) and a table
 [firewall]: coexist (`insert` a rule where another's chain would drop what ours let through, unless
 told, or `report` it) and tables (`owned` by netd where the kernel can do that, unless told, or
 `plain`).";
@@ -88,6 +89,7 @@ struct File {
     certificate_life: Option<u64>,
     default_link: Option<cnm::IfName>,
     docker_api: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
     docker_plugin: Option<PathBuf>,
     docker_socket: Option<PathBuf>,
     #[serde(default)]
@@ -190,6 +192,8 @@ pub(crate) struct Config {
     pub(crate) docker_api: Option<PathBuf>,
     /// Where dockerd may call netd as its network and IPAM driver; nowhere unless told.
     pub(crate) docker_plugin: Option<PathBuf>,
+    /// What dockerd is told, where it is looked at for netd's resolver.
+    pub(crate) docker_config: PathBuf,
     /// Where dockerd itself answers.
     pub(crate) docker_socket: PathBuf,
 }
@@ -284,6 +288,7 @@ impl Config {
             default_link: file.default_link,
             firewall: file.firewall,
             docker_api: file.docker_api,
+            docker_config: file.docker_config.unwrap_or_else(|| "/etc/docker/daemon.json".into()),
             docker_plugin: file.docker_plugin,
             docker_socket: file.docker_socket.unwrap_or_else(|| "/var/run/docker.sock".into()),
         })

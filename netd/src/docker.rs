@@ -11,6 +11,7 @@ use crate::{netd::Netd, server};
 mod daemon;
 mod engine;
 mod http;
+mod one_way;
 mod plugin;
 
 impl Netd {

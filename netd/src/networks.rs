@@ -135,7 +135,8 @@ impl Netd {
         endpoints.sort_by(|a, b| a.container.id.cmp(&b.container.id).then(a.ifname.cmp(&b.ifname)));
         let pools = self.list_pools().pools.into_iter();
         let pools = pools.filter(|pool| pool.network == network.id).collect();
-        Ok(NetworkDetail { network, endpoints, pools })
+        let notes = self.names_one_way(&network).into_iter().collect();
+        Ok(NetworkDetail { network, endpoints, pools, notes })
     }
 
     /// `network.remove`.

@@ -3,6 +3,7 @@
 mod cluster;
 pub(crate) mod cni;
 mod dns;
+pub(crate) mod docker;
 mod driver;
 mod endpoint;
 mod join;
@@ -21,6 +22,7 @@ pub(crate) use cluster::{
 };
 pub(crate) use cni::CniCommand;
 pub(crate) use dns::{DnsCommand, Switch};
+pub(crate) use docker::DockerCommand;
 pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
 pub(crate) use join::Join;
@@ -119,6 +121,12 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: PodmanCommand,
+    },
+    /// What has to do with Docker
+    Docker {
+        /// What to do.
+        #[command(subcommand)]
+        command: DockerCommand,
     },
     /// Begin, join and leave a cluster: many hosts whose networks are one
     Cluster {

@@ -5,6 +5,7 @@ mod attach;
 mod cluster;
 mod cni;
 mod dns;
+mod docker;
 mod driver;
 mod endpoint;
 mod events;
@@ -53,6 +54,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Driver { command } => driver::driver(&command),
         Command::Cni { command } => cni::cni(command),
         Command::Podman { command } => podman::podman(&command),
+        Command::Docker { command } => docker::docker(&command),
         Command::Cluster { command } => cluster::cluster(&socket, command),
         Command::Node { command } => cluster::node(&socket, command),
         Command::Events(format) => events::events(&socket, format),

@@ -127,6 +127,7 @@ fn inspect(socket: &Path, args: &Inspect) -> Outcome {
     } else {
         let shown: Vec<_> = found.iter().map(docker::Network::of).collect();
         out::print(&docker::text(&shown, args.format == "json"))?;
+        found.iter().flat_map(|detail| &detail.notes).for_each(out::complain);
     }
     Ok(tally.code())
 }

@@ -185,7 +185,12 @@ impl Engine {
     fn list(&self, question: &Question, minor: u32) -> Result<Answer, Refusal> {
         let filters = translate::filters(&question.parameter("filters"))?;
         let networks = self.netd.list_networks(&ListNetworks { filters })?.networks;
-        let bare = |network| NetworkDetail { network, endpoints: Vec::new(), pools: Vec::new() };
+        let bare = |network| NetworkDetail {
+            network,
+            endpoints: Vec::new(),
+            pools: Vec::new(),
+            notes: Vec::new(),
+        };
         let details: Vec<_> = networks.into_iter().map(bare).collect();
         let shown: Vec<_> = details.iter().map(|detail| Network::of(detail).at(minor)).collect();
         document(StatusCode::OK, &shown)

@@ -26,6 +26,7 @@ pub(super) use endpoints::is_unnamed;
 use messages::{
     CreateEndpoint, CreateNetwork, OfAddress, OfEndpoint, OfNetwork, OfPool, RequestPool,
 };
+pub(super) use networks::is_dockers;
 
 /// How long a call may take: dockerd waits for as long as there is no answer, and with it whoever asks
 /// it anything about the container.

@@ -210,6 +210,9 @@ pub struct NetworkDetail {
     /// How full its subnets are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Pool>,
+    /// One sentence for each thing that whoever looks should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Changes a network while it is in use. What is not given stays as it is.

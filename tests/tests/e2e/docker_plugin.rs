@@ -15,6 +15,8 @@ use cnm::network::{InspectNetwork, NetworkDetail};
 use netd_tests::{Asking as _, Container, Host, HostOptions, World, eventually};
 use serde_json::{Value, json};
 
+mod one_way;
+
 const SOCKET: &str = "/run/docker/plugins/netd.sock";
 const DOCKERD: &str = "/run/docker-of-the-test.sock";
 

@@ -3,6 +3,7 @@
 mod asking;
 mod changing;
 mod fake;
+mod installing;
 mod podman;
 mod running;
 mod sandboxes;

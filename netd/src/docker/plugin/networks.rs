@@ -11,6 +11,12 @@ use super::{
     translate::{self, JOINED, OWN, label},
 };
 
+/// Whether dockerd has a network.
+pub(in crate::docker) fn is_dockers(network: &Network) -> bool {
+    let prefix = label("");
+    network.labels.keys().any(|label| label.starts_with(&prefix))
+}
+
 impl Plugin {
     /// The network that dockerd has under this id.
     pub(super) fn network(&self, id: &str) -> Result<Network> {

@@ -336,7 +336,12 @@ sample!(ListNetworks, ListNetworks { filters: filters() }, Networks { networks: 
 sample!(
     InspectNetwork,
     InspectNetwork { network: "app".into() },
-    NetworkDetail { network: network(), endpoints: vec![endpoint()], pools: vec![pool()] }
+    NetworkDetail {
+        network: network(),
+        endpoints: vec![endpoint()],
+        pools: vec![pool()],
+        notes: vec!["names work one way only".into()],
+    }
 );
 sample!(
     UpdateNetwork,

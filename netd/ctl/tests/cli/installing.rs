@@ -1,0 +1,113 @@
+//! `netctl docker install` and `uninstall`: what they write, and that it is all they take back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use crate::fake::{Ended, Fake};
+
+/// A machine's files, and a netctl that is told where they are.
+struct Site {
+    netd: Fake,
+    directory: PathBuf,
+}
+
+impl Site {
+    fn new() -> Self {
+        let netd = Fake::new(|_, _| Ok(json!({})));
+        let directory = netd.directory.clone();
+        Self { netd, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn docker(&self, words: &str) -> Ended {
+        let at = |name: &str| self.path(name).display().to_string();
+        self.netd.netctl(&format!(
+            "docker {words} --netd-config {} --daemon-json {} --spec-dir {}",
+            at("netd/netd.toml"),
+            at("docker/daemon.json"),
+            at("docker/plugins")
+        ))
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.path(name)).ok()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap_or(Path::new("/"))).expect("made");
+        fs::write(self.path(name), text).expect("written");
+    }
+}
+
+#[test]
+fn a_bare_machine_is_as_it_was_after() {
+    let site = Site::new();
+    let place = site.directory.display();
+    let lines = format!(
+        "{place}/netd/netd.toml: docker_plugin = \"/run/docker/plugins/netd.sock\", docker_api = \
+         \"/run/netd/docker.sock\", dns_link_local = \"169.254.76.53\"\n\
+         {place}/docker/daemon.json: dns 169.254.76.53\n"
+    );
+    let dry = site.docker("install --dry-run");
+    assert_eq!((dry.code, dry.stdout.as_str()), (Some(0), lines.as_str()));
+    assert_eq!((site.read("netd/netd.toml"), site.read("docker/daemon.json")), (None, None));
+    assert_eq!(site.docker("install"), dry);
+    let config = site.read("netd/netd.toml").expect("written");
+    assert!(config.contains("\ndocker_api = \"/run/netd/docker.sock\"\n"), "{config}");
+    let daemon = site.read("docker/daemon.json").expect("written");
+    assert_eq!(daemon, "{\n    \"dns\": [\"169.254.76.53\"]\n}\n");
+    assert_eq!(site.read("docker/plugins/netd.spec"), None, "dockerd looks there by itself");
+    let again = site.docker("install");
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""));
+    assert_eq!(site.docker("uninstall --dry-run").stdout.lines().count(), 2);
+    assert_eq!(site.read("netd/netd.toml"), Some(config));
+    assert_eq!(site.docker("uninstall").code, Some(0));
+    assert_eq!((site.read("netd/netd.toml"), site.read("docker/daemon.json")), (None, None));
+    let again = site.docker("uninstall");
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn what_is_somebody_elses_stays_to_the_byte() {
+    let site = Site::new();
+    let toml = "docker_plugin = \"/run/netd/plugin.sock\"\n[firewall]\ncoexist = \"report\"\n";
+    let json = "{\n  \"debug\": true,\n  \"dns\": [\"192.0.2.53\"]\n}\n";
+    site.write("netd/netd.toml", toml);
+    site.write("docker/daemon.json", json);
+    let installed = site.docker("install --dns 10.76.0.1");
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    let config = site.read("netd/netd.toml").expect("there");
+    assert!(config.ends_with(toml) && config.contains("docker_api"), "{config}");
+    assert!(!config.contains("dns_link_local"), "another address was named");
+    let spec = site.read("docker/plugins/netd.spec");
+    assert_eq!(spec.as_deref(), Some("unix:///run/netd/plugin.sock\n"), "dockerd looks elsewhere");
+    let daemon = site.read("docker/daemon.json").expect("there");
+    let parsed: serde_json::Value = serde_json::from_str(&daemon).expect("JSON");
+    assert_eq!(parsed, json!({"debug": true, "dns": ["10.76.0.1", "192.0.2.53"]}));
+    assert_eq!(site.docker("uninstall --dns 10.76.0.1").code, Some(0));
+    assert_eq!(site.read("netd/netd.toml").as_deref(), Some(toml));
+    assert_eq!(site.read("docker/daemon.json").as_deref(), Some(json));
+    assert_eq!(site.read("docker/plugins/netd.spec"), None);
+}
+
+#[test]
+fn what_cannot_be_is_said_and_stays() {
+    let site = Site::new();
+    site.write("docker/daemon.json", "{ \"dns\": 7 }");
+    site.write("docker/plugins/netd.spec", "unix:///run/other.sock\n");
+    site.write("netd/netd.toml", "docker_plugin = \"/run/netd/plugin.sock\"\n");
+    let installed = site.docker("install");
+    assert_eq!(installed.code, Some(4), "{installed:?}");
+    assert!(installed.stderr.contains("netd.spec is another's and stays"), "{installed:?}");
+    assert!(installed.stderr.contains("daemon.json stays as it is: \"dns\" is no list"));
+    assert_eq!(site.read("docker/daemon.json").as_deref(), Some("{ \"dns\": 7 }"));
+    let bad = site.docker("install --dns here");
+    assert_eq!(bad.code, Some(2));
+}
