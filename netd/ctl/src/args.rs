@@ -2,6 +2,7 @@
 
 mod cluster;
 pub(crate) mod cni;
+mod compose;
 mod dns;
 pub(crate) mod docker;
 mod driver;
@@ -21,6 +22,7 @@ pub(crate) use cluster::{
     Availability, ClusterCommand, Init, NodeCommand, Role, Token, TokenCommand,
 };
 pub(crate) use cni::CniCommand;
+pub(crate) use compose::Compose;
 pub(crate) use dns::{DnsCommand, Switch};
 pub(crate) use docker::DockerCommand;
 pub(crate) use driver::{DriverCommand, TestDriver};
@@ -128,6 +130,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DockerCommand,
     },
+    /// Make the networks of a Compose file
+    #[command(after_help = "\
+Networks that are there as the file has them stay; where one differs, that is said. Labels are changed.
+Services are somebody else's.
+
+Examples:
+  netctl apply -f compose.yaml
+  netctl apply -p shop")]
+    Apply(Compose),
+    /// Remove the networks that `apply` made of a Compose file, but for those that somebody is on
+    Down(Compose),
     /// Begin, join and leave a cluster: many hosts whose networks are one
     Cluster {
         /// What to do.

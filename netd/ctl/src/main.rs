@@ -4,6 +4,7 @@ mod args;
 mod attach;
 mod cluster;
 mod cni;
+mod compose;
 mod dns;
 mod docker;
 mod driver;
@@ -55,6 +56,8 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Cni { command } => cni::cni(command),
         Command::Podman { command } => podman::podman(&command),
         Command::Docker { command } => docker::docker(&command),
+        Command::Apply(args) => compose::apply(&socket, &args),
+        Command::Down(args) => compose::down(&socket, &args),
         Command::Cluster { command } => cluster::cluster(&socket, command),
         Command::Node { command } => cluster::node(&socket, command),
         Command::Events(format) => events::events(&socket, format),

@@ -7,6 +7,7 @@
 mod beside;
 mod bridge;
 mod cni;
+mod compose;
 mod crashes;
 mod crowd;
 mod docker_api;

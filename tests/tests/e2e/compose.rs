@@ -1,0 +1,123 @@
+//! `netctl apply` and `netctl down`: the networks of a Compose file.
+
+use std::fs;
+
+use cnm::network::InspectNetwork;
+use netd_tests::{Asking as _, Executed, Host, World};
+
+const FILE: &str = "/run/shop/compose.yaml";
+
+const TEXT: &str = "\
+services:
+  web: {image: nginx, networks: [front, back]}
+networks:
+  front:
+    labels: {tier: web}
+  back:
+    name: store
+    internal: true
+    enable_ipv6: true
+    driver_opts: {com.docker.network.driver.mtu: 1400}
+    ipam:
+      config:
+        - subnet: ${SUBNET:-10.7.0.0/16}
+          ip_range: 10.7.1.0/24
+          gateway: 10.7.0.9
+  outside: {external: true, name: bridge}
+";
+
+fn apply(host: &Host, text: &str) -> Executed {
+    fs::create_dir_all("/run/shop").unwrap();
+    fs::write(FILE, text).unwrap();
+    host.netctl(&["apply", "-f", FILE])
+}
+
+#[test]
+fn the_networks_of_a_file_come_and_go() {
+    let world = World::new();
+    let host = world.host("a");
+    let clean = host.snapshot();
+    assert_eq!(
+        apply(&host, TEXT).success(),
+        "store created\nshop_front created\nbridge unchanged\n"
+    );
+    let inspect = |name: &str| {
+        let inspect = InspectNetwork { network: name.to_owned() };
+        host.client().call(&inspect).unwrap().network
+    };
+    let store = inspect("store");
+    assert!(store.internal);
+    assert_eq!(store.mtu, Some(1400));
+    assert_eq!(store.subnets[0].gateway, "10.7.0.9".parse().ok());
+    assert_eq!(store.subnets[0].range, "10.7.1.0/24".parse().ok());
+    assert!(store.subnets.iter().any(|subnet| subnet.subnet.is_ipv6()));
+    assert_eq!(store.labels["com.docker.compose.project"], "shop");
+    assert_eq!(store.labels["com.docker.compose.network"], "back");
+    let front = inspect("shop_front");
+    assert_eq!(front.labels["tier"], "web");
+
+    // Once more changes nothing; labels change in use.
+    let web = world.container("web");
+    host.client().attach(&web.to("shop_front"));
+    assert_eq!(
+        apply(&host, TEXT).success(),
+        "store unchanged\nshop_front unchanged\nbridge unchanged\n"
+    );
+    let labelled = TEXT.replace("{tier: web}", "[tier=front, team=blue]");
+    assert!(apply(&host, &labelled).success().contains("shop_front changed\n"));
+    let labels = inspect("shop_front").labels;
+    assert_eq!((labels["tier"].as_str(), labels["team"].as_str()), ("front", "blue"));
+    assert!(apply(&host, TEXT).success().contains("shop_front changed\n"));
+    assert_eq!(inspect("shop_front").labels.get("team"), None);
+    assert_eq!(inspect("store").id, store.id);
+
+    // What differs is said, and the rest is done.
+    let other = TEXT.replace("10.7.0.9", "10.7.0.1").replace("internal: true", "internal: false");
+    let refused = apply(&host, &other);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(
+        refused.stderr.contains(
+            "network store is there and is another: it is internal, the gateway of 10.7.0.0/16 is \
+             10.7.0.9"
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(refused.stdout, "shop_front unchanged\nbridge unchanged\n");
+
+    // Somebody is on one of them, and it stays.
+    let down = host.netctl(&["down", "-f", FILE]);
+    assert_eq!((down.code, down.stdout.as_str()), (6, "store removed\n"));
+    assert!(down.stderr.contains("shop_front has active endpoints"), "{down:?}");
+    host.client().detach("web");
+    assert_eq!(host.netctl(&["down", "-f", FILE]).success(), "shop_front removed\n");
+    assert_eq!(host.netctl(&["down", "-f", FILE]).success(), "");
+    netd_tests::eventually("nothing is left", || host.snapshot().same_as(&clean));
+}
+
+#[test]
+fn what_is_not_the_projects_stays() {
+    let world = World::new();
+    let host = world.host("a");
+    host.client().create("shop_front");
+    let refused = apply(&host, "networks: {front: {}}");
+    assert_eq!(refused.code, 4);
+    assert!(refused.stderr.contains("not of project shop"), "{refused:?}");
+    assert_eq!(host.netctl(&["down", "-f", FILE]).success(), "");
+    let there = host.netctl(&["network", "ls", "-q", "-f", "name=shop_front"]);
+    assert_eq!(there.success().lines().count(), 1);
+    let missing = apply(&host, "networks: {gone: {external: true}}");
+    assert_eq!(missing.code, 3);
+    assert!(missing.stderr.contains("network gone is external and not there"), "{missing:?}");
+    for (text, code, why) in [
+        ("networks: {a: {driver: nothing}}", 3, "nothing"),
+        ("networks: {a: {colour: red}}", 2, "networks.a.colour is not known"),
+        ("networks: [", 2, "no YAML"),
+        ("networks: {a: {driver_opts: {mtuu: 1}}}", 2, "did you mean"),
+    ] {
+        let refused = apply(&host, text);
+        assert_eq!(refused.code, code, "{refused:?}");
+        assert!(refused.stderr.contains(why), "{refused:?}");
+    }
+    let none = host.netctl(&["apply", "-f", "/run/none.yaml"]);
+    assert_eq!(none.code, 3, "{none:?}");
+}
