@@ -30,7 +30,11 @@ pub struct Dockerd<'a> {
     machine: &'a Machine,
     daemon: Option<Child>,
     group: String,
+    words: Vec<String>,
 }
+
+/// Without rules of its own, which are not what tests of ours are about.
+const ALONE: [&str; 3] = ["--iptables=false", "--ip-masq=false", "--userland-proxy=false"];
 
 impl<'a> Dockerd<'a> {
     /// Starts it, waits until it answers, and gives it an image `box` with busybox.
@@ -39,9 +43,19 @@ impl<'a> Dockerd<'a> {
     /// When it does not.
     #[track_caller]
     pub fn start(machine: &'a Machine) -> Self {
+        Self::start_with(machine, &ALONE)
+    }
+
+    /// As [`Dockerd::start`], told otherwise.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn start_with(machine: &'a Machine, words: &[&str]) -> Self {
         machine.run(&["sh", "-c", GROUPS]).success();
         let group = format!("netd-{}", std::process::id());
-        let mut dockerd = Self { machine, daemon: None, group };
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut dockerd = Self { machine, daemon: None, group, words };
         dockerd.start_again();
         let root = dockerd.place().join("box");
         fs::create_dir_all(root.join("bin")).expect("/run is the test's own");
@@ -67,11 +81,8 @@ impl<'a> Dockerd<'a> {
         let at = |name: &str| place.join(name).display().to_string();
         let words = [
             "dockerd",
-            "--iptables=false",
-            "--ip-masq=false",
             "--bridge=none",
             "--storage-driver=vfs",
-            "--userland-proxy=false",
             "--exec-opt=native.cgroupdriver=cgroupfs",
         ];
         let told = [
@@ -81,7 +92,11 @@ impl<'a> Dockerd<'a> {
             format!("--pidfile={}", at("pid")),
             format!("--host={}", self.address()),
         ];
-        let mut command = self.command(words.into_iter().chain(told.iter().map(String::as_str)));
+        // It wants one to be there that it is told of.
+        let config = Self::config(self.machine);
+        let config = config.exists().then(|| format!("--config-file={}", config.display()));
+        let told = told.iter().chain(&self.words).chain(&config).map(String::as_str);
+        let mut command = self.command(words.into_iter().chain(told));
         command.stdout(Stdio::null()).stderr(log.expect("/run is the test's own"));
         self.daemon = Some(command.spawn().expect("setpriv is a part of util-linux"));
         eventually("dockerd answers", || {
@@ -151,6 +166,11 @@ impl<'a> Dockerd<'a> {
     /// Where it listens, for itself and for others.
     pub fn socket(machine: &Machine) -> std::path::PathBuf {
         machine.directory().join("docker/docker.sock")
+    }
+
+    /// Where its configuration is, for those who write one; there is none unless somebody does.
+    pub fn config(machine: &Machine) -> std::path::PathBuf {
+        machine.directory().join("docker/daemon.json")
     }
 
     /// What it has logged.

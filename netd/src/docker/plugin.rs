@@ -117,6 +117,7 @@ impl Plugin {
         let nothing = json!({});
         match method {
             "Plugin.Activate" => {
+                self.forget_offers();
                 self.look_for_forgotten();
                 Ok(json!({ "Implements": ["NetworkDriver", "IpamDriver"] }))
             }

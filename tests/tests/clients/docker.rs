@@ -125,6 +125,35 @@ fn dockers_containers_live_on_netd_through_restarts() {
 }
 
 #[test]
+fn both_may_be_killed_at_once() {
+    let mut place = Place::new();
+    let mut dockerd = Dockerd::start(&place.machine);
+    let create = ["network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=app"];
+    dockerd.docker(&[&create[..], &["app"]].concat()).success();
+    dockerd.run("web", "app", &["-p", "8080:80", "--restart", "always"], &SERVE);
+    dockerd.run("db", "app", &[], &["sleep", "1000"]);
+    eventually("the port leads there", || greeted(&place.lan, "http://192.0.2.1:8080/"));
+    dockerd.end("KILL");
+    place.host.kill();
+    greeted(&place.lan, "http://192.0.2.1:8080/").unwrap();
+    // dockerd waits for a plugin that is not there for as long as nobody would.
+    place.host.start();
+    dockerd.start_again();
+    eventually("it is started anew", || greeted(&place.lan, "http://192.0.2.1:8080/"));
+    dockerd.docker(&["start", "db"]).success();
+    eventually("they reach each other by name", || pings(&dockerd, "db", "web"));
+    eventually("each is there once", || {
+        let left = place.host.client().endpoints();
+        if left.len() == 2 { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    dockerd.docker(&["rm", "-f", "web", "db"]).success();
+    dockerd.docker(&["network", "rm", "app"]).success();
+    place.bare();
+    let networks = place.host.netctl(&["network", "ls", "-q"]);
+    assert_eq!(networks.success().lines().count(), 3, "{networks:?}");
+}
+
+#[test]
 fn a_network_that_is_there_is_shared_with_docker() {
     let place = Place::new();
     let app = place.host.client().create("app");

@@ -10,6 +10,7 @@ mod chains;
 mod containerd;
 mod docker;
 mod docker_cli;
+mod every;
 mod podman;
 mod podman_netd;
 mod runtimes;

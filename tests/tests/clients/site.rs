@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, os::unix::fs::symlink};
 
-use netd_tests::{Executed, Host, Machine, Namespace, World, eventually};
+use netd_tests::{Executed, Host, HostOptions, Machine, Namespace, World, eventually};
 use serde_json::{Value, json};
 
 /// Whose plugins a network has.
@@ -25,7 +25,12 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(plugins: Plugins) -> Self {
-        Self::with(plugins, World::machine)
+        Self::made(plugins, "", World::machine)
+    }
+
+    /// One on which netd is told more.
+    pub(crate) fn told(plugins: Plugins, config: &str) -> Self {
+        Self::made(plugins, config, World::machine)
     }
 
     /// As [`Site::new`], with another machine on it.
@@ -33,8 +38,17 @@ impl Site {
         plugins: Plugins,
         machine: impl FnOnce(&World, &str, &Namespace) -> Machine,
     ) -> Self {
+        Self::made(plugins, "", machine)
+    }
+
+    fn made(
+        plugins: Plugins,
+        config: &str,
+        machine: impl FnOnce(&World, &str, &Namespace) -> Machine,
+    ) -> Self {
         let world = World::new();
-        let host = world.host("a");
+        let options = HostOptions { config: config.to_owned(), ..HostOptions::default() };
+        let host = world.host_with("a", options);
         // Where a plugin looks for netd that is told nothing.
         symlink(host.run_dir(), "/run/netd").unwrap();
         let lan = host.lan();

@@ -11,6 +11,7 @@ use netd_tests::{Asking as _, Container, Host, HostOptions, World};
 use serde_json::{Value, json};
 
 mod events;
+mod nonsense;
 
 const SOCKET: &str = "/run/netd-docker.sock";
 

@@ -15,7 +15,9 @@ use cnm::network::{InspectNetwork, NetworkDetail};
 use netd_tests::{Asking as _, Container, Host, HostOptions, World, eventually};
 use serde_json::{Value, json};
 
+mod disorder;
 mod one_way;
+mod sharing;
 
 const SOCKET: &str = "/run/docker/plugins/netd.sock";
 const DOCKERD: &str = "/run/docker-of-the-test.sock";

@@ -204,6 +204,14 @@ impl Plugin {
         }
     }
 
+    /// A dockerd has started, and asks anew for whatever it needs: what one before it was offered and
+    /// did not use is nobody's.
+    pub(super) fn forget_offers(&self) {
+        self.offers.borrow_mut().pools.clear();
+        let lent: Vec<_> = self.offers.borrow().addresses.clone().into_iter().collect();
+        lent.iter().for_each(|(address, network)| self.give_back(network, *address));
+    }
+
     fn give_back(&self, network: &NetworkId, address: IpAddr) {
         if self.offers.borrow_mut().addresses.remove(&address).is_some() {
             let now = self.netd.now();
