@@ -41,7 +41,7 @@ impl Site {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::create_dir_all(self.path(name).parent().unwrap_or(Path::new("/"))).expect("made");
+        fs::create_dir_all(self.path(name).parent().expect("a path below the root")).expect("made");
         fs::write(self.path(name), text).expect("written");
     }
 }
