@@ -211,7 +211,6 @@ impl View {
                 let rows::Endpoint { mut addresses, mac, mut names, .. } = read(row)?;
                 addresses.shrink_to_fit();
                 names.shrink_to_fit();
-                let (endpoint, container) = (id.to_string(), String::new());
                 let member = Arc::new(dns::Member {
                     endpoint: id.as_str().into(),
                     names: names.into_iter().map(String::into_boxed_str).collect(),
