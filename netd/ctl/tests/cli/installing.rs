@@ -1,9 +1,6 @@
 //! `netctl docker install` and `uninstall`: what they write, and that it is all they take back.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::json;
 
