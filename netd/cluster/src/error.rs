@@ -122,6 +122,15 @@ pub enum Error {
         /// Who holds how many.
         holders: Vec<(NodeId, u128)>,
     },
+    /// An address that was asked for was another's until a moment ago.
+    #[error(
+        "address {address} was given up with the node that had it and rests, since others may still \
+         take it for that one's: ask again in a minute"
+    )]
+    Resting {
+        /// Which.
+        address: IpAddr,
+    },
     /// An address that was asked for is somebody's.
     #[error("address {address} is in use on node {node}")]
     AddressTaken {
@@ -359,6 +368,7 @@ impl Error {
             Self::InUse { .. }
             | Self::Contended { .. }
             | Self::Fenced { .. }
+            | Self::Resting { .. }
             | Self::MemberTaken { .. }
             | Self::Learner { .. }
             | Self::Quorum { .. } => Kind::Busy,

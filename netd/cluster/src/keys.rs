@@ -43,6 +43,8 @@ pub enum Key {
     Ingress(IpAddr),
     /// [`crate::rows::Block`].
     Block(NetworkId, IpNetwork),
+    /// The node whose addresses of a network these were, for as long as nobody else gets them.
+    Rest(NetworkId, IpNetwork),
     /// [`crate::rows::Endpoint`].
     Endpoint(NodeId, NetworkId, EndpointId),
     /// [`crate::rows::Token`], by the digest of its secret.
@@ -78,6 +80,7 @@ impl Layout {
             Key::Port(protocol, port) => self.at(format_args!("ix/port/{protocol}/{port}")),
             Key::Ingress(address) => self.at(format_args!("ix/ingress/{}", hex(*address))),
             Key::Block(network, block) => self.at(format_args!("blk/{network}/{}", range(*block))),
+            Key::Rest(network, of) => self.at(format_args!("rest/{network}/{}", range(*of))),
             Key::Endpoint(node, network, endpoint) => {
                 self.at(format_args!("n/{node}/ep/{network}/{endpoint}"))
             }
@@ -107,9 +110,17 @@ impl Layout {
             ["blk", network, family, first, length] => {
                 Key::Block(network.parse().ok()?, parse_range(family, first, length)?)
             }
+            ["rest", network, family, first, length] => {
+                Key::Rest(network.parse().ok()?, parse_range(family, first, length)?)
+            }
             ["tok", digest] => Key::Token((*digest).to_owned()),
             _ => return None,
         })
+    }
+
+    /// Where it says that somebody changes the members of etcd.
+    pub fn turn(&self) -> String {
+        self.at("turn")
     }
 
     /// All nodes.
@@ -120,11 +131,6 @@ impl Layout {
     /// All networks.
     pub fn networks(&self) -> Keys {
         Keys::Prefix(self.at("net/"))
-    }
-
-    /// Where it says that somebody changes the members of etcd.
-    pub fn turn(&self) -> String {
-        self.at("turn")
     }
 
     /// All tokens.
@@ -160,6 +166,11 @@ impl Layout {
     /// The blocks of all networks.
     pub fn all_blocks(&self) -> Keys {
         Keys::Prefix(self.at("blk/"))
+    }
+
+    /// The addresses of a network that rest.
+    pub fn rests(&self, network: &NetworkId) -> Keys {
+        Keys::Prefix(self.at(format_args!("rest/{network}/")))
     }
 
     /// What a node itself writes: all it may write.
@@ -281,6 +292,7 @@ mod tests {
             any::<u16>().prop_map(|port| Key::Port("tcp".into(), port)),
             any::<IpAddr>().prop_map(Key::Ingress),
             (network(), range()).prop_map(|(network, block)| Key::Block(network, block)),
+            (network(), range()).prop_map(|(network, range)| Key::Rest(network, range)),
             (node(), network(), any::<[u8; 32]>()).prop_map(|(node, network, endpoint)| {
                 Key::Endpoint(node, network, EndpointId::from_bytes(endpoint))
             }),

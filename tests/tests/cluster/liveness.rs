@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, reaches, resolves};
 
-/// Has the cluster conclude sooner.
+/// Has the cluster conclude sooner, and addresses rest for a second.
 fn hasten(fleet: &Fleet, down_after: u64, fence_after: u64) {
     let cluster = fleet.status(0).cluster.unwrap();
     let key = format!("/netd/{cluster}/cfg");
@@ -20,6 +20,7 @@ fn hasten(fleet: &Fleet, down_after: u64, fence_after: u64) {
     let mut row: Value = serde_json::from_str(row.trim()).unwrap();
     row["down_after"] = json!(down_after);
     row["fence_after"] = json!(fence_after);
+    row["cooldown"] = json!(1);
     fleet.etcdctl(0, &format!("put {key} {row}")).unwrap();
 }
 

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use store::{Compare, Op, Txn};
 
 use super::{ATTEMPTS, Decider, Found, Listing, blocks::exhausted, contended, networks::reserved};
-use crate::{Error, Key, NodeId, Result, rows};
+use crate::{
+    Error, Key, NodeId, Result,
+    rows::{self, NodeOwner},
+};
 
 /// How a node comes to have an address that it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +61,8 @@ impl Decider {
     /// asked for again it is known what became of it.
     ///
     /// # Errors
-    /// [`Error::AddressTaken`], [`Error::Subnet`] for an address that no endpoint can have,
-    /// [`Error::NoNetwork`], [`Error::NoNode`], [`Error::Fenced`]; when the store is away.
+    /// [`Error::AddressTaken`], [`Error::Resting`], [`Error::Subnet`] for an address that no endpoint
+    /// can have, [`Error::NoNetwork`], [`Error::NoNode`], [`Error::Fenced`]; when the store is away.
     pub async fn claim_address(
         &self,
         node: &NodeId,
@@ -74,12 +77,20 @@ impl Decider {
             let rule = "it is outside the network's subnets, or reserved";
             let subnet = network.subnet_of(address).filter(|s| !reserved(s).contains(&address));
             subnet.ok_or(Error::Subnet { subnet: one, rule })?;
+            let rests = self.rests(id).await?;
             let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
             let around = blocks.rows.iter().find_map(|found| {
                 Some((found, block_of(found)?)).filter(|b| b.1.contains(address))
             });
             let Some((found, block)) = around else {
-                if self.store.txn(self.claim(node, epoch, &fence, id, one)).await?.held {
+                let of_others = |found: &Found<NodeOwner>| match found.key {
+                    Key::Rest(_, rest) => rest.contains(address) && found.value.of != *node,
+                    _ => false,
+                };
+                if rests.rows.iter().any(of_others) {
+                    return Err(Error::Resting { address });
+                }
+                if self.store.txn(self.claim(node, epoch, &fence, id, one, &rests)).await?.held {
                     return Ok(Claimed::Block(one));
                 }
                 continue;
@@ -141,6 +152,7 @@ impl Decider {
         for _ in 0..ATTEMPTS {
             let (fence, _) = self.node_at(node, epoch).await?;
             let network = self.network(id).await?.network;
+            let rests = self.rests(id).await?;
             let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
             let others = blocks.rows.iter().filter(|found| {
                 let owner = &found.value.node;
@@ -148,7 +160,7 @@ impl Decider {
                 family && owner != node && !avoid.nodes.contains(owner)
             });
             let Some((found, address)) = self.spare_of(&network, others, avoid).await? else {
-                return Err(exhausted(&network, &blocks, ipv6));
+                return Err(exhausted(&network, &blocks, &rests, ipv6));
             };
             let mut row = found.value.clone();
             row.asked.insert(address, node.clone());

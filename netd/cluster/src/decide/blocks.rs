@@ -11,8 +11,14 @@ use cnm::{NetworkId, network::Subnet};
 use ipnetwork::IpNetwork;
 use store::{Compare, Txn};
 
-use super::{ATTEMPTS, Decider, Listing, contended, networks::reserved};
-use crate::{Error, Key, NodeId, Result, rows};
+use super::{ATTEMPTS, Decider, Found, Listing, contended, networks::reserved, unwritten_since};
+use crate::{
+    Error, Key, NodeId, Result,
+    rows::{self, NodeOwner},
+};
+
+/// Addresses that rest, and whose they were.
+pub(super) type Rests = Listing<NodeOwner>;
 
 /// The smallest block that is a block and no single address, and the largest: 16 and 64 addresses.
 const SMALLEST: u32 = 4;
@@ -124,19 +130,39 @@ pub(super) fn seed(node: &NodeId) -> u64 {
     hasher.finish()
 }
 
-/// Who has how many of a subnet's addresses, those that no endpoint can have left out.
-fn holders(subnet: &Subnet, blocks: &Listing<rows::Block>) -> Vec<(NodeId, u128)> {
+/// How many addresses a range has.
+fn size(range: IpNetwork) -> u128 {
+    bits_of(range.broadcast()) - bits_of(range.network()) + 1
+}
+
+/// Who has how many of a subnet's addresses, those that no endpoint can have left out; of those that
+/// rest, who had them.
+fn holders(subnet: &Subnet, blocks: &Listing<rows::Block>, rests: &Rests) -> Vec<(NodeId, u128)> {
     let reserved: BTreeSet<_> = reserved(subnet).into_iter().collect();
     let mut holders: BTreeMap<NodeId, u128> = BTreeMap::new();
+    for found in &rests.rows {
+        let Key::Rest(_, rest) = found.key else { continue };
+        if !subnet.subnet.contains(rest.network()) {
+            continue;
+        }
+        let nobodys = reserved.iter().filter(|address| rest.contains(**address)).count();
+        // What others have of it are blocks of single addresses.
+        let is_inside = |found: &&Found<rows::Block>| match found.key {
+            Key::Block(_, block) => rest.contains(block.network()),
+            _ => false,
+        };
+        let others = nobodys + blocks.rows.iter().filter(is_inside).count();
+        *holders.entry(found.value.of.clone()).or_default() +=
+            size(rest).saturating_sub(others as u128);
+    }
     for found in &blocks.rows {
         let Key::Block(_, block) = found.key else { continue };
         if !subnet.subnet.contains(block.network()) {
             continue;
         }
-        let all = bits_of(block.broadcast()) - bits_of(block.network()) + 1;
         let nobodys = reserved.iter().filter(|address| block.contains(**address)).count();
         let others = nobodys + found.value.lent.len();
-        let own = all.saturating_sub(others as u128);
+        let own = size(block).saturating_sub(others as u128);
         *holders.entry(found.value.node.clone()).or_default() += own;
         for borrower in found.value.lent.values() {
             *holders.entry(borrower.clone()).or_default() += 1;
@@ -149,6 +175,7 @@ fn holders(subnet: &Subnet, blocks: &Listing<rows::Block>) -> Vec<(NodeId, u128)
 pub(super) fn exhausted(
     network: &cnm::network::Network,
     blocks: &Listing<rows::Block>,
+    rests: &Rests,
     ipv6: bool,
 ) -> Error {
     let of_family: Vec<_> =
@@ -157,7 +184,7 @@ pub(super) fn exhausted(
         None => Error::NoNetwork { network: network.id.short().to_owned() },
         Some(last) => {
             let mut all: BTreeMap<NodeId, u128> = BTreeMap::new();
-            for (node, held) in of_family.iter().flat_map(|subnet| holders(subnet, blocks)) {
+            for (node, held) in of_family.iter().flat_map(|subnet| holders(subnet, blocks, rests)) {
                 *all.entry(node).or_default() += held;
             }
             let (network, subnet) = (network.id.clone(), last.subnet);
@@ -166,16 +193,21 @@ pub(super) fn exhausted(
     }
 }
 
-/// The block that `node` should claim of `subnet`, of which `blocks` are taken: none smaller than
-/// 2^`least` addresses.
+/// The block that `node` should claim of `subnet`, of which `blocks` are taken and `rests` not yet
+/// anybody's: none smaller than 2^`least` addresses.
 fn next_block(
     subnet: &Subnet,
     blocks: &Listing<rows::Block>,
+    rests: &Rests,
     node: &NodeId,
     least: u32,
 ) -> Option<IpNetwork> {
     let range = subnet.range.unwrap_or(subnet.subnet);
     let mut taken = subnet.exclude.clone();
+    taken.extend(rests.rows.iter().filter_map(|found| match found.key {
+        Key::Rest(_, rest) => Some(rest),
+        _ => None,
+    }));
     let mut held = 0;
     for found in &blocks.rows {
         let Key::Block(_, block) = found.key else { continue };
@@ -183,8 +215,7 @@ fn next_block(
             continue;
         }
         taken.push(block);
-        let size = bits_of(block.broadcast()) - bits_of(block.network()) + 1;
-        held += usize::from(found.value.node == *node && size > 1);
+        held += usize::from(found.value.node == *node && size(block) > 1);
     }
     let (reserved, seed) = (reserved(subnet), seed(node));
     // From what it should have down to the smallest, and then one address.
@@ -214,18 +245,27 @@ impl Decider {
         for _ in 0..ATTEMPTS {
             let (fence, _) = self.node_at(node, epoch).await?;
             let network = self.network(id).await?.network;
+            let rests = self.rests(id).await?;
             let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
             let mut subnets = network.subnets.iter().filter(|s| s.subnet.is_ipv6() == ipv6);
-            let chosen = subnets.find_map(|subnet| next_block(subnet, &blocks, node, least));
-            let block = chosen.ok_or_else(|| exhausted(&network, &blocks, ipv6))?;
-            if self.store.txn(self.claim(node, epoch, &fence, id, block)).await?.held {
+            let chosen =
+                subnets.find_map(|subnet| next_block(subnet, &blocks, &rests, node, least));
+            let block = chosen.ok_or_else(|| exhausted(&network, &blocks, &rests, ipv6))?;
+            if self.store.txn(self.claim(node, epoch, &fence, id, block, &rests)).await?.held {
                 return Ok(block);
             }
         }
         Err(contended("claiming a block"))
     }
 
-    /// The transaction by which a node gets a block that nobody has.
+    /// The addresses of a network that were somebody's until a moment ago, and that nobody else gets
+    /// yet: others may still take them for his.
+    pub(super) async fn rests(&self, id: &NetworkId) -> Result<Rests> {
+        self.list(self.layout.rests(id)).await
+    }
+
+    /// The transaction by which a node gets a block that nobody has, and of which `rests` is all
+    /// that rests of its network.
     pub(super) fn claim(
         &self,
         node: &NodeId,
@@ -233,6 +273,7 @@ impl Decider {
         fence: &store::Row,
         id: &NetworkId,
         block: IpNetwork,
+        rests: &Rests,
     ) -> Txn {
         let row = rows::Block::new(node.clone(), epoch);
         let whole: u8 = if block.is_ipv4() { 32 } else { 128 };
@@ -240,6 +281,7 @@ impl Decider {
         let mut txn = Txn::new()
             .when(Compare::unchanged(fence))
             .when(Compare::present(self.layout.key(&Key::Network(id.clone()))))
+            .when(unwritten_since(self.layout.rests(id), rests.revision))
             .then(self.put(&Key::Block(id.clone(), block), &row));
         for keys in self.layout.overlapping_blocks(id, block, widest) {
             txn = txn.when(Compare::absent(keys));

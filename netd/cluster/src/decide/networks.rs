@@ -309,7 +309,8 @@ impl Decider {
                 .then(Op::delete(self.layout.key(&Key::Network(id.clone()))))
                 .then(Op::delete(self.layout.key(&Key::Name(network.network.name.to_string()))))
                 .then(Op::delete(self.layout.key(&Key::Vni(network.vni))))
-                .then(Op::Delete(self.layout.blocks(id)));
+                .then(Op::Delete(self.layout.blocks(id)))
+                .then(Op::Delete(self.layout.rests(id)));
             for subnet in &network.network.subnets {
                 txn = txn.then(Op::delete(self.layout.key(&Key::Subnet(subnet.subnet))));
             }

@@ -1,9 +1,9 @@
 //! Nodes: joining, starting anew, being fenced, being removed.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
-use store::{Compare, Keys, Op, Row, Txn};
+use store::{Compare, Keys, LeaseId, Op, Row, Txn};
 
 use super::{ATTEMPTS, Decider, blocks::seed, choose_block, contended};
 use crate::{
@@ -228,17 +228,25 @@ impl Decider {
     }
 
     /// Takes back what a node claimed before `epoch`, in which nobody can claim any more, as long
-    /// as `still` holds.
+    /// as `still` holds. Others get its addresses when these have rested.
     async fn sweep(&self, node: &NodeId, epoch: u64, still: Compare) -> Result<()> {
+        let mut resting = None;
         for found in self.list::<rows::Block>(self.layout.all_blocks()).await?.rows {
             let mut block = found.value;
             let any = block.forget(node);
             if block.node == *node && block.epoch < epoch {
-                let Key::Block(network, _) = &found.key else { continue };
+                let Key::Block(network, range) = &found.key else { continue };
                 let mut txn = Txn::new()
                     .when(still.clone())
                     .when(Compare::unchanged(&found.row))
                     .then(Op::delete(found.row.key.as_str()));
+                if resting.is_none() {
+                    resting = self.resting(node).await?;
+                }
+                if let Some((lease, of)) = &resting {
+                    let key = self.layout.key(&Key::Rest(network.clone(), *range));
+                    txn = txn.then(Op::put_leased(key, of.clone(), *lease));
+                }
                 // What others have of it is theirs alone from now on.
                 for (address, holder) in std::mem::take(&mut block.lent) {
                     let Some(holder) = self.find_node(&holder).await? else { continue };
@@ -262,6 +270,17 @@ impl Decider {
             self.store.delete(self.layout.own(node)).await?;
         }
         Ok(())
+    }
+
+    /// What says that addresses were a node's until a moment ago, and the lease that it ends with;
+    /// nothing where they need no rest.
+    async fn resting(&self, node: &NodeId) -> Result<Option<(LeaseId, Vec<u8>)>> {
+        let seconds = self.config().await?.cooldown;
+        if seconds == 0 {
+            return Ok(None);
+        }
+        let lease = self.store.grant(Duration::from_secs(seconds)).await?;
+        Ok(Some((lease, rows::write(&NodeOwner { of: node.clone() }))))
     }
 
     /// Who was faster knew better.

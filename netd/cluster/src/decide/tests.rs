@@ -104,6 +104,15 @@ async fn put_endpoint(decider: &Decider, node: &NodeId, network: &NetworkId, add
     decider.store.txn(Txn::new().then(decider.put(&key, &row))).await.expect("put");
 }
 
+/// Ends the rest of a network's addresses, as time does; how many blocks they were.
+async fn rest_is_over(decider: &Decider, network: &NetworkId) -> usize {
+    let rests = decider.store.all(decider.layout.rests(network)).await.expect("read").rows;
+    for rest in &rests {
+        decider.store.revoke(rest.lease.expect("it ends by itself")).await.expect("ended");
+    }
+    rests.len()
+}
+
 #[test]
 fn a_cluster_begins_once_and_nodes_have_addresses_of_their_own() {
     stage(5, async |decider| {
@@ -319,6 +328,41 @@ fn a_claim_of_an_older_self_is_refused() {
 }
 
 #[test]
+fn addresses_of_who_is_gone_rest_before_others_get_them() {
+    stage(3, async |decider| {
+        decider.create_network(network(1, "a", &["10.9.0.0/27"]), GIVEN).await.expect("made");
+        let claim =
+            async |n: u8, epoch| decider.claim_block(&node(n), epoch, &id(1), false, false).await;
+        let named = async |n: u8, epoch, address| {
+            decider.claim_address(&node(n), epoch, &id(1), address).await
+        };
+        let first = claim(1, 1).await.expect("claimed");
+        let second = claim(2, 1).await.expect("claimed");
+        let (mine, other) = (first.iter().nth(3).expect("16"), second.iter().nth(3).expect("16"));
+        // One that was given up comes back to what it had.
+        decider.fence_node(&node(1), 1).await.expect("fenced");
+        let early = named(2, 1, mine).await;
+        assert!(matches!(early, Err(Error::Resting { .. })), "{early:?}");
+        let Err(Error::Exhausted { holders, .. }) = claim(2, 1).await else { panic!("it rests") };
+        let of = |range: IpNetwork| {
+            let ends = [ip("10.9.0.0"), ip("10.9.0.1"), ip("10.9.0.31")];
+            16 - ends.iter().filter(|end| range.contains(**end)).count() as u128
+        };
+        assert_eq!(holders, [(node(1), of(first)), (node(2), of(second))]);
+        let back = named(1, 2, mine).await.expect("its own");
+        assert_eq!(back, Claimed::Block(mine.into()));
+        // One that is gone does not, and what it had is had again when that has rested.
+        decider.remove_node(&node(2)).await.expect("removed");
+        let early = named(1, 2, other).await;
+        assert!(matches!(early, Err(Error::Resting { .. })), "{early:?}");
+        assert!(matches!(claim(1, 2).await, Err(Error::Exhausted { .. })));
+        assert_eq!(rest_is_over(&decider, &id(1)).await, 2);
+        assert_eq!(named(1, 2, other).await.expect("free"), Claimed::Block(other.into()));
+        claim(1, 2).await.expect("there is room again");
+    });
+}
+
+#[test]
 fn a_static_address_is_had_anywhere_but_once() {
     stage(3, async |decider| {
         decider.create_network(network(1, "a", &["10.9.0.0/24"]), GIVEN).await.expect("made");
@@ -367,6 +411,9 @@ fn a_static_address_is_had_anywhere_but_once() {
         let taken = claim(0, inside).await;
         assert!(matches!(taken, Err(Error::AddressTaken { node: n, .. }) if n == node(2)));
         decider.release_address(&node(2), &id(1), inside).await.expect("released");
+        let early = claim(0, inside).await;
+        assert!(matches!(early, Err(Error::Resting { .. })), "{early:?}");
+        assert_eq!(rest_is_over(&decider, &id(1)).await, 1);
         assert_eq!(claim(0, inside).await.expect("free"), Claimed::Block(IpNetwork::from(inside)));
     });
 }
