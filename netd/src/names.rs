@@ -47,6 +47,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long it is told that too much was asked of others.
 const LATELY: Duration = Duration::from_secs(60);
 
+/// How many names of other hosts change together: what answers go by until then and from then on is
+/// there twice for a moment, and pieces of memory between what stays are hard to give back.
+const AT_ONCE: usize = 128;
+
 /// The resolver.
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -161,13 +165,20 @@ impl Resolver {
         remotes: impl Iterator<Item = (&'a NetworkId, &'a str, Option<&'a Remote>)>,
         resolves: impl Fn(&Remote) -> bool,
     ) {
-        self.names.change_all(remotes.map(|(network, endpoint, remote)| {
+        let mut changes = remotes.map(|(network, endpoint, remote)| {
             let change = match remote.filter(|remote| resolves(remote)) {
                 Some(remote) => dns::Change::Publish(remote.member.clone()),
                 None => dns::Change::Retract(endpoint),
             };
             (network.as_str(), change)
-        }));
+        });
+        loop {
+            let some: Vec<_> = changes.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                return;
+            }
+            self.names.change_all(some);
+        }
     }
 
     /// As [`Resolver::retract`], for an endpoint on another host.

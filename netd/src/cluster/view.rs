@@ -208,9 +208,7 @@ impl View {
     ) -> Option<Changed> {
         let now = match row {
             Some(row) => {
-                let rows::Endpoint { mut addresses, mac, mut names, .. } = read(row)?;
-                addresses.shrink_to_fit();
-                names.shrink_to_fit();
+                let rows::Endpoint { addresses, mac, names, .. } = read(row)?;
                 let member = Arc::new(dns::Member {
                     endpoint: id.as_str().into(),
                     names: names.into_iter().map(String::into_boxed_str).collect(),

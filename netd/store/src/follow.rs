@@ -18,7 +18,7 @@ use crate::{Era, Error, Event, Keys, Result, Row, Store};
 const WAITING: usize = 64;
 
 /// How many events are taken together when they come faster than they are.
-const AT_ONCE: usize = 1000;
+const AT_ONCE: usize = 250;
 
 /// The first and the longest wait before the store is asked again. A spread of it is taken, so that
 /// the many who lost it together do not come back together.
