@@ -29,6 +29,8 @@ pub enum Key {
     Node(NodeId),
     /// [`crate::rows::Live`].
     Live(NodeId),
+    /// [`crate::rows::Away`].
+    Away(NodeId),
     /// [`crate::rows::Network`].
     Network(NetworkId),
     /// The network that has a name.
@@ -73,6 +75,7 @@ impl Layout {
             Key::Config => self.at("cfg"),
             Key::Node(node) => self.at(format_args!("node/{node}")),
             Key::Live(node) => self.at(format_args!("n/{node}/live")),
+            Key::Away(node) => self.at(format_args!("n/{node}/away")),
             Key::Network(network) => self.at(format_args!("net/{network}")),
             Key::Name(name) => self.at(format_args!("ix/name/{name}")),
             Key::Vni(vni) => self.at(format_args!("ix/vni/{vni:06x}")),
@@ -96,6 +99,7 @@ impl Layout {
             ["cfg"] => Key::Config,
             ["node", node] => Key::Node(node.parse().ok()?),
             ["n", node, "live"] => Key::Live(node.parse().ok()?),
+            ["n", node, "away"] => Key::Away(node.parse().ok()?),
             ["n", node, "ep", network, endpoint] => {
                 Key::Endpoint(node.parse().ok()?, network.parse().ok()?, endpoint.parse().ok()?)
             }
@@ -285,6 +289,7 @@ mod tests {
             Just(Key::Config),
             node().prop_map(Key::Node),
             node().prop_map(Key::Live),
+            node().prop_map(Key::Away),
             network().prop_map(Key::Network),
             "[a-z][a-z0-9_.-]{0,20}".prop_map(Key::Name),
             (0..1_u32 << 24).prop_map(Key::Vni),
@@ -331,7 +336,7 @@ mod tests {
         fn only_its_own_keys_are_a_nodes(node in node(), key in key()) {
             let own = layout().own(&node).contains(&layout().key(&key));
             let of = match key {
-                Key::Live(of) | Key::Endpoint(of, ..) => Some(of),
+                Key::Live(of) | Key::Away(of) | Key::Endpoint(of, ..) => Some(of),
                 _ => None,
             };
             prop_assert_eq!(own, of == Some(node));

@@ -164,6 +164,24 @@ impl Liveness {
         changes
     }
 
+    /// Others have seen that a node is gone for so long at least.
+    pub fn gone_for(&mut self, node: &NodeId, long: Duration, now: Instant) {
+        let Some(lost) = self.nodes.get_mut(node).and_then(|node| node.lost.as_mut()) else {
+            return;
+        };
+        if let Some(since) = now.checked_sub(long) {
+            *lost = since.min(*lost);
+        }
+    }
+
+    /// The nodes that are down and not given up, and for how long each has been gone.
+    pub fn down(&self, now: Instant) -> impl Iterator<Item = (&NodeId, Duration)> {
+        let down = self.nodes.iter().filter(|(_, watched)| watched.state == State::Down);
+        down.filter_map(move |(node, watched)| {
+            Some((node, now.saturating_duration_since(watched.lost?)))
+        })
+    }
+
     fn too_many(&self, lost: usize) -> bool {
         lost > self.timing.always_lost && lost * 100 > self.nodes.len() * self.timing.most_lost
     }
@@ -266,6 +284,21 @@ mod tests {
         assert_eq!(liveness.tick(after(start, 930)), state(State::Fenced));
         assert_eq!(liveness.next(start), None);
         assert_eq!(liveness.seen(&node(1)), state(State::Alive));
+    }
+
+    #[test]
+    fn who_watches_anew_goes_on_from_what_was_seen() {
+        let (mut liveness, start) = alive(2);
+        liveness.added(node(2), start);
+        assert_eq!(liveness.down(start).count(), 0);
+        for (n, long) in [(0, 500), (2, 40), (2, 10)] {
+            liveness.gone_for(&node(n), Duration::from_secs(long), start);
+        }
+        let down = vec![Change::State(node(2), State::Down)];
+        assert_eq!(liveness.tick(start), down, "one that lives is not gone");
+        let seen: Vec<_> = liveness.down(after(start, 5)).collect();
+        assert_eq!(seen, [(&node(2), Duration::from_secs(45))]);
+        assert_eq!(liveness.next(start), Some(after(start, 890)));
     }
 
     #[test]

@@ -218,6 +218,16 @@ pub struct Live {
     pub version: String,
 }
 
+/// For how long a node has been seen to be away, so that whoever watched it may start anew. Written
+/// by managers, and deleted by the node when it says that it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// The form of the row.
+    pub schema: Schema,
+    /// So many seconds at least. No clock but the watcher's is in it.
+    pub seconds: u64,
+}
+
 /// A network of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Network {

@@ -244,6 +244,9 @@ impl Netd {
                 };
                 self.liveness_changed(cluster, changes);
             }
+            Changed::Away(node, long) => {
+                cluster.liveness.borrow_mut().gone_for(&node, long, Instant::now());
+            }
             Changed::Network(network) => self.network_changed(cluster, &network),
             Changed::Blocks(network) => self.blocks_changed(cluster, &network),
             Changed::Remote(network, endpoint, before) => {
@@ -404,6 +407,9 @@ impl Netd {
                     if down != was {
                         let endpoints = cluster.view.borrow().on_node(&node);
                         self.publish(cluster, &About::Some(BTreeSet::new(), endpoints));
+                    }
+                    if down {
+                        cluster.note_away();
                     }
                     if state == liveness::State::Fenced {
                         cluster.fence(&node);

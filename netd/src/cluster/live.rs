@@ -67,7 +67,8 @@ impl Cluster {
         };
         let key = self.layout.key(&Key::Live(self.node.clone()));
         let put = Op::put_leased(key, rows::write(&live), lease);
-        self.store.txn(Txn::new().then(put)).await?;
+        let away = Op::delete(self.layout.key(&Key::Away(self.node.clone())));
+        self.store.txn(Txn::new().then(put).then(away)).await?;
         Ok(lease)
     }
 }

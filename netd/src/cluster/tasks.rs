@@ -44,6 +44,9 @@ const LOOK: u32 = 60;
 /// How often managers are asked what this host is to them, while the store is away.
 const ASK: u32 = 3;
 
+/// How often it is noted for how long nodes have been away.
+const NOTE: u32 = 30;
+
 /// How often etcd is made to forget.
 const ROUND: u32 = 300;
 
@@ -227,6 +230,9 @@ impl Netd {
             }
             let changes = cluster.liveness.borrow_mut().tick(Instant::now());
             self.liveness_changed(&cluster, changes);
+            if seconds.is_multiple_of(NOTE) {
+                cluster.note_away();
+            }
             if seconds.is_multiple_of(LOOK) {
                 cluster.claim.notify_one();
                 self.compare_own(&cluster);
@@ -286,6 +292,27 @@ impl Cluster {
         self.epoch.set(None);
         self.settled.set(false);
         self.anew.notify_one();
+    }
+
+    /// Notes for how long nodes have been away, for who watches them after this host.
+    pub(super) fn note_away(self: &Rc<Self>) {
+        let Decisions::Here { manager, .. } = &self.decisions else { return };
+        let down: Vec<_> = {
+            let liveness = self.liveness.borrow();
+            let down = liveness.down(Instant::now());
+            down.map(|(node, long)| (node.clone(), long)).collect()
+        };
+        if down.is_empty() {
+            return;
+        }
+        let manager = manager.clone();
+        tokio::task::spawn_local(async move {
+            for (node, long) in down {
+                if let Err(error) = manager.decider.note_away(&node, long).await {
+                    tracing::debug!(%node, %error, "it is not noted for how long it has been away");
+                }
+            }
+        });
     }
 
     /// A node is given up: it may come back in another epoch only.

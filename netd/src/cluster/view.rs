@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use ::cluster::{
@@ -78,6 +79,8 @@ pub(crate) enum Changed {
     Node(NodeId),
     /// A node lives, or does not say so any more.
     Live(NodeId),
+    /// A node has been away for so long, as others have seen.
+    Away(NodeId, Duration),
     /// A network is there, is another than it was, or is gone.
     Network(NetworkId),
     /// The blocks of a network that are this host's, or of which it has addresses.
@@ -155,6 +158,10 @@ impl View {
                     None => self.live.remove(&node),
                 };
                 changed.then_some(Changed::Live(node))
+            }
+            Key::Away(node) => {
+                let away: rows::Away = read(row?)?;
+                Some(Changed::Away(node, Duration::from_secs(away.seconds)))
             }
             Key::Network(network) => {
                 set(&mut self.networks, network.clone(), row).then_some(Changed::Network(network))

@@ -90,6 +90,39 @@ fn who_is_away_for_too_long_is_given_up_and_finds_its_way_back() {
 }
 
 #[test]
+fn for_how_long_somebody_is_away_survives_who_watched() {
+    let mut fleet = Fleet::new(2);
+    hasten(&fleet, 1, 900);
+    let nodes = fleet.hosts[0].client().call(&ListNodes {}).unwrap().nodes;
+    let node = &nodes.iter().find(|node| node.name == "h2").unwrap().id;
+    let key = format!("/netd/{}/n/{node}/away", fleet.status(0).cluster.unwrap());
+    let get = format!("get --print-value-only {key}");
+    fleet.hosts[1].kill();
+    let row = eventually("it is noted", || match fleet.etcdctl(0, &get)?.trim() {
+        "" => Err("not yet".to_owned()),
+        row => Ok(row.to_owned()),
+    });
+    let mut row: Value = serde_json::from_str(&row).unwrap();
+    assert!(row["seconds"].as_u64().is_some_and(|seconds| seconds > 0), "{row}");
+    // As if it had been watched for a quarter of an hour.
+    fleet.hosts[0].kill();
+    row["seconds"] = json!(1000);
+    fleet.etcdctl(0, &format!("put {key} {row}")).unwrap();
+    fleet.hosts[0].start();
+    eventually("it is given up", || match state(&fleet, 0, "h2") {
+        NodeState::Fenced => Ok(()),
+        state => Err(state),
+    });
+    fleet.hosts[1].start();
+    eventually("it is back", || match state(&fleet, 0, "h2") {
+        NodeState::Ready => Ok(()),
+        state => Err(state),
+    });
+    let left = fleet.etcdctl(0, &get).unwrap();
+    assert_eq!(left.trim(), "", "it says itself that it lives");
+}
+
+#[test]
 fn many_that_go_silent_at_once_are_not_believed() {
     let mut fleet = Fleet::new(4);
     fleet.create("shop");

@@ -199,6 +199,29 @@ impl Decider {
         Err(contended("fencing a node"))
     }
 
+    /// A node has been away for so long at least: whoever comes to watch it goes on from there.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn note_away(&self, node: &NodeId, long: Duration) -> Result<()> {
+        let key = Key::Away(node.clone());
+        let noted = self.find::<rows::Away>(&key).await?;
+        let seconds = long.as_secs();
+        if noted.as_ref().is_some_and(|(_, noted)| noted.seconds >= seconds) {
+            return Ok(());
+        }
+        let modified = noted.map_or(0, |(row, _)| row.modified);
+        let row = rows::Away { schema: Schema::default(), seconds };
+        let txn = Txn::new()
+            .when(Compare::modified(self.layout.key(&key), modified))
+            .when(Compare::present(self.layout.key(&Key::Node(node.clone()))))
+            .when(Compare::absent(Keys::One(self.layout.key(&Key::Live(node.clone())))))
+            .then(self.put(&key, &row));
+        // Who is back, or gone for good, is not away; and others may have noted it.
+        self.store.txn(txn).await?;
+        Ok(())
+    }
+
     /// A node belongs to the cluster no more: all that is its own goes. Asked for again it finishes
     /// what was left.
     ///
