@@ -40,8 +40,11 @@ use crate::{
     reaper::Moved,
     refusal::{no_netns, refusal},
     shape, shards, uninstall,
-    watch::Watch,
+    watch::{Quiet, Watch},
 };
+
+/// From how many elements on it is worth two system calls that the kernel tells nobody of each.
+const FEW: usize = 32;
 
 /// The driver `bridge`. It touches nothing until it is called, since a runtime's call ends with
 /// netd's answer.
@@ -147,6 +150,11 @@ impl Bridge {
             watch.over(segments, &self.joined, rules, replace);
         }
         Ok(())
+    }
+
+    /// Where so many elements are to change, nobody is told of each.
+    fn quiet(&self, elements: usize) -> Option<Quiet> {
+        self.watch.as_ref().filter(|_| elements > FEW).and_then(Watch::quiet)
     }
 
     /// Gets along with the rules of others; what is not as it should be.
@@ -305,7 +313,9 @@ impl Driver for Bridge {
             ))
             .with("netns", netns));
         }
+        let quiet = self.quiet(port.facts.len());
         let made = self.make(network, &port, &mut bridge, &sandbox)?;
+        drop(quiet);
         self.announce(network, &port, bridge)?;
         self.guards.extend(port.later().iter().map(|fact| (fact.clone(), true)));
         let name =
@@ -338,12 +348,13 @@ impl Driver for Bridge {
     }
 
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        // An endpoint whose ports could not be published has none to take back.
+        let port = Port::of(network, endpoint).ok();
+        let _quiet = self.quiet(port.as_ref().map_or(0, |port| port.facts.len()));
         let left = self.left.entry(network.id.clone()).or_default();
         left.extend(endpoint.addresses.iter().map(IpNetwork::ip));
         let kernel = self.kernel()?;
         fault::point("bridge.detach.before-elements");
-        // An endpoint whose ports could not be published has none to take back.
-        let port = Port::of(network, endpoint).ok();
         if let Some(port) = &port {
             kernel.leave(port);
         }

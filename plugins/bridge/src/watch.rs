@@ -16,7 +16,7 @@ use kernel::{
     links::{self, Link},
     netlink::{
         Socket,
-        monitor::{Change, Monitor},
+        monitor::{Change, Ear, Monitor},
     },
     nft::Nft,
     routes, sysctl,
@@ -51,12 +51,31 @@ struct Made {
     rules: Option<(&'static str, usize)>,
     /// Whether the last sync had something to say that it did not put right.
     troubled: bool,
+    /// Whether rules may have changed while nobody listened.
+    unheard: bool,
+}
+
+/// As long as it is there nobody listens to what becomes of rules.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    ear: Ear,
+    made: Arc<Mutex<Made>>,
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Err(error) = self.ear.uncover() {
+            eprintln!("cannot watch over rules any more: {error}");
+        }
+        lock(&self.made).unheard = true;
+    }
 }
 
 /// The thread that watches, and what it watches over.
 #[derive(Debug)]
 pub(crate) struct Watch {
     made: Arc<Mutex<Made>>,
+    ear: Ear,
 }
 
 fn lock(made: &Mutex<Made>) -> MutexGuard<'_, Made> {
@@ -67,10 +86,12 @@ impl Watch {
     /// Begins to watch, in the calling thread's network namespace, until the process ends.
     pub(crate) fn start(marks: Marks, teller: Teller) -> kernel::Result<Self> {
         let made = Arc::<Mutex<Made>>::default();
+        let monitor = Monitor::open(marks.condemned)?;
+        let ear = monitor.ear();
         let mut watcher = Watcher {
             marks,
             made: Arc::clone(&made),
-            monitor: Monitor::open(marks.condemned)?,
+            monitor,
             socket: Socket::route()?,
             nft: Nft::open()?,
             suspects: BTreeSet::new(),
@@ -82,7 +103,14 @@ impl Watch {
             .stack_size(256 << 10)
             .spawn(move || watcher.work(&teller))
             .map_err(|error| kernel::Error::io("start", "the watch", &error))?;
-        Ok(Self { made })
+        Ok(Self { made, ear })
+    }
+
+    /// Has the kernel write no message for each element that changes, where many are about to; rules
+    /// are looked at afterwards.
+    pub(crate) fn quiet(&self) -> Option<Quiet> {
+        let (ear, made) = (self.ear.clone(), Arc::clone(&self.made));
+        ear.cover().ok().map(|()| Quiet { ear, made })
     }
 
     /// Watches over these networks: besides others, or in their place.
@@ -212,6 +240,7 @@ impl Watcher {
                 self.suspect(change);
             }
         }
+        self.rules |= std::mem::take(&mut lock(&self.made).unheard);
         if Instant::now() >= *look {
             *look = Instant::now() + LOOK;
             *parameters = self.parameters();

@@ -53,6 +53,18 @@ struct Sent {
     start: usize,
     doing: &'static str,
     what: String,
+    /// How many things it speaks of besides.
+    more: usize,
+}
+
+impl Sent {
+    /// What it speaks of, for the sentence in case it is refused.
+    fn what(&self) -> String {
+        match self.more {
+            0 => self.what.clone(),
+            more => format!("{} and {more} more", self.what),
+        }
+    }
 }
 
 impl Batch {
@@ -102,7 +114,7 @@ impl Batch {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let start = self.bytes.len();
-        self.messages.push(Sent { start, doing, what });
+        self.messages.push(Sent { start, doing, what, more: 0 });
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
@@ -111,6 +123,18 @@ impl Batch {
         let length = u32::try_from(self.bytes.len() - start).expect("a message is under 4 GiB");
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// Has the last message speak of one thing more: `write` appends it to the whole batch, whose last
+    /// message ends where that does.
+    pub(crate) fn extend(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let last = self.messages.last_mut().expect("there is a message to go on with");
+        last.more += 1;
+        let start = last.start;
+        write(&mut self.bytes);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        let length = u32::try_from(self.bytes.len() - start).expect("a message is under 4 GiB");
+        self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
     /// Marks the first and the last message as the frame of an nfnetlink batch: the answer is then
@@ -260,7 +284,7 @@ impl Socket {
                 if let Some((errno, text)) = message.refusal() {
                     done -= 1;
                     if refused.is_none() && !but.contains(&errno) {
-                        let (doing, what) = (sent.doing, sent.what.clone());
+                        let (doing, what) = (sent.doing, sent.what());
                         refused = Some(Error::Refused { doing, what, index, errno, text });
                     }
                 }

@@ -98,23 +98,22 @@ pub struct Element {
 }
 
 impl Element {
+    /// Appends it to a list of elements.
     fn write(&self, bytes: &mut Vec<u8>, with_data: bool, comment: Option<&str>) {
-        nest(bytes, LIST_ELEMENTS, |bytes| {
-            nest(bytes, LIST_ELEMENT, |bytes| {
-                let value = |bytes: &mut Vec<u8>, kind, value: &[u8]| {
-                    nest(bytes, kind, |bytes| attribute(bytes, DATA_VALUE, value));
-                };
-                value(bytes, ELEMENT_KEY, &self.key);
-                if let Some(end) = &self.end {
-                    value(bytes, ELEMENT_KEY_END, end);
-                }
-                if let Some(data) = self.data.as_ref().filter(|_| with_data) {
-                    value(bytes, ELEMENT_DATA, data);
-                }
-                if let Some(comment) = comment {
-                    attribute(bytes, ELEMENT_USERDATA, &userdata(comment));
-                }
-            });
+        nest(bytes, LIST_ELEMENT, |bytes| {
+            let value = |bytes: &mut Vec<u8>, kind, value: &[u8]| {
+                nest(bytes, kind, |bytes| attribute(bytes, DATA_VALUE, value));
+            };
+            value(bytes, ELEMENT_KEY, &self.key);
+            if let Some(end) = &self.end {
+                value(bytes, ELEMENT_KEY_END, end);
+            }
+            if let Some(data) = self.data.as_ref().filter(|_| with_data) {
+                value(bytes, ELEMENT_DATA, data);
+            }
+            if let Some(comment) = comment {
+                attribute(bytes, ELEMENT_USERDATA, &userdata(comment));
+            }
         });
     }
 
@@ -155,12 +154,29 @@ fn userdata(comment: &str) -> Vec<u8> {
     bytes
 }
 
+/// How long a message's list of elements grows at most, in bytes: its length is a number of 16 bits,
+/// and no element is longer than what is left then.
+const LIST: usize = 60 << 10;
+
 /// Additions and deletions that take effect together or not at all.
 #[derive(Debug)]
 pub struct Transaction {
     table: &'static str,
     comment: Option<&'static str>,
     batch: Batch,
+    /// The list of the last message, which the next element goes into where it is of the same kind.
+    list: Option<List>,
+}
+
+/// A list of elements that a message ends with.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    /// What is done with them: the message's type.
+    kind: u16,
+    family: Family,
+    set: &'static str,
+    /// Where it begins in the batch.
+    start: usize,
 }
 
 impl Transaction {
@@ -173,7 +189,7 @@ impl Transaction {
     pub fn of(table: &'static str, comment: Option<&'static str>) -> Self {
         let mut batch = Batch::new();
         batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
-        Self { table, comment, batch }
+        Self { table, comment, batch, list: None }
     }
 
     /// Whether nothing is to change.
@@ -200,13 +216,28 @@ impl Transaction {
         element: &Element,
         what: impl fmt::Display,
     ) {
-        let (table, comment) = (self.table, self.comment);
+        let comment = self.comment.filter(|_| kind == NEWSETELEM);
+        let (family, set) = (element.family, element.set);
+        let write = |bytes: &mut Vec<u8>| element.write(bytes, kind == NEWSETELEM, comment);
+        let goes_on = |list: &List| (list.kind, list.family, list.set) == (kind, family, set);
+        if let Some(List { start, .. }) = self.list.filter(goes_on)
+            && self.batch.bytes().len() - start < LIST
+        {
+            self.batch.extend(|bytes| {
+                write(bytes);
+                close(bytes, start, LIST_ELEMENTS);
+            });
+            return;
+        }
+        let mut start = 0;
         self.batch.frame(kind, flags, doing, what.to_string(), |bytes| {
-            element.family.header(bytes);
-            text(bytes, LIST_TABLE, table);
-            text(bytes, LIST_SET, element.set);
-            element.write(bytes, kind == NEWSETELEM, comment.filter(|_| kind == NEWSETELEM));
+            family.header(bytes);
+            text(bytes, LIST_TABLE, self.table);
+            text(bytes, LIST_SET, set);
+            start = bytes.len();
+            nest(bytes, LIST_ELEMENTS, write);
         });
+        self.list = Some(List { kind, family, set, start });
     }
 
     /// The messages, closed.
@@ -363,7 +394,12 @@ pub(crate) fn nest(bytes: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u
     let start = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
     write(bytes);
-    let length = u16::try_from(bytes.len() - start).expect("an element is short");
+    close(bytes, start, kind);
+}
+
+/// Has what was nested from `start` on end here.
+fn close(bytes: &mut [u8], start: usize, kind: u16) {
+    let length = u16::try_from(bytes.len() - start).expect("a list is ended before it is long");
     bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     bytes[start + 2..start + 4].copy_from_slice(&(kind | NESTED).to_ne_bytes());
 }
@@ -405,11 +441,38 @@ mod tests {
     }
 
     #[test]
+    fn elements_of_one_set_are_one_message_as_long_as_its_list_may_be() {
+        let element = |n: u32, set| {
+            let (key, data) = (n.to_be_bytes().to_vec(), Some(vec![0; 8]));
+            Element { family: Family::Inet, set, key, end: None, data }
+        };
+        let mut transaction = Transaction::new("netd");
+        for n in 0..10 {
+            transaction.add(&element(n, "ports"), n);
+        }
+        transaction.add(&element(10, "others"), 10);
+        transaction.delete(&element(11, "others"), 11);
+        let framed = 2;
+        assert_eq!(transaction.into_batch().len(), 3 + framed);
+        let mut transaction = Transaction::new("netd");
+        (0..3000).for_each(|n| transaction.add(&element(n, "ports"), n));
+        let batch = transaction.into_batch();
+        assert_eq!(batch.len(), 2 + framed, "32 bytes each");
+        let lengths = (0..4).scan(batch.bytes(), |rest, _| {
+            let length = u32::from_ne_bytes(*rest.first_chunk()?);
+            *rest = rest.get(usize::try_from(length).ok()?..)?;
+            Some(length)
+        });
+        let whole = u32::try_from(batch.bytes().len()).expect("short");
+        assert_eq!(lengths.sum::<u32>(), whole);
+    }
+
+    #[test]
     fn an_element_reads_as_it_was_written() {
         let (key, end, data) = (vec![1; 20], Some(vec![2; 20]), Some(vec![3; 8]));
         let element = Element { family: Family::Inet, set: "s", key, end, data };
         let mut bytes = Vec::new();
-        element.write(&mut bytes, true, Some("overlay"));
+        nest(&mut bytes, LIST_ELEMENTS, |bytes| element.write(bytes, true, Some("overlay")));
         let list = Attributes(&bytes).value(LIST_ELEMENTS).expect("a list");
         let one = Attributes(list).value(LIST_ELEMENT).expect("an element");
         assert_eq!(Element::comment(one), Some("overlay"));

@@ -36,6 +36,34 @@ pub enum Change {
     Missed,
 }
 
+/// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink_compat.h).
+const RULES: u32 = 7;
+
+/// Whether a monitor hears of rules. As long as anybody does, the kernel writes a message for each
+/// element that changes, a microsecond each, whatever is made of it then.
+#[derive(Clone, Debug)]
+pub struct Ear(Arc<RawSocket>);
+
+impl Ear {
+    /// Hears nothing of rules from now on.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` refuses.
+    pub fn cover(&self) -> Result<()> {
+        self.0
+            .drop_membership(RULES)
+            .map_err(|error| Error::io("listen no more to", "rules", &error))
+    }
+
+    /// Hears of rules again. What was said meanwhile is lost.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` refuses.
+    pub fn uncover(&self) -> Result<()> {
+        self.0.add_membership(RULES).map_err(|error| Error::io("listen to", "rules", &error))
+    }
+}
+
 /// Two sockets on which the kernel speaks, of the namespace that they were opened in.
 #[derive(Debug)]
 pub struct Monitor {
@@ -53,8 +81,6 @@ impl Monitor {
     pub fn open(condemned: u32) -> Result<Self> {
         /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR` (linux/rtnetlink.h).
         const LINKS: [u32; 3] = [1, 5, 9];
-        /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink_compat.h).
-        const RULES: u32 = 7;
         let join = |socket: &RawSocket, group| {
             let joined = socket.add_membership(group);
             joined.map_err(|error| Error::io("listen to", format!("group {group}"), &error))
@@ -68,6 +94,11 @@ impl Monitor {
         }
         join(&rules.raw, RULES)?;
         Ok(Self { links, rules, chunk: Vec::with_capacity(CHUNK) })
+    }
+
+    /// By what others decide whether it hears of rules.
+    pub fn ear(&self) -> Ear {
+        Ear(Arc::clone(&self.rules.raw))
     }
 
     /// Waits until something changed, or for so long. Whether something did.
