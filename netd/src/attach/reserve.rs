@@ -8,6 +8,7 @@ use cnm::{
     driver::Capabilities,
     endpoint::{AddressRange, Attach, Endpoint, Port, Route, State},
     network::Network,
+    options::is_delivered_on_host,
 };
 use ipnetwork::IpNetwork;
 
@@ -153,6 +154,13 @@ impl Netd {
             return Ok(IfName::lo());
         }
         if let Some(given) = &params.ifname {
+            if *given == IfName::lo() {
+                return Err(Error::invalid(
+                    "invalid interface name lo: it is the loopback interface, which the container \
+                     has already; name another",
+                )
+                .with("ifname", given.as_str()));
+            }
             return Ok(given.clone());
         }
         let registry = self.registry.borrow();
@@ -298,14 +306,7 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         ))
         .with("network", network.id.as_str()));
     }
-    let routes = params.routes.iter().flatten();
-    let mut through = routes.filter_map(|route| Some((route.dst, route.gateway?)));
-    if let Some((dst, gateway)) = through.find(|(dst, via)| dst.is_ipv4() != via.is_ipv4()) {
-        return Err(Error::invalid(format_args!(
-            "the route to {dst} goes through {gateway}, which is of the other family"
-        ))
-        .with("gateway", gateway.to_string()));
-    }
+    check_routes(network, params)?;
     if params.bandwidth.is_some() && !capabilities.bandwidth {
         return Err(Error::unsupported(format_args!(
             "the driver {} of network {} limits no bandwidth: leave the limit out",
@@ -332,6 +333,52 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         }
     }
     check_ranges(network, params)
+}
+
+/// Refuses routes through somebody who is not on the network: the kernel would, but late.
+fn check_routes(network: &Network, params: &Attach) -> Result<()> {
+    let routes = params.routes.as_deref().unwrap_or_default();
+    if is_delivered_on_host(&params.options) {
+        // Who sets it up sees to its routes.
+        return Ok(());
+    }
+    let assigned = params.assigned.iter().flat_map(|assigned| &assigned.addresses);
+    let subnets = network.subnets.iter().map(|subnet| subnet.subnet);
+    let mut near: Vec<IpNetwork> = subnets.chain(assigned.copied()).collect();
+    // Of a family in which nobody has an address the routes are left out.
+    let families = [false, true].map(|v4| near.iter().any(|subnet| subnet.is_ipv4() == v4));
+    let has_way_out = !network.internal && network.subnets.iter().any(|s| s.gateway.is_some());
+    let on_link = |route: &&Route| {
+        route.gateway.is_none() && route.refusal.is_none() && (route.is_on_link() || !has_way_out)
+    };
+    near.extend(routes.iter().filter(on_link).map(|route| route.dst));
+    for (dst, gateway) in routes.iter().filter_map(|route| Some((route.dst, route.gateway?))) {
+        let v4 = gateway.is_ipv4();
+        let why = if dst.is_ipv4() != v4 {
+            "which is of the other family".to_owned()
+        } else if families[usize::from(v4)] && !near.iter().any(|s| is_within(*s, gateway)) {
+            format!("who is not on network {}: name an address of its subnets", network.name)
+        } else {
+            continue;
+        };
+        return Err(Error::invalid(format_args!(
+            "the route to {dst} goes through {gateway}, {why}"
+        ))
+        .with("gateway", gateway.to_string())
+        .with("network", network.id.as_str()));
+    }
+    Ok(())
+}
+
+/// Whether somebody on the link of a subnet can have this address.
+fn is_within(subnet: IpNetwork, address: IpAddr) -> bool {
+    if matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return subnet.is_ipv6();
+    }
+    // Of two addresses both are somebody's (RFC 3021).
+    let edges = subnet.is_ipv4() && subnet.prefix() < 31;
+    let is_edge = address == subnet.network() || address == subnet.broadcast();
+    subnet.contains(address) && !(edges && is_edge)
 }
 
 /// Refuses ranges that no address of the network can come from.

@@ -8,7 +8,7 @@
 use std::{
     env,
     ffi::OsString,
-    io::{self, Read},
+    io::{self, IsTerminal, Read},
     path::Path,
     process::ExitCode,
 };
@@ -65,12 +65,21 @@ pub fn banner(info: &Info) -> String {
 pub fn main(driver: impl Driver) -> ExitCode {
     let program = env::args_os().next().unwrap_or_default();
     let role = Role::of(&program, &driver.info().name);
-    let mut version = Version::NEWEST;
-    let outcome = Environment::read(|name| env::var_os(name))
-        .and_then(|environment| run(driver, role, &environment, &mut version));
+    let environment = Environment::read(|name| env::var_os(name));
+    let input = io::stdin();
+    let mut text = Vec::new();
+    // Whoever tries it by hand and has said too little is not waited for.
+    let read = match &environment {
+        Err(_) if input.is_terminal() => Ok(0),
+        _ => input.lock().read_to_end(&mut text),
+    };
+    let outcome = environment.and_then(|environment| {
+        let read = read.map(|_| text.as_slice());
+        run(driver, role, &environment, read)
+    });
     match outcome {
         Ok(text) => answer(&text, ExitCode::SUCCESS),
-        Err(refusal) => answer(&refusal.to_text(version), ExitCode::FAILURE),
+        Err(refusal) => answer(&refusal.to_text(Version::asked_in(&text)), ExitCode::FAILURE),
     }
 }
 
@@ -113,18 +122,15 @@ fn run(
     driver: impl Driver,
     role: Role,
     environment: &Environment,
-    version: &mut Version,
+    read: io::Result<&[u8]>,
 ) -> Result<String> {
-    let mut text = Vec::new();
-    let read = io::stdin().lock().read_to_end(&mut text);
     if environment.verb == Verb::Version {
-        return Ok(status::versions(&text));
+        return Ok(status::versions(read.unwrap_or_default()));
     }
-    read.map_err(|error| {
+    let text = read.map_err(|error| {
         Refusal::new(Refusal::INPUT, format_args!("cannot read the network configuration: {error}"))
     })?;
-    let header = Header::parse(&text, environment.verb)?;
-    *version = header.version;
+    let header = Header::parse(text, environment.verb)?;
     let needed = match environment.verb {
         Verb::Check => Version::V0_4_0,
         Verb::Gc | Verb::Status => Version::V1_1_0,
@@ -144,9 +150,9 @@ fn run(
         Role::Network => header.kind.as_deref().and_then(Role::named).unwrap_or(role),
         role => role,
     };
-    let call = Call { driver, role, environment, header: &header, text: &text };
+    let call = Call { driver, role, environment, header: &header, text };
     match (call.role, environment.verb) {
-        (_, Verb::Version) => Ok(status::versions(&text)),
+        (_, Verb::Version) => Ok(status::versions(text)),
         (Role::Loopback, _) => loopback::answer(call),
         (Role::Network, Verb::Add) => add::add(&call),
         (Role::Network, Verb::Check) => check::check(&call),

@@ -23,11 +23,14 @@ Examples:
     Uninstall(Install),
 }
 
+/// Where runtimes look for plugins unless told, which is made where it is not there.
+pub(crate) const DEFAULT_BIN: &str = "/opt/cni/bin";
+
 /// `cni install` and `cni uninstall`.
 #[derive(Args, Debug)]
 pub(crate) struct Install {
-    /// Where runtimes look for plugins
-    #[arg(long, value_name = "DIRECTORY", default_value = "/opt/cni/bin")]
+    /// Where runtimes look for plugins; another directory than this has to be there
+    #[arg(long, value_name = "DIRECTORY", default_value = DEFAULT_BIN)]
     pub(crate) bin_dir: PathBuf,
     /// Where netd's plugins are; beside netctl, or in /usr/libexec/netd if not given
     #[arg(long, value_name = "DIRECTORY")]

@@ -9,7 +9,7 @@ use cnm::{Error, Kind};
 
 use super::replace::replace;
 use crate::{
-    args::cni::Install,
+    args::cni::{DEFAULT_BIN, Install},
     out::{self, Outcome, Stop, Tally},
 };
 
@@ -29,6 +29,18 @@ const THEIRS: &str = "loopback";
 pub(crate) fn install(args: &Install) -> Outcome {
     let source = source(args.plugin_dir.as_deref())?;
     let mut tally = Tally::default();
+    if args.bin_dir != Path::new(DEFAULT_BIN) && !args.bin_dir.is_dir() {
+        return Err(Error::new(
+            Kind::NotFound,
+            format_args!(
+                "there is no directory {}: make it if runtimes look there, or leave --bin-dir out \
+                 for {DEFAULT_BIN}",
+                args.bin_dir.display()
+            ),
+        )
+        .with("bin_dir", args.bin_dir.display().to_string())
+        .into());
+    }
     if !args.dry_run {
         fs::create_dir_all(&args.bin_dir).map_err(|error| {
             out::system(format_args!("cannot make {}", args.bin_dir.display()), &error)

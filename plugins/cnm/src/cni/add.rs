@@ -17,6 +17,7 @@ use super::{
     translate,
 };
 use crate::{
+    IfName,
     driver::Driver,
     endpoint::{of_netns, open_netns},
     fault,
@@ -27,6 +28,13 @@ use crate::{
 /// What an ADD prints.
 pub(super) fn add(call: &Call<'_, impl Driver>) -> Result<String> {
     let (header, attachment) = (call.header, call.attachment()?);
+    if call.has_interfaces() && attachment.ifname == IfName::lo() {
+        return Err(Refusal::new(
+            Refusal::ENVIRONMENT,
+            "invalid CNI_IFNAME lo: it is the loopback interface, which the container has already; \
+             name another",
+        ));
+    }
     let mut config = Config::parse(header)?;
     let previous = header.previous()?;
     if config.dns.is_empty()

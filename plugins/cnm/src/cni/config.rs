@@ -12,7 +12,7 @@ use super::{
     outcome::{Dns, Outcome},
     refusal::{Refusal, Result},
     runtime,
-    version::Version,
+    version::{self, Version},
 };
 use crate::{
     Name,
@@ -48,8 +48,7 @@ impl Header {
         let document: Map<String, Value> =
             serde_json::from_slice(text).map_err(|error| undecoded(&error))?;
         let keys = Keys::root(&document);
-        // As the reference library has it: who names no version knew of none.
-        let text = keys.text("cniVersion")?.unwrap_or("0.1.0");
+        let text = keys.text(version::KEY)?.unwrap_or(version::UNLESS_SAID);
         let version =
             Version::parse(text).or_else(|| (verb == Verb::Del).then_some(Version::NEWEST));
         let version = version.ok_or_else(|| {

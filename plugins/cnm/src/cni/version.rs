@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+use super::keys::Keys;
+
+/// Where a configuration says its version.
+pub(super) const KEY: &str = "cniVersion";
+
+/// Which version it is of when it does not: as the reference library has it, who names none knew of
+/// none.
+pub(super) const UNLESS_SAID: &str = "0.1.0";
+
 /// A version of the Container Network Interface specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Version {
@@ -47,6 +56,14 @@ impl Version {
         Self::ALL.into_iter().find(|version| version.as_str() == text)
     }
 
+    /// The version that an answer to a configuration is in, whatever else is wrong with that: the
+    /// newest where it cannot be told, or is not spoken.
+    pub(super) fn asked_in(text: &[u8]) -> Self {
+        let Ok(document) = serde_json::from_slice(text) else { return Self::NEWEST };
+        let asked = Keys::root(&document).text(KEY).ok();
+        asked.and_then(|text| Self::parse(text.unwrap_or(UNLESS_SAID))).unwrap_or(Self::NEWEST)
+    }
+
     /// All that are spoken, as texts.
     pub(super) fn texts() -> Vec<&'static str> {
         Self::ALL.into_iter().map(Self::as_str).collect()
@@ -71,5 +88,25 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_in_the_version_of_the_question() {
+        for (text, version) in [
+            (r#"{"cniVersion":"0.4.0","name":7}"#, Version::V0_4_0),
+            (r#"{"CNIVersion":"1.0.0"}"#, Version::V1_0_0),
+            ("{}", Version::V0_1_0),
+            (r#"{"cniVersion":"9.9.9"}"#, Version::NEWEST),
+            (r#"{"cniVersion":4}"#, Version::NEWEST),
+            ("[]", Version::NEWEST),
+            ("", Version::NEWEST),
+        ] {
+            assert_eq!(Version::asked_in(text.as_bytes()), version, "{text}");
+        }
     }
 }

@@ -236,6 +236,11 @@ fn plugins_are_installed_for_runtimes_and_taken_away() {
         names.sort();
         names
     };
+    // What may be a slip of the pen is not made.
+    let nowhere = host.netctl(&["cni", "install", "--bin-dir", &dir, "--plugin-dir", &programs]);
+    assert!(nowhere.stderr.contains(&format!("no directory {dir}: make it")), "{nowhere:?}");
+    assert!(nowhere.code != 0 && !directory.exists());
+    fs::create_dir(&directory).unwrap();
     assert!(cni("install", &["--dry-run"]).contains("netd-bridge"));
     assert!(there().is_empty());
     cni("install", &[]);

@@ -48,6 +48,9 @@ fn a_configuration_is_refused_by_number() {
             "10.91.7.0/24",
         ),
         (with("/ipam/routes/0", json!({"dst": "10.0.0.0/8", "scope": 256})), 7, "scope"),
+        (with("/ipam/routes/0", json!({"dst": "10.0.0.0/8", "gw": "10.99.0.1"})), 7, "10.99.0.1"),
+        (with("/ipam/routes/0", json!({"dst": "10.0.0.0/8", "gw": "fd00::1"})), 7, "other family"),
+        (with("/ipam/routes/0", json!({"dst": "10.0.0.0/8", "gw": "10.91.0.0"})), 7, "10.91.0.0"),
         (
             add(
                 "runtimeConfig",
@@ -108,6 +111,9 @@ fn an_environment_is_refused_by_number() {
     assert_eq!(attachment.named("").refused("ADD", &good).0, 4);
     assert_eq!(attachment.refused("UPDATE", &good).0, 4);
     assert_eq!(at("").refused("ADD", &good).0, 4);
+    let loopback = Attachment { ifname: "lo".into(), ..attachment.clone() };
+    let (code, msg) = loopback.refused("ADD", &good);
+    assert!(code == 4 && msg.contains("CNI_IFNAME lo"), "{code} {msg}");
     for (netns, said) in [
         ("/run/netns/nobody", "/run/netns/nobody"),
         ("/etc/passwd", "no network namespace"),
@@ -118,6 +124,32 @@ fn an_environment_is_refused_by_number() {
     }
     let networks = host.netctl(&["network", "ls"]);
     assert!(!networks.success().contains("pods"), "nothing was begun: {networks:?}");
+}
+
+#[test]
+fn a_refusal_is_in_the_version_of_the_configuration() {
+    let world = World::new();
+    let host = world.host("a");
+    let web = world.container("web");
+    let attachment = Attachment::new(&host, world.programs(), &web);
+    let answered = |verb: &str, config: &Value| {
+        let executed = attachment.execute(verb, "netd-bridge", config);
+        refusal(&executed);
+        let said: Value = serde_json::from_str(&executed.stdout).unwrap();
+        said["cniVersion"].as_str().unwrap().to_owned()
+    };
+    for version in ["0.1.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let good = config(version, "pods", json!({}));
+        let mut nameless = good.clone();
+        nameless["name"] = json!("a/b");
+        assert_eq!(answered("ADD", &nameless), version, "before anything else of it is known");
+        assert_eq!(answered("UPDATE", &good), version, "and where the environment is wrong");
+    }
+    assert_eq!(
+        answered("ADD", &config("9.9.9", "pods", json!({}))),
+        "1.1.0",
+        "the newest there is"
+    );
 }
 
 #[test]
