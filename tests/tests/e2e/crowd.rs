@@ -1,4 +1,5 @@
-//! Forty at once, by each of the doors: all get on, and no two get the same.
+//! Forty at once, by each of the doors, and two hundred by the dearest: all get on, and no two get the
+//! same.
 
 use std::{collections::BTreeSet, io::Write as _, thread};
 
@@ -13,9 +14,13 @@ use netd_tests::{Asking as _, Container, Host, World, eventually};
 const CROWD: usize = 40;
 
 fn crowd(world: &World) -> (Host, Vec<Container>) {
+    crowd_of(CROWD, world)
+}
+
+fn crowd_of(count: usize, world: &World) -> (Host, Vec<Container>) {
     let host = world.host("a");
     host.client().create("app");
-    (host, (0..CROWD).map(|n| world.container(&format!("c{n}"))).collect())
+    (host, (0..count).map(|n| world.container(&format!("c{n}"))).collect())
 }
 
 /// All are there, different, and reach each other; then all go at once.
@@ -25,7 +30,7 @@ fn all_are_there(host: &Host, containers: &[Container], endpoints: &[Endpoint]) 
     let macs: BTreeSet<_> = endpoints.iter().map(|e| e.mac.unwrap().to_string()).collect();
     let links: BTreeSet<_> = endpoints.iter().map(|e| e.id.link_name().to_string()).collect();
     for distinct in [addresses.len(), macs.len(), links.len()] {
-        assert_eq!(distinct, CROWD);
+        assert_eq!(distinct, containers.len());
     }
     for container in containers {
         let ip = endpoints
@@ -36,7 +41,7 @@ fn all_are_there(host: &Host, containers: &[Container], endpoints: &[Endpoint]) 
         let shown = container.netns.json("ip -j address show dev eth0");
         assert_eq!(shown[0]["addr_info"][0]["local"], ip.ip().to_string().as_str());
     }
-    assert_eq!(host.snapshot().lines("link nd").count(), CROWD);
+    assert_eq!(host.snapshot().lines("link nd").count(), containers.len());
     let last = endpoints.last().unwrap().addresses[0].ip();
     assert!(containers[0].netns.pings(last));
 
@@ -84,10 +89,9 @@ fn forty_attaches_on_one_line() {
     all_are_there(&host, &containers, &endpoints);
 }
 
-#[test]
-fn forty_plugins_are_executed_at_once() {
+fn plugins_are_executed_at_once(count: usize) {
     let world = World::new();
-    let (host, containers) = crowd(&world);
+    let (host, containers) = crowd_of(count, &world);
     // They are all there before the first has its request.
     let mut plugins: Vec<_> =
         containers.iter().map(|_| host.plugin_command("bridge").spawn().unwrap()).collect();
@@ -101,6 +105,16 @@ fn forty_plugins_are_executed_at_once() {
     }
     let endpoints = host.client().endpoints();
     all_are_there(&host, &containers, &endpoints);
+}
+
+#[test]
+fn forty_plugins_are_executed_at_once() {
+    plugins_are_executed_at_once(CROWD);
+}
+
+#[test]
+fn two_hundred_plugins_are_executed_at_once() {
+    plugins_are_executed_at_once(200);
 }
 
 #[test]

@@ -176,6 +176,45 @@ fn on_request_it_is_inside_whatever_the_network() {
 }
 
 #[test]
+fn where_a_network_is_isolated_names_resolve_and_nothing_else_is_asked() {
+    let world = World::new();
+    let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
+    let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let mut netd = host.client();
+    let subnets =
+        ["10.5.0.0/24", "fd00:5::/64"].map(|text| Subnet::new(text.parse().unwrap())).into();
+    let options = [("gateway-mode".to_owned(), "isolated".to_owned())].into();
+    let vault = CreateNetwork { internal: true, subnets, options, ..CreateNetwork::named("vault") };
+    let bridge = netd.call(&vault).unwrap().link.unwrap();
+    let (web, client) = (world.container("web"), world.container("client"));
+    let endpoint = netd.attach(&web.to("vault"));
+    netd.attach(&client.to("vault"));
+    for _ in 0..2 {
+        let addresses = host.netns.run(&format!("ip address show dev {bridge} scope global"));
+        assert!(!addresses.contains("inet"), "the host is not on it: {addresses}");
+        for words in ["web A", "+tcp web A", "web.vault A", "WEB.vault.netd A"] {
+            eventually("it resolves", || {
+                let found = ask(&client.netns, words);
+                (found == [ip(&endpoint)]).then_some(()).ok_or((words, found))
+            });
+        }
+        let six = endpoint.addresses[1].ip().to_string();
+        assert_eq!(ask(&client.netns, "web AAAA"), [six]);
+        assert_eq!(ask(&client.netns, &format!("-x {}", ip(&endpoint))), ["web.vault."]);
+        assert!(ask(&client.netns, "example.org A").is_empty());
+        assert!(client.netns.pings(endpoint.addresses[0].ip()));
+        assert!(client.netns.pings_in_vain("192.0.2.2".parse().unwrap()));
+        host.kill();
+        host.start();
+    }
+    assert!(elsewhere.from().is_empty(), "nobody outside was asked");
+    host.client().detach("web");
+    assert!(ask(&client.netns, "web A").is_empty());
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let world = World::new();
     let host = world.host("a");

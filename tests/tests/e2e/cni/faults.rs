@@ -1,8 +1,12 @@
 //! Deaths in the middle, and what is found afterwards.
 
-use std::net::UdpSocket;
+use std::{io::Write as _, net::UdpSocket};
 
 use netd_tests::{Asking as _, World, eventually};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 use super::runtime::{Attachment, config, host_local};
@@ -58,6 +62,50 @@ fn an_add_that_is_killed_is_deleted_and_done_again() {
         let leased: u64 = host.client().pools().iter().map(|pool| pool.leased).sum();
         assert_eq!(leased, 0, "{point}");
     }
+}
+
+#[test]
+fn an_add_whose_process_is_killed_while_netd_works_leaves_nothing() {
+    let world = World::new();
+    let host = world.host("a");
+    let web = world.container("web");
+    let config = config("1.0.0", "pods", host_local("10.91.0.0/24"));
+    let attachment = Attachment::new(&host, world.programs(), &web);
+    attachment.run("ADD", &config);
+    attachment.run("DEL", &config);
+    eventually("the first interface is gone", || {
+        let links = web.netns.json("ip -j link");
+        (links.as_array().unwrap().len() == 1).then_some(()).ok_or(links)
+    });
+    let before = host.snapshot();
+    let status = host.client().status();
+    let driver = status.drivers.iter().find(|driver| driver.name == "bridge").unwrap();
+    let driver = Pid::from_raw(driver.pid.unwrap().try_into().unwrap());
+    // netd waits for its driver, and the ADD for netd.
+    kill(driver, Signal::SIGSTOP).unwrap();
+    let mut add = attachment.command("ADD", "netd-bridge").spawn().unwrap();
+    add.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+    eventually("netd has begun", || {
+        let endpoints = host.client().endpoints();
+        (endpoints.len() == 1).then_some(()).ok_or(endpoints)
+    });
+    add.kill().unwrap();
+    add.wait().unwrap();
+    kill(driver, Signal::SIGCONT).unwrap();
+    attachment.run("DEL", &config);
+    assert!(host.client().endpoints().is_empty());
+    assert_eq!(host.client().pools().iter().map(|pool| pool.leased).sum::<u64>(), 0);
+    eventually("nothing is left", || {
+        let links = web.netns.json("ip -j link");
+        let inside = (links.as_array().unwrap().len() == 1)
+            .then_some(())
+            .ok_or_else(|| vec![links.to_string()]);
+        inside.and_then(|()| host.snapshot().same_as(&before))
+    });
+    let mut later = config.clone();
+    later["prevResult"] = attachment.run("ADD", &config);
+    attachment.run("CHECK", &later);
+    attachment.run("DEL", &later);
 }
 
 #[test]
