@@ -245,6 +245,8 @@ pub enum AddressRole {
     Auxiliary(String),
     /// An address leased or to be leased.
     Lease,
+    /// The address that is reserved for this owner.
+    Reservation(String),
 }
 
 impl AddressRole {
@@ -252,7 +254,7 @@ impl AddressRole {
     fn with(&self, address: IpAddr) -> String {
         match self {
             Self::Auxiliary(_) => format!("{self}={address}"),
-            Self::Gateway | Self::Lease => format!("{self} {address}"),
+            Self::Gateway | Self::Lease | Self::Reservation(_) => format!("{self} {address}"),
         }
     }
 
@@ -261,6 +263,7 @@ impl AddressRole {
         match self {
             Self::Lease => String::new(),
             Self::Gateway | Self::Auxiliary(_) => format!(": it is the {self}"),
+            Self::Reservation(_) => format!(": it is {self}"),
         }
     }
 }
@@ -271,6 +274,7 @@ impl fmt::Display for AddressRole {
             Self::Gateway => f.write_str("gateway"),
             Self::Auxiliary(name) => write!(f, "auxiliary address {name}"),
             Self::Lease => f.write_str("address"),
+            Self::Reservation(owner) => write!(f, "reserved for {owner}"),
         }
     }
 }

@@ -42,6 +42,7 @@ mod error;
 mod free;
 mod pool;
 mod quarantine;
+mod reserved;
 mod span;
 mod sticky;
 mod subnet;

@@ -1,5 +1,5 @@
 //! [`Pool`]: the addresses of one subnet and who may have them next. It owns the rules of choice;
-//! the sets behind them are [`Intervals`], [`Quarantine`] and [`Sticky`].
+//! the sets behind them are [`Intervals`], [`Quarantine`], [`Sticky`] and [`Reservations`].
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +11,7 @@ use crate::config::{Layout, PoolConfig};
 use crate::error::{AddressRole, Error};
 use crate::free::Intervals;
 use crate::quarantine::{Moment, Quarantine};
+use crate::reserved::Reservations;
 use crate::sticky::Sticky;
 
 /// The addresses and leases of one subnet.
@@ -23,11 +24,12 @@ use crate::sticky::Sticky;
 ///
 /// **What is never chosen** is network and broadcast address (IPv4, but for /31 and /32), the
 /// subnet-router anycast address (IPv6, but for /127 and /128), gateway, auxiliary addresses,
-/// exclusions, and anything outside the range. A static address may be excluded or outside the
-/// range, but none of the others.
+/// exclusions, what is reserved for an owner, and anything outside the range. A static address may be
+/// excluded or outside the range, but none of the others, except that an owner may have what is
+/// reserved for it.
 ///
 /// **What it costs.** Every address is in exactly one of these sets if it may be chosen: free,
-/// waiting for its reuse delay, kept for a sticky owner, leased. The free ones are a set of
+/// waiting for its reuse delay, kept for a sticky owner, reserved, leased. The free ones are a set of
 /// intervals, the others ordered maps, and each operation makes a fixed number of look-ups: the
 /// 65,000th lease costs what the first does but for the depth of a tree. Memory grows with leases,
 /// releases and sticky owners, not with the subnet: a /64 is as cheap as a /24. (An address whose
@@ -43,6 +45,7 @@ pub struct Pool {
     kept: Quarantine,
     leased: BTreeSet<u128>,
     sticky: Sticky,
+    reserved: Reservations,
     last: Option<u128>,
 }
 
@@ -55,7 +58,8 @@ pub struct Utilisation {
     pub leased: u128,
     /// Those released less than the reuse delay ago.
     pub quarantined: u128,
-    /// Gateway, auxiliary and excluded addresses.
+    /// Gateway, auxiliary and excluded addresses, and those reserved for an owner that has no lease of
+    /// them.
     pub reserved: u128,
     /// How many more automatic leases are possible, those quarantined or kept for a sticky owner
     /// included.
@@ -79,6 +83,7 @@ impl Pool {
             kept: Quarantine::default(),
             leased: BTreeSet::new(),
             sticky: Sticky::default(),
+            reserved: Reservations::default(),
             last: None,
         })
     }
@@ -155,16 +160,77 @@ impl Pool {
     ///
     /// # Errors
     /// Of kind [`Invalid`](crate::Kind::Invalid) if no interface in this subnet may have it,
-    /// [`Exists`](crate::Kind::Exists) if it is leased, the gateway or an auxiliary address.
+    /// [`Exists`](crate::Kind::Exists) if it is leased, reserved, the gateway or an auxiliary address.
     pub fn allocate_static(&mut self, address: IpAddr, now: Moment) -> Result<(), Error> {
+        self.allocate_static_as(None, address, now)
+    }
+
+    /// As [`allocate_static`](Self::allocate_static), for an owner: it may have what is reserved for
+    /// it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn allocate_static_as(
+        &mut self,
+        owner: Option<&str>,
+        address: IpAddr,
+        now: Moment,
+    ) -> Result<(), Error> {
         self.advance(now);
         let number = self.layout.leasable(address)?;
+        self.not_anothers(owner, number)?;
         if self.leased.contains(&number) {
-            let subnet = self.config.subnet;
-            return Err(Error::AddressInUse { address, subnet, by: AddressRole::Lease });
+            return Err(self.in_use(number, AddressRole::Lease));
         }
         self.take(number);
         Ok(())
+    }
+
+    /// Keeps an address for an owner, in place of the one that it had reserved before: nobody else
+    /// gets it, whether by chance or by name. If it is leased it stays so until its release.
+    ///
+    /// # Errors
+    /// Of kind [`Invalid`](crate::Kind::Invalid) if no interface in this subnet may have it,
+    /// [`Exists`](crate::Kind::Exists) if it is reserved for another, the gateway or an auxiliary
+    /// address.
+    pub fn reserve(&mut self, owner: &str, address: IpAddr, now: Moment) -> Result<(), Error> {
+        self.advance(now);
+        let number = self.layout.leasable(address)?;
+        self.not_anothers(Some(owner), number)?;
+        self.free.remove(number);
+        self.waiting.remove(number);
+        self.kept.remove(number);
+        if let Some(before) = self.reserved.insert(owner, number) {
+            self.give_up(before);
+        }
+        Ok(())
+    }
+
+    /// As [`reserve`](Self::reserve), the next address that would be leased; the one that the owner
+    /// has reserved, where it has one.
+    ///
+    /// # Errors
+    /// Of kind [`Exhausted`](crate::Kind::Exhausted) if all are leased.
+    pub fn reserve_any(&mut self, owner: &str, now: Moment) -> Result<IpAddr, Error> {
+        self.advance(now);
+        let number = match self.reserved.of(owner) {
+            Some(number) => number,
+            None => self.choose()?,
+        };
+        let address = self.layout.address(number);
+        self.reserve(owner, address, now).map(|()| address)
+    }
+
+    /// Keeps an owner's address no longer; that address. If it is leased it stays so.
+    pub fn unreserve(&mut self, owner: &str) -> Option<IpAddr> {
+        let number = self.reserved.remove(owner)?;
+        self.give_up(number);
+        Some(self.layout.address(number))
+    }
+
+    /// The address that is reserved for an owner.
+    pub fn reservation(&self, owner: &str) -> Option<IpAddr> {
+        Some(self.layout.address(self.reserved.of(owner)?))
     }
 
     /// Puts back a lease that was stored; no change if it is there. Automatic choice then goes on
@@ -246,11 +312,14 @@ impl Pool {
     /// How full the pool is. Its cost grows with the number of delays that have passed since the
     /// last lease or release.
     pub fn utilisation(&self, now: Moment) -> Utilisation {
+        let idle = self.reserved.addresses().filter(|number| {
+            !self.leased.contains(number) && self.layout.automatic().contains(*number)
+        });
         Utilisation {
             total: self.layout.usable(),
             leased: self.leased.len() as u128,
             quarantined: self.waiting.waiting(self.config.reuse_delay, now) as u128,
-            reserved: self.layout.reserved(),
+            reserved: self.layout.reserved() + idle.count() as u128,
             available: self.free.len() + (self.waiting.len() + self.kept.len()) as u128,
         }
     }
@@ -288,10 +357,36 @@ impl Pool {
         self.leased.insert(number);
     }
 
-    /// Lays an address that nobody leases any more where it has to wait.
+    /// Lays an address that nobody leases any more where it has to wait. One that is reserved waits for
+    /// its owner alone.
     fn rest(&mut self, number: u128, released: Moment) {
+        if self.reserved.owner(number).is_some() {
+            return;
+        }
         let place = if self.sticky.claimed(number) { &mut self.kept } else { &mut self.waiting };
         place.insert(number, released);
+    }
+
+    /// Lets anybody have an address again that was reserved.
+    fn give_up(&mut self, number: u128) {
+        if !self.leased.contains(&number) && self.layout.automatic().contains(number) {
+            self.rest(number, Moment(0));
+        }
+    }
+
+    /// Refuses an address that is reserved for another than this owner.
+    fn not_anothers(&self, owner: Option<&str>, number: u128) -> Result<(), Error> {
+        match self.reserved.owner(number) {
+            Some(other) if Some(other) != owner => {
+                Err(self.in_use(number, AddressRole::Reservation(other.to_owned())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn in_use(&self, number: u128, by: AddressRole) -> Error {
+        let (address, subnet) = (self.layout.address(number), self.config.subnet);
+        Error::AddressInUse { address, subnet, by }
     }
 
     fn remember(&mut self, owner: &str, number: u128) {

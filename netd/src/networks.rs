@@ -10,7 +10,7 @@ use cnm::{
         PruneNetworks, Pruned, RemoveNetwork, Subnet,
     },
 };
-use ipam::{Pool, PoolConfig};
+use ipam::{Moment, Pool, PoolConfig};
 
 use crate::{
     attach::check_network_wishes,
@@ -24,6 +24,7 @@ mod cut;
 mod filter;
 pub(crate) mod lan;
 pub(crate) mod plan;
+mod reserve;
 mod update;
 
 impl Netd {
@@ -53,6 +54,7 @@ impl Netd {
             return Err(error.with("network", existing.id.as_str()));
         }
         let driver = params.driver.clone().unwrap_or_else(|| "bridge".into());
+        reserve::check_subnets(&driver, &params.subnets)?;
         if matches!(driver.as_str(), "host" | "none") {
             return Err(Error::new(
                 Kind::Denied,
@@ -283,7 +285,9 @@ pub(crate) fn pools(network: &Network, reuse_delay: Duration) -> Result<Vec<Pool
         return Ok(Vec::new());
     }
     let pool = |subnet: &Subnet| {
-        Pool::new(PoolConfig {
+        let refused =
+            |error| address_error(&error).with("subnet", subnet.subnet.to_string());
+        let mut pool = Pool::new(PoolConfig {
             range: subnet.range,
             gateway: subnet.gateway,
             aux: subnet.aux.clone(),
@@ -291,7 +295,11 @@ pub(crate) fn pools(network: &Network, reuse_delay: Duration) -> Result<Vec<Pool
             reuse_delay,
             ..PoolConfig::new(subnet.subnet)
         })
-        .map_err(|error| address_error(&error).with("subnet", subnet.subnet.to_string()))
+        .map_err(refused)?;
+        for (name, address) in &subnet.reserved {
+            pool.reserve(name.as_str(), *address, Moment(0)).map_err(refused)?;
+        }
+        Ok(pool)
     };
     network.subnets.iter().map(pool).collect()
 }

@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{
     ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
-    endpoint::{AddressRange, Container, Endpoint, NetnsId, State},
+    endpoint::{Container, Endpoint, NetnsId, State},
     network::{Network, Subnet},
     sandbox::Sandbox,
 };
@@ -25,11 +25,12 @@ use crate::netd::address_error;
 mod blocks;
 mod lan;
 mod ports;
-mod sets;
+pub(crate) mod sets;
 mod ways;
 
 pub(crate) use blocks::{Blocks, Room};
 pub(crate) use ports::{Ports, Taker, protocols};
+pub(crate) use sets::Wishes;
 
 /// A network and its addresses.
 #[derive(Debug)]
@@ -310,6 +311,15 @@ impl Registry {
             if let Some(other) = self.networks.get_mut(&other) {
                 addresses.iter().for_each(|address| hold(&mut other.pools, address.ip()));
             }
+        }
+    }
+
+    /// Lets the networks that share a network's subnets give out again what was reserved there and is
+    /// no more.
+    pub(crate) fn unreserve(&mut self, network: &NetworkId, addresses: &[IpAddr], now: Moment) {
+        let Some(entry) = self.networks.get(network) else { return };
+        for other in entry.shares.clone() {
+            self.give_back(&other, addresses.iter().copied(), now);
         }
     }
 
@@ -646,9 +656,12 @@ impl Registry {
     }
 }
 
-/// Addresses of a network that none of its endpoints may have.
+/// Addresses of a network that none of its endpoints may have, or none but one.
 fn reserved(network: &Network) -> impl Iterator<Item = IpAddr> {
-    network.subnets.iter().flat_map(|s| s.gateway.into_iter().chain(s.aux.values().copied()))
+    network.subnets.iter().flat_map(|subnet| {
+        let others = subnet.aux.values().chain(subnet.reserved.values()).copied();
+        subnet.gateway.into_iter().chain(others)
+    })
 }
 
 /// Whether a network's addresses are not netd's to give out: its endpoints have those that whoever
@@ -675,13 +688,19 @@ fn whole(given: &str) -> (bool, &str) {
 
 impl NetworkEntry {
     /// Sees to it that nobody else gets addresses that came from outside. All or none.
-    pub(crate) fn keep(&mut self, addresses: &[IpNetwork], now: Moment) -> Result<()> {
+    pub(crate) fn keep(
+        &mut self,
+        addresses: &[IpNetwork],
+        name: Option<&Name>,
+        now: Moment,
+    ) -> Result<()> {
+        let name = name.map(Name::as_str);
         let mut kept = Vec::new();
         for address in addresses {
             let own =
                 self.pools.iter_mut().find(|pool| pool.config().subnet.contains(address.ip()));
             let Some(pool) = own else { continue };
-            if let Err(error) = pool.allocate_static(address.ip(), now) {
+            if let Err(error) = pool.allocate_static_as(name, address.ip(), now) {
                 kept.iter().for_each(|ip| self.release(*ip, now));
                 return Err(address_error(&error).with("network", self.network.id.as_str()));
             }
@@ -690,15 +709,9 @@ impl NetworkEntry {
         Ok(())
     }
 
-    /// An address of each set of subnets: the one that is wanted, one of the ranges, the one `owner`
-    /// had, or any. All or none.
-    pub(crate) fn lease(
-        &mut self,
-        wanted: &[IpAddr],
-        ranges: &[AddressRange],
-        owner: Option<&str>,
-        now: Moment,
-    ) -> Result<Vec<IpNetwork>> {
+    /// An address of each set of subnets, as it is wished. All or none.
+    pub(crate) fn lease(&mut self, wishes: Wishes<'_>, now: Moment) -> Result<Vec<IpNetwork>> {
+        let wanted = wishes.wanted;
         if let Some(shared) = &mut self.shared {
             return shared.blocks.lease(wanted, now);
         }
@@ -707,7 +720,7 @@ impl NetworkEntry {
         }
         let mut leased: Vec<IpNetwork> = Vec::new();
         for set in sets::of(&self.network) {
-            match sets::lease(&mut self.pools, &set, wanted, ranges, owner, now) {
+            match sets::lease(&mut self.pools, &set, wishes, now) {
                 Ok(address) => leased.push(address),
                 Err(error) => {
                     leased.iter().for_each(|address| self.release(address.ip(), now));

@@ -17,7 +17,7 @@ use cnm::{
     },
     dns::{LogQueries, QueryName},
     endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints, UpdateEndpoint},
-    ipam::ListPools,
+    ipam::{ListPools, Reserve, Unreserve},
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork, UpdateNetwork,
     },
@@ -191,6 +191,14 @@ impl Netd {
             UpdateNetwork::METHOD => {
                 let params = request.params::<UpdateNetwork>()?;
                 self.to_the_end(|netd| async move { netd.update_network(params).await }).await
+            }
+            Reserve::METHOD => {
+                let params = request.params::<Reserve>()?;
+                self.to_the_end(|netd| async move { netd.reserve_addresses(&params).await }).await
+            }
+            Unreserve::METHOD => {
+                let params = request.params::<Unreserve>()?;
+                self.to_the_end(|netd| async move { netd.unreserve_addresses(&params).await }).await
             }
             RemoveNetwork::METHOD => {
                 let params = request.params::<RemoveNetwork>()?;

@@ -1,5 +1,6 @@
 mod choice;
 mod config;
+mod reserved;
 mod sticky;
 
 use std::net::IpAddr;

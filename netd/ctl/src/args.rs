@@ -29,7 +29,8 @@ pub(crate) use driver::{DriverCommand, TestDriver};
 pub(crate) use endpoint::{Attach, Detach, EndpointCommand, Run, Wanted};
 pub(crate) use join::Join;
 pub(crate) use network::{
-    Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Update,
+    Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Reserve, Unreserve,
+    Update,
 };
 pub(crate) use podman::PodmanCommand;
 

@@ -16,6 +16,7 @@ use cnm::{
     client::Client,
     docker,
     endpoint::Detach,
+    ipam,
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
         UpdateNetwork,
@@ -24,7 +25,8 @@ use cnm::{
 
 use crate::{
     args::{
-        Connect, Create, Disconnect, Inspect, List, NetworkCommand, Prune, Remove, Update, values,
+        Connect, Create, Disconnect, Format, Inspect, List, NetworkCommand, Prune, Remove, Reserve,
+        Unreserve, Update, values,
     },
     cni,
     out::{self, Outcome, Tally},
@@ -38,6 +40,8 @@ pub(crate) fn network(socket: &Path, command: NetworkCommand) -> Outcome {
         NetworkCommand::Ls(args) => ls(socket, args),
         NetworkCommand::Inspect(args) => inspect(socket, &args),
         NetworkCommand::Update(args) => update(socket, args),
+        NetworkCommand::Reserve(args) => reserve(socket, args),
+        NetworkCommand::Unreserve(args) => unreserve(socket, args),
         NetworkCommand::Rm(args) => rm(socket, args),
         NetworkCommand::Prune(args) => prune(socket, args),
         NetworkCommand::Connect(args) => connect(socket, args),
@@ -150,6 +154,28 @@ fn update(socket: &Path, args: Update) -> Outcome {
         out::json(&changed)?;
     } else {
         out::print(&format!("{}\n", changed.id))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reserve(socket: &Path, args: Reserve) -> Outcome {
+    let Reserve { ip: addresses, output, network, name } = args;
+    let call = ipam::Reserve { network, name, addresses };
+    reserved(&output, &Client::connect(socket)?.call(&call)?)
+}
+
+fn unreserve(socket: &Path, args: Unreserve) -> Outcome {
+    let Unreserve { output, network, name } = args;
+    reserved(&output, &Client::connect(socket)?.call(&ipam::Unreserve { network, name })?)
+}
+
+/// One address a line.
+fn reserved(output: &Format, reserved: &ipam::Reserved) -> Outcome {
+    if output.json {
+        out::json(reserved)?;
+    } else {
+        let lines = reserved.addresses.iter().map(|address| format!("{address}\n"));
+        out::print(&lines.collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ use crate::{
     host::sockets::{self, Bound},
     names::given::{check_endpoint, with_search},
     netd::Netd,
-    registry::{Registry, Stage, Taker, from_outside, protocols},
+    registry::{Registry, Stage, Taker, Wishes, from_outside, protocols},
 };
 
 impl Netd {
@@ -40,7 +40,6 @@ impl Netd {
             None => None,
         };
         let now = self.now();
-        let owner = params.container.name.as_ref().filter(|_| params.sticky);
         let mut ports = params.ports;
         sockets::check_addresses(&ports)?;
         let bound = if params.ports_bound { Vec::new() } else { self.bound_by_host(&ports)? };
@@ -70,11 +69,15 @@ impl Netd {
                 )
                 .with("network", network.id.as_str()));
             }
-            let owner = owner.map(cnm::Name::as_str);
+            let name = params.container.name.as_ref();
             let addresses = match &params.assigned {
-                None => entry.lease(&params.addresses, &params.ranges, owner, now)?,
+                None => {
+                    let (wanted, ranges, sticky) =
+                        (&params.addresses, &params.ranges, params.sticky);
+                    entry.lease(Wishes { wanted, ranges, name, sticky }, now)?
+                }
                 Some(assigned) => {
-                    entry.keep(&assigned.addresses, now)?;
+                    entry.keep(&assigned.addresses, name, now)?;
                     assigned.addresses.clone()
                 }
             };

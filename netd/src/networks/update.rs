@@ -10,7 +10,7 @@ use cnm::{
     network::{Network, Subnet, UpdateNetwork},
 };
 
-use super::{plan, pools};
+use super::{plan, pools, reserve};
 use crate::{
     netd::Netd,
     registry::{Stage, from_outside},
@@ -31,6 +31,7 @@ impl Netd {
             entry.network.clone()
         };
         let UpdateNetwork { add_subnets: mut subnets, labels, remove_labels, .. } = params;
+        reserve::check_subnets(&network.driver, &subnets)?;
         if !subnets.is_empty() {
             let capabilities = self.driver(&network.driver)?.capabilities().await?;
             self.check_growth(&network, capabilities, &subnets)?;

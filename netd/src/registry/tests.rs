@@ -1,5 +1,5 @@
 use super::*;
-use cnm::endpoint::NetnsId;
+use cnm::endpoint::{AddressRange, NetnsId};
 use ipam::PoolConfig;
 
 fn network(byte: u8, name: &str) -> Network {
@@ -46,7 +46,7 @@ fn sandbox(id: &str, name: &str, nsid: i32) -> SandboxRecord {
 fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpoint {
     let network = NetworkId::from_bytes([on; 32]);
     let entry = registry.network_mut(&network).expect("a network");
-    let addresses = entry.lease(&[], &[], None, Moment(0)).expect("an address");
+    let addresses = entry.lease(Wishes::default(), Moment(0)).expect("an address");
     let id: ContainerId = container.parse().expect("an id");
     let endpoint = Endpoint {
         id: EndpointId::from_bytes([byte; 32]),
@@ -80,6 +80,18 @@ fn found(registry: &Registry, given: &str) -> Result<String, cnm::Kind> {
         .resolve_network(given)
         .map(|entry| entry.network.name.to_string())
         .map_err(|error| error.kind)
+}
+
+/// As an attach asks for them, which is sticky where there is an owner.
+fn lease_of(
+    entry: &mut NetworkEntry,
+    wanted: &[IpAddr],
+    ranges: &[AddressRange],
+    owner: Option<&str>,
+) -> Result<Vec<IpNetwork>> {
+    let name = owner.map(|owner| owner.parse().expect("a name"));
+    let sticky = name.is_some();
+    entry.lease(Wishes { wanted, ranges, name: name.as_ref(), sticky }, Moment(0))
 }
 
 #[test]
@@ -164,20 +176,20 @@ fn what_comes_from_outside_is_kept_from_others() {
     let mut registry = registry();
     let entry = registry.network_mut(&NetworkId::from_bytes([0xaa; 32])).expect("app");
     let subnet = entry.pools[0].config().subnet;
-    let first = entry.lease(&[], &[], None, Moment(0)).expect("free")[0];
+    let first = entry.lease(Wishes::default(), Moment(0)).expect("free")[0];
     let at = |n: usize| -> IpNetwork {
         let ip = subnet.iter().nth(n).expect("within");
         IpNetwork::new(ip, subnet.prefix()).expect("its prefix")
     };
     let elsewhere: IpNetwork = "192.0.2.7/24".parse().expect("an address");
-    entry.keep(&[at(5), elsewhere], Moment(0)).expect("nobody has them");
-    let error = entry.keep(&[at(6), first], Moment(0)).expect_err("somebody has one");
+    entry.keep(&[at(5), elsewhere], None, Moment(0)).expect("nobody has them");
+    let error = entry.keep(&[at(6), first], None, Moment(0)).expect_err("somebody has one");
     assert_eq!(error.kind, cnm::Kind::Exists);
     assert!(entry.pools[0].is_leased(at(5).ip()) && !entry.pools[0].is_leased(at(6).ip()));
-    assert!(entry.lease(&[at(5).ip()], &[], None, Moment(0)).is_err());
+    assert!(lease_of(entry, &[at(5).ip()], &[], None).is_err());
     entry.release(at(5).ip(), Moment(0));
     entry.release(elsewhere.ip(), Moment(0));
-    assert!(entry.lease(&[at(5).ip()], &[], None, Moment(0)).is_ok());
+    assert!(lease_of(entry, &[at(5).ip()], &[], None).is_ok());
 }
 
 #[test]
@@ -188,9 +200,9 @@ fn a_full_network_leases_all_or_nothing() {
     entry.pools.insert(0, Pool::new(PoolConfig::new(six)).expect("a pool"));
     entry.network.subnets.insert(0, Subnet::new(six));
     for _ in 0..6 {
-        assert_eq!(entry.lease(&[], &[], None, Moment(0)).expect("free").len(), 2);
+        assert_eq!(entry.lease(Wishes::default(), Moment(0)).expect("free").len(), 2);
     }
-    let error = entry.lease(&[], &[], None, Moment(0)).expect_err("full");
+    let error = entry.lease(Wishes::default(), Moment(0)).expect_err("full");
     assert_eq!(error.kind, cnm::Kind::Exhausted);
     assert_eq!(entry.pools[0].utilisation(Moment(0)).leased, 6, "the IPv6 address is given back");
 }
@@ -214,7 +226,7 @@ fn each_set_of_subnets_gives_an_address() {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     let mut lease = |wanted: &[IpAddr], ranges: &[AddressRange], owner| {
-        entry.lease(wanted, ranges, owner, Moment(0)).map(texts)
+        lease_of(entry, wanted, ranges, owner).map(texts)
     };
     let first = lease(&[], &[], None).expect("one of each");
     assert_eq!(first, "10.9.0.1/30 10.9.1.1/30 fd00::1/126");
@@ -235,12 +247,12 @@ fn each_set_of_subnets_gives_an_address() {
         );
     }
     entry.release(ip("10.9.1.1"), Moment(0));
-    let mut lease = |owner| entry.lease(&[], &[], owner, Moment(0)).map(texts);
+    let mut lease = |owner| lease_of(entry, &[], &[], owner).map(texts);
     assert_eq!(lease(Some("web")), Ok("10.9.0.2/30 10.9.1.1/30 fd00::2/126".into()));
     for address in ["10.9.0.1", "10.9.0.2", "10.9.1.1", "fd00::2"] {
         entry.release(ip(address), Moment(0));
     }
-    let again = entry.lease(&[], &[], Some("web"), Moment(0)).map(texts);
+    let again = lease_of(entry, &[], &[], Some("web")).map(texts);
     assert_eq!(again, Ok("10.9.0.2/30 10.9.1.1/30 fd00::2/126".into()), "as it had before");
     // Where the first subnet of a set is full, the next one has room.
     for address in ["10.9.1.1", "fd00::2"] {
@@ -249,7 +261,7 @@ fn each_set_of_subnets_gives_an_address() {
     entry.release(ip("10.9.0.2"), Moment(0));
     entry.pools[0].allocate_static(ip("10.9.0.1"), Moment(0)).expect("free");
     entry.pools[0].allocate_static(ip("10.9.0.2"), Moment(0)).expect("free");
-    let other = entry.lease(&[], &[], None, Moment(0)).map(texts);
+    let other = entry.lease(Wishes::default(), Moment(0)).map(texts);
     assert_eq!(other, Ok("10.9.2.1/30 10.9.1.1/30 fd00::2/126".into()));
 }
 
@@ -292,7 +304,7 @@ fn networks_with_addresses_in_common_share_them() {
     let lease = |registry: &mut Registry, n: usize| {
         let id = &networks[n].id;
         let entry = registry.network_mut(id).expect("it is there");
-        let addresses = entry.lease(&[], &[], None, now).expect("there is one");
+        let addresses = entry.lease(Wishes::default(), now).expect("there is one");
         registry.share(id, &addresses);
         addresses[0]
     };
@@ -353,7 +365,7 @@ fn of_several_subnets_the_first_with_room_gives_an_address_of_each_family() {
     let entry = registry.network_mut(&id).expect("a network");
     let mut lease = |wanted: &[&str], owner: Option<&str>| {
         let wanted: Vec<IpAddr> = wanted.iter().map(|ip| ip.parse().expect("ip")).collect();
-        let leased = entry.lease(&wanted, &[], owner, Moment(0));
+        let leased = lease_of(entry, &wanted, &[], owner);
         leased.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     assert_eq!(lease(&["10.8.0.9"], Some("web")).expect("free"), ["10.8.0.9/24", "fd00::2/64"]);

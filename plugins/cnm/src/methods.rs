@@ -25,6 +25,8 @@ macro_rules! for_each_call {
             $crate::sandbox::ListSandboxes,
             $crate::sandbox::RemoveSandbox,
             $crate::ipam::ListPools,
+            $crate::ipam::Reserve,
+            $crate::ipam::Unreserve,
             $crate::dns::QueryName,
             $crate::dns::LogQueries,
             $crate::events::Subscribe,

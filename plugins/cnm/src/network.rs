@@ -80,6 +80,9 @@ pub struct Subnet {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub exclude: Vec<IpNetwork>,
+    /// Addresses that are kept for the container of a name, one each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserved: BTreeMap<Name, IpAddr>,
     /// Which of the family's sets of subnets it is in: an endpoint has one address of each, from
     /// the first subnet of the set that has one.
     #[serde(default, skip_serializing_if = "is_first_set")]
@@ -101,6 +104,7 @@ impl Subnet {
             gateway: None,
             aux: BTreeMap::new(),
             exclude: Vec::new(),
+            reserved: BTreeMap::new(),
             set: 0,
         }
     }

@@ -36,6 +36,7 @@ mod publish;
 mod refusals;
 mod repair;
 mod requests;
+mod reserving;
 mod restarts;
 mod running;
 mod shards;

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use cnm::Name;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -54,6 +55,18 @@ Examples:
   netctl network update --add-subnet 10.6.0.0/16 app
   netctl network update --label tier=web --label-rm team app")]
     Update(Update),
+    /// Keep addresses for the container of a name
+    #[command(after_help = "\
+The container of this name gets them when it comes, without asking, and nobody else does; they stay its
+own while it is away and when netd starts again. Of each family the one address that was kept before
+makes way. Without --ip it is what the container has by now, or else the next address.
+
+Examples:
+  netctl network reserve app db
+  netctl network reserve --ip 10.5.0.9 --ip fd00:5::9 app db")]
+    Reserve(Reserve),
+    /// Keep addresses for the container of a name no longer
+    Unreserve(Unreserve),
     /// Remove networks that nobody is on
     #[command(visible_alias = "remove")]
     Rm(Remove),
@@ -182,6 +195,33 @@ pub(crate) struct Update {
     pub(crate) output: Format,
     /// Its name, id, or the beginning of its id
     pub(crate) network: String,
+}
+
+/// `network reserve`.
+#[derive(Args, Debug)]
+pub(crate) struct Reserve {
+    /// Which address, of each family at most one
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Vec<IpAddr>,
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// The network's name, id, or the beginning of its id
+    pub(crate) network: String,
+    /// The container's name
+    pub(crate) name: Name,
+}
+
+/// `network unreserve`.
+#[derive(Args, Debug)]
+pub(crate) struct Unreserve {
+    /// How the answer is to look.
+    #[command(flatten)]
+    pub(crate) output: Format,
+    /// The network's name, id, or the beginning of its id
+    pub(crate) network: String,
+    /// The container's name
+    pub(crate) name: Name,
 }
 
 /// `network rm`.

@@ -24,7 +24,7 @@ use cnm::{
         Protocol, Route, State, UpdateEndpoint,
     },
     events::{Event, Subscribe},
-    ipam::{ListPools, Pool, Pools},
+    ipam::{ListPools, Pool, Pools, Reserve, Reserved, Unreserve},
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
         PruneNetworks, Pruned, RemoveNetwork, Subnet, UpdateNetwork,
@@ -112,6 +112,7 @@ fn subnets() -> Vec<Subnet> {
         gateway: Some(from("10.89.0.1")),
         aux: map(&[("printer", "10.89.0.9")]),
         exclude: vec![from("10.89.0.248/29")],
+        reserved: [(from("db"), from("10.89.0.200"))].into(),
         set: 0,
     };
     let ipv6 = Subnet {
@@ -120,6 +121,7 @@ fn subnets() -> Vec<Subnet> {
         gateway: Some(from("fd4e:9c11:7b02::1")),
         aux: map(&[("printer", "fd4e:9c11:7b02::9")]),
         exclude: vec![from("fd4e:9c11:7b02::ff00/120")],
+        reserved: [(from("db"), from("fd4e:9c11:7b02::200"))].into(),
         set: 1,
     };
     vec![ipv4, ipv6]
@@ -437,6 +439,16 @@ fn pool() -> Pool {
 }
 
 sample!(ListPools, ListPools {}, Pools { pools: vec![pool()] });
+sample!(
+    Reserve,
+    Reserve { network: "app".into(), name: from("db"), addresses: vec![from("10.89.0.200")] },
+    Reserved { addresses: vec![from("10.89.0.200")] }
+);
+sample!(
+    Unreserve,
+    Unreserve { network: "app".into(), name: from("db") },
+    Reserved { addresses: vec![from("10.89.0.200")] }
+);
 sample!(
     QueryName,
     QueryName { name: "web.app".into(), kind: Some("AAAA".into()), from: Some("client".into()) },
