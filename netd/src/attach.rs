@@ -237,7 +237,7 @@ impl Netd {
     }
 
     /// The sandbox's record; a new one where it has none yet.
-    fn sandbox_for(&self, endpoint: &Endpoint, path: Option<String>) -> SandboxRecord {
+    pub(crate) fn sandbox_for(&self, endpoint: &Endpoint, path: Option<String>) -> SandboxRecord {
         match self.registry.borrow().sandbox(&endpoint.container.id) {
             Some(entry) => entry.record.clone(),
             None => {

@@ -180,7 +180,9 @@ impl Netd {
         let netns = self.resolver.ways_inside(&endpoints);
         let mut settings = self.config.firewall.settings();
         settings.extend(self.resolver_setting(driver));
-        Sync { networks, endpoints, settings, netns }
+        let sandboxes = registry.sandboxes().map(|entry| &entry.record.sandbox);
+        let paths = sandboxes.filter_map(|sandbox| sandbox.path.clone()).collect();
+        Sync { networks, endpoints, settings, netns, paths }
     }
 }
 

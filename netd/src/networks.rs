@@ -23,6 +23,7 @@ use crate::{
 mod cut;
 mod filter;
 pub(crate) mod lan;
+mod live;
 pub(crate) mod plan;
 mod reserve;
 mod update;
@@ -285,8 +286,7 @@ pub(crate) fn pools(network: &Network, reuse_delay: Duration) -> Result<Vec<Pool
         return Ok(Vec::new());
     }
     let pool = |subnet: &Subnet| {
-        let refused =
-            |error| address_error(&error).with("subnet", subnet.subnet.to_string());
+        let refused = |error| address_error(&error).with("subnet", subnet.subnet.to_string());
         let mut pool = Pool::new(PoolConfig {
             range: subnet.range,
             gateway: subnet.gateway,

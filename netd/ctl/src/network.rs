@@ -149,6 +149,8 @@ fn update(socket: &Path, args: Update) -> Outcome {
         add_subnets,
         labels: args.labels.into_iter().collect(),
         remove_labels: args.remove_labels,
+        options: args.options.into_iter().collect(),
+        remove_options: args.remove_options,
     })?;
     if args.output.json {
         out::json(&changed)?;

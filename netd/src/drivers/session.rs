@@ -12,7 +12,7 @@ use std::{
 use cnm::{
     Call, Error, PROTOCOL, Result,
     driver::{Capabilities, GetInfo, Info, Sync, Synced},
-    options::DNS_PORT,
+    options::{DNS_PORT, Options},
     system::DriverStatus,
 };
 use tokio::{sync::watch, time::Instant};
@@ -119,6 +119,11 @@ impl Session {
         let Some(known) = known else { return Ok(()) };
         known.check_network(&self.name, others)?;
         known.check_network_values(given)
+    }
+
+    /// The options that the driver has said it knows.
+    pub(crate) fn options(&self) -> Option<Options> {
+        self.info.borrow().as_ref()?.options.clone()
     }
 
     /// As [`Session::check_network_options`], of an endpoint.

@@ -36,6 +36,11 @@ pub(crate) fn is_networks(option: &str) -> bool {
     option == SERVERS || option == RESOLVER || is_search(option) || option.starts_with(STUB)
 }
 
+/// Whether it may change while the network is in use: those who ask notice nothing but other answers.
+pub(crate) fn is_live(option: &str) -> bool {
+    option == SERVERS || option.starts_with(STUB)
+}
+
 /// As [`is_networks`], of an endpoint.
 pub(crate) fn is_endpoints(option: &str) -> bool {
     option == SERVERS || option == RESOLVER || option == EXPOSE || is_search(option)

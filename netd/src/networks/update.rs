@@ -1,17 +1,21 @@
-//! A network changes while it is in use: it gets subnets besides, and labels. Its endpoints stay as
-//! they are.
+//! A network changes while it is in use: it gets subnets besides, labels, and other options. Its
+//! endpoints stay, and follow.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use ::cluster::decide::Changes;
 use cnm::{
     Error, IfName, Kind, Result,
     driver::{Capabilities, NetworkUp},
+    endpoint::Endpoint,
     network::{Network, Subnet, UpdateNetwork},
 };
+use ipnetwork::IpNetwork;
 
-use super::{plan, pools, reserve};
+use super::{live, plan, pools, reserve};
 use crate::{
+    attach::check_network_wishes,
+    names::given::check_network,
     netd::Netd,
     registry::{Stage, from_outside},
 };
@@ -30,6 +34,7 @@ impl Netd {
             }
             entry.network.clone()
         };
+        let options = self.changed_options(&network, &params).await?;
         let UpdateNetwork { add_subnets: mut subnets, labels, remove_labels, .. } = params;
         reserve::check_subnets(&network.driver, &subnets)?;
         if !subnets.is_empty() {
@@ -48,7 +53,39 @@ impl Netd {
             plan::choose_gateway(subnet)?;
         }
         let changes = Changes { subnets, labels, remove_labels };
-        self.change_local(network, changes).await
+        self.change_local(network, changes, options).await
+    }
+
+    /// The options of a network as they are to be; none when none is to change.
+    async fn changed_options(
+        self: &Rc<Self>,
+        network: &Network,
+        params: &UpdateNetwork,
+    ) -> Result<Option<BTreeMap<String, String>>> {
+        let UpdateNetwork { options, remove_options, .. } = params;
+        if options.is_empty() && remove_options.is_empty() {
+            return Ok(None);
+        }
+        if Self::is_shared(&network.driver) {
+            return Err(Error::unsupported(format_args!(
+                "network {} spans hosts, and its options stay as they are: make another network",
+                network.name
+            ))
+            .with("network", network.id.as_str()));
+        }
+        let driver = self.driver(&network.driver)?;
+        driver.capabilities().await?;
+        let unset = remove_options.iter().map(|name| (name.clone(), String::new()));
+        driver.check_network_options(options)?;
+        driver.check_network_options(&unset.collect())?;
+        let changed = live::changed(network, driver.options().as_ref(), options, remove_options)?;
+        check_network(network.name.as_str(), &changed, &self.config.dns_domain)?;
+        check_network_wishes(&changed)?;
+        let mtu = plan::mtu(&changed)?;
+        for six in network.subnets.iter().map(|subnet| subnet.subnet).filter(IpNetwork::is_ipv6) {
+            plan::check_ipv6(mtu, six)?;
+        }
+        Ok(Some(changed).filter(|changed| *changed != network.options))
     }
 
     /// Refuses subnets that a network cannot have besides.
@@ -84,18 +121,34 @@ impl Netd {
 
     /// Changes a network of this host: its driver first, so that a gateway is there before somebody
     /// has it.
-    async fn change_local(self: &Rc<Self>, network: Network, changes: Changes) -> Result<Network> {
+    async fn change_local(
+        self: &Rc<Self>,
+        network: Network,
+        changes: Changes,
+        options: Option<BTreeMap<String, String>>,
+    ) -> Result<Network> {
         let mut changed = network.clone();
         changed.subnets.extend(changes.subnets.iter().cloned());
         changes.label(&mut changed.labels);
+        let others = options.is_some();
+        if let Some(options) = options {
+            changed.mtu = plan::mtu(&options)?;
+            changed.options = options;
+        }
         let added = Network { subnets: changes.subnets, ..changed.clone() };
         let pools = pools(&added, self.config.reuse_delay)?;
+        let told = others || !added.subnets.is_empty();
         // A driver that starts meanwhile is told of it as it is to be.
         self.registry.borrow_mut().change_network(changed.clone(), Vec::new());
         let up: Result<()> = async {
-            if !added.subnets.is_empty() {
+            if told {
                 let driver = self.driver(&changed.driver)?;
                 driver.call(&NetworkUp { network: changed.clone() }).await?;
+            }
+            if others {
+                // What is true of all endpoints is true of those that are there.
+                let synced = self.sync(&changed.driver).await?;
+                self.after_sync(&changed.driver, synced);
             }
             self.stores.put_network(&changed)?;
             Ok(())
@@ -103,20 +156,50 @@ impl Netd {
         .await;
         if let Err(error) = up {
             self.registry.borrow_mut().change_network(network.clone(), Vec::new());
-            if !added.subnets.is_empty()
-                && let Ok(driver) = self.driver(&network.driver)
-                && let Err(error) = driver.call(&NetworkUp { network: network.clone() }).await
-            {
+            if told && let Err(error) = self.put_back(&network, others).await {
                 tracing::warn!(network = %network.name, %error, "network not as it was");
             }
             return Err(error);
         }
         self.registry.borrow_mut().change_network(changed.clone(), pools);
-        if !added.subnets.is_empty() {
+        if told {
             changed = self.resolve_on(&changed).await.unwrap_or(changed);
+        }
+        if others {
+            self.write_mtu(&changed);
+            self.relay_all();
         }
         self.network_updated(&changed);
         Ok(changed)
+    }
+
+    /// Has a network's driver make of it what it was.
+    async fn put_back(self: &Rc<Self>, network: &Network, endpoints: bool) -> Result<()> {
+        let driver = self.driver(&network.driver)?;
+        driver.call(&NetworkUp { network: network.clone() }).await?;
+        if endpoints {
+            let synced = self.sync(&network.driver).await?;
+            self.after_sync(&network.driver, synced);
+        }
+        Ok(())
+    }
+
+    /// Writes down which MTU the endpoints of a network have by now.
+    fn write_mtu(&self, network: &Network) {
+        let Some(mtu) = network.mtu else { return };
+        let others: Vec<_> = {
+            let registry = self.registry.borrow();
+            let endpoints = registry.endpoints_on(&network.id);
+            endpoints.filter(|e| e.mtu.is_some_and(|known| known != mtu)).cloned().collect()
+        };
+        for endpoint in others {
+            let endpoint = Endpoint { mtu: Some(mtu), ..endpoint };
+            let record = self.sandbox_for(&endpoint, None);
+            if let Err(error) = self.stores.put_endpoint(&endpoint, &record) {
+                tracing::warn!(endpoint = endpoint.id.short(), %error, "its mtu is not on record");
+            }
+            self.registry.borrow_mut().put_endpoint(endpoint.into());
+        }
     }
 
     /// Says that a network has changed.

@@ -110,6 +110,20 @@ impl Kernel {
     /// # Errors
     /// The first that failed. What vanished meanwhile with its container is no failure.
     pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<()> {
+        self.apply_with(steps, observed, &[]).map(drop)
+    }
+
+    /// As [`Kernel::apply`]; `paths` may lead to containers, where something is to be done inside. Gives
+    /// one sentence for each thing that could not be done there.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn apply_with(
+        &mut self,
+        steps: &[Step],
+        observed: &Observed,
+        paths: &[String],
+    ) -> Result<Vec<String>> {
         let mut index: HashMap<String, u32> = observed
             .links
             .iter()
@@ -180,6 +194,9 @@ impl Kernel {
                         }
                     }
                 }
+                Step::Tune { host, hairpin, isolated } => {
+                    links::set_port(&mut batch, host, *hairpin, *isolated);
+                }
                 Step::Condemn { host } => {
                     condemn(&mut batch, &self.marks, host);
                     condemned += 1;
@@ -192,18 +209,34 @@ impl Kernel {
         self.reaper.condemned(condemned);
         note(self.lead(steps, &index));
 
+        let mut resized = Vec::new();
+        for step in steps {
+            if let Step::Resize { host, mtu } = step
+                && let Some(link) = observed.link(host)
+            {
+                resized.push((link, *mtu));
+            }
+        }
+        let mut problems = Vec::new();
+        match self.resize(&resized, paths) {
+            Ok(left) => problems = left,
+            Err(error) => note(Err(error)),
+        }
+
         for step in steps {
             if let Step::Shape { host, bandwidth } = step
                 && let Some(link) = observed.link(host)
             {
-                note(self.reshape(host, *bandwidth, link.index, link.mtu));
+                let new = resized.iter().find(|(other, _)| other.index == link.index);
+                let mtu = new.map_or(link.mtu, |(_, mtu)| *mtu);
+                note(self.reshape(host, *bandwidth, link.index, mtu));
             }
         }
 
         let (forget, learn) = facts_of(steps);
         note(self.firewall.change(&forget, &learn));
         self.redirected(forget.iter().chain(&learn));
-        first
+        first.map(|()| problems)
     }
 }
 

@@ -447,7 +447,7 @@ impl Driver for Bridge {
             kernel.reaper.condemned(left.count());
         }
         let steps = plan::everything(&marks, &segments, &ports, &observed);
-        kernel.apply(&steps, &observed).map_err(refusal)?;
+        let left = kernel.apply_with(&steps, &observed, &desired.paths).map_err(refusal)?;
         let led = ports.iter().zip(&desired.endpoints);
         let led = led.filter_map(|(port, one)| lead_inside(&kernel.home, port, one, desired));
         let led: Vec<_> = led.collect();
@@ -469,7 +469,8 @@ impl Driver for Bridge {
         let missing = desired.endpoints.iter().filter(|endpoint| !there(endpoint));
         let missing = missing.map(|endpoint| endpoint.id.clone()).collect();
         repaired.extend(led);
-        let problems = self.get_along(names);
+        let mut problems = self.get_along(names);
+        problems.extend(left);
         self.watch(&segments, true)?;
         if let Some(watch) = &self.watch {
             watch.troubled(!problems.is_empty());
@@ -528,6 +529,12 @@ fn differences(marks: &Marks, segment: &Segment, port: &Port, observed: &Observe
             }
             if !link.up {
                 differences.push(format!("the link {} is down", port.host));
+            }
+            if let Some(mtu) = segment.mtu.filter(|mtu| *mtu != link.mtu) {
+                differences.push(format!("the link {} has mtu {}, not {mtu}", port.host, link.mtu));
+            }
+            if (link.hairpin, link.isolated) != (port.hairpin, port.isolated) {
+                differences.push(format!("the link {} has the wrong port flags", port.host));
             }
             if link.master.is_none() || link.master != bridge.map(|bridge| bridge.index) {
                 differences.push(format!("the link {} is not on {}", port.host, port.bridge));

@@ -16,6 +16,7 @@ pub mod plan;
 mod publish;
 mod reaper;
 mod refusal;
+mod resize;
 mod shape;
 mod shards;
 mod sysctls;

@@ -85,6 +85,21 @@ pub(crate) fn options() -> Options {
         ],
         &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT, DELIVER],
     )
+    .with_live(&[
+        MTU,
+        HOST_BINDING,
+        IFNAME_PREFIX,
+        MASQUERADE,
+        HAIRPIN,
+        GATEWAY_MODE,
+        GATEWAY_MODE_IPV4,
+        GATEWAY_MODE_IPV6,
+        AMONG_THEMSELVES,
+        TRUSTED,
+        OUTBOUND_IPV4,
+        OUTBOUND_IPV6,
+        SPOOF_CHECK,
+    ])
 }
 
 /// Whether an option is on. What is no truth value is as if it were not there.

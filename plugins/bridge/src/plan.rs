@@ -160,6 +160,22 @@ pub enum Step {
         /// Whether it is kept from the other ports of the bridge.
         isolated: bool,
     },
+    /// Put the flags of a port right that is on its bridge.
+    Tune {
+        /// The host end.
+        host: String,
+        /// Whether frames may leave the bridge by the port they came from.
+        hairpin: bool,
+        /// Whether it is kept from the other ports of the bridge.
+        isolated: bool,
+    },
+    /// Give both ends of a pair another MTU.
+    Resize {
+        /// The host end.
+        host: String,
+        /// The MTU.
+        mtu: u32,
+    },
     /// Lead the host to a member of a routed network.
     Lead(Lead),
     /// Lead it there no more.
@@ -238,6 +254,11 @@ impl fmt::Display for Step {
             Self::Join { host, bridge, ipv6, .. } => {
                 write!(f, "put {host} on {bridge}, up{}", through(*ipv6))
             }
+            Self::Tune { host, hairpin, isolated } => {
+                let on = |flag: bool| if flag { "on" } else { "off" };
+                write!(f, "set hairpin {} and isolated {} of {host}", on(*hairpin), on(*isolated))
+            }
+            Self::Resize { host, mtu } => write!(f, "give {host} and its other end mtu {mtu}"),
             Self::Condemn { host } => write!(f, "take {host} away"),
             Self::Learn(fact) => write!(f, "add the {fact} to the firewall"),
             Self::Forget(fact) => write!(f, "delete the {fact} from the firewall"),
@@ -415,9 +436,8 @@ pub fn everything(
         }
         wanted.extend(port.facts.iter().chain(&port.guards));
         // Of a network whose bridge is another's nothing can be put right.
-        if segments.iter().all(|s| s.bridges().all(|bridge| *bridge != port.bridge)) {
-            continue;
-        }
+        let mut its = segments.iter().filter(|s| s.bridges().any(|bridge| *bridge == port.bridge));
+        let Some(segment) = its.next() else { continue };
         leading.extend(leads(port));
         let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
         if !link.up
@@ -432,6 +452,14 @@ pub fn everything(
                 hairpin: port.hairpin,
                 isolated: port.isolated,
             });
+        } else if (link.hairpin, link.isolated) != (port.hairpin, port.isolated) {
+            let (host, hairpin, isolated) = (port.host.clone(), port.hairpin, port.isolated);
+            steps.push(Step::Tune { host, hairpin, isolated });
+        }
+        if let Some(mtu) = segment.mtu.filter(|mtu| *mtu != link.mtu) {
+            steps.push(Step::Resize { host: port.host.clone(), mtu });
+            // What may go at once follows from it.
+            steps.extend(shaped(port));
         }
     }
     let of_nobody = observed.leads.difference(&leading).cloned();

@@ -260,6 +260,10 @@ pub struct Sync {
     /// tells.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub netns: BTreeMap<EndpointId, String>,
+    /// Paths that may lead to the containers' network namespaces, or to others by now, for what is to
+    /// be changed inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
 }
 
 impl Call for Sync {

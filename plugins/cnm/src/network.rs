@@ -234,6 +234,13 @@ pub struct UpdateNetwork {
     /// Keys of labels that it has no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_labels: Vec<String>,
+    /// Options that it has from now on, in the place of what was said before, of those that its driver
+    /// can change while it is in use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Options that are as if they had never been said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_options: Vec<String>,
 }
 
 impl Call for UpdateNetwork {

@@ -160,6 +160,9 @@ pub struct Known {
     /// What it may be, in any case; anything where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
+    /// Of a network: whether it may change while the network is in use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
 }
 
 impl Options {
@@ -170,6 +173,7 @@ impl Options {
                 names: setting.names.iter().map(|name| (*name).to_owned()).collect(),
                 about: setting.about.to_owned(),
                 values: Vec::new(),
+                live: false,
             };
             table.iter().map(row).collect()
         };
@@ -184,6 +188,20 @@ impl Options {
             known.values = values.iter().map(|value| (*value).to_owned()).collect();
         }
         self
+    }
+
+    /// The same, with options of its networks that may change while those are in use.
+    #[must_use]
+    pub fn with_live(mut self, settings: &[Setting]) -> Self {
+        for known in &mut self.network {
+            known.live |= settings.iter().any(|setting| known.names == setting.names);
+        }
+        self
+    }
+
+    /// The option of a network that has this name.
+    pub fn of_network(&self, name: &str) -> Option<&Known> {
+        self.network.iter().find(|known| known.names.iter().any(|other| other == name))
     }
 
     /// Refuses values that an option of a network cannot have. An empty one is as good as none.
@@ -235,7 +253,10 @@ impl Options {
 
     /// A line for each, for people.
     pub fn to_text(&self) -> String {
-        let line = |known: &Known| format!("  {}: {}\n", known.names.join(", "), known.about);
+        let line = |known: &Known| {
+            let live = if known.live { " (may change in use)" } else { "" };
+            format!("  {}: {}{live}\n", known.names.join(", "), known.about)
+        };
         let section = |title: &str, table: &[Known]| match table {
             [] => String::new(),
             rows => format!("{title}\n{}", rows.iter().map(line).collect::<String>()),

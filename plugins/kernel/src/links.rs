@@ -140,6 +140,20 @@ pub fn tune_port(batch: &mut Batch, name: &str, mtu: u32, hairpin: bool, isolate
     }
 }
 
+/// Sets the flags of a bridge port that is there, both of them.
+pub fn set_port(batch: &mut Batch, name: &str, hairpin: bool, isolated: bool) {
+    let flags = vec![InfoBridgePort::HairpinMode(hairpin), InfoBridgePort::Isolated(isolated)];
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
+        ]),
+    ];
+    batch.push(&RouteNetlinkMessage::NewLink(message), 0, "set the port flags of", name);
+}
+
 /// Has a link that is down make up no link-local address of IPv6 when it comes up, and so ask for
 /// no router either.
 pub fn without_link_local(batch: &mut Batch, index: u32, mtu: u32) {
@@ -245,6 +259,10 @@ pub struct Link {
     pub group: u32,
     /// The link that it is a port of, by index.
     pub master: Option<u32>,
+    /// Of a port of a bridge: whether frames may leave by it that came by it.
+    pub hairpin: bool,
+    /// Of a port of a bridge: whether it is kept from the bridge's other isolated ports.
+    pub isolated: bool,
     /// Its other end, by index in the namespace of that.
     pub peer: Option<u32>,
     /// The namespace of its other end, as the id that its own namespace knows it by.
@@ -266,6 +284,10 @@ impl Link {
         const IFLA_GROUP: u16 = 27;
         const IFLA_LINK_NETNSID: u16 = 37;
         const IFLA_INFO_KIND: u16 = 1;
+        const IFLA_INFO_SLAVE_KIND: u16 = 4;
+        const IFLA_INFO_SLAVE_DATA: u16 = 5;
+        const IFLA_BRPORT_MODE: u16 = 4;
+        const IFLA_BRPORT_ISOLATED: u16 = 33;
 
         if message.kind != RTM_NEWLINK {
             return None;
@@ -283,7 +305,17 @@ impl Link {
                 IFLA_MTU => link.mtu = read_u32(value)?,
                 IFLA_LINK => link.peer = read_u32(value),
                 IFLA_MASTER => link.master = read_u32(value),
-                IFLA_LINKINFO => link.kind = Attributes(value).value(IFLA_INFO_KIND).map(text),
+                IFLA_LINKINFO => {
+                    let info = Attributes(value);
+                    link.kind = info.value(IFLA_INFO_KIND).map(text);
+                    let of_bridge = info.value(IFLA_INFO_SLAVE_KIND).map(text);
+                    let port = info.value(IFLA_INFO_SLAVE_DATA).unwrap_or_default();
+                    if of_bridge.as_deref() == Some("bridge") {
+                        let is_on = |flag| Attributes(port).value(flag).is_some_and(|v| v == [1]);
+                        link.hairpin = is_on(IFLA_BRPORT_MODE);
+                        link.isolated = is_on(IFLA_BRPORT_ISOLATED);
+                    }
+                }
                 IFLA_GROUP => link.group = read_u32(value)?,
                 IFLA_LINK_NETNSID => {
                     let id = read_u32(value)?.cast_signed();

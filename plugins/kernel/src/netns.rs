@@ -5,10 +5,13 @@
 //! namespace that it was opened in, so one visit is enough.
 
 use std::{
-    collections::BTreeSet,
-    fs::File,
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
     io::ErrorKind,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
 };
 
 use netlink_packet_route::{
@@ -153,6 +156,41 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The namespaces of these ids, as far as something leads there: one of the paths, or a process.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn find<'a>(
+    socket: &mut Socket,
+    nsids: &BTreeSet<i32>,
+    paths: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<i32, Netns>> {
+    let given = paths.into_iter().map(str::to_owned);
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        let pid: u32 = name.to_str()?.parse().ok()?;
+        Some(format!("/proc/{pid}/ns/net"))
+    });
+    let mut found = BTreeMap::new();
+    // Most processes are in the same few namespaces.
+    let mut seen = BTreeSet::new();
+    for path in given.chain(processes) {
+        if found.len() == nsids.len() {
+            break;
+        }
+        // It may have ended, or be somebody else's by now.
+        let Ok(place) = fs::metadata(&path).map(|at| (at.dev(), at.ino())) else { continue };
+        if !seen.insert(place) {
+            continue;
+        }
+        let Ok(netns) = Netns::open(&path) else { continue };
+        if let Some(nsid) = netns.nsid(socket)?.filter(|nsid| nsids.contains(nsid)) {
+            found.insert(nsid, netns);
+        }
+    }
+    Ok(found)
 }
 
 /// Which of these ids the namespace of `socket` still knows a namespace by. Each is asked for by

@@ -46,7 +46,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let resolver = SocketAddr::from(([10, 79, 0, 1], 53));
     let echo = UdpSocket::bind("10.79.0.1:0")?;
     let echoing = echo.local_addr()?;
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let server = thread::spawn(move || {
         sender.send(gettid())?;
         send_back(&echo)

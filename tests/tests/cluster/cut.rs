@@ -1,8 +1,6 @@
 //! What would cut a host off, or could never work, is refused when it is asked for, and not when it
 //! is used.
 
-use std::collections::BTreeMap;
-
 use cnm::{
     Kind,
     network::{CreateNetwork, Subnet, UpdateNetwork},
@@ -69,8 +67,7 @@ fn a_subnet_by_which_nodes_reach_each_other_is_no_networks() {
     let more = UpdateNetwork {
         network: made.name.to_string(),
         add_subnets: vec![Subnet::new("203.0.113.0/24".parse().unwrap())],
-        labels: BTreeMap::new(),
-        remove_labels: Vec::new(),
+        ..UpdateNetwork::default()
     };
     let (kind, error) = kind_of(fleet.hosts[0].client().call(&more));
     assert_eq!(kind, Kind::Exists, "{error}");

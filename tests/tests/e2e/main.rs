@@ -6,6 +6,7 @@
 
 mod beside;
 mod bridge;
+mod changing;
 mod cni;
 mod compose;
 mod crashes;

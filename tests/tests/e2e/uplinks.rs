@@ -38,8 +38,7 @@ fn a_network_over_the_hosts_own_addresses_is_refused() {
     let more = UpdateNetwork {
         network: app.name.to_string(),
         add_subnets: vec![Subnet::new("192.0.2.0/24".parse().unwrap())],
-        labels: Default::default(),
-        remove_labels: Vec::new(),
+        ..UpdateNetwork::default()
     };
     let (kind, error) = kind_of(host.client().call(&more));
     assert_eq!(kind, Kind::Exists, "{error}");

@@ -48,11 +48,14 @@ Examples:
     Inspect(Inspect),
     /// Change a network while it is in use
     #[command(after_help = "\
-Containers that are on it stay as they are; new ones get addresses of the first subnet that has one
-left. A gateway, range, auxiliary address or exclusion belongs to the subnet that contains it.
+Containers that are on it keep their addresses; new ones get those of the first subnet that has one
+left. A gateway, range, auxiliary address or exclusion belongs to the subnet that contains it. Options
+that can change (the page on options says which) hold at once, for the containers that are there, too.
 
 Examples:
   netctl network update --add-subnet 10.6.0.0/16 app
+  netctl network update -o mtu=1400 -o icc=false -o dns=10.0.0.53 app
+  netctl network update --opt-rm dns app
   netctl network update --label tier=web --label-rm team app")]
     Update(Update),
     /// Keep addresses for the container of a name
@@ -190,6 +193,12 @@ pub(crate) struct Update {
     /// A label that goes
     #[arg(long = "label-rm", value_name = "KEY")]
     pub(crate) remove_labels: Vec<String>,
+    /// An option, new or in the place of another value
+    #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) options: Vec<Pair>,
+    /// An option that is as if it had never been said
+    #[arg(long = "opt-rm", value_name = "KEY")]
+    pub(crate) remove_options: Vec<String>,
     /// How the answer is to look.
     #[command(flatten)]
     pub(crate) output: Format,

@@ -66,6 +66,8 @@ fn settled(ports: &[Port]) -> Observed {
         up: true,
         group: MARKS.group(port.ipv6()),
         master: Some(5),
+        hairpin: port.hairpin,
+        isolated: port.isolated,
         ..Link::default()
     };
     let mut facts: BTreeSet<_> = segment.facts.iter().cloned().collect();
@@ -145,6 +147,7 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
         [
             "change the bridge br-a: mtu 1450 up",
             "put nd2 on br-a, up, without IPv6",
+            "give nd2 and its other end mtu 1450",
             "take nd3 away",
             "delete the port 8003 to 10.1.0.3:80 tcp from the firewall",
             "delete the port 8004 to 10.1.0.4:80 tcp from the firewall",
@@ -153,6 +156,27 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
     let all = everything(&MARKS, &[], &[], &observed);
     assert!(lines(&all).contains(&"remove the bridge br-a".to_owned()));
     assert!(!lines(&all).iter().any(|line| line.contains("eth7")), "not netd's");
+}
+
+#[test]
+fn a_port_has_the_flags_and_the_mtu_that_its_network_has_by_now() {
+    let apart = Port { isolated: true, ..port(2) };
+    let mut observed = settled(&[port(2)]);
+    observed.links[0].mtu = 1450;
+    observed.links[1].mtu = 1500;
+    // Of one that was given no MTU the bridge's is whatever it is.
+    assert_eq!(
+        lines(&everything(&MARKS, &[segment()], &[apart.clone()], &observed)),
+        ["set hairpin off and isolated on of nd2"]
+    );
+    observed.links[1].isolated = true;
+    let told = Segment { mtu: Some(1450), ..segment() };
+    assert_eq!(
+        lines(&everything(&MARKS, &[told.clone()], &[apart.clone()], &observed)),
+        ["give nd2 and its other end mtu 1450"]
+    );
+    observed.links[1].mtu = 1450;
+    assert_eq!(everything(&MARKS, &[told], &[apart], &observed), []);
 }
 
 #[test]

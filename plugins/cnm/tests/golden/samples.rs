@@ -352,6 +352,8 @@ sample!(
         add_subnets: vec![Subnet::new(from("10.90.0.0/24"))],
         labels: [("tier".to_owned(), "web".to_owned())].into(),
         remove_labels: vec!["team".into()],
+        options: map(&[("mtu", "1400")]),
+        remove_options: vec!["icc".into()],
     },
     network()
 );
