@@ -209,6 +209,7 @@ impl<'a> View<'a> {
         if self.host {
             return false;
         }
+        let text = without_service(text);
         let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.').peekable();
         if dots.peek().is_none() {
             return self.snapshot.networks.values().any(|network| network.names.contains_key(text));
@@ -388,6 +389,14 @@ fn protocol(label: &[u8]) -> Option<Protocol> {
         b"_udp" => Some(Protocol::Udp),
         b"_sctp" => Some(Protocol::Sctp),
         _ => None,
+    }
+}
+
+/// The name of which a service is asked for: `web.app` of `_http._tcp.web.app`.
+fn without_service(text: &[u8]) -> &[u8] {
+    match split_label(text) {
+        Some((label, rest)) if label.starts_with(b"_") => without_service(rest),
+        _ => text,
     }
 }
 

@@ -290,13 +290,24 @@ fn unknown_single_labels_and_the_root_are_forwarded() {
 
 #[test]
 fn names_of_other_networks_are_not_there_and_not_asked_elsewhere() {
-    for name in ["probe.", "store.", "probe.lab.", "gateway.lab.", "PROBE.Lab."] {
-        for kind in [RecordType::A, RecordType::MX] {
+    for name in [
+        "probe.",
+        "store.",
+        "probe.lab.",
+        "gateway.lab.",
+        "PROBE.Lab.",
+        "_http._tcp.probe.",
+        "_80._udp.store.lab.",
+        "_tcp.probe.lab.",
+    ] {
+        for kind in [RecordType::A, RecordType::MX, RecordType::SRV] {
             assert_empty(&told(name, kind), ResponseCode::NXDomain, name);
         }
     }
     let web = from("n1", WEB);
-    for name in ["x.lab.", "probe.other.", "x.probe.", "lab."] {
+    for name in
+        ["x.lab.", "probe.other.", "x.probe.", "lab.", "_http._tcp.x.lab.", "_dmarc.example.org."]
+    {
         assert!(is_forwarded(&web, name, RecordType::A), "{name} may be anything in the world");
     }
     let names = names();

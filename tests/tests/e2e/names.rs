@@ -142,6 +142,52 @@ fn nothing_of_ours_leaves_the_host() {
     assert_eq!(asked.from().len(), 1);
 }
 
+/// How many packets to port 53, of anything, have left by the uplink, as nftables counted them.
+fn left_the_host(host: &Host) -> u64 {
+    let shown = host.netns.json("nft -j list counters table inet uplink");
+    let items = shown["nftables"].as_array().expect("a list");
+    let counters = items.iter().filter_map(|item| item.get("counter"));
+    counters.map(|counter| counter["packets"].as_u64().expect("a number")).sum()
+}
+
+#[test]
+fn names_of_other_networks_are_not_there_and_nothing_is_seen_on_the_uplink() {
+    let world = World::new();
+    let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let _asked = answer_everything(&lan);
+    for line in [
+        "nft add table inet uplink",
+        "nft add counter inet uplink questions",
+        "nft add chain inet uplink post { type filter hook postrouting priority 300 ; }",
+        "nft add rule inet uplink post oifname lan0 th dport 53 counter name questions",
+    ] {
+        host.netns.run(line);
+    }
+    let mut netd = host.client();
+    netd.create("front");
+    netd.create("back");
+    let (client, db) = (world.container("client"), world.container("db"));
+    let server = netd.attach(&client.to("front")).dns[0];
+    let mut attach = db.to("back");
+    attach.aliases = vec!["store".parse().unwrap()];
+    let there = netd.attach(&attach).addresses[0].ip();
+    let reverse = format!("-x {there}");
+    for name in ["db", "store", "DB", "db.back", "db.back.netd", "_http._tcp.db.back", &reverse] {
+        for words in ["", "+tcp", "AAAA", "TXT", "SRV", "HTTPS", "ANY", "+dnssec DS"] {
+            // What `-x` asks for has a type.
+            let words = if name.starts_with('-') { "" } else { words };
+            let line = format!("dig +tries=1 +time=5 @{server} {name} {words}");
+            let said = client.netns.run(&line);
+            assert!(said.contains("status: NXDOMAIN"), "{line}: {said}");
+        }
+    }
+    assert_eq!(left_the_host(&host), 0);
+    assert_eq!(Host::ask_name(&client.netns, server, "example.org A"), ["203.0.113.7"]);
+    assert!(left_the_host(&host) > 0, "what does leave is seen");
+}
+
 #[test]
 fn services_are_found_by_port() {
     let world = World::new();
