@@ -29,6 +29,11 @@ impl Shares {
         Self { since: now, asked: HashMap::new(), crowded: false }
     }
 
+    /// Who has asked most in this round.
+    pub(super) fn loudest(&self) -> Option<IpAddr> {
+        self.asked.iter().max_by_key(|(_, asked)| **asked).map(|(source, _)| *source)
+    }
+
     /// Whether one more question of a source is answered.
     pub(super) fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
         if now.saturating_duration_since(self.since) >= ROUND {

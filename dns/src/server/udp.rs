@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::socket::{SockaddrIn, SockaddrIn6};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::{self, JoinSet};
+use tokio::time;
 
 use super::share::Shares;
 use super::{Desk, Open};
 use crate::answer::{Asker, Outcome, Transport};
 
 mod batch;
+mod flood;
 
 use batch::{BATCH, Family};
+use flood::Flood;
 
 /// Queries of one listener that are put to others at a time. More are dropped: their senders will
 /// ask again.
@@ -37,7 +41,8 @@ struct Turn {
     foreign: Vec<Foreign>,
     /// Replies that the socket has no room for at the moment.
     unsent: Vec<(Vec<u8>, SocketAddr)>,
-    /// Whether more may be waiting.
+    /// How many were read, and whether more may be waiting.
+    count: usize,
     more: bool,
 }
 
@@ -66,7 +71,7 @@ fn take_turn<F: Family>(desk: &Desk, socket: &UdpSocket, shares: &mut Shares) ->
                     }
                 }
             })?;
-            turn.more = count == BATCH;
+            (turn.count, turn.more) = (count, count == BATCH);
             // What is left of a turn says that nothing waits: nobody has to ask the kernel again.
             if turn.more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
         });
@@ -91,10 +96,19 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
     let mut end = desk.serving.end.subscribe();
     let open = Arc::new(open);
     let mut forwarded = JoinSet::new();
+    let mut flood = Flood::default();
+    // A netd that was killed may have left one.
+    keep_out(&open.socket, &flood);
     loop {
+        let wake = flood.next();
         let ready = tokio::select! {
             biased;
             _ = end.wait_for(Option::is_some) => break,
+            () = until(wake), if wake.is_some() => {
+                flood.let_in(Instant::now());
+                keep_out(&open.socket, &flood);
+                continue;
+            }
             ready = open.socket.readable() => ready,
         };
         if let Err(error) = ready {
@@ -119,12 +133,41 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
                 }
             });
         }
+        let now = Instant::now();
+        if let Some(source) = flood.read(turn.count, turn.more, || shares.loudest(), now) {
+            tracing::warn!(at = ?desk.at, %source, "asks without end, and is kept out for a while");
+            keep_out(&open.socket, &flood);
+        }
         if turn.more {
             // The other listeners have their turn.
             task::yield_now().await;
         }
     }
     while forwarded.join_next().await.is_some() {}
+}
+
+/// Waits for a moment, which has to be there.
+async fn until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        time::sleep_until(moment.into()).await;
+    }
+}
+
+/// Has the kernel drop what comes from those who are kept out.
+fn keep_out(socket: &UdpSocket, flood: &Flood) {
+    let filter = flood.filter();
+    let socket = SockRef::from(socket);
+    let done = match &filter[..] {
+        [] => match socket.detach_filter() {
+            // There was none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
+        filter => socket.attach_filter(filter),
+    };
+    if let Err(error) = done {
+        tracing::warn!(%error, "who asks without end is kept out by nobody");
+    }
 }
 
 async fn send(desk: &Desk, socket: &UdpSocket, reply: &[u8], to: SocketAddr) {

@@ -15,6 +15,7 @@ mod docker_api;
 mod docker_plugin;
 mod drivers;
 mod drop_in;
+mod greedy;
 mod growing;
 mod handover;
 mod hardship;
