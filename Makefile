@@ -72,6 +72,15 @@ bench: deps-test build ## Measure, beside the bare kernel
 	@echo "==> the benchmarks"
 	@$(CARGO) bench -p netd-tests
 
+.PHONY: fuzz
+fuzz: ## Let the resolver read what nobody sends, for 5 minutes a target (SECONDS_EACH=300)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
+		echo "==> cargo-fuzz is missing: installing it"; \
+		$(CARGO) install --locked cargo-fuzz; }
+	@cd dns; for target in query framing; do \
+		echo "==> fuzzing $$target, for $${SECONDS_EACH:-300} s"; \
+		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$${SECONDS_EACH:-300}; done
+
 .PHONY: fmt
 fmt: ## Format the code
 	@$(CARGO) fmt --all
