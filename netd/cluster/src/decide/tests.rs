@@ -173,6 +173,50 @@ fn names_and_subnets_are_given_once() {
 }
 
 #[test]
+fn of_a_network_and_a_node_that_would_be_cut_off_by_it_one_comes() {
+    stage(1, async |decider| {
+        let joins = async |n: u8, link: &str| {
+            let link = range(link);
+            let IpAddr::V4(first) = link.network() else { panic!("{link}") };
+            let vtep4 = Some(std::net::Ipv4Addr::from_bits(first.to_bits() + 7));
+            let facts = Facts { vtep4, link: Some(link), ..Facts::default() };
+            let joining = Joining { facts, ..joining(n) };
+            for _ in 0..ATTEMPTS {
+                let txn = decider.join(Txn::new(), joining.clone(), 1).await?;
+                if decider.store.txn(txn).await?.held {
+                    return Ok(());
+                }
+            }
+            Err(contended("joining"))
+        };
+        for n in 1..=40 {
+            let link = format!("10.{}.3.0/24", 20 + n);
+            let network = network(n, &format!("n{n}"), &[&format!("10.{}.0.0/16", 20 + n)]);
+            let (made, joined) =
+                tokio::join!(decider.create_network(network, GIVEN), joins(n, &link));
+            match (made, joined) {
+                (Ok(_), Err(Error::Within { .. })) | (Err(Error::Underlay { .. }), Ok(())) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        // And one of whose subnets is chosen.
+        for n in 100..=104 {
+            let link = format!("10.0.{}.0/24", n - 100);
+            let network = network(n, &format!("n{n}"), &[]);
+            let (made, joined) =
+                tokio::join!(decider.create_network(network, IPV4), joins(n, &link));
+            let made = made.map(|made| made.network.subnets[0].subnet);
+            match (made, joined) {
+                (Ok(subnet), Ok(())) => assert_ne!(subnet, range(&link)),
+                (Ok(subnet), Err(Error::Within { .. })) => assert_eq!(subnet, range(&link)),
+                (Err(Error::PoolsExhausted), Ok(())) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn subnets_are_chosen_until_the_pools_are_empty() {
     stage(1, async |decider| {
         let both = Wanted { ipv4: true, ipv6: true };
@@ -181,54 +225,6 @@ fn subnets_are_chosen_until_the_pools_are_empty() {
             let made = decider.create_network(network(n, &format!("n{n}"), &[]), both).await;
             let subnets = made.expect("made").network.subnets;
             assert_eq!(subnets.len(), 2);
-            #[test]
-            fn of_a_network_and_a_node_that_would_be_cut_off_by_it_one_comes() {
-                stage(1, async |decider| {
-                    let joins = async |n: u8, link: &str| {
-                        let link = range(link);
-                        let IpAddr::V4(first) = link.network() else { panic!("{link}") };
-                        let vtep4 = Some(std::net::Ipv4Addr::from_bits(first.to_bits() + 7));
-                        let facts = Facts { vtep4, link: Some(link), ..Facts::default() };
-                        let joining = Joining { facts, ..joining(n) };
-                        for _ in 0..ATTEMPTS {
-                            let txn = decider.join(Txn::new(), joining.clone(), 1).await?;
-                            if decider.store.txn(txn).await?.held {
-                                return Ok(());
-                            }
-                        }
-                        Err(contended("joining"))
-                    };
-                    for n in 1..=40 {
-                        let link = format!("10.{}.3.0/24", 20 + n);
-                        let network =
-                            network(n, &format!("n{n}"), &[&format!("10.{}.0.0/16", 20 + n)]);
-                        let (made, joined) =
-                            tokio::join!(decider.create_network(network, GIVEN), joins(n, &link));
-                        match (made, joined) {
-                            (Ok(_), Err(Error::Within { .. }))
-                            | (Err(Error::Underlay { .. }), Ok(())) => {}
-                            other => panic!("{other:?}"),
-                        }
-                    }
-                    // And one of whose subnets is chosen.
-                    for n in 100..=104 {
-                        let link = format!("10.0.{}.0/24", n - 100);
-                        let network = network(n, &format!("n{n}"), &[]);
-                        let (made, joined) =
-                            tokio::join!(decider.create_network(network, IPV4), joins(n, &link));
-                        let made = made.map(|made| made.network.subnets[0].subnet);
-                        match (made, joined) {
-                            (Ok(subnet), Ok(())) => assert_ne!(subnet, range(&link)),
-                            (Ok(subnet), Err(Error::Within { .. })) => {
-                                assert_eq!(subnet, range(&link))
-                            }
-                            (Err(Error::PoolsExhausted), Ok(())) => {}
-                            other => panic!("{other:?}"),
-                        }
-                    }
-                });
-            }
-
             assert!(subnets[1].subnet.to_string().starts_with("fd"), "{subnets:?}");
             chosen.insert(subnets[0].subnet);
         }
