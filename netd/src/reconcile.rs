@@ -255,6 +255,7 @@ impl Netd {
                 }
             }
             self.after_sync(&name, synced);
+            self.driver_started(&name);
         }
         Ok(reconciled)
     }

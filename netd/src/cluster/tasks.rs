@@ -38,7 +38,8 @@ fn breath(began: Instant) -> Duration {
 /// How often nodes that are silent are looked at, and everything else that goes by time.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often this host's rows are compared with its endpoints, and what it holds with what it needs.
+/// How often this host's rows are compared with its endpoints, what it holds with what it needs, and
+/// what the kernel has of other hosts with what there is.
 const LOOK: u32 = 60;
 
 /// How often managers are asked what this host is to them, while the store is away.
@@ -206,7 +207,7 @@ impl Netd {
         Ok(())
     }
 
-    /// The driver has started: it is told everything again.
+    /// The driver has started, or is to look at all it has done: it is told everything again.
     pub(crate) fn driver_started(&self, driver: &str) {
         if driver == DRIVER
             && let Some(cluster) = self.cluster()
@@ -234,6 +235,8 @@ impl Netd {
                 cluster.note_away();
             }
             if seconds.is_multiple_of(LOOK) {
+                // What others did to the kernel's tables, which nobody tells of, is put right.
+                self.driver_started(DRIVER);
                 cluster.claim.notify_one();
                 self.compare_own(&cluster);
                 self.give_back(&cluster, &mut idle).await;

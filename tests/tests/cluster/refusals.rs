@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use cnm::{Kind, cluster::ListNodes, network::CreateNetwork};
+use cnm::{Kind, cluster::ListNodes, network::CreateNetwork, system::Reconcile};
 use netd_tests::{eventually, kind_of};
 
 use crate::fleet::{Fleet, reaches, resolves, underlay};
@@ -90,7 +90,7 @@ fn who_may_not_is_refused_and_counted() {
 }
 
 #[test]
-fn vxlan_from_no_member_is_dropped_and_counted() {
+fn vxlan_from_no_member_is_dropped_counted_and_logged() {
     let fleet = Fleet::new(2);
     let network = fleet.create("shop");
     let vni = network.overlay.as_ref().unwrap().vni;
@@ -132,4 +132,10 @@ fn vxlan_from_no_member_is_dropped_and_counted() {
         if now > before { Ok(()) } else { Err(now) }
     });
     assert_eq!(heard.from(), [b.ip()], "members alone were heard");
+    fleet.hosts[0].client().call(&Reconcile {}).unwrap();
+    eventually("it is logged", || {
+        let log = fleet.hosts[0].log();
+        let said = log.contains("packets of VXLAN of nobody in the cluster were dropped");
+        if said { Ok(()) } else { Err(()) }
+    });
 }

@@ -1,5 +1,7 @@
-//! netd ends and comes back: nothing is lost, and it knows what it missed.
+//! netd ends and comes back: nothing is lost, and it knows what it missed. What others do to the
+//! kernel's tables is put right.
 
+use cnm::system::Reconcile;
 use netd_tests::{Asking as _, Ping, eventually};
 
 use crate::fleet::{Fleet, reaches, resolves};
@@ -45,6 +47,41 @@ fn a_container_that_dies_while_netd_is_away_is_gone_everywhere() {
         0 => Ok(()),
         n => Err(n),
     });
+}
+
+#[test]
+fn rows_that_others_took_away_are_there_again_when_they_are_looked_at() {
+    let fleet = Fleet::new(2);
+    let network = fleet.create("shop");
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&a, "b", &[b.ip()]);
+    reaches(&a.container.netns, b.ip());
+    let (here, mac) = (&fleet.hosts[0].netns, b.endpoint.mac.unwrap().to_string());
+    let (bridge, ip) = (network.id.link_name(), b.ip());
+    let rows = || {
+        let mut rows: Vec<_> = here.run("bridge fdb show").lines().map(str::to_owned).collect();
+        rows.extend(
+            here.run(&format!("ip neighbour show {ip} dev {bridge}")).lines().map(str::to_owned),
+        );
+        rows.retain(|row| row.contains(&mac));
+        rows.sort();
+        rows
+    };
+    let before = rows();
+    assert_eq!(before.len(), 3, "{before:?}");
+    let tunnel = before.iter().find_map(|row| row.split_once(" dev ")?.1.split(' ').next());
+    let tunnel = tunnel.unwrap();
+    for which in ["master", "self"] {
+        here.run(&format!("bridge fdb del {mac} dev {tunnel} {which}"));
+    }
+    here.run(&format!("ip neighbour del {ip} dev {bridge}"));
+    assert_eq!(rows(), [""; 0]);
+    fleet.hosts[0].client().call(&Reconcile {}).unwrap();
+    eventually("they are there again", || match rows() {
+        rows if rows == before => Ok(()),
+        rows => Err(rows),
+    });
+    reaches(&a.container.netns, ip);
 }
 
 #[test]
