@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use store::{Compare, Etcd, Keys, LeaseId, Op, Store, Txn};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{Error, Layout, Result};
 
 /// How long a turn lasts at most: longer than etcd takes to change its members.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// How often it is tried to end one, and how soon again: with a member its leader may have gone.
-const ATTEMPTS: u32 = 20;
+/// How long it is tried to end one, and how soon again: with a member etcd's leader may have gone.
+const ELECTION: Duration = Duration::from_secs(4);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// The right to change the members. It is over after a while, whatever becomes of its holder.
@@ -45,9 +45,10 @@ impl Turn {
 
     /// Lets others have it.
     pub async fn end(self) {
-        for _ in 0..ATTEMPTS {
+        let deadline = Instant::now() + ELECTION;
+        loop {
             match self.store.revoke(self.lease).await {
-                Err(error) if error.is_away() => sleep(AGAIN).await,
+                Err(error) if error.is_away() && Instant::now() < deadline => sleep(AGAIN).await,
                 Ok(()) | Err(store::Error::LeaseGone { .. }) => return,
                 Err(error) => {
                     tracing::warn!(%error, "others wait until the turn is over by itself");
