@@ -160,23 +160,23 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
 
 #[test]
 fn a_port_has_the_flags_and_the_mtu_that_its_network_has_by_now() {
-    let apart = Port { isolated: true, ..port(2) };
+    let apart = [Port { isolated: true, ..port(2) }];
     let mut observed = settled(&[port(2)]);
     observed.links[0].mtu = 1450;
     observed.links[1].mtu = 1500;
     // Of one that was given no MTU the bridge's is whatever it is.
     assert_eq!(
-        lines(&everything(&MARKS, &[segment()], &[apart.clone()], &observed)),
-        ["set hairpin off and isolated on of nd2"]
+        lines(&everything(&MARKS, &[segment()], &apart, &observed)),
+        ["set hairpin on and isolated on of nd2"]
     );
     observed.links[1].isolated = true;
-    let told = Segment { mtu: Some(1450), ..segment() };
+    let told = [Segment { mtu: Some(1450), ..segment() }];
     assert_eq!(
-        lines(&everything(&MARKS, &[told.clone()], &[apart.clone()], &observed)),
+        lines(&everything(&MARKS, &told, &apart, &observed)),
         ["give nd2 and its other end mtu 1450"]
     );
     observed.links[1].mtu = 1450;
-    assert_eq!(everything(&MARKS, &[told], &[apart], &observed), []);
+    assert_eq!(everything(&MARKS, &told, &apart, &observed), []);
 }
 
 #[test]
