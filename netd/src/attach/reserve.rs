@@ -289,6 +289,17 @@ pub(super) fn check_ports(
         .with("port", first)
         .with("count", count));
     }
+    let is_wrong = |port: &&Port| {
+        let (first, many) = (port.host_port, port.count != 1);
+        port.host_port_to.is_some_and(|last| many || first == 0 || last < first)
+    };
+    if let Some(port) = ports.iter().find(is_wrong) {
+        return Err(Error::invalid(format_args!(
+            "invalid ports {port}: those of the host to choose from are for one port of the \
+             container, the first before the last"
+        ))
+        .with("port", port.host_port));
+    }
     Ok(())
 }
 

@@ -9,45 +9,38 @@ use cnm::{
     Error, Result,
     endpoint::{Attach, Endpoint, Protocol},
     network::Network,
-    options::{DNS_PORT, DNS_SEARCH, search},
+    options::{
+        self, DNS, DNS_OF_DOMAIN, DNS_PORT, DNS_SEARCH, LIVE_OF_ANY_NETWORK, OF_ANY_ENDPOINT,
+        OF_ANY_NETWORK, search,
+    },
 };
 
 use super::PORT;
 
-/// The option with the servers that are asked for names that are not ours.
-const SERVERS: &str = "dns";
-
-/// The beginning of an option with the servers of a domain: `dns.example.corp`.
-const STUB: &str = "dns.";
-
-/// The option with the ports that an endpoint serves without publishing them.
-const EXPOSE: &str = "expose";
+/// What options about names are called.
+const SERVERS: &str = DNS.names[0];
+const STUB: &str = DNS_OF_DOMAIN.names[0];
+const EXPOSE: &str = options::EXPOSE.names[0];
+const RESOLVER: &str = options::RESOLVER.names[0];
 
 /// The domain of those who want none to be tried (resolv.conf(5)).
 const NO_DOMAIN: &str = ".";
-
-/// The option that says where a container finds the resolver.
-const RESOLVER: &str = "resolver";
 
 type Options = BTreeMap<String, String>;
 
 /// Whether an option of a network is about names, and so netd's whatever the driver.
 pub(crate) fn is_networks(option: &str) -> bool {
-    option == SERVERS || option == RESOLVER || is_search(option) || option.starts_with(STUB)
+    OF_ANY_NETWORK.iter().any(|setting| setting.is(option))
 }
 
 /// Whether it may change while the network is in use: those who ask notice nothing but other answers.
 pub(crate) fn is_live(option: &str) -> bool {
-    option == SERVERS || option.starts_with(STUB)
+    LIVE_OF_ANY_NETWORK.iter().any(|setting| setting.is(option))
 }
 
 /// As [`is_networks`], of an endpoint.
 pub(crate) fn is_endpoints(option: &str) -> bool {
-    option == SERVERS || option == RESOLVER || option == EXPOSE || is_search(option)
-}
-
-fn is_search(option: &str) -> bool {
-    DNS_SEARCH.names.contains(&option)
+    OF_ANY_ENDPOINT.iter().any(|setting| setting.is(option))
 }
 
 /// An endpoint's options, with the domains that its container tries behind names: its network's

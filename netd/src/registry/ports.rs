@@ -74,7 +74,9 @@ impl Ports {
     }
 
     fn take_one(&mut self, taker: Taker<'_>, port: &mut Port) -> Result<()> {
-        if port.host_port == 0 {
+        if let Some(last) = port.host_port_to.take() {
+            port.host_port = self.choose_to(taker, port, last)?;
+        } else if port.host_port == 0 {
             port.host_port = self.choose(taker, port)?;
         } else {
             self.check(taker, port)?;
@@ -92,7 +94,14 @@ impl Ports {
     pub(crate) fn holder_at(&self, socket: &Bound) -> Option<&EndpointId> {
         let Bound { protocol, address, port, both, .. } = *socket;
         let host_ip = (!both).then_some(address);
-        let there = Port { protocol, host_ip, host_port: port, container_port: port, count: 1 };
+        let there = Port {
+            protocol,
+            host_ip,
+            host_port: port,
+            host_port_to: None,
+            container_port: port,
+            count: 1,
+        };
         self.overlapping(&there).next().map(|(_, hold)| &hold.endpoint)
     }
 
@@ -160,6 +169,28 @@ impl Ports {
             return Ok(());
         }
         held_by(port, socket.port, taker.container, &holders)
+    }
+
+    /// The first port from a port's own to `last` that nobody has.
+    fn choose_to(&self, taker: Taker<'_>, port: &Port, last: u16) -> Result<u16> {
+        let first = port.host_port;
+        let mut why = None;
+        for host_port in first..=last {
+            match self.check(taker, &Port { host_port, ..*port }) {
+                Ok(()) => return Ok(host_port),
+                Err(error) => why = why.or(Some(error)),
+            }
+        }
+        let protocol = port.protocol;
+        let mut error =
+            Error::exists(format_args!("no port is free from {first} to {last}/{protocol}"))
+                .with("port", first)
+                .with("protocol", protocol.to_string());
+        if let Some(why) = why {
+            error.message = format!("{}: {}", error.message, why.message);
+            error.operands.extend(why.operands);
+        }
+        Err(error)
     }
 
     fn choose(&mut self, taker: Taker<'_>, port: &Port) -> Result<u16> {

@@ -85,6 +85,10 @@ pub(crate) fn options() -> Options {
         ],
         &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT, DELIVER],
     )
+    .with_values(MASQUERADE, &ON_OR_OFF)
+    .with_values(HAIRPIN, &ON_OR_OFF)
+    .with_values(AMONG_THEMSELVES, &ON_OR_OFF)
+    .with_values(SPOOF_CHECK, &ON_OR_OFF)
     .with_live(&[
         MTU,
         HOST_BINDING,
@@ -102,6 +106,10 @@ pub(crate) fn options() -> Options {
     ])
 }
 
+/// What an option that is on or off may be: as `strconv.ParseBool` of Docker's has it, but for single
+/// letters.
+const ON_OR_OFF: [&str; 4] = ["true", "false", "1", "0"];
+
 /// Whether an option is on. What is no truth value is as if it were not there.
 pub(crate) fn is_on(
     options: &BTreeMap<String, String>,
@@ -109,5 +117,9 @@ pub(crate) fn is_on(
     unless_told: bool,
 ) -> bool {
     let given = setting.given(options);
-    given.and_then(|(_, text)| text.to_ascii_lowercase().parse().ok()).unwrap_or(unless_told)
+    match given.map(|(_, text)| text.to_ascii_lowercase()).as_deref() {
+        Some("true" | "1") => true,
+        Some("false" | "0") => false,
+        _ => unless_told,
+    }
 }

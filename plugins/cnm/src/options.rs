@@ -115,6 +115,39 @@ pub fn search(options: &BTreeMap<String, String>) -> Vec<&str> {
     list.split(',').map(str::trim).filter(|domain| !domain.is_empty()).collect()
 }
 
+/// The servers that are asked for names that are not netd's, of a network or an endpoint. netd's own,
+/// whatever the driver.
+pub const DNS: Setting = Setting {
+    names: &["dns"],
+    about: "servers for names that are not netd's: ADDRESS or ADDRESS:PORT,...; the host's if not given",
+};
+
+/// As [`DNS`], for the names below a domain, which stands behind the dot.
+pub const DNS_OF_DOMAIN: Setting =
+    Setting { names: &["dns."], about: "the same for names below the domain behind the dot" };
+
+/// Where a container finds netd's resolver, of a network or an endpoint. netd's own.
+pub const RESOLVER: Setting = Setting {
+    names: &["resolver"],
+    about: "inside or gateway: where a container asks for names; at the gateway where there is one",
+};
+
+/// The ports that an endpoint serves without publishing them. netd's own.
+pub const EXPOSE: Setting = Setting {
+    names: &["expose"],
+    about: "ports that it serves without publishing them: [NAME=]PORT[/PROTOCOL],...",
+};
+
+/// The options of networks that are netd's own, whatever the driver; and those of them that may change
+/// while a network is in use.
+pub const OF_ANY_NETWORK: [Setting; 4] = [DNS, DNS_OF_DOMAIN, DNS_SEARCH, RESOLVER];
+
+/// As [`OF_ANY_NETWORK`], of which it is a part.
+pub const LIVE_OF_ANY_NETWORK: [Setting; 2] = [DNS, DNS_OF_DOMAIN];
+
+/// The options of endpoints that are netd's own, whatever the driver.
+pub const OF_ANY_ENDPOINT: [Setting; 4] = [DNS, DNS_SEARCH, RESOLVER, EXPOSE];
+
 /// Whether an endpoint's interface is left on the host, bare: whoever asked for it moves it into the
 /// container and gives it name, addresses and routes.
 pub fn is_delivered_on_host(options: &BTreeMap<String, String>) -> bool {
@@ -122,6 +155,12 @@ pub fn is_delivered_on_host(options: &BTreeMap<String, String>) -> bool {
 }
 
 impl Setting {
+    /// Whether an option of this name is meant; a name with a dot at its end is a beginning.
+    pub fn is(&self, option: &str) -> bool {
+        let is = |name: &&str| *name == option || name.ends_with('.') && option.starts_with(*name);
+        self.names.iter().any(is)
+    }
+
     /// The port that was said, where it is one.
     pub fn port(&self, options: &BTreeMap<String, String>) -> Option<u16> {
         self.given(options)?.1.parse().ok().filter(|port| *port != 0)

@@ -111,6 +111,7 @@ fn attach() -> impl Strategy<Value = Attach> {
                 protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
                 host_ip,
                 host_port,
+                host_port_to: None,
                 container_port,
                 count: 1 + host_port % 7,
             };

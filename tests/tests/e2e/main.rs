@@ -30,6 +30,7 @@ mod modes;
 mod names;
 mod neighbours;
 mod netavark;
+mod options;
 mod others;
 mod plugin;
 mod ports;

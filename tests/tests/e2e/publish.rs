@@ -133,6 +133,28 @@ fn a_port_left_open_is_chosen_and_told() {
 }
 
 #[test]
+fn of_a_choice_of_ports_the_first_that_is_free_is_published() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    let mut netd = host.client();
+    netd.create("app");
+    host.netns.serve_tcp(8000);
+    let containers = ["one", "two"].map(|name| world.container(name));
+    for (container, port) in containers.iter().zip([8001, 8002]) {
+        let endpoint = publish(&mut netd, container, "app", &["8000-8002:80"]);
+        assert_eq!(endpoint.ports[0].to_string(), format!("{port}->80/tcp"), "the host has 8000");
+        lan.ask_tcp(at(&format!("192.0.2.1:{port}"))).unwrap();
+    }
+    let late = world.container("late");
+    let mut attach = late.to("app");
+    attach.ports = vec!["8000-8002:80".parse().unwrap()];
+    let (kind, error) = netd_tests::kind_of(netd.call(&attach));
+    assert_eq!(kind, cnm::Kind::Exists, "{error}");
+    assert!(error.message.contains("from 8000 to 8002/tcp"), "{error}");
+}
+
+#[test]
 fn a_port_is_gone_with_its_container_and_goes_to_the_next() {
     let world = World::new();
     let host = world.host("a");

@@ -102,6 +102,8 @@ pub(super) struct PortMap {
     pub(super) host_ip: String,
     #[serde(rename = "HostPort", default)]
     pub(super) host_port: u16,
+    #[serde(rename = "HostPortEnd", default)]
+    pub(super) host_port_end: u16,
 }
 
 /// The answer to `NetworkDriver.Join`.

@@ -135,7 +135,10 @@ pub(super) fn ports(options: Option<&Options>) -> Result<Vec<Port>> {
             text => Some(parsed::<IpAddr>("HostIP", text)?),
         };
         let (host_port, container_port) = (map.host_port, map.port);
-        let port = Port { protocol, host_ip, host_port, container_port, count: 1 };
+        // dockerd says the range that it may come from, and without one the port again.
+        let host_port_to =
+            Some(map.host_port_end).filter(|last| host_port != 0 && *last > host_port);
+        let port = Port { protocol, host_ip, host_port, host_port_to, container_port, count: 1 };
         if !ports.contains(&port) {
             ports.push(port);
         }

@@ -39,6 +39,31 @@ fn a_container_may_ask_for_its_port_on_each_of_its_networks() {
 }
 
 #[test]
+fn of_several_that_it_may_be_the_first_that_is_free_is_taken() {
+    let mut ports = Ports::default();
+    for (byte, wanted) in [(1, 18200), (2, 18201), (3, 18202)] {
+        assert_eq!(take(&mut ports, byte, "18200-18202:80"), Ok(wanted));
+    }
+    let error = take(&mut ports, 4, "18200-18202:80").expect_err("all are taken");
+    assert_eq!(
+        (error.kind, error.operands["endpoint"].as_str()),
+        (Kind::Exists, Some(id(1).as_str()))
+    );
+    assert!(error.message.contains("from 18200 to 18202/tcp"), "{error}");
+    assert_eq!(take(&mut ports, 4, "18200-18202:80/udp"), Ok(18200));
+    ports.release(&id(2), &["18201:80".parse().expect("a port")]);
+    assert_eq!(take(&mut ports, 4, "18200-18202:80"), Ok(18201));
+    let holder = TcpListener::bind("0.0.0.0:0").expect("bound");
+    let port = holder.local_addr().expect("bound").port();
+    let own = sockets::bound(&[Protocol::Tcp].into()).expect("a dump");
+    let bound: Vec<_> = own.into_iter().filter(|socket| socket.port == port).collect();
+    let mut wanted = [format!("{port}-{}:80", port + 1).parse().expect("ports")];
+    let endpoint = id(5);
+    ports.take(Taker { bound: &bound, ..alone(&endpoint) }, &mut wanted).expect("the next");
+    assert_eq!((wanted[0].host_port, wanted[0].host_port_to), (port + 1, None));
+}
+
+#[test]
 fn a_port_is_held_by_one_unless_the_hosts_addresses_differ() {
     let mut ports = Ports::default();
     assert_eq!(take(&mut ports, 1, "127.0.0.1:18080:80"), Ok(18080));

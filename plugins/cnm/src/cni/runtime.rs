@@ -48,6 +48,7 @@ pub(super) fn ports(runtime: Option<&Keys<'_>>) -> Result<Vec<Port>> {
             protocol,
             host_ip: keys.parsed("hostIP")?,
             host_port: port("hostPort")?,
+            host_port_to: None,
             container_port: port("containerPort")?,
             count: 1,
         };

@@ -71,6 +71,9 @@ pub struct Port {
     /// The host's port, or the first of them; 0 asks for one that is free, or so many in a row.
     #[serde(default)]
     pub host_port: u16,
+    /// The last port that it may be of the host, where it is to be any that is free from `host_port` on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port_to: Option<u16>,
     /// The container's port, or the first of them.
     #[serde(deserialize_with = "not_0")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
@@ -134,7 +137,10 @@ impl fmt::Display for Port {
             Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
             None => {}
         }
-        run(f, &self.host_ports())?;
+        match self.host_port_to {
+            Some(last) => run(f, &(self.host_port..=last))?,
+            None => run(f, &self.host_ports())?,
+        }
         f.write_str("->")?;
         run(f, &self.container_ports())?;
         write!(f, "/{}", self.protocol)
@@ -142,7 +148,8 @@ impl fmt::Display for Port {
 }
 
 /// As on a command line: `[[host_ip:]host_ports:]container_ports[/protocol]`, each a port or two
-/// with a dash between them, the first and the last.
+/// with a dash between them, the first and the last. Several of the host for one of the container are a
+/// choice.
 impl FromStr for Port {
     type Err = Error;
 
@@ -179,12 +186,15 @@ impl FromStr for Port {
         if container_port == 0 || (host_port == 0 && as_many > 1 && !host.is_empty()) {
             return Err(invalid());
         }
-        if as_many != count && host_port != 0 {
+        // As Docker has it: one port of the container, at any of these that is free.
+        let is_choice = count == 1 && as_many > 1;
+        if as_many != count && host_port != 0 && !is_choice {
             return Err(Error::invalid(format_args!(
                 "invalid port {text:?}: {as_many} ports of the host are not {count} of the container"
             )));
         }
-        Ok(Self { protocol, host_ip, host_port, container_port, count })
+        let host_port_to = is_choice.then(|| host_port + (as_many - 1));
+        Ok(Self { protocol, host_ip, host_port, host_port_to, container_port, count })
     }
 }
 
@@ -220,8 +230,23 @@ mod tests {
         assert!(!run.is_straight() && run.is_possible());
         assert!(!Port { host_port: 65530, ..run }.is_possible());
         assert_eq!(port("80-89").map(|p| (p.host_port, p.count)), Ok((0, 10)));
-        for bad in ["9-8:9-8", "1-3:1-2", "8000-8009:80", "0-9:0-9", "0-3:1-4", "1-:1", "1-2-3:1-3"]
-        {
+        let any = port("8000-8009:80").expect("one of ten");
+        assert_eq!((any.host_port, any.host_port_to, any.count), (8000, Some(8009), 1));
+        assert_eq!(
+            shown("127.0.0.1:8000-8009:80/udp").as_deref(),
+            Ok("127.0.0.1:8000-8009->80/udp")
+        );
+        assert_eq!(port("8000-8000:80").map(|p| p.host_port_to), Ok(None));
+        for bad in [
+            "9-8:9-8",
+            "1-3:1-2",
+            "8000-8009:80-81",
+            "0-9:0-9",
+            "0-9:80",
+            "0-3:1-4",
+            "1-:1",
+            "1-2-3:1-3",
+        ] {
             assert!(port(bad).is_err(), "{bad}");
         }
     }

@@ -259,6 +259,7 @@ fn port(mapping: &PortMapping) -> Result<Port> {
         protocol: mapping.protocol.parse()?,
         host_ip,
         host_port: mapping.host_port,
+        host_port_to: None,
         container_port: mapping.container_port,
         count: mapping.range.max(1),
     })

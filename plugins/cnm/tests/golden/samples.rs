@@ -184,6 +184,7 @@ fn ports() -> Vec<Port> {
         protocol: Protocol::Tcp,
         host_ip: Some(from("127.0.0.1")),
         host_port: 8080,
+        host_port_to: None,
         container_port: 80,
         count: 1,
     };
@@ -191,6 +192,7 @@ fn ports() -> Vec<Port> {
         protocol: Protocol::Udp,
         host_ip: Some(from("2001:db8::7")),
         host_port: 5353,
+        host_port_to: None,
         container_port: 53,
         count: 3,
     };
