@@ -66,12 +66,13 @@ fn a_container_may_have_a_name_that_is_the_hosts_too() {
     let endpoint = put(&host, &web, "lan");
     assert_eq!(endpoint.ifname.as_str(), "eth0");
     assert!(lan.pings(ip(&endpoint)));
-    let (kind, error) = kind_of(host.client().call(&{
+    web.netns.run("ip link add taken type bridge");
+    for (name, refused) in [("taken", Kind::Exists), ("lo", Kind::Invalid)] {
         let mut again = web.to("lan");
-        again.ifname = Some("lo".parse().unwrap());
-        again
-    }));
-    assert_eq!(kind, Kind::Exists, "{error}");
+        again.ifname = Some(name.parse().unwrap());
+        let (kind, error) = kind_of(host.client().call(&again));
+        assert_eq!(kind, refused, "{error}");
+    }
     assert!(lan.pings(ip(&endpoint)));
 }
 
