@@ -218,6 +218,7 @@ impl Netd {
 
     /// Listens inside those containers that are there still, as the netd before this one did.
     pub(crate) async fn resume_inside(self: &Rc<Self>) {
+        let mut ways = None;
         for (endpoint, address) in self.known_inside() {
             let container = &endpoint.container.id;
             let path = {
@@ -234,7 +235,12 @@ impl Netd {
                 }
             }
             if found.is_none() {
-                found = self.find_process(&endpoint).await;
+                if ways.is_none() {
+                    ways = Some(self.ways_by_id().await);
+                }
+                if let Some(ways) = &ways {
+                    found = self.find_process(&endpoint, ways).await;
+                }
             }
             let Some((netns, door)) = found else {
                 self.close_inside(container);

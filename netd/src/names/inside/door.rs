@@ -2,6 +2,7 @@
 //! other that is there.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt as _,
@@ -28,27 +29,34 @@ impl Door {
 
     /// A process that is in this namespace, whoever has named it or not.
     pub(super) fn through_a_process_in(netns: &File) -> Option<Self> {
-        Self::through_a_process(place(&netns.metadata().ok()?))
-    }
-
-    /// As [`Door::through_a_process_in`], in the namespace of this place.
-    pub(super) fn through_a_process(place: Place) -> Option<Self> {
+        let place = place(&netns.metadata().ok()?);
         processes().map(|path| Self { path, place }).find(Self::leads_there)
     }
 }
 
 /// The paths to the namespaces of all processes.
-pub(super) fn processes() -> impl Iterator<Item = String> {
+fn processes() -> impl Iterator<Item = String> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     let pid = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     entries.filter_map(pid).map(|pid: u32| format!("/proc/{pid}/ns/net"))
+}
+
+/// A process's path to each namespace that has processes. One look serves all who want to know.
+pub(super) fn ways() -> HashMap<Place, String> {
+    let mut ways = HashMap::new();
+    for path in processes() {
+        if let Ok(metadata) = fs::metadata(&path) {
+            ways.entry(place(&metadata)).or_insert(path);
+        }
+    }
+    ways
 }
 
 /// Device and inode: what tells one namespace from the next.
 pub(super) type Place = (u64, u64);
 
 /// Where a namespace is.
-pub(super) fn place(metadata: &Metadata) -> Place {
+fn place(metadata: &Metadata) -> Place {
     (metadata.dev(), metadata.ino())
 }
 
