@@ -184,6 +184,32 @@ fn a_network_that_podman_made_again_replaces_the_earlier_one() {
 }
 
 #[test]
+fn an_earlier_network_gives_way_where_its_addresses_were_others() {
+    let world = World::new();
+    let host = world.host("a");
+    let (web, db) = (world.container("web"), world.container("db"));
+    let given = |id: &str, number: u8, container: &Container| {
+        let more = json!({"subnets": [{"subnet": format!("10.9.{number}.0/24")}],
+            "ipam_options": {"driver": "host-local"}});
+        let mut document = document(container, &network(&host, "app", id, more), json!({}));
+        document["network_options"]["static_ips"] = json!([format!("10.9.{number}.7")]);
+        document
+    };
+    let again = ID.replace('5', "6");
+    let (first, second) = (given(ID, 1, &web), given(&again, 2, &db));
+    setup(&host, &web, &first).success();
+    let error = refused(&setup(&host, &db, &second));
+    assert!(error.contains("the earlier one is in use"), "{error}");
+    teardown(&host, &web, &first).success();
+    assert_eq!(address(setup(&host, &db, &second).success()).to_string(), "10.9.2.7");
+    // What is no fault of an earlier one's is told as it is.
+    let mut wrong = given(&again, 2, &web);
+    wrong["network_options"]["static_ips"] = json!(["10.9.2.7"]);
+    let error = refused(&setup(&host, &web, &wrong));
+    assert!(error.contains("10.9.2.7"), "{error}");
+}
+
+#[test]
 fn addresses_are_as_podman_asks() {
     let world = World::new();
     let host = world.host("a");

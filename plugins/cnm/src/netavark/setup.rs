@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use super::{document::Setup, status, translate};
+use super::{
+    document::{self, Setup},
+    status, translate,
+};
 use crate::{
     Error, Kind, Result,
     client::Client,
     driver::Info,
     endpoint::{of_netns, open_netns},
     fault,
-    network::{Network, RemoveNetwork},
+    network::{ListNetworks, Network, RemoveNetwork},
     plugin::making::{attach_on, undo, unmake},
 };
 
@@ -23,14 +26,20 @@ pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
     let mut attach_once = |client: &mut Client| {
         attach_on(client, &attach, &create, &file, &mut own).map_err(|error| of_netns(error, netns))
     };
-    let attached = attach_once(&mut client).and_then(|(endpoint, network)| {
-        if !is_earlier(&network, &setup.network.id) {
-            return Ok((endpoint, network));
+    let mut attached = attach_once(&mut client);
+    let earlier = match &attached {
+        Ok((endpoint, network)) if is_earlier(network, &setup.network.id) => {
+            undo(&mut client, endpoint);
+            Some(network.clone())
         }
-        undo(&mut client, &endpoint);
-        remove_earlier(&mut client, &network)?;
-        attach_once(&mut client)
-    });
+        Ok(_) => None,
+        // What is left of it may have other subnets, where there is no place.
+        Err(_) => find_earlier(&mut client, &setup.network),
+    };
+    if let Some(network) = earlier {
+        let removed = remove_earlier(&mut client, &network);
+        attached = removed.and_then(|()| attach_once(&mut client));
+    }
     let told = attached.and_then(|(endpoint, network)| {
         if network.driver == info.name {
             return status::text(&endpoint, &network, setup.network.dns_enabled);
@@ -53,6 +62,14 @@ pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
 /// Whether Podman has removed the network and made another one of its name.
 fn is_earlier(network: &Network, id: &str) -> bool {
     network.labels.get(translate::LABEL).is_some_and(|earlier| earlier != id)
+}
+
+/// What netd has of an earlier network of this name.
+fn find_earlier(client: &mut Client, given: &document::Network) -> Option<Network> {
+    let mut list = ListNetworks::default();
+    list.filters.insert("name".to_owned(), vec![given.name.clone()]);
+    let mut found = client.call(&list).ok()?.networks.into_iter();
+    found.find(|network| network.name.as_str() == given.name && is_earlier(network, &given.id))
 }
 
 fn remove_earlier(client: &mut Client, network: &Network) -> Result<()> {
