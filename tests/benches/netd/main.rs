@@ -17,6 +17,7 @@ mod names;
 mod overlay;
 mod place;
 mod plugin;
+mod podman;
 mod publish;
 mod report;
 mod resolver;
@@ -38,6 +39,7 @@ const SECTIONS: [Section; 21] = [
     ("churn", churn::measure),
     ("plugin", plugin::measure),
     ("cni", cni::measure),
+    ("podman", podman::measure),
     ("endpoints", growth::endpoints),
     ("ports", growth::ports),
     ("published", publish::connections),
