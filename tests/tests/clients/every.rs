@@ -1,7 +1,7 @@
 //! One network, every runtime: containers of Docker, Podman and containerd and a bare process reach each
 //! other by name, and publish ports of one range.
 
-use std::{fs, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use cnm::endpoint::{ListEndpoints, UpdateEndpoint};
 use netd_tests::{Containerd, Dockerd, Executed, Podman, eventually};
@@ -129,4 +129,51 @@ fn every_runtime_is_on_one_network() {
     site.bare();
     site.host.netctl(&[&["docker", "uninstall"], &install[2..], &more].concat()).success();
     assert!(!Dockerd::config(&site.machine).exists(), "it was not there before");
+}
+
+#[test]
+fn the_example_shows_it() {
+    let site = Site::with(Plugins::Ours, CONFIG);
+    // The first that netd chooses after that of `bridge`.
+    let gateway = "10.76.1.1";
+    let (directory, root) = (site.machine.directory().display().to_string(), site.machine.root());
+    fs::write(format!("{root}/etc/resolv.conf"), format!("nameserver {gateway}\n")).unwrap();
+    let config = Dockerd::config(&site.machine).display().to_string();
+    let install = ["docker", "install", "--netd-config", "/run/a/netd.toml"];
+    let more = ["--daemon-json", &config, "--dns", gateway];
+    site.host.netctl(&[&install[..], &more].concat()).success();
+    let _dockerd = Dockerd::start(&site.machine);
+    let _containerd = Containerd::start(&site.machine);
+    let _podman = Podman::new(&site.machine);
+
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples");
+    let mut command =
+        site.machine.command(["sh", &example.join("every-runtime.sh").display().to_string()]);
+    let debian = example.with_file_name("target/debian/usr/bin/docker").display().to_string();
+    let socket = Dockerd::socket(&site.machine).display().to_string();
+    let usr = "-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro";
+    let limits = "--security-opt seccomp=unconfined --ulimit nofile=1024:1024";
+    command
+        .env("PATH", format!("{}:/usr/sbin:/usr/bin:/bin", site.programs.display()))
+        .env("NETD_SOCKET", site.host.socket())
+        .env("CONTAINERS_CONF", format!("{directory}/containers.conf"))
+        .env("DOCKER", format!("env DOCKER_CONFIG={directory} {debian} -H unix://{socket}"))
+        .env("DOCKER_IMAGE", "box")
+        .env("DOCKER_OPTIONS", format!("{limits} {usr}"))
+        .env("PODMAN", "podman --storage-driver vfs")
+        .env("PODMAN_IMAGE", format!("--rootfs {root}"))
+        .env("PODMAN_OPTIONS", format!("--cgroups=disabled {limits} --ulimit nproc=1024:1024"))
+        .env("CTR", format!("ctr --address {directory}/containerd.sock"))
+        .env("CTR_IMAGE", &root)
+        .env(
+            "CTR_OPTIONS",
+            format!("--cgroup= --runc-binary {directory}/crun --env PATH=/usr/bin --rootfs"),
+        )
+        .env("FETCH", "curl -sS --max-time 5");
+    let shown = Executed::from(command.output().unwrap());
+    let greetings = shown.success().lines().filter(|line| line.starts_with("I am ")).count();
+    assert_eq!(greetings, 16, "{shown:?}");
+    site.bare();
+    let networks = site.host.netctl(&["network", "ls", "-q"]);
+    assert_eq!(networks.success().lines().count(), 3, "{networks:?}");
 }

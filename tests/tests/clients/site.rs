@@ -1,6 +1,6 @@
 //! A host with a neighbour, a machine for runtimes, and networks of one kind of plugins.
 
-use std::{net::IpAddr, os::unix::fs::symlink};
+use std::{net::IpAddr, os::unix::fs::symlink, path::PathBuf};
 
 use netd_tests::{Executed, Host, HostOptions, Machine, Namespace, World, eventually};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ pub(crate) struct Site {
     pub(crate) machine: Machine,
     pub(crate) lan: Namespace,
     pub(crate) host: Host,
+    pub(crate) programs: PathBuf,
     plugins: Plugins,
 }
 
@@ -53,7 +54,7 @@ impl Site {
         symlink(host.run_dir(), "/run/netd").unwrap();
         let lan = host.lan();
         let machine = machine(&world, "a", &host.netns);
-        Self { machine, lan, host, plugins }
+        Self { machine, lan, host, programs: world.programs().to_owned(), plugins }
     }
 
     /// The configuration of the plugin that makes the interface.
