@@ -1,143 +1,239 @@
-//! Docker's `network connect`, by its API: where `DOCKER_HOST` names the unix socket of a dockerd.
-//! That daemon works where it runs; what is made of it for the comparison is removed at the end.
+//! Docker's containers on netd, beside the same on Docker's own bridge driver: one dockerd, Debian's,
+//! with two networks, and each does everything in turn.
 
 use std::{
-    env,
-    fs::{self, File},
     io::{Read, Write},
-    os::{fd::AsRawFd, unix::net::UnixStream},
+    net::TcpListener,
+    os::unix::net::UnixStream,
     path::PathBuf,
-    sync::OnceLock,
+    process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
+use netd_tests::{Dockerd, HostOptions, World};
 use serde_json::{Value, json};
+use socket2::SockRef;
 
-use crate::{place::binary, plugin::Contender, sandbox::Sandbox};
+use crate::{
+    Options,
+    place::binary,
+    report::{Report, Row, Samples},
+};
 
-/// The directory of the socket, opened before another one lies over it.
-static DIRECTORY: OnceLock<(File, PathBuf)> = OnceLock::new();
+/// The two networks, ours first, and one on which a container is beside them.
+const OURS: &str = "ours";
+const THEIRS: &str = "theirs";
+const HOME: &str = "home";
 
-/// Opens the directory of dockerd's socket, where there is one.
-pub(crate) fn keep_socket() -> Result<()> {
-    let Some(path) = env::var("DOCKER_HOST")
-        .ok()
-        .and_then(|host| host.strip_prefix("unix://").map(PathBuf::from))
-    else {
-        return Ok(());
+/// What Docker's own driver is called in the table.
+const BRIDGE: &str = "Docker's bridge driver";
+
+/// Where the host waits for a container's first words.
+const HEARD: u16 = 9000;
+
+const CONFIG: &str = "docker_plugin = \"/run/docker/plugins/netd.sock\"\n\
+                      docker_socket = \"/run/a-machine/docker/docker.sock\"";
+
+/// Docker's API.
+struct Api(PathBuf);
+
+impl Api {
+    /// A request; the answer's body.
+    fn call(&self, method: &str, path: &str, body: &Value) -> Result<String> {
+        let mut stream = UnixStream::connect(&self.0).context("cannot reach dockerd")?;
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(head.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let status = head.split(' ').nth(1).unwrap_or_default();
+        ensure!(status.starts_with('2'), "{method} {path}: {status} {}", body.trim());
+        Ok(body.to_owned())
+    }
+
+    /// A container that is yet to be started.
+    fn create(&self, network: &str, command: &[&str], ports: &[u16]) -> Result<String> {
+        let binding = |port: &u16| {
+            let host = (20_000 + port).to_string();
+            (format!("{port}/tcp"), json!([{ "HostPort": host }]))
+        };
+        let bindings: serde_json::Map<_, _> = ports.iter().map(binding).collect();
+        let exposed: serde_json::Map<_, _> =
+            bindings.keys().map(|port| (port.clone(), json!({}))).collect();
+        let create = json!({
+            "Image": "box", "Cmd": command, "ExposedPorts": exposed,
+            "HostConfig": {
+                "NetworkMode": network, "PortBindings": bindings,
+                "SecurityOpt": ["seccomp=unconfined"],
+                "Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 1024}],
+            },
+        });
+        let created: Value =
+            serde_json::from_str(&self.call("POST", "/containers/create", &create)?)?;
+        Ok(created["Id"].as_str().context("a container has an id")?.to_owned())
+    }
+
+    fn start(&self, container: &str) -> Result<()> {
+        self.call("POST", &format!("/containers/{container}/start"), &Value::Null).map(drop)
+    }
+
+    fn remove(&self, container: &str) -> Result<()> {
+        self.call("DELETE", &format!("/containers/{container}?force=1"), &Value::Null).map(drop)
+    }
+
+    /// The gateway of a network.
+    fn gateway(&self, network: &str) -> Result<String> {
+        let told = self.call("GET", &format!("/networks/{network}"), &Value::Null)?;
+        let told: Value = serde_json::from_str(&told)?;
+        let gateway = told["IPAM"]["Config"][0]["Gateway"].as_str().context("it has a gateway")?;
+        Ok(gateway.split('/').next().unwrap_or(gateway).to_owned())
+    }
+}
+
+/// Does something on a host with netd and a dockerd that has both networks.
+fn with_dockerd(act: impl FnOnce(&World, &netd_tests::Host, &Api) -> Result<()>) -> Result<()> {
+    let world = World::new();
+    let options = HostOptions { config: CONFIG.to_owned(), ..HostOptions::default() };
+    let host = world.host_with("a", options);
+    let machine = world.machine("a", &host.netns);
+    // As it comes: with its rules, and a process for each port.
+    let dockerd = Dockerd::start_with(&machine, &["--userland-proxy=true"]);
+    let make = |words: &[&str]| {
+        let made = dockerd.docker(&[&["network", "create"], words].concat());
+        ensure!(made.code == 0, "{made:?}");
+        Ok(())
     };
-    let directory = path.parent().context("DOCKER_HOST names no socket")?;
-    let file = File::open(directory).with_context(|| directory.display().to_string())?;
-    let name = path.file_name().context("DOCKER_HOST names no socket")?;
-    let through = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())).join(name);
-    // It is called once.
-    drop(DIRECTORY.set((file, through)));
-    Ok(())
+    make(&["-d", "netd", "--ipam-driver", "netd", "-o", "network=ours", OURS])?;
+    make(&["-d", "bridge", THEIRS])?;
+    make(&["-d", "bridge", HOME])?;
+    act(&world, &host, &Api(Dockerd::socket(&machine)))
 }
 
-/// A container on Docker's default network, to be connected to another.
-pub(crate) struct Docker {
-    container: String,
-}
-
-impl Docker {
-    pub(crate) const NAME: &'static str = "docker network connect";
-
-    const THING: &'static str = "netd-bench";
-
-    /// Starts a container that waits for input: a plugin of ours does nothing else.
-    pub(crate) fn open() -> Result<Self> {
-        let thing = Self::THING;
-        ensure!(DIRECTORY.get().is_some(), "DOCKER_HOST names no unix socket");
-        call("POST", &format!("/images/create?fromSrc=-&repo={thing}"), &image()?)?;
-        call("POST", "/networks/create", json!({"Name": thing}).to_string().as_bytes())?;
-        let create = json!({"Image": thing, "Cmd": ["/wait"], "OpenStdin": true});
-        let path = format!("/containers/create?name={thing}");
-        let created = call("POST", &path, create.to_string().as_bytes())?;
-        let created: Value = serde_json::from_str(&created)?;
-        let container = created["Id"].as_str().context("a container has an id")?.to_owned();
-        let this = Self { container };
-        call("POST", &format!("/containers/{}/start", this.container), b"")?;
-        Ok(this)
-    }
-
-    fn request(&self, what: &str) -> Result<()> {
-        let body = json!({"Container": self.container, "Force": true}).to_string();
-        call("POST", &format!("/networks/{}/{what}", Self::THING), body.as_bytes()).map(drop)
-    }
-}
-
-impl Contender for Docker {
-    fn attach(&mut self, _: usize, _: &Sandbox) -> Result<Duration> {
-        let start = Instant::now();
-        self.request("connect")?;
-        Ok(start.elapsed())
-    }
-
-    fn detach(&mut self, _: usize, _: &Sandbox) -> Result<()> {
-        self.request("disconnect")
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let thing = Self::THING;
-        for path in [
-            format!("/containers/{}?force=1", self.container),
-            format!("/networks/{thing}"),
-            format!("/images/{thing}"),
-        ] {
-            if let Err(error) = call("DELETE", &path, b"") {
-                eprintln!("docker keeps {path}: {error:#}");
+/// Putting a container that runs on a network, and, beside it, netd's own plugin.
+pub(crate) fn connect(options: &Options, report: &mut Report) -> Result<()> {
+    with_dockerd(|world, host, api| {
+        let container = api.create(HOME, &["sleep", "100000"], &[])?;
+        api.start(&container)?;
+        let connect = |network: &str| -> Result<Duration> {
+            let body = json!({"Container": container});
+            let start = Instant::now();
+            api.call("POST", &format!("/networks/{network}/connect"), &body)?;
+            let took = start.elapsed();
+            let body = json!({"Container": container, "Force": true});
+            api.call("POST", &format!("/networks/{network}/disconnect"), &body)?;
+            Ok(took)
+        };
+        let program = binary("netd-bridge")?;
+        let plugin = |round: usize| -> Result<Duration> {
+            let other = world.container(&format!("other-{round}"));
+            let attach = cnm::Request::new(1, &other.to(OURS)).to_line();
+            let mut command = Command::new(&program);
+            command.env("NETD_SOCKET", host.socket()).stdin(Stdio::piped()).stdout(Stdio::null());
+            let start = Instant::now();
+            let mut child = command.spawn()?;
+            child.stdin.take().context("it is piped")?.write_all(attach.as_bytes())?;
+            let status = child.wait()?;
+            let took = start.elapsed();
+            ensure!(status.success(), "netd-bridge: {status}");
+            Ok(took)
+        };
+        let [mut ours, mut theirs, mut alone] = [(); 3].map(|()| Samples::default());
+        // The first makes what is made once, and does not count.
+        for round in 0..=options.rounds.min(50) {
+            let order = if round % 2 == 0 { [OURS, THEIRS] } else { [THEIRS, OURS] };
+            let mut took = [Duration::ZERO; 2];
+            for network in order {
+                took[usize::from(network == THEIRS)] = connect(network)?;
+            }
+            let executed = plugin(round)?;
+            if round > 0 {
+                ours.add(took[0]);
+                theirs.add(took[1]);
+                alone.add(executed);
             }
         }
-    }
+        api.remove(&container)?;
+        report.row(
+            Row::new("docker network connect, -d netd", "ms", ours).beside(BRIDGE, theirs.clone()),
+        );
+        report.row(
+            Row::new("attach by an executed plugin", "ms", alone)
+                .beside("docker network connect", theirs)
+                .times_faster(10.0),
+        );
+        Ok(())
+    })
 }
 
-/// A request to Docker's API; the answer's body.
-fn call(method: &str, path: &str, body: &[u8]) -> Result<String> {
-    let (_, socket) = DIRECTORY.get().context("DOCKER_HOST names no unix socket")?;
-    let mut stream = UnixStream::connect(socket).context("cannot reach dockerd")?;
-    let kind = if body.starts_with(b"{") { "application/json" } else { "application/x-tar" };
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: {kind}\r\n\
-         Content-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    ensure!(status.starts_with('2'), "{method} {path}: {status} {}", body.trim());
-    Ok(body.to_owned())
+/// From `docker start` to the first words of the container.
+pub(crate) fn start(options: &Options, report: &mut Report) -> Result<()> {
+    with_dockerd(|_, host, api| {
+        let heard = host.netns.inside(|| TcpListener::bind(("0.0.0.0", HEARD)))?;
+        SockRef::from(&heard).set_read_timeout(Some(Duration::from_secs(20)))?;
+        let once = |network: &str| -> Result<Duration> {
+            let gateway = api.gateway(network)?;
+            let speak = format!("busybox nc -w 1 {gateway} {HEARD} </dev/null");
+            let container =
+                api.create(network, &["sh", "-c", &format!("until {speak}; do :; done")], &[])?;
+            let began = Instant::now();
+            let took = thread::scope(|scope| {
+                let first = scope.spawn(|| heard.accept().map(|_| began.elapsed()));
+                api.start(&container)?;
+                let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                Ok::<_, anyhow::Error>(first?)
+            });
+            api.remove(&container)?;
+            // What it has said since is not the next one's.
+            heard.set_nonblocking(true)?;
+            while heard.accept().is_ok() {}
+            heard.set_nonblocking(false)?;
+            took
+        };
+        let [mut ours, mut theirs] = [(); 2].map(|()| Samples::default());
+        for round in 0..=options.rounds / 15 {
+            let took = [once(OURS)?, once(THEIRS)?];
+            if round > 0 {
+                ours.add(took[0]);
+                theirs.add(took[1]);
+            }
+        }
+        report.row(
+            Row::new("docker start to the first packet, -d netd", "ms", ours)
+                .beside(BRIDGE, theirs),
+        );
+        Ok(())
+    })
 }
 
-/// An image as a tar archive (POSIX.1-1988 ustar) of one file: `/wait`.
-fn image() -> Result<Vec<u8>> {
-    let program = fs::read(binary("netd-none")?)?;
-    let mut header = [0u8; 512];
-    let size = format!("{:011o}", program.len());
-    let fields: [(usize, &str); 7] = [
-        (0, "wait"),
-        (100, "0000755"),
-        (108, "0000000"),
-        (116, "0000000"),
-        (124, &size),
-        (136, "00000000000"),
-        (148, "        "),
-    ];
-    for (at, text) in fields {
-        header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    }
-    header[156] = b'0';
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut archive = header.to_vec();
-    archive.extend(program);
-    archive.resize(archive.len().next_multiple_of(512) + 1024, 0);
-    Ok(archive)
+/// Starting a container that publishes many ports, each said by itself.
+pub(crate) fn ports(_: &Options, report: &mut Report) -> Result<()> {
+    with_dockerd(|_, _, api| {
+        let once = |network: &str, count: u16| -> Result<Samples> {
+            let ports: Vec<_> = (1..=count).collect();
+            let mut took = Samples::default();
+            for _ in 0..3 {
+                let container = api.create(network, &["sleep", "100000"], &ports)?;
+                let start = Instant::now();
+                api.start(&container)?;
+                took.add(start.elapsed());
+                api.remove(&container)?;
+            }
+            Ok(took)
+        };
+        let one = once(OURS, 1)?;
+        let what = |count| format!("docker start with {count} published ports, -d netd");
+        report.row(Row::new(what("1"), "ms", one.clone()).beside(BRIDGE, once(THEIRS, 1)?));
+        let hundred = once(OURS, 100)?;
+        report.row(Row::new(what("100"), "ms", hundred).beside(BRIDGE, once(THEIRS, 100)?));
+        // The other way takes minutes.
+        report.row(Row::new(what("1,000"), "ms", once(OURS, 1000)?).beside("1 port", one));
+        Ok(())
+    })
 }

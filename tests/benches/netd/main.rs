@@ -34,12 +34,15 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 21] = [
+const SECTIONS: [Section; 25] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
     ("cni", cni::measure),
     ("podman", podman::measure),
+    ("docker-connect", docker::connect),
+    ("docker-start", docker::start),
+    ("docker-ports", docker::ports),
     ("endpoints", growth::endpoints),
     ("ports", growth::ports),
     ("published", publish::connections),

@@ -45,8 +45,6 @@ pub(crate) fn prepare() -> Result<()> {
     // Two descriptors for each namespace.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    // What is given from outside is looked for in /run first.
-    crate::docker::keep_socket()?;
     for path in ["/run", "/var/lib"] {
         let none = None::<&str>;
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), none)

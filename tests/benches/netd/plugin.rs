@@ -19,7 +19,6 @@ use serde_json::json;
 use crate::{
     Options,
     daemon::{self, Daemon},
-    docker::Docker,
     place::{binary, settle},
     report::{Report, Row, Samples},
     sandbox::Sandbox,
@@ -35,7 +34,7 @@ pub(crate) trait Contender {
     fn detach(&mut self, n: usize, sandbox: &Sandbox) -> Result<()>;
 }
 
-/// Ours, Debian's CNI plugins, netavark, and Docker where there is one.
+/// Ours, Debian's CNI plugins and netavark.
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let mut contenders: Vec<(&'static str, Box<dyn Contender>)> =
         vec![("netd", Box::new(Ours::new()?))];
@@ -47,10 +46,6 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
         } else {
             contenders.push((Netavark::NAME, Box::new(Netavark)));
         }
-    }
-    match Docker::open() {
-        Ok(docker) => contenders.push((Docker::NAME, Box::new(docker))),
-        Err(error) => report.note(format!("docker is not compared: {error:#}")),
     }
     let mut times = vec![Samples::default(); contenders.len()];
     let mut socket = kernel::netlink::Socket::route()?;

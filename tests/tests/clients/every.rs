@@ -133,7 +133,7 @@ fn every_runtime_is_on_one_network() {
 
 #[test]
 fn the_example_shows_it() {
-    let site = Site::with(Plugins::Ours, CONFIG);
+    let site = Site::told(Plugins::Ours, CONFIG);
     // The first that netd chooses after that of `bridge`.
     let gateway = "10.76.1.1";
     let (directory, root) = (site.machine.directory().display().to_string(), site.machine.root());
