@@ -268,6 +268,23 @@ fn chains_of_somebodys_nft_that_drop_get_a_rule() {
 }
 
 #[test]
+fn rules_are_heard_of_after_many_ports_came_and_went() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let many = world.container("many");
+    let mut attach = many.to("app");
+    attach.ports = vec!["20000-20099:30000-30099".parse().unwrap()];
+    site.host.client().attach(&attach);
+    site.host.netns.run("nft add table inet mine");
+    let chain = "{ type filter hook forward priority 10 ; policy drop ; }";
+    site.host.netns.run(&format!("nft add chain inet mine forward {chain}"));
+    eventually("it works beside a chain that drops", || site.works());
+    site.host.client().detach("many");
+    site.host.netns.run("nft flush chain inet mine forward");
+    eventually("it works again", || site.works());
+}
+
+#[test]
 fn where_nothing_is_to_be_inserted_it_is_reported() {
     let world = World::new();
     let site = Site::new(&world, "[firewall]\ncoexist = \"report\"\n");
