@@ -69,9 +69,9 @@ fn ports_change_by_themselves() {
     let updated = publish(&host, &endpoint, &["8080:80", "8081:81", "7000-7031:80-111"]).unwrap();
     assert_eq!(updated.ports.len(), 3);
     for port in [8080, 8081, 7000, 7001, 9090] {
-        lan.try_tcp(at(port)).unwrap();
+        lan.ask_tcp(at(port)).unwrap();
     }
-    web.netns.try_tcp(at(8080)).expect("it reaches its own");
+    web.netns.ask_tcp(at(8080)).expect("it reaches its own");
     let relayed = "[::1]:8081".parse().unwrap();
     eventually("it is relayed", || host.netns.try_tcp(relayed));
     // One stays, one leads elsewhere, one goes.
@@ -91,7 +91,7 @@ fn ports_change_by_themselves() {
     assert_eq!(heard("driver.publish"), 3, "each is a change of its own");
     assert_eq!(heard("driver.sync"), syncs, "nobody else was spoken of");
     assert_eq!(host.netctl(&["reconcile"]).code, 0);
-    lan.try_tcp(at(9090)).unwrap();
+    lan.ask_tcp(at(9090)).unwrap();
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_driver_that_changes_none_by_themselves_is_told_everything() {
     let endpoint = publishing(&host, &web, &[]);
     let syncs = heard("driver.sync");
     publish(&host, &endpoint, &["8080:80"]).unwrap();
-    lan.try_tcp(at(8080)).unwrap();
+    lan.ask_tcp(at(8080)).unwrap();
     assert_eq!((heard("driver.publish"), heard("driver.sync")), (1, syncs + 1));
 }
 
@@ -125,7 +125,7 @@ fn ports_that_go_are_passed_on_to_the_containers_other_endpoint() {
     attach.gateway_priority = 1;
     let second = host.client().attach(&attach);
     publish(&host, &first, &[]).unwrap();
-    lan.try_tcp(at(8080)).unwrap();
+    lan.ask_tcp(at(8080)).unwrap();
     publish(&host, &second, &[]).unwrap();
     assert!(lan.try_tcp(at(8080)).is_err());
 }
