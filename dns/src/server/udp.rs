@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::sys::socket::{SockaddrIn, SockaddrIn6};
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt, sockopt};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -97,6 +97,9 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
     let open = Arc::new(open);
     let mut forwarded = JoinSet::new();
     let mut flood = Flood::default();
+    if let Err(error) = setsockopt(&open.socket, sockopt::RxqOvfl, &1) {
+        tracing::warn!(%error, "who asks without end is kept out by nobody");
+    }
     // A netd that was killed may have left one.
     keep_out(&open.socket, &flood);
     loop {
@@ -134,7 +137,8 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
             });
         }
         let now = Instant::now();
-        if let Some(source) = flood.read(turn.count, turn.more, || shares.loudest(), now) {
+        let (lost, loudest) = (|| flood::lost(&open.socket), || shares.loudest());
+        if let Some(source) = flood.read(turn.count, turn.more, lost, loudest, now) {
             tracing::warn!(at = ?desk.at, %source, "asks without end, and is kept out for a while");
             keep_out(&open.socket, &flood);
         }

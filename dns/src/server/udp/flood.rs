@@ -2,14 +2,19 @@
 //! fills the room in which those of others wait: what is dropped then is dropped by the kernel, and
 //! not by who is fair. So the kernel is told to drop theirs before that room.
 
+use std::io::IoSliceMut;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::SockFilter;
 
-/// Questions that are read without the socket having been empty once, at which somebody has to be
+/// Questions that are read without the socket having been empty once, at which somebody may have to be
 /// kept out: more than there is room for, so that neither a burst nor what waited for a restart is
-/// taken for it.
+/// taken for it. Somebody has to be if the kernel had no room for others meanwhile: who asks much and
+/// waits for answers does nobody harm.
 const TOO_MANY: usize = 8_192;
 
 /// For how long somebody is kept out; twice as long each time it goes on.
@@ -23,6 +28,8 @@ const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     unbroken: usize,
+    /// How many the kernel had no room for, in all, when this was last looked at.
+    lost: u32,
     known: Vec<Known>,
 }
 
@@ -37,11 +44,13 @@ struct Known {
 }
 
 impl Flood {
-    /// After so many were read, and perhaps more wait. Gives whom to keep out from now on, if so.
+    /// After so many were read, and perhaps more wait; `lost` says how many the kernel has had no room
+    /// for. Gives whom to keep out from now on, if so.
     pub(super) fn read(
         &mut self,
         count: usize,
         more: bool,
+        lost: impl FnOnce() -> Option<u32>,
         loudest: impl FnOnce() -> Option<IpAddr>,
         now: Instant,
     ) -> Option<IpAddr> {
@@ -50,6 +59,10 @@ impl Flood {
             return None;
         }
         self.unbroken = 0;
+        let lost = lost()?;
+        if std::mem::replace(&mut self.lost, lost) == lost {
+            return None;
+        }
         let source = loudest()?;
         // It is forgotten after as long a time as it was kept out for.
         self.known.retain(|known| known.out || now < known.until + known.lasts);
@@ -87,6 +100,21 @@ impl Flood {
         program.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
         program
     }
+}
+
+/// How many datagrams the kernel has had no room for (`SO_RXQ_OVFL`, socket(7)), as the next one that
+/// waits has it; nothing where none does.
+pub(super) fn lost(socket: &impl AsRawFd) -> Option<u32> {
+    let (mut byte, mut space) = ([0; 1], cmsg_space!(u32));
+    let (mut room, flags) =
+        ([IoSliceMut::new(&mut byte)], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+    let next = recvmsg::<()>(socket.as_raw_fd(), &mut room, Some(&mut space), flags).ok()?;
+    let said = next.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::RxqOvfl(lost) => Some(lost),
+        _ => None,
+    });
+    // Nothing is said of none.
+    Some(said.unwrap_or_default())
 }
 
 /// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_RET | BPF_K`.
@@ -130,22 +158,24 @@ mod tests {
         let start = Instant::now();
         let mut flood = Flood::default();
         for _ in 0..10 {
-            assert_eq!(flood.read(TOO_MANY - 1, true, || Some(ONE), start), None);
-            assert_eq!(flood.read(1, false, || Some(ONE), start), None);
+            assert_eq!(flood.read(TOO_MANY - 1, true, || Some(7), || Some(ONE), start), None);
+            assert_eq!(flood.read(1, false, || Some(8), || Some(ONE), start), None);
         }
-        assert_eq!(flood.read(TOO_MANY, true, || Some(ONE), start), Some(ONE));
+        assert_eq!(flood.read(TOO_MANY, true, || Some(9), || Some(ONE), start), Some(ONE));
+        // Nobody else is in want of room.
+        assert_eq!(flood.read(TOO_MANY, true, || Some(9), || Some(ONE), start), None);
         assert_eq!(flood.next(), Some(start + FIRST));
         assert!(!flood.filter().is_empty());
         flood.let_in(start + FIRST);
         assert_eq!((flood.next(), flood.filter().len()), (None, 0));
         // It goes on as soon as it may.
         let again = start + FIRST;
-        assert_eq!(flood.read(TOO_MANY, true, || Some(ONE), again), Some(ONE));
+        assert_eq!(flood.read(TOO_MANY, true, || Some(10), || Some(ONE), again), Some(ONE));
         assert_eq!(flood.next(), Some(again + FIRST * 2));
         flood.let_in(again + FIRST * 2);
         // Much later it is somebody like others.
         let later = again + FIRST * 9;
-        assert_eq!(flood.read(TOO_MANY, true, || Some(ONE), later), Some(ONE));
+        assert_eq!(flood.read(TOO_MANY, true, || Some(11), || Some(ONE), later), Some(ONE));
         assert_eq!(flood.next(), Some(later + FIRST));
     }
 
@@ -158,10 +188,10 @@ mod tests {
             let server = UdpSocket::bind((own, 0)).unwrap();
             server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let mut flood = Flood::default();
-            for source in [out, "192.0.2.1", "2001:db8::1"] {
+            for (lost, source) in (1..).zip([out, "192.0.2.1", "2001:db8::1"]) {
                 let source: IpAddr = source.parse().unwrap();
                 if source.is_ipv4() == server.local_addr().unwrap().is_ipv4() {
-                    flood.read(TOO_MANY, true, || Some(source), now).unwrap();
+                    flood.read(TOO_MANY, true, || Some(lost), || Some(source), now).unwrap();
                 }
             }
             SockRef::from(&server).attach_filter(&flood.filter()).unwrap();
@@ -176,7 +206,7 @@ mod tests {
             // IPv6 has one address on loopback: the same once more, with that kept out.
             if own == other {
                 let own = own.parse().unwrap();
-                flood.read(TOO_MANY, true, || Some(own), now).unwrap();
+                flood.read(TOO_MANY, true, || Some(9), || Some(own), now).unwrap();
                 SockRef::from(&server).attach_filter(&flood.filter()).unwrap();
                 client.send_to(b"out", server.local_addr().unwrap()).unwrap();
                 SockRef::from(&server).detach_filter().unwrap();
