@@ -64,7 +64,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Status(format) => status::status(&socket, format),
         Command::Reconcile(format) => status::reconcile(&socket, format),
         Command::Gc(format) => status::gc(&socket, format),
-        Command::Uninstall(args) => uninstall::uninstall(&args),
+        Command::Uninstall(args) => uninstall::uninstall(&socket, &args),
         Command::Version(format) => status::version(&socket, format),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out),

@@ -81,6 +81,11 @@ impl Tally {
         self.first.get_or_insert(error.kind);
     }
 
+    /// Whether there was no fault.
+    pub(crate) fn is_well(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// What to end with.
     pub(crate) fn code(&self) -> ExitCode {
         self.first.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code()))

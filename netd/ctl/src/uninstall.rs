@@ -9,7 +9,8 @@ use std::{
 };
 
 use cnm::{
-    Error, Reply, Request, Result,
+    Error, Kind, Reply, Request, Result,
+    client::Client,
     driver::{Uninstall, Uninstalled},
 };
 
@@ -25,7 +26,17 @@ const USUAL: &str = "/usr/libexec/netd";
 const RELAY: &str = "netd-relay";
 
 /// Does it.
-pub(crate) fn uninstall(args: &args::Uninstall) -> Outcome {
+pub(crate) fn uninstall(socket: &Path, args: &args::Uninstall) -> Outcome {
+    if !args.check && Client::connect(socket).is_ok() {
+        let running = Error::new(
+            Kind::Busy,
+            format_args!(
+                "netd is running at {}: end it first (systemctl stop netd)",
+                socket.display()
+            ),
+        );
+        return Err(running.into());
+    }
     let mut tally = Tally::default();
     let mut uninstalled = Uninstalled::default();
     for driver in drivers(args.plugin_dir.as_deref())? {
@@ -36,7 +47,7 @@ pub(crate) fn uninstall(args: &args::Uninstall) -> Outcome {
     }
     if args.output.json {
         out::json(&uninstalled)?;
-    } else if uninstalled.found.is_empty() {
+    } else if uninstalled.found.is_empty() && tally.is_well() {
         out::print("nothing of netd's is in the kernel\n")?;
     } else {
         let lines: String = uninstalled.found.iter().map(|line| format!("{line}\n")).collect();
@@ -96,7 +107,7 @@ fn ask(driver: &Path, uninstall: Uninstall) -> Result<Uninstalled> {
     let reply: Reply<Uninstalled> =
         serde_json::from_str(text.trim()).map_err(|error| failed(&error))?;
     match reply.outcome() {
-        Err(error) if error.kind == cnm::Kind::Unsupported => Ok(Uninstalled::default()),
+        Err(error) if error.kind == Kind::Unsupported => Ok(Uninstalled::default()),
         outcome => outcome,
     }
 }

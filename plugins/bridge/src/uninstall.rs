@@ -43,8 +43,9 @@ pub(crate) fn everything(marks: Marks, check: bool) -> Result<Uninstalled> {
         found.push(format!("the table {family} {} of nftables", firewall.table()));
     }
     if !check {
-        socket.run_but(&[kernel::Errno::ENODEV], batch, |_| ())?;
+        // First what a netd that runs has for itself: nothing is taken from under it.
         firewall.remove()?;
+        socket.run_but(&[kernel::Errno::ENODEV], batch, |_| ())?;
     }
     // One rule serves the networks of all drivers: it goes with the tables of this one.
     if marks.owner.is_none() {

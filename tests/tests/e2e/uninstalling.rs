@@ -39,7 +39,16 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
         assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
     }
     assert!(!text.contains("foreign") && !text.contains("mine"), "{text}");
-    // Nothing of it is gone, and nothing can be taken while netd works.
+    // Nothing of it is gone, and nothing can be taken while netd works, wherever its socket is.
+    let before = host.snapshot();
+    let refused = host.netctl(&["uninstall"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (6, ""), "{refused:?}");
+    assert!(refused.stderr.contains("netd is running"), "{refused:?}");
+    let refused = host.netctl(&["--socket", "/run/nowhere", "uninstall"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.stderr.contains("belongs to another process"), "{refused:?}");
+    assert!(!refused.stdout.contains("nothing of netd's"), "{refused:?}");
+    eventually("all is there", || host.snapshot().same_as(&before));
     assert!(web.netns.pings(endpoint.gateways[0]));
 
     host.stop();
