@@ -15,7 +15,7 @@ use std::{
 use cnm::{
     Error, Kind, Result,
     client::Client,
-    network::{CreateNetwork, InspectNetwork, Network, RemoveNetwork, UpdateNetwork},
+    network::{CreateNetwork, InspectNetwork, ListNetworks, Network, RemoveNetwork, UpdateNetwork},
 };
 
 use crate::{
@@ -57,10 +57,14 @@ pub(crate) fn down(socket: &Path, args: &Compose) -> Outcome {
     let project = Project::read(args)?;
     let mut client = Client::connect(socket)?;
     let mut tally = Tally::default();
-    for wanted in project.networks.iter().rev() {
-        match project.take_down(&mut client, wanted) {
-            Ok(true) => out::print(&format!("{} removed\n", wanted.name()))?,
-            Ok(false) => {}
+    // Also those that the file had once.
+    let own = [("label".to_owned(), vec![format!("{PROJECT}={}", project.name)])].into();
+    let mut own = client.call(&ListNetworks { filters: own })?.networks;
+    own.sort_by(|a, b| b.labels.get(NETWORK).cmp(&a.labels.get(NETWORK)));
+    for network in own {
+        match client.call(&RemoveNetwork { network: format!("={}", network.id) }) {
+            Ok(_) => out::print(&format!("{} removed\n", network.name))?,
+            Err(error) if error.kind == Kind::NotFound => {}
             Err(error) => tally.fault(&error),
         }
     }
@@ -96,7 +100,8 @@ impl Project {
         {
             variables::add_file(&mut variables, &text);
         }
-        let called = args.project_name.as_deref();
+        let called = variables.get("COMPOSE_PROJECT_NAME");
+        let called = args.project_name.as_deref().or(called.map(String::as_str));
         let beside = directory.as_deref().and_then(Path::file_name);
         let beside = beside.map(|name| name.to_string_lossy().into_owned());
         let (name, networks) = file::parse(&text, &variables, called, &beside.unwrap_or_default())
@@ -149,19 +154,6 @@ impl Project {
         let network = format!("={}", there.id);
         client.call(&UpdateNetwork { network, labels, remove_labels, ..Default::default() })?;
         Ok("changed")
-    }
-
-    /// Whether there was something to be removed.
-    fn take_down(&self, client: &mut Client, wanted: &Wanted) -> Result<bool> {
-        if matches!(wanted.origin, Origin::External) {
-            return Ok(false);
-        }
-        let there = find(client, wanted.name())?;
-        let Some(own) = there.filter(|there| self.is_own(there, wanted)) else { return Ok(false) };
-        match client.call(&RemoveNetwork { network: format!("={}", own.id) }) {
-            Err(error) if error.kind == Kind::NotFound => Ok(false),
-            outcome => outcome.map(|_| true),
-        }
     }
 
     fn labels(&self, wanted: &Wanted, create: &CreateNetwork) -> BTreeMap<String, String> {

@@ -84,7 +84,8 @@ fn the_networks_of_a_file_come_and_go() {
     );
     assert_eq!(refused.stdout, "shop_front unchanged\nbridge unchanged\n");
 
-    // Somebody is on one of them, and it stays.
+    // Somebody is on one of them, and it stays; one that is no longer in the file goes.
+    drop(apply(&host, "networks: {front: {}}"));
     let down = host.netctl(&["down", "-f", FILE]);
     assert_eq!((down.code, down.stdout.as_str()), (6, "store removed\n"));
     assert!(down.stderr.contains("shop_front has active endpoints"), "{down:?}");
@@ -111,6 +112,8 @@ fn what_is_not_the_projects_stays() {
     for (text, code, why) in [
         ("networks: {a: {driver: nothing}}", 3, "nothing"),
         ("networks: {a: {colour: red}}", 2, "networks.a.colour is not known"),
+        ("netwroks: {a: {}}", 2, "netwroks is not known"),
+        ("include: [other.yaml]", 2, "include is not followed"),
         ("networks: [", 2, "no YAML"),
         ("networks: {a: {driver_opts: {mtuu: 1}}}", 2, "did you mean"),
     ] {

@@ -35,6 +35,11 @@ impl Wanted {
     }
 }
 
+/// The sections of a file beside its name and its networks, which say nothing of networks; and what
+/// begins like this is anybody's.
+const OTHERS: [&str; 6] = ["version", "services", "volumes", "configs", "secrets", "models"];
+const ANYBODYS: &str = "x-";
+
 /// Why a file is none, in words.
 type Result<T> = std::result::Result<T, String>;
 
@@ -70,6 +75,13 @@ pub(super) fn parse(
         return Err(format!("invalid project name {said:?}: say {project}"));
     }
     let mut networks = file.remove("networks").unwrap_or_default();
+    if file.contains_key("include") {
+        return Err("include is not followed: apply the files that it names".to_owned());
+    }
+    let known = |key: &str| OTHERS.contains(&key) || key.starts_with(ANYBODYS);
+    if let Some(key) = file.keys().find(|key| !known(key)) {
+        return Err(format!("{key} is not known: a Compose file has no such section"));
+    }
     resolve("networks", &mut networks, variables)?;
     let mut wanted = Vec::new();
     for (key, value) in map("networks", networks)? {
