@@ -42,7 +42,9 @@ impl Netd {
     /// Opens the membership that is kept, before the endpoints are read that are on its networks.
     pub(crate) async fn open_cluster(self: &Rc<Self>) -> Result<()> {
         let place = Place::new(&self.config.state_dir);
-        let Some(kept) = place.read()? else { return Ok(()) };
+        let Some(kept) = place.read()? else {
+            return self.stop_remnants(&place).await;
+        };
         let cluster = Rc::new(Cluster::open(place, kept, &self.config).await?);
         *self.cluster.borrow_mut() = Some(cluster.clone());
         let known = self.recall(&cluster)?;
@@ -137,6 +139,7 @@ impl Netd {
         let _turn = self.network_turn.lock().await;
         self.check_alone()?;
         check_etcd(&params)?;
+        check_ports(&params)?;
         let address = params.advertise.map_or_else(|| self.host.source(None), Ok)?;
         self.host.check_advertised(address).await?;
         let place = Place::new(&self.config.state_dir);
@@ -314,6 +317,25 @@ impl Netd {
         if let Err(error) = place.forget() {
             tracing::warn!(%error, "left behind");
         }
+    }
+}
+
+/// Refuses ports at which nobody could be reached, or etcd is.
+fn check_ports(params: &InitCluster) -> Result<()> {
+    let none =
+        |what: &str| Error::invalid(format_args!("{what} cannot be 0: others have to know it"));
+    if params.port == Some(0) {
+        return Err(none("the port for joining"));
+    }
+    if params.vxlan_port == Some(0) {
+        return Err(none("the port of VXLAN"));
+    }
+    match params.port.filter(|port| [ETCD_PORT, PEER_PORT].contains(port)) {
+        Some(port) if params.etcd.is_empty() => Err(Error::invalid(format_args!(
+            "port {port} cannot be the one for joining: it is etcd's"
+        ))
+        .with("port", port)),
+        _ => Ok(()),
     }
 }
 

@@ -90,6 +90,19 @@ impl Netd {
         }
     }
 
+    /// Ends an etcd of which nobody knows, as an end of netd in the middle of a beginning leaves one. Its
+    /// files stay until there is a next membership: they may be all that is left of a damaged one.
+    ///
+    /// # Errors
+    /// When the host gives no randomness.
+    pub(super) async fn stop_remnants(&self, place: &Place) -> Result<()> {
+        if place.is_there() {
+            tracing::warn!("there are files of a cluster, and this host is in none");
+            self.stop_etcd(place, &Kept::of_nobody()?, &Over::default()).await;
+        }
+        Ok(())
+    }
+
     /// What a beginning or an end of a membership left behind that was broken off: nothing of it is
     /// to be taken for a part of the next one.
     ///

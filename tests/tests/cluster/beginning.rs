@@ -32,8 +32,13 @@ fn an_address_that_nobody_else_reaches_is_refused() {
         assert!(refused.stderr.contains("--advertise-addr"), "{address}: {refused:?}");
         assert_eq!(refused.stderr.lines().count(), 1, "{address}: {refused:?}");
     }
-    assert!(fleet.etcd_of(0).is_none(), "nothing was begun");
     let own = underlay(0).to_string();
+    for (option, port) in [("--port", "0"), ("--port", "2380"), ("--data-path-port", "0")] {
+        let words = ["cluster", "init", "--advertise-addr", &own, option, port];
+        let refused = host.netctl(&words);
+        assert_eq!(refused.code, 2, "{option} {port}: {refused:?}");
+    }
+    assert!(fleet.etcd_of(0).is_none(), "nothing was begun");
     host.netctl(&["cluster", "init", "--advertise-addr", &own]).success();
     let made = host.netctl(&["cluster", "token", "create", "--quiet"]).success().trim().to_owned();
     let there = format!("{own}:2377");
@@ -79,6 +84,7 @@ fn a_beginning_that_was_broken_off_is_not_taken_for_a_part_of_the_next() {
     std::fs::remove_file(file).unwrap();
     fleet.hosts[0].start();
     assert_eq!(fleet.status(0).cluster, None);
+    assert_eq!(fleet.etcd_of(0), None);
     fleet.init();
     assert!(fleet.etcd_of(0).is_some() && fleet.etcd_of(0) != first);
     fleet.create("shop");
