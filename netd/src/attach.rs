@@ -12,7 +12,7 @@ use std::{
 use cnm::{
     Error, Kind, Result,
     driver::{AttachEndpoint, Attached, DetachEndpoint},
-    endpoint::{Attach, Endpoint, Netns, State},
+    endpoint::{Attach, Container, Endpoint, State},
     fault,
     network::Network,
     options::is_delivered_on_host,
@@ -77,7 +77,10 @@ impl Netd {
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
             return Ok(existing.into());
         }
-        let path = params.netns.as_ref().and_then(Netns::path).map(str::to_owned);
+        let path = match &params.netns {
+            Some(netns) => netns.path().map(str::to_owned),
+            None => self.known_path(&params.container),
+        };
         let sticky = params.sticky;
         if sticky && Self::is_shared(&network.driver) {
             return Err(Error::unsupported(format_args!(
@@ -245,6 +248,12 @@ impl Netd {
                 SandboxRecord::of(endpoint, path, start)
             }
         }
+    }
+
+    /// The path to a sandbox that is known, for a request that names none.
+    fn known_path(&self, container: &Container) -> Option<String> {
+        let registry = self.registry.borrow();
+        registry.sandbox(&container.id).and_then(|entry| entry.record.sandbox.path.clone())
     }
 
     /// The namespace of a sandbox that is known, for a request that names none.

@@ -19,7 +19,7 @@ use crate::{
 /// host sees half of it.
 fn half_a_flow_is_no_invalid_connection(bridge_filter: &str) {
     // The rules are the socket's of their driver, unless told, and nobody's to take away.
-    let fleet = Fleet::new_with(2, "[firewall]\ntables = \"plain\"");
+    let mut fleet = Fleet::new_with(2, "[firewall]\ntables = \"plain\"");
     fleet.create("shop");
     distrust(&fleet);
     let running = [fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b")];
@@ -36,7 +36,8 @@ fn half_a_flow_is_no_invalid_connection(bridge_filter: &str) {
     let target = SocketAddr::new(running[1].ip(), 80);
     running[0].container.netns.ask_tcp(target).unwrap();
     if bridge_filter == "0" {
-        // It would be, without the rules that say so.
+        // It would be, without the rules that say so; and nobody is there to put them back.
+        fleet.hosts[1].kill();
         fleet.hosts[1].netns.run("nft flush chain inet netd-overlay halves");
         fleet.hosts[0].netns.try_tcp(target).unwrap_err();
     }
