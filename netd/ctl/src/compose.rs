@@ -101,7 +101,7 @@ impl Project {
             variables::add_file(&mut variables, &text);
         }
         let called = variables.get("COMPOSE_PROJECT_NAME");
-        let called = args.project_name.as_deref().or(called.map(String::as_str));
+        let called = args.project_name.as_deref().or_else(|| called.map(String::as_str));
         let beside = directory.as_deref().and_then(Path::file_name);
         let beside = beside.map(|name| name.to_string_lossy().into_owned());
         let (name, networks) = file::parse(&text, &variables, called, &beside.unwrap_or_default())
