@@ -173,12 +173,14 @@ fn an_answers_time_runs_while_it_is_kept() {
         let line = said.lines().next().unwrap_or_else(|| panic!("{words}"));
         line.split_whitespace().nth(1).and_then(|ttl| ttl.parse().ok()).expect("a TTL")
     };
-    assert_eq!(ttl("www.example.org A"), 300);
+    // A second may have passed at once.
+    let (there, missing) = (ttl("www.example.org A"), ttl("nosuch.example.org A"));
+    assert!((290..=300).contains(&there), "{there}");
     // The SOA's last number, which bounds how long a missing name is kept (RFC 2308).
-    assert_eq!(ttl("nosuch.example.org A"), 60);
+    assert!((50..=60).contains(&missing), "{missing}");
     eventually("both have become less", || {
         let now = (ttl("www.example.org A"), ttl("nosuch.example.org A"));
-        if now.0 < 300 && now.1 < 60 { Ok(()) } else { Err(format!("{now:?}")) }
+        if now.0 < there && now.1 < missing { Ok(()) } else { Err(format!("{now:?}")) }
     });
 }
 
