@@ -43,6 +43,11 @@ trap clean EXIT
 
 say "a network, in a list for those who speak CNI, and in Docker"
 netctl network create --cni --cni-dir "$CNI_DIR" "$NETWORK"
+first=$(ls "$CNI_DIR" | grep -E '\.(conf|conflist|json)$' | sort | head -n 1)
+if [ "$first" != "$NETWORK.conflist" ]; then
+	echo "containerd takes $CNI_DIR/$first, which comes first: set NETWORK to a name that comes before it" >&2
+	exit 1
+fi
 of() { netctl network inspect "$NETWORK" 2>/dev/null | sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p" | head -1; }
 subnet=$(of Subnet)
 $DOCKER network create -d netd --ipam-driver netd --ipam-opt "network=$NETWORK" \
