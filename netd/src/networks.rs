@@ -181,22 +181,28 @@ impl Netd {
     }
 
     async fn unmake_network(self: &Rc<Self>, network: &Network) -> Result<()> {
-        let sticky = {
+        let (before, sticky) = {
             let mut registry = self.registry.borrow_mut();
             let Some(entry) = registry.network_mut(&network.id) else { return Ok(()) };
-            entry.stage = Stage::Leaving;
+            let before = std::mem::replace(&mut entry.stage, Stage::Leaving);
             let sticky: Vec<(String, IpAddr)> = entry
                 .pools
                 .iter()
                 .flat_map(Pool::sticky)
                 .map(|(owner, address)| (owner.to_owned(), address))
                 .collect();
-            sticky
+            (before, sticky)
         };
+        // First, since it may fail, and then the network is what it was.
+        if let Err(error) = self.stores.remove_network(&network.id, &sticky) {
+            if let Some(entry) = self.registry.borrow_mut().network_mut(&network.id) {
+                entry.stage = before;
+            }
+            return Err(error.into());
+        }
         self.resolve_no_more(&network.id);
         // What the driver cannot take down now it is told to at its next start.
         self.take_network_down(network).await;
-        self.stores.remove_network(&network.id, &sticky)?;
         self.registry.borrow_mut().drop_network(&network.id);
         tracing::info!(network = %network.name, driver = network.driver, "network removed");
         self.tell(

@@ -6,7 +6,7 @@ use cnm::{
     Kind,
     client::With,
     endpoint::{Attach, Detach, Netns},
-    network::{CreateNetwork, InspectNetwork, ListNetworks},
+    network::{CreateNetwork, InspectNetwork, ListNetworks, RemoveNetwork},
 };
 use netd_tests::{Asking as _, HostOptions, World, eventually, kind_of};
 use nix::{
@@ -193,6 +193,13 @@ fn a_store_that_was_full_works_again_when_there_is_room() {
     let failed = (0..200).find_map(|n| netd.call(&CreateNetwork::named(&format!("n{n}"))).err());
     let error = failed.expect("a full disk is told");
     assert!(error.message.contains("netd.redb"), "{error}");
+    // What cannot be removed stays, whole.
+    let remove = RemoveNetwork { network: "before".to_owned() };
+    netd.call(&remove).expect_err("it takes room to remove");
+    let web = world.container("web");
+    let endpoint = netd.attach(&web.to("before"));
+    assert!(web.netns.pings(endpoint.gateways[0]));
+    netd.detach("web");
     let before = netd.call(&ListNetworks::default()).unwrap().networks.len();
     fs::remove_file(&fill).unwrap();
     netd.create("after");
