@@ -139,7 +139,18 @@ impl Netd {
     /// What processes of the host hold, of the protocols of these ports: one look for all of them,
     /// and none where there are none.
     pub(super) fn bound_by_host(&self, ports: &[Port]) -> Result<Vec<Bound>> {
-        let mut bound = sockets::bound(&protocols(ports)).map_err(|error| {
+        // One that is to be any may be any.
+        let first = ports.iter().map(|port| port.host_port).min().unwrap_or_default();
+        let last = |port: &Port| {
+            let last = port.host_port.saturating_add(port.count.saturating_sub(1));
+            port.host_port_to.map_or(last, |to| last.max(to))
+        };
+        let last = match first {
+            0 => u16::MAX,
+            _ => ports.iter().map(last).max().unwrap_or_default(),
+        };
+        let bound = sockets::bound_within(&protocols(ports), first..=last);
+        let mut bound = bound.map_err(|error| {
             Error::internal(format_args!("cannot see which ports the host holds: {error}"))
         })?;
         bound.retain(|socket| !self.relay.has(socket));

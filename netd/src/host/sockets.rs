@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    ops::RangeInclusive,
     path::Path,
 };
 
@@ -72,6 +73,17 @@ impl Process {
 /// # Errors
 /// What the kernel refuses.
 pub(crate) fn bound(protocols: &BTreeSet<Protocol>) -> io::Result<Vec<Bound>> {
+    bound_within(protocols, 0..=u16::MAX)
+}
+
+/// As [`bound`], of some ports alone: what the kernel tells of others takes longer the more there are.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn bound_within(
+    protocols: &BTreeSet<Protocol>,
+    ports: RangeInclusive<u16>,
+) -> io::Result<Vec<Bound>> {
     let mut found = Vec::new();
     if protocols.is_empty() {
         return Ok(found);
@@ -80,7 +92,7 @@ pub(crate) fn bound(protocols: &BTreeSet<Protocol>) -> io::Result<Vec<Bound>> {
     socket.bind_auto()?;
     for protocol in protocols {
         for family in [AF_INET, AF_INET6] {
-            match dump(&mut socket, family, *protocol, &mut found) {
+            match dump(&mut socket, &request(family, *protocol, &ports), *protocol, &mut found) {
                 // No such sockets on this host.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 outcome => outcome?,
@@ -116,13 +128,13 @@ const INET_DIAG_MSG: usize = 72;
 
 fn dump(
     socket: &mut Socket,
-    family: u8,
+    request: &[u8],
     protocol: Protocol,
     found: &mut Vec<Bound>,
 ) -> io::Result<()> {
     const NLMSG_ERROR: u16 = 2;
     const NLMSG_DONE: u16 = 3;
-    socket.send_to(&request(family, protocol), &SocketAddr::new(0, 0), 0)?;
+    socket.send_to(request, &SocketAddr::new(0, 0), 0)?;
     let mut chunk = Vec::with_capacity(32 << 10);
     loop {
         chunk.clear();
@@ -144,8 +156,8 @@ fn dump(
     }
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2` (linux/inet_diag.h).
-fn request(family: u8, protocol: Protocol) -> [u8; 72] {
+/// `struct nlmsghdr`, `struct inet_diag_req_v2` and a filter of ports (linux/inet_diag.h).
+fn request(family: u8, protocol: Protocol, ports: &RangeInclusive<u16>) -> [u8; 92] {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const REQUEST_AND_DUMP: u16 = 0x301;
     /// States of TCP (net/tcp_states.h), as bits; a UDP socket is closed unless it is connected.
@@ -155,8 +167,21 @@ fn request(family: u8, protocol: Protocol) -> [u8; 72] {
         Protocol::Udp => CLOSE,
         Protocol::Tcp | Protocol::Sctp => LISTEN,
     };
-    let mut bytes = [0; 72];
-    bytes[..4].copy_from_slice(&72_u32.to_ne_bytes());
+    /// `INET_DIAG_REQ_BYTECODE`, and two comparisons of the own port: with an operation each comes
+    /// where to go on if it holds and if not, in bytes, behind all of them to refuse; and the number.
+    const BYTECODE: u16 = 1;
+    const AT_LEAST: u8 = 2;
+    const AT_MOST: u8 = 3;
+    let comparisons = [(AT_LEAST, 20_u16, *ports.start()), (AT_MOST, 12, *ports.end())];
+    let mut bytes = [0; 92];
+    bytes[72..74].copy_from_slice(&20_u16.to_ne_bytes());
+    bytes[74..76].copy_from_slice(&BYTECODE.to_ne_bytes());
+    for (at, (operation, refuse, number)) in (76..).step_by(8).zip(comparisons) {
+        (bytes[at], bytes[at + 1]) = (operation, 8);
+        bytes[at + 2..at + 4].copy_from_slice(&refuse.to_ne_bytes());
+        bytes[at + 6..at + 8].copy_from_slice(&number.to_ne_bytes());
+    }
+    bytes[..4].copy_from_slice(&92_u32.to_ne_bytes());
     bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes[6..8].copy_from_slice(&REQUEST_AND_DUMP.to_ne_bytes());
     bytes[16] = family;
@@ -295,5 +320,19 @@ mod tests {
         let process = Process { pid: 7, name: "conmon".into(), arguments };
         assert!(process.is_for(&"web".parse().expect("an id")));
         assert!(!process.is_for(&"we".parse().expect("an id")));
+    }
+
+    #[test]
+    fn the_kernel_tells_of_the_ports_that_are_asked_for() {
+        let held = [0; 2].map(|any| TcpListener::bind(("127.0.0.1", any)).unwrap());
+        let [first, second] = held.each_ref().map(|one| one.local_addr().unwrap().port());
+        let of = |ports| {
+            let found = bound_within(&[Protocol::Tcp].into(), ports).unwrap();
+            found.into_iter().map(|socket| socket.port).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(of(first..=first), [first].into());
+        assert_eq!(of(second..=second), [second].into());
+        assert!(of(first.min(second)..=first.max(second)).is_superset(&[first, second].into()));
+        assert!(of(0..=u16::MAX).is_superset(&[first, second].into()));
     }
 }
