@@ -177,12 +177,16 @@ impl Netd {
             .filter(|endpoint| wanted(&registry, endpoint))
             .map(|endpoint| registry.published(endpoint))
             .collect();
-        let netns = self.resolver.ways_inside(&endpoints);
+        let mut netns = self.resolver.ways_inside(&endpoints);
+        for endpoint in &endpoints {
+            let sandbox = registry.sandbox(&endpoint.container.id);
+            if let Some(path) = sandbox.and_then(|entry| entry.record.sandbox.path.as_ref()) {
+                netns.entry(endpoint.id.clone()).or_insert_with(|| path.clone());
+            }
+        }
         let mut settings = self.config.firewall.settings();
         settings.extend(self.resolver_setting(driver));
-        let sandboxes = registry.sandboxes().map(|entry| &entry.record.sandbox);
-        let paths = sandboxes.filter_map(|sandbox| sandbox.path.clone()).collect();
-        Sync { networks, endpoints, settings, netns, paths }
+        Sync { networks, endpoints, settings, netns }
     }
 }
 

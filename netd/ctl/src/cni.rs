@@ -3,7 +3,6 @@
 pub(crate) mod conformance;
 pub(crate) mod install;
 pub(crate) mod list;
-pub(crate) mod replace;
 
 use crate::{args::CniCommand, out::Outcome};
 

@@ -15,6 +15,7 @@ mod network;
 mod out;
 mod pages;
 mod podman;
+mod replace;
 mod run;
 mod sandbox;
 mod status;

@@ -139,6 +139,9 @@ impl Netd {
     /// What processes of the host hold, of the protocols of these ports: one look for all of them,
     /// and none where there are none.
     pub(super) fn bound_by_host(&self, ports: &[Port]) -> Result<Vec<Bound>> {
+        if sockets::are_free(ports) {
+            return Ok(Vec::new());
+        }
         // One that is to be any may be any.
         let first = ports.iter().map(|port| port.host_port).min().unwrap_or_default();
         let last = |port: &Port| {

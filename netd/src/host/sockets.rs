@@ -1,5 +1,5 @@
 //! Which ports of the host its processes hold, as the kernel tells it (sock_diag(7)), and which
-//! process it is that holds one. netd binds none of them to find out, and keeps none.
+//! process it is that holds one. netd keeps none of them.
 
 use std::{
     collections::BTreeSet,
@@ -14,6 +14,7 @@ use cnm::{
     endpoint::{Port, Protocol},
 };
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use socket2::{Domain, Type};
 
 /// A socket of the host that takes what comes to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,39 @@ pub(crate) fn bound_within(
         }
     }
     Ok(found)
+}
+
+/// Whether ports of the host are surely free for these: who would bind them may. The kernel says so
+/// in the same time however many others are bound, where a list of those is longer the more there are;
+/// where it says no, the list tells who is meant, and whether it matters. Of many ports the list is
+/// sooner there.
+pub(crate) fn are_free(ports: &[Port]) -> bool {
+    const MANY: usize = 32;
+    let count: usize = ports.iter().map(|port| usize::from(port.count)).sum();
+    let is_known = |port: &Port| port.host_port != 0 && port.host_port_to.is_none();
+    count <= MANY && ports.iter().all(|port| is_known(port) && is_free(port).unwrap_or(false))
+}
+
+fn is_free(port: &Port) -> io::Result<bool> {
+    let address = port.host_ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let kind = match port.protocol {
+        Protocol::Tcp => Type::STREAM,
+        Protocol::Udp => Type::DGRAM,
+        Protocol::Sctp => return Ok(false),
+    };
+    for number in port.host_ports() {
+        let socket = socket2::Socket::new(domain, kind, None)?;
+        if domain == Domain::IPV6 {
+            // One of all addresses of both families meets whoever has the port.
+            socket.set_only_v6(port.host_ip.is_some())?;
+        }
+        // Of TCP only listeners are in the way then, and no connection that was; of UDP whoever says
+        // the same would not be.
+        socket.set_reuse_address(port.protocol == Protocol::Tcp)?;
+        socket.bind(&std::net::SocketAddr::new(address, number).into())?;
+    }
+    Ok(true)
 }
 
 /// Refuses ports on an address that the host does not have.
@@ -288,6 +322,48 @@ mod tests {
         ] {
             assert!(!socket.meets(&port(text)), "{socket:?} {text}");
         }
+    }
+
+    #[test]
+    fn a_port_is_free_where_nobody_of_the_same_addresses_has_it() {
+        let listener = |at: &str| TcpListener::bind(at).expect("bound");
+        let number = |one: &TcpListener| one.local_addr().expect("bound").port();
+        let free = |text: &str| are_free(&[port(text)]);
+        for (at, meets, others) in [
+            ("127.0.0.1:0", ["", "0.0.0.0:", "127.0.0.1:"], ["[::]:", "[::1]:", "127.0.0.2:"]),
+            ("0.0.0.0:0", ["", "0.0.0.0:", "127.0.0.1:"], ["[::]:", "[::1]:", "[::1]:"]),
+            ("[::1]:0", ["", "[::]:", "[::1]:"], ["0.0.0.0:", "127.0.0.1:", "127.0.0.2:"]),
+        ] {
+            // The standard library's listeners have SO_REUSEADDR, as most servers do.
+            let one = listener(at);
+            let of = |host: &str| free(&format!("{host}{}:80", number(&one)));
+            assert_eq!(meets.map(of), [false; 3], "{at} {meets:?}");
+            assert_eq!(others.map(of), [true; 3], "{at} {others:?}");
+        }
+        let both = listener("[::]:0");
+        assert!(!free(&format!("127.0.0.1:{}:80", number(&both))));
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let taken = datagrams.local_addr().expect("bound").port();
+        assert!(!free(&format!("{taken}:80/udp")));
+    }
+
+    #[test]
+    fn a_connection_that_was_leaves_its_port_free_for_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let at = listener.local_addr().expect("bound");
+        let here = std::net::TcpStream::connect(at).expect("connected");
+        let (there, _) = listener.accept().expect("accepted");
+        drop((listener, there, here));
+        assert!(are_free(&[port(&format!("{}:80", at.port()))]));
+    }
+
+    #[test]
+    fn of_a_range_every_port_is_to_be_free_and_any_port_is_no_answer() {
+        let held = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let number = held.local_addr().expect("bound").port();
+        let range = |first: u16, last: u16| port(&format!("{first}-{last}:{first}-{last}"));
+        assert!(!are_free(&[range(number - 1, number)]));
+        assert!(!are_free(&[port("0:80")]) && !are_free(&[port("127.0.0.9:0:80")]));
     }
 
     #[test]

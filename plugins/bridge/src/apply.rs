@@ -122,7 +122,7 @@ impl Kernel {
         &mut self,
         steps: &[Step],
         observed: &Observed,
-        paths: &[String],
+        paths: &[&str],
     ) -> Result<Vec<String>> {
         let mut index: HashMap<String, u32> = observed
             .links

@@ -447,10 +447,12 @@ impl Driver for Bridge {
             kernel.reaper.condemned(left.count());
         }
         let steps = plan::everything(&marks, &segments, &ports, &observed);
-        let left = kernel.apply_with(&steps, &observed, &desired.paths).map_err(refusal)?;
+        let paths: Vec<_> = desired.netns.values().map(String::as_str).collect();
+        let left = kernel.apply_with(&steps, &observed, &paths).map_err(refusal)?;
+        let keep = |path: &str, cookie, to| resolver::keep(&kernel.home, path, cookie, to);
         let led = ports.iter().zip(&desired.endpoints);
-        let led = led.filter_map(|(port, one)| lead_inside(&kernel.home, port, one, desired));
-        let led: Vec<_> = led.collect();
+        let led: Vec<_> =
+            led.filter_map(|(port, one)| desired.lead_inside(one, port.resolver, keep)).collect();
         let links = links::all(&mut kernel.socket).map_err(refusal)?;
         let names: Vec<_> = segments.iter().flat_map(Segment::bridges).cloned().collect();
         for link in links.iter().filter(|link| marks.is_bridge(link) && names.contains(&link.name))
@@ -493,19 +495,6 @@ impl Driver for Bridge {
 
     fn uninstall(&mut self, asked: Uninstall) -> Result<Uninstalled> {
         uninstall::everything(self.marks, asked.check).map_err(refusal)
-    }
-}
-
-/// Leads what a container asks inside itself to the resolver there, where that is no longer so.
-fn lead_inside(home: &Netns, port: &Port, endpoint: &Endpoint, all: &Sync) -> Option<String> {
-    let (to, path, netns) = (port.resolver?, all.netns.get(&endpoint.id)?, endpoint.netns?);
-    match resolver::keep(home, path, netns.cookie, to) {
-        Ok(true) => Some(format!("lead {} to the resolver inside it", endpoint.container.label())),
-        Ok(false) => None,
-        Err(error) => {
-            eprintln!("names may not resolve inside {}: {error}", endpoint.container.label());
-            None
-        }
     }
 }
 

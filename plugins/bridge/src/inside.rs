@@ -14,8 +14,6 @@ use kernel::{
 
 use crate::Port;
 
-const MISLED: &str = "what the container asks at 127.0.0.11 is not led to the resolver";
-
 /// What is seen in a container.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inside {
@@ -38,10 +36,7 @@ impl Inside {
                 link: Some(link),
                 addresses: routes::addresses(&mut socket)?,
                 routes: routes::routes(&mut socket)?,
-                misled: match port.resolver {
-                    Some(port) => !resolver::leads(port)?,
-                    None => false,
-                },
+                misled: resolver::misled(port.resolver)?,
             })
         })?
     }
@@ -67,7 +62,7 @@ impl Inside {
             differences.push(format!("{name} in the container does not have the address {mac}"));
         }
         if self.misled {
-            differences.push(MISLED.to_owned());
+            differences.push(resolver::MISLED.to_owned());
         }
         let addresses: BTreeSet<_> =
             self.addresses.iter().filter(|a| a.link == link.index).map(|a| a.address).collect();

@@ -24,15 +24,11 @@ impl Kernel {
     /// Gives both ends of pairs, each named by its end on the host, another MTU. Where nothing leads to
     /// the container both ends stay as they are, so that the next sync tries again; one sentence for
     /// each of those.
-    pub(crate) fn resize(
-        &mut self,
-        pairs: &[(&Link, u32)],
-        paths: &[String],
-    ) -> Result<Vec<String>> {
+    pub(crate) fn resize(&mut self, pairs: &[(&Link, u32)], paths: &[&str]) -> Result<Vec<String>> {
         let nsids: BTreeSet<i32> = pairs.iter().filter_map(|(host, _)| host.peer_nsid).collect();
         let found = match nsids.len() {
             0 => BTreeMap::new(),
-            _ => netns::find(&mut self.socket, &nsids, paths.iter().map(String::as_str))?,
+            _ => netns::find(&mut self.socket, &nsids, paths.iter().copied())?,
         };
         let mut batch = Batch::new();
         let mut problems = Vec::new();

@@ -1,6 +1,6 @@
 //! What netd asks of a driver: the calls, and the trait that a driver in Rust fills.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -255,20 +255,38 @@ pub struct Sync {
     /// What the host's administrator said that is of no network alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
-    /// Paths to the namespaces of those endpoints for which there is something to keep inside
-    /// besides the interface (`dns-port`). A path may lead elsewhere by now: the namespace's cookie
-    /// tells.
+    /// Paths to the namespaces of those endpoints to which one is known, for what is to be kept or
+    /// changed inside. A path may lead elsewhere by now: the namespace's cookie tells.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub netns: BTreeMap<EndpointId, String>,
-    /// Paths that may lead to the containers' network namespaces, or to others by now, for what is to
-    /// be changed inside.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<String>,
 }
 
 impl Call for Sync {
     const METHOD: &'static str = "driver.sync";
     type Reply = Synced;
+}
+
+impl Sync {
+    /// Leads what a container asks inside itself to the resolver at `port` there, where that is no
+    /// longer so: the sentence of what was put right. `keep` does it, in the namespace of a path and a
+    /// cookie, and says whether there was something to do; what it fails for is logged.
+    pub fn lead_inside<E: fmt::Display>(
+        &self,
+        endpoint: &Endpoint,
+        port: Option<u16>,
+        keep: impl FnOnce(&str, u64, u16) -> Result<bool, E>,
+    ) -> Option<String> {
+        let (port, path, netns) = (port?, self.netns.get(&endpoint.id)?, endpoint.netns?);
+        let label = endpoint.container.label();
+        match keep(path, netns.cookie, port) {
+            Ok(true) => Some(format!("lead {label} to the resolver inside it")),
+            Ok(false) => None,
+            Err(error) => {
+                eprintln!("names may not resolve inside {label}: {error}");
+                None
+            }
+        }
+    }
 }
 
 /// What a sync found.

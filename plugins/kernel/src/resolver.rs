@@ -15,7 +15,11 @@ use crate::{
     Errno, Result,
     netlink::{Batch, Received, Socket},
     netns::Netns,
-    nft::{BATCH_BEGIN, BATCH_END, NEWRULE, SUBSYSTEM, attribute, frame_header, nest, text},
+    nft::{
+        BATCH_BEGIN, BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, DATA_VALUE, DELTABLE, GETRULE,
+        HOOK_NUMBER, LIST_ELEMENT, NEWCHAIN, NEWRULE, NEWTABLE, RULE_CHAIN, RULE_TABLE, TABLE_NAME,
+        attribute, frame_header, nest, text,
+    },
 };
 
 /// The address that a container asks, on its own loopback link.
@@ -30,25 +34,11 @@ const DNS: u16 = 53;
 /// Those that questions come by.
 const PROTOCOLS: [i32; 2] = [libc::IPPROTO_UDP, libc::IPPROTO_TCP];
 
-const NEWTABLE: u16 = SUBSYSTEM << 8;
-const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
-const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
-const GETRULE: u16 = SUBSYSTEM << 8 | 7;
-
-const TABLE_NAME: u16 = 1;
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
 const CHAIN_TYPE: u16 = 7;
-const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
-const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
-const LIST_ELEMENT: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
-const DATA_VALUE: u16 = 1;
 
 /// Leads them to `port`, in the calling thread's namespace; to no other from then on.
 ///
@@ -58,11 +48,22 @@ pub fn lead(port: u16) -> Result<()> {
     Socket::small(NETLINK_NETFILTER)?.run(batch(port))
 }
 
-/// Whether they are led to `port`, and to no other, in the calling thread's namespace.
+/// What is wrong where [`misled`] says so.
+pub const MISLED: &str = "what the container asks at 127.0.0.11 is not led to the resolver";
+
+/// Whether the container whose namespace is the calling thread's should be led to a port, and is not.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn leads(port: u16) -> Result<bool> {
+pub fn misled(port: Option<u16>) -> Result<bool> {
+    Ok(match port {
+        Some(port) => !leads(port)?,
+        None => false,
+    })
+}
+
+/// Whether they are led to `port`, and to no other, in the calling thread's namespace.
+fn leads(port: u16) -> Result<bool> {
     let mut batch = Batch::new();
     batch.frame(GETRULE, NLM_F_DUMP, "list the rules of", TABLE.to_owned(), |bytes| {
         header(bytes);

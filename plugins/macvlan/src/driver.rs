@@ -386,7 +386,8 @@ impl Driver for Macvlan {
         }
         let mut repaired: Vec<_> = steps.iter().map(Step::to_string).collect();
         for (endpoint, port) in &ports {
-            repaired.extend(lead_inside(&kernel.home, port, endpoint, desired));
+            let keep = |path: &str, cookie, to| resolver::keep(&kernel.home, path, cookie, to);
+            repaired.extend(desired.lead_inside(endpoint, port.resolver, keep));
         }
         let observed = kernel.observe(&[]).map_err(refusal)?;
         for (id, segment) in &segments {
@@ -397,19 +398,6 @@ impl Driver for Macvlan {
             }
         }
         Ok(Synced { repaired, missing, ..Synced::default() })
-    }
-}
-
-/// Leads what a container asks inside itself to the resolver there, where that is no longer so.
-fn lead_inside(home: &Netns, port: &Port, endpoint: &Endpoint, all: &Sync) -> Option<String> {
-    let (to, path, netns) = (port.resolver?, all.netns.get(&endpoint.id)?, endpoint.netns?);
-    match resolver::keep(home, path, netns.cookie, to) {
-        Ok(true) => Some(format!("lead {} to the resolver inside it", endpoint.container.label())),
-        Ok(false) => None,
-        Err(error) => {
-            eprintln!("names may not resolve inside {}: {error}", endpoint.container.label());
-            None
-        }
     }
 }
 

@@ -29,11 +29,7 @@ pub(crate) fn differences(
             Some(_) => shaping::limits(&mut socket)?.remove(&link),
             None => None,
         };
-        let misled = match port.resolver {
-            Some(port) => !resolver::leads(port)?,
-            None => false,
-        };
-        Ok((routes::routes(&mut socket)?, bucket, misled))
+        Ok((routes::routes(&mut socket)?, bucket, resolver::misled(port.resolver)?))
     };
     let (routes, limit, misled) =
         sandbox.inside(home, observe).and_then(|seen| seen).map_err(refusal)?;
@@ -41,8 +37,7 @@ pub(crate) fn differences(
     let own: Vec<_> = routes.into_iter().filter(here).collect();
     let mut differences = Vec::new();
     if misled {
-        let what = "what the container asks at 127.0.0.11 is not led to the resolver";
-        differences.push(what.to_owned());
+        differences.push(resolver::MISLED.to_owned());
     }
     for gateway in &port.gateways {
         let is_way = |own: &Route| own.is_default() && own.through == Some(*gateway);

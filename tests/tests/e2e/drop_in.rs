@@ -8,6 +8,7 @@ use std::{
     process::Stdio,
 };
 
+use crate::netavark::refused;
 use netd_tests::{Asking as _, Container, Executed, Host, World};
 use serde_json::{Value, json};
 
@@ -59,15 +60,6 @@ impl Place {
         let own = listed.into_iter().filter(|network| !network.predefined);
         own.map(|network| (network.name.to_string(), on(network.id))).collect()
     }
-}
-
-/// The only answer to what goes wrong: one key, and exit code 1.
-#[track_caller]
-fn refused(executed: &Executed) -> String {
-    assert_eq!(executed.code, 1, "{executed:?}");
-    let document: Value = serde_json::from_str(&executed.stdout).unwrap();
-    assert_eq!(document.as_object().unwrap().len(), 1, "{executed:?}");
-    document["error"].as_str().unwrap().to_owned()
 }
 
 /// A network as Podman has written it down: `10.83.NUMBER.0/24`.

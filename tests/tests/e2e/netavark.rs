@@ -25,7 +25,7 @@ fn execute(host: &Host, driver: &str, words: &[&str], text: &str) -> Executed {
 
 /// The only answer to what goes wrong: one key, and exit code 1.
 #[track_caller]
-fn refused(executed: &Executed) -> String {
+pub(crate) fn refused(executed: &Executed) -> String {
     assert_eq!(executed.code, 1, "{executed:?}");
     let document: Value = serde_json::from_str(&executed.stdout).unwrap();
     assert_eq!(document.as_object().unwrap().len(), 1, "{executed:?}");

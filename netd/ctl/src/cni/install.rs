@@ -7,7 +7,7 @@ use std::{
 
 use cnm::{Error, Kind};
 
-use super::replace::replace;
+use crate::replace::replace;
 use crate::{
     args::cni::{DEFAULT_BIN, Install},
     out::{self, Outcome, Stop, Tally},

@@ -9,8 +9,8 @@ use std::{
 use cnm::{Error, network::Network};
 use serde_json::Value;
 
-use super::replace::replace;
 use crate::out::{self, Stop};
+use crate::replace::replace;
 
 fn place(directory: &Path, network: &Network) -> PathBuf {
     directory.join(format!("{}.conflist", network.name))

@@ -12,8 +12,8 @@ use cnm::{Error, Kind};
 use super::{daemon_json, netd_toml};
 use crate::{
     args::docker::Install,
-    cni::replace::replace,
     out::{self, Outcome, Stop, Tally},
+    replace::replace,
 };
 
 /// Where dockerd may call netd, and where `docker network` may speak to it.

@@ -12,8 +12,9 @@ use cnm::{Error, Kind};
 use super::settings::{self, HELPERS, MARK};
 use crate::{
     args::podman::{Install, Places},
-    cni::{install::source, replace::replace},
+    cni::install::source,
     out::{self, Outcome, Stop, Tally},
+    replace::replace,
 };
 
 /// The file in Podman's directory: after what people write, which it holds on to.

@@ -5,7 +5,8 @@ use netlink_packet_core::NLM_F_DUMP;
 use nix::{errno::Errno, libc};
 
 use super::{
-    ALL_FAMILIES, BATCH_BEGIN, BATCH_END, GETRULE, NEWRULE, Nft, SUBSYSTEM, attribute,
+    ALL_FAMILIES, BATCH_BEGIN, BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GETRULE,
+    HOOK_NUMBER, NEWCHAIN, NEWRULE, Nft, RULE_CHAIN, RULE_TABLE, SUBSYSTEM, attribute,
     frame_header, text,
 };
 use crate::{
@@ -13,15 +14,8 @@ use crate::{
     netlink::{Attributes, Batch, Received, read_u32},
 };
 
-const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
 const GETCHAIN: u16 = SUBSYSTEM << 8 | 4;
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
 const CHAIN_POLICY: u16 = 5;
-const HOOK_NUMBER: u16 = 1;
-const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const DELRULE: u16 = SUBSYSTEM << 8 | 8;
 

@@ -6,13 +6,13 @@
 use netlink_packet_core::NLM_F_CREATE;
 use nix::errno::Errno;
 
-use super::{BATCH_BEGIN, BATCH_END, Family, Nft, SUBSYSTEM, attribute, frame_header, text};
+use super::{
+    BATCH_BEGIN, BATCH_END, DELTABLE, Family, NEWTABLE, Nft, SUBSYSTEM, TABLE_NAME, attribute,
+    frame_header, text,
+};
 use crate::{Error, Result, netlink::Batch};
 
-const NEWTABLE: u16 = SUBSYSTEM << 8;
 const GETTABLE: u16 = SUBSYSTEM << 8 | 1;
-const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
-const TABLE_NAME: u16 = 1;
 const TABLE_FLAGS: u16 = 2;
 /// `NFT_TABLE_F_OWNER` and `NFT_TABLE_F_PERSIST` (linux/netfilter/nf_tables.h).
 const OWNER: u32 = 2;
