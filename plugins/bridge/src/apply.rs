@@ -13,7 +13,8 @@ use kernel::{
     neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
     netns::Netns,
-    routes, sysctl,
+    routes::{self, Route},
+    sysctl,
 };
 
 use crate::{
@@ -67,7 +68,8 @@ impl Kernel {
             None
         };
         let parameters = segments.iter().flat_map(Segment::parameters);
-        let leads = self.leads(segments, &links)?;
+        let routes = routes::routes(&mut self.socket)?;
+        let leads = self.leads(segments, &links, &routes)?;
         Ok(Observed {
             leads,
             addresses: routes::addresses(&mut self.socket)?,
@@ -77,20 +79,26 @@ impl Kernel {
             facts: self.firewall.facts()?,
             uplink_mtu,
             limits: Limits::default(),
+            near: routes::near(&routes),
             links,
         })
     }
 
     /// Where the host leads to members of these networks, as far as they are routed: where there is
     /// both a route and a neighbour.
-    fn leads(&mut self, segments: &[Segment], links: &[Link]) -> Result<BTreeSet<Lead>> {
+    fn leads(
+        &mut self,
+        segments: &[Segment],
+        links: &[Link],
+        routes: &[Route],
+    ) -> Result<BTreeSet<Lead>> {
         let shards: Vec<_> = segments.iter().flat_map(|segment| &segment.shards).collect();
         let mut leads = BTreeSet::new();
         if shards.is_empty() {
             return Ok(leads);
         }
-        let routes: BTreeSet<_> = routes::routes(&mut self.socket)?
-            .into_iter()
+        let routes: BTreeSet<_> = routes
+            .iter()
             .filter(|route| route.through.is_none())
             .map(|route| (route.link, route.to))
             .collect();
@@ -208,6 +216,7 @@ impl Kernel {
         note(self.socket.run(batch));
         self.reaper.condemned(condemned);
         note(self.lead(steps, &index));
+        note(self.connect(steps, &index));
 
         let mut resized = Vec::new();
         for step in steps {
@@ -258,6 +267,19 @@ impl Kernel {
             }
         }
         self.socket.run_but(&NOT_THERE, batch, |_| ()).map(drop)
+    }
+
+    /// Leads to the subnets of bridges where nobody else has by now.
+    fn connect(&mut self, steps: &[Step], index: &HashMap<String, u32>) -> Result<()> {
+        let mut batch = Batch::new();
+        for step in steps {
+            if let Step::Connect { link, address } = step
+                && let Some(link) = index.get(link)
+            {
+                routes::connect(&mut batch, *link, *address);
+            }
+        }
+        self.socket.run_but(&[Errno::EEXIST], batch, |_| ()).map(drop)
     }
 
     /// Has flows forgotten that these facts redirect. (TCP notices by itself.)

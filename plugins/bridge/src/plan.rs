@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use kernel::{
     firewall::Fact,
     links::{Change, Link, Mac},
-    routes::Address,
+    routes::{self, Address},
 };
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ pub struct Observed {
     pub uplink_mtu: Option<u32>,
     /// What limits there are, where an endpoint should have one.
     pub limits: Limits,
+    /// What the host reaches on links themselves, each with the link's index.
+    pub near: BTreeSet<(u32, IpNetwork)>,
 }
 
 /// A member of a routed network, as the host knows it: by a route to it and a neighbour that is
@@ -96,6 +98,13 @@ pub enum Step {
     },
     /// Take an address from a bridge.
     DeleteAddress {
+        /// The bridge.
+        link: String,
+        /// The address.
+        address: IpNetwork,
+    },
+    /// Lead the host to the subnet of an address that a bridge has, as the kernel had done.
+    Connect {
         /// The bridge.
         link: String,
         /// The address.
@@ -210,6 +219,9 @@ impl fmt::Display for Step {
             Self::RemoveBridge { name } => write!(f, "remove the bridge {name}"),
             Self::AddAddress { link, address } => write!(f, "add {address} to {link}"),
             Self::DeleteAddress { link, address } => write!(f, "delete {address} from {link}"),
+            Self::Connect { link, address } => {
+                write!(f, "add the route to {}/{} on {link}", address.network(), address.prefix())
+            }
             Self::SetParameter { path, value } => {
                 write!(f, "set {} to {value}", path.replace('/', "."))
             }
@@ -310,6 +322,17 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
     }
     for address in segment.gateways.iter().filter(|address| !current.contains(address)) {
         steps.push(Step::AddAddress { link: name.clone(), address: *address });
+    }
+    // The others come with the link or the address; what a VRF has is in its own table.
+    if let Some(link) = link.filter(|link| link.up && link.master.is_none()) {
+        let is_gone = |address: &&IpNetwork| {
+            let subnet = routes::subnet_of(**address);
+            subnet.is_some_and(|subnet| !observed.near.contains(&(link.index, subnet)))
+        };
+        let there = segment.gateways.iter().filter(|address| current.contains(address));
+        steps.extend(
+            there.filter(is_gone).map(|a| Step::Connect { link: name.clone(), address: *a }),
+        );
     }
     let of_this = |fact: &&Fact| match fact {
         Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) => {

@@ -1,5 +1,5 @@
-//! Watching over what a driver made. The kernel tells of links, addresses and rules that change; of
-//! kernel parameters, and of iptables as it was before nf_tables, nobody tells, so they are looked at
+//! Watching over what a driver made. The kernel tells of links, addresses, routes and rules that change;
+//! of kernel parameters, and of iptables as it was before nf_tables, nobody tells, so they are looked at
 //! once a second. What is not as it should be is told to netd, whose sync puts it right: this decides
 //! and changes nothing.
 
@@ -96,6 +96,7 @@ impl Watch {
             nft: Nft::open()?,
             suspects: BTreeSet::new(),
             addresses: false,
+            routes: false,
             rules: false,
         };
         thread::Builder::new()
@@ -161,6 +162,8 @@ struct Watcher {
     suspects: BTreeSet<u32>,
     /// Whether addresses may be missing.
     addresses: bool,
+    /// Whether routes to the subnets of bridges may be missing.
+    routes: bool,
     /// Whether rules may be missing, or somebody else's be in the way.
     rules: bool,
 }
@@ -248,6 +251,7 @@ impl Watcher {
         }
         let mut found = self.links()?;
         found.extend(self.missing_addresses()?);
+        found.extend(self.missing_routes()?);
         found.extend(self.missing_rules()?);
         found.extend(parameters.iter().cloned());
         if found.is_empty() && lock(&self.made).troubled {
@@ -276,10 +280,12 @@ impl Watcher {
                 }
             }
             Change::AddressGone { link } => self.addresses |= is_bridge(link),
+            Change::RouteGone { link } => self.routes |= is_bridge(link),
             Change::Rules => self.rules = true,
             Change::Missed => {
                 self.suspects.extend(made.bridges.keys());
                 self.addresses = true;
+                self.routes = true;
                 self.rules = true;
             }
         }
@@ -329,6 +335,38 @@ impl Watcher {
             }
         }
         self.addresses = !found.is_empty();
+        Ok(found)
+    }
+
+    /// Routes that are gone while link and address are there: with these they come back.
+    fn missing_routes(&mut self) -> kernel::Result<Vec<String>> {
+        if !self.routes {
+            return Ok(Vec::new());
+        }
+        let addresses = routes::addresses(&mut self.socket)?;
+        let near = routes::near(&routes::routes(&mut self.socket)?);
+        let mut gone = Vec::new();
+        {
+            let made = lock(&self.made);
+            for (index, name) in &made.bridges {
+                let own = made.addresses.get(name).into_iter().flatten();
+                let there = own
+                    .filter(|own| addresses.iter().any(|a| a.link == *index && a.address == **own));
+                for subnet in there.filter_map(|own| routes::subnet_of(*own)) {
+                    if !near.contains(&(*index, subnet)) {
+                        gone.push((*index, format!("the bridge {name} has no route to {subnet}")));
+                    }
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (index, what) in gone {
+            let link = links::by_index(&mut self.socket, index)?;
+            if link.is_some_and(|link| link.up && link.master.is_none()) {
+                found.push(what);
+            }
+        }
+        self.routes = !found.is_empty();
         Ok(found)
     }
 

@@ -1,6 +1,6 @@
 //! Addresses and routes.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
@@ -149,6 +149,42 @@ fn lead_message(link: u32, address: IpAddr) -> RouteMessage {
     message
 }
 
+/// The subnet that the kernel makes a route to where a link is given an address: none for a single
+/// address of IPv4 (`fib_add_ifaddr`, net/ipv4/fib_frontend.c).
+pub fn subnet_of(address: IpNetwork) -> Option<IpNetwork> {
+    let alone = address.is_ipv4() && address.prefix() == 32;
+    IpNetwork::new(address.network(), address.prefix()).ok().filter(|_| !alone)
+}
+
+/// Makes the route that the kernel made to the subnet of a link's address, so that it goes with the
+/// address as if it were the same.
+pub fn connect(batch: &mut Batch, link: u32, address: IpNetwork) {
+    /// `IP6_RT_PRIO_ADDRCONF` (linux/ipv6_route.h).
+    const COST: u32 = 256;
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address.ip());
+    message.header.destination_prefix_length = address.prefix();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Kernel;
+    message.header.kind = RouteType::Unicast;
+    let to = RouteAttribute::Destination(RouteAddress::from(address.network()));
+    message.attributes = vec![to, RouteAttribute::Oif(link)];
+    if address.is_ipv4() {
+        message.header.scope = RouteScope::Link;
+        message.attributes.push(RouteAttribute::PrefSource(RouteAddress::from(address.ip())));
+    } else {
+        message.attributes.push(RouteAttribute::Priority(COST));
+    }
+    let message = RouteNetlinkMessage::NewRoute(message);
+    batch.push(&message, NLM_F_CREATE, "add the route", format!("to {address}"));
+}
+
+/// The link of a route, of which a message of the kernel tells.
+pub(crate) fn link_of(payload: &[u8]) -> Option<u32> {
+    const RTA_OIF: u16 = 4;
+    Attributes(payload.get(12..)?).value(RTA_OIF).and_then(read_u32)
+}
+
 /// A way that packets take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -198,6 +234,11 @@ impl Route {
     /// Whether it leads everywhere, and by the main table.
     pub fn is_default(&self) -> bool {
         self.to.prefix() == 0 && self.table.unwrap_or(MAIN) == MAIN
+    }
+
+    /// Whether it leads to what is on its link itself, and by the main table.
+    fn is_near(&self) -> bool {
+        self.through.is_none() && self.refusal.is_none() && self.table.unwrap_or(MAIN) == MAIN
     }
 
     /// Whether this one, which is there, is what the other one says; what that leaves open may be
@@ -318,6 +359,11 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>> {
         routes.extend(socket.dump_frame(batch, Route::parse)?);
     }
     Ok(routes)
+}
+
+/// What is reached on links themselves, by the main table: each with the link's index.
+pub fn near(routes: &[Route]) -> BTreeSet<(u32, IpNetwork)> {
+    routes.iter().filter(|route| route.is_near()).map(|route| (route.link, route.to)).collect()
 }
 
 /// The link of the default route that wins, IPv4's before IPv6's.

@@ -186,6 +186,28 @@ fn addresses_that_were_taken_away_are_given_again() {
 }
 
 #[test]
+fn routes_to_a_bridges_subnets_are_put_back_and_named() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let routes = || {
+        let of = |v| site.host.netns.run(&format!("ip {v} route show dev {}", site.bridge));
+        [of("-4"), of("-6")]
+    };
+    let before = routes();
+    for subnet in ["10.21.0.0/24", "fd00:21::/64"] {
+        site.survives(PROMISED, &format!("ip route del {subnet} dev {}", site.bridge));
+        eventually("it is the same route", || {
+            let now = routes();
+            if now == before { Ok(()) } else { Err(now) }
+        });
+        let noticed = format!("the bridge {} has no route to {subnet}", site.bridge);
+        assert!(site.host.log().contains(&noticed), "{}", site.host.log());
+        let repaired = format!("add the route to {subnet} on {}", site.bridge);
+        assert!(site.host.log().contains(&repaired), "{}", site.host.log());
+    }
+}
+
+#[test]
 fn parameters_that_were_turned_back_are_set_again() {
     let world = World::new();
     let site = Site::new(&world, "");

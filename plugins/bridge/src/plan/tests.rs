@@ -88,6 +88,7 @@ fn settled(ports: &[Port]) -> Observed {
         uplink_mtu: None,
         limits: Limits::default(),
         leads: BTreeSet::new(),
+        near: [(5, "10.1.0.0/24".parse().unwrap())].into(),
     }
 }
 
@@ -131,6 +132,26 @@ fn what_is_settled_needs_nothing() {
     let observed = settled(&ports);
     assert_eq!(everything(&MARKS, &[segment()], &ports, &observed), []);
     assert_eq!(network(&segment(), &observed), []);
+}
+
+#[test]
+fn a_route_that_is_gone_alone_is_made_again() {
+    let mut observed = settled(&[]);
+    observed.near.clear();
+    assert_eq!(lines(&network(&segment(), &observed)), ["add the route to 10.1.0.0/24 on br-a"]);
+    // With what it belongs to it comes back by itself.
+    let mut without = observed.clone();
+    without.addresses.clear();
+    assert_eq!(lines(&network(&segment(), &without)), ["add 10.1.0.1/24 to br-a"]);
+    observed.links[0].up = false;
+    assert_eq!(lines(&network(&segment(), &observed)), ["change the bridge br-a: up"]);
+    observed.links[0].up = true;
+    observed.links[0].master = Some(9);
+    assert_eq!(network(&segment(), &observed), [], "it is in the table of the VRF");
+    let alone = Segment { gateways: vec!["10.1.0.1/32".parse().unwrap()], ..segment() };
+    observed.links[0].master = None;
+    observed.addresses[0].address = alone.gateways[0];
+    assert_eq!(network(&alone, &observed), [], "a single address has none");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What the kernel tells of itself: links and addresses that change, and rules of any program that
-//! come and go. Who asks for it learns of what others do within the moment.
+//! What the kernel tells of itself: links, addresses and routes that change, and rules of any program
+//! that come and go. Who asks for it learns of what others do within the moment.
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use nix::{
 };
 
 use super::{CHUNK, Messages, Received, Socket, read_u32};
-use crate::{Error, Result, links::Link};
+use crate::{Error, Result, links::Link, routes};
 
 mod filter;
 
@@ -27,6 +27,11 @@ pub enum Change {
     LinkGone(Link),
     /// A link lost an address.
     AddressGone {
+        /// The link, by index.
+        link: u32,
+    },
+    /// A route of the main table is gone that the kernel made for an address of a link.
+    RouteGone {
         /// The link, by index.
         link: u32,
     },
@@ -79,8 +84,9 @@ impl Monitor {
     /// # Errors
     /// What `socket(2)` and `setsockopt(2)` refuse.
     pub fn open(condemned: u32) -> Result<Self> {
-        /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR` (linux/rtnetlink.h).
-        const LINKS: [u32; 3] = [1, 5, 9];
+        /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR` and
+        /// `RTNLGRP_IPV6_ROUTE` (linux/rtnetlink.h).
+        const LINKS: [u32; 5] = [1, 5, 7, 9, 11];
         let join = |socket: &RawSocket, group| {
             let joined = socket.add_membership(group);
             joined.map_err(|error| Error::io("listen to", format!("group {group}"), &error))
@@ -160,6 +166,7 @@ fn parse(message: Received<'_>) -> Option<Change> {
     const NEWLINK: u16 = 16;
     const DELLINK: u16 = 17;
     const DELADDR: u16 = 21;
+    const DELROUTE: u16 = 25;
     const NFTABLES: u16 = 10;
     let payload = message.payload;
     let link = || {
@@ -171,6 +178,7 @@ fn parse(message: Received<'_>) -> Option<Change> {
         NEWLINK => link().map(Change::Link),
         DELLINK => link().map(Change::LinkGone),
         DELADDR => Some(Change::AddressGone { link: read_u32(payload.get(4..)?)? }),
+        DELROUTE => Some(Change::RouteGone { link: routes::link_of(payload)? }),
         kind if kind >> 8 == NFTABLES => Some(Change::Rules),
         _ => None,
     }

@@ -29,6 +29,10 @@ const FAMILY: u32 = 16;
 const FLAGS: u32 = 24;
 const CHANGED: u32 = 28;
 const ATTRIBUTES: u32 = 32;
+/// Where `struct rtmsg` has its table and who made the route, and where its attributes begin.
+const TABLE: u32 = 20;
+const MAKER: u32 = 21;
+const OF_ROUTE: u32 = 28;
 /// `SKF_AD_OFF + SKF_AD_NLATTR`: where the attribute is whose number the index register has, looked
 /// for from the place that was loaded; 0 if there is none.
 const FIND: u32 = 0xffff_f00c;
@@ -36,6 +40,7 @@ const FIND: u32 = 0xffff_f00c;
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const DELADDR: u16 = 21;
+const DELROUTE: u16 = 25;
 const UP: u32 = 1_u32.to_be();
 /// What changed of a link that is new (`rtnl_configure_link`, net/core/rtnetlink.c).
 const EVERYTHING: u32 = u32::MAX;
@@ -44,6 +49,13 @@ const OTHER_END: u32 = 5;
 /// `IFLA_MASTER` and `IFLA_GROUP`.
 const MASTER: u32 = 10;
 const GROUP: u32 = 27;
+/// `RTA_DST`, `RT_TABLE_MAIN` and `RTPROT_KERNEL`.
+const TO: u32 = 1;
+const MAIN: u32 = 254;
+const KERNEL: u32 = 2;
+/// How link-local addresses of IPv6 begin (RFC 4291, section 2.5.6): every link has them, and their
+/// routes go with it.
+const LINK_LOCAL: u32 = 0xfe80_0000;
 
 /// `NFT_MSG_NEWSETELEM` and `NFT_MSG_DELSETELEM` of the subsystem nf_tables, and `NFT_MSG_NEWGEN`,
 /// which comes after whatever changed.
@@ -70,7 +82,11 @@ const fn refuse_unless(test: u16, value: u32) -> [SockFilter; 2] {
 
 /// Loads where an attribute is.
 const fn find(attribute: u32) -> [SockFilter; 3] {
-    [act(SET, ATTRIBUTES), act(SET_INDEX, attribute), act(LOAD_WORD, FIND)]
+    find_from(ATTRIBUTES, attribute)
+}
+
+const fn find_from(start: u32, attribute: u32) -> [SockFilter; 3] {
+    [act(SET, start), act(SET_INDEX, attribute), act(LOAD_WORD, FIND)]
 }
 
 /// Does this if the test holds, which ends it.
@@ -87,8 +103,8 @@ fn half(value: u16) -> u32 {
 
 /// Lets through what may be damage to links: one that is up and on no bridge, one that was taken
 /// down and is not in the group `condemned`, and one that is gone and was no end of a pair; and
-/// addresses that are gone. (A new link is down at first. One that is taken off its bridge while it
-/// is down was taken down before.)
+/// addresses that are gone, and routes that were made for an address. (A new link is down at first. One
+/// that is taken off its bridge while it is down was taken down before.)
 pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
     let mut gone = vec![act(LOAD_BYTE, FAMILY)];
     gone.extend(refuse_unless(EQUAL, 0));
@@ -100,8 +116,18 @@ pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
     up.extend(pass_if(EQUAL, 0));
     up.push(REFUSE);
 
+    let mut route = vec![act(LOAD_BYTE, TABLE)];
+    route.extend(refuse_unless(EQUAL, MAIN));
+    route.push(act(LOAD_BYTE, MAKER));
+    route.extend(refuse_unless(EQUAL, KERNEL));
+    route.extend(find_from(OF_ROUTE, TO));
+    route.extend([act(TO_INDEX, 0), act(LOAD_WORD_BEHIND, 4)]);
+    route.extend(refuse_if(EQUAL, LINK_LOCAL));
+    route.push(PASS);
+
     let mut filter = vec![act(LOAD_HALF, TYPE)];
     filter.extend(pass_if(EQUAL, half(DELADDR)));
+    filter.extend(when(EQUAL, half(DELROUTE), route));
     filter.extend(when(EQUAL, half(DELLINK), gone));
     filter.extend(refuse_unless(EQUAL, half(NEWLINK)));
     filter.push(act(LOAD_BYTE, FAMILY));
