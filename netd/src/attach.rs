@@ -26,6 +26,7 @@ use crate::{
     server::Line,
 };
 
+mod mac;
 mod place;
 mod reserve;
 mod update;

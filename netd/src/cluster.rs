@@ -21,7 +21,7 @@ use ::cluster::{
 };
 use ::store::{Etcd, Event, Store};
 use cnm::{
-    EndpointId, Error, NetworkId, Result,
+    EndpointId, Error, MacAddr, NetworkId, Result,
     endpoint::Endpoint,
     network::Network,
     peers::{Ingress, Overlay},
@@ -325,6 +325,16 @@ impl Cluster {
     /// Whether the store is away.
     fn is_away(&self) -> bool {
         self.away.borrow().is_some()
+    }
+
+    /// The name of the endpoint on another host that has a link-layer address on a network, and its
+    /// node's, as far as this host knows.
+    pub(crate) fn holder_of_mac(
+        &self,
+        network: &NetworkId,
+        mac: MacAddr,
+    ) -> Option<(String, String)> {
+        self.view.borrow().holder_of_mac(network, mac)
     }
 
     /// One sentence when not all is as it should be.

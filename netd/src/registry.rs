@@ -10,7 +10,7 @@ use std::{
 };
 
 use cnm::{
-    ContainerId, EndpointId, Error, IfName, Name, NetworkId, Result,
+    ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId, Result,
     endpoint::{Container, Endpoint, NetnsId, State},
     network::{Network, Subnet},
     sandbox::Sandbox,
@@ -24,6 +24,7 @@ use crate::netd::address_error;
 
 mod blocks;
 mod lan;
+mod macs;
 mod ports;
 pub(crate) mod sets;
 mod ways;
@@ -41,6 +42,8 @@ pub(crate) struct NetworkEntry {
     pub(crate) pools: Vec<Pool>,
     /// Its endpoints.
     pub(crate) endpoints: BTreeSet<EndpointId>,
+    /// Which of them has which link-layer address.
+    macs: HashMap<MacAddr, EndpointId>,
     /// Where its members can ask for names; empty until the resolver listens.
     pub(crate) dns: Vec<IpAddr>,
     /// Whether it takes endpoints.
@@ -220,9 +223,9 @@ impl Registry {
             Some(_) => BTreeSet::new(),
             None => self.sharing(&network).map(|entry| entry.network.id.clone()).collect(),
         };
-        let (endpoints, dns, kept_off) = Default::default();
+        let (endpoints, macs, dns, kept_off) = Default::default();
         let mut entry =
-            NetworkEntry { network, pools, endpoints, dns, stage, shares, kept_off, shared };
+            NetworkEntry { network, pools, endpoints, macs, dns, stage, shares, kept_off, shared };
         for other in &entry.shares {
             let taken = self.addresses_of(other).collect::<Vec<_>>();
             taken.into_iter().for_each(|address| hold(&mut entry.pools, address));
@@ -577,11 +580,13 @@ impl Registry {
         {
             entry.endpoints.push(endpoint.id.clone());
         }
+        self.note_mac(&endpoint);
         self.endpoints.insert(endpoint.id.clone(), endpoint);
     }
 
-    /// An endpoint that is there has changed in what nothing looks it up by.
+    /// An endpoint that is there has changed in what nothing looks it up by but its link-layer address.
     pub(crate) fn renew_endpoint(&mut self, endpoint: Rc<Endpoint>) {
+        self.note_mac(&endpoint);
         match self.endpoints.get_mut(&endpoint.id) {
             Some(known) => *known = endpoint,
             None => self.put_endpoint(endpoint),
@@ -637,6 +642,7 @@ impl Registry {
         self.ports.release(id, &endpoint.ports);
         if let Some(entry) = self.networks.get_mut(&endpoint.network) {
             entry.endpoints.remove(id);
+            entry.forget_mac(&endpoint);
         }
         self.release(&endpoint.network, &endpoint.addresses, now);
         if let Some(entry) = self.sandboxes.get_mut(&endpoint.container.id) {

@@ -35,7 +35,10 @@ impl Netd {
         check_request(network, &params, capabilities)?;
         check_endpoint(&params, network, &self.config.dns_domain)?;
         let mac = match params.mac {
-            Some(mac) => Some(mac),
+            Some(mac) => {
+                self.check_mac(network, mac)?;
+                Some(mac)
+            }
             None if capabilities.addresses => Some(clock::mac()?),
             None => None,
         };

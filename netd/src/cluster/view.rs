@@ -104,6 +104,8 @@ pub(crate) struct View {
     /// Those that are this host's, or of which it has addresses.
     blocks: BTreeMap<NetworkId, BTreeMap<IpNetwork, rows::Block>>,
     remotes: BTreeMap<NetworkId, BTreeSet<ById>>,
+    /// Those of them that have a link-layer address; of two that took the same at once, the later.
+    macs: BTreeMap<NetworkId, BTreeMap<MacAddr, Remote>>,
     /// The nodes that have them, once each.
     holders: BTreeSet<Rc<NodeId>>,
     /// This host's own endpoints, as the store has them.
@@ -127,6 +129,7 @@ impl View {
             networks: BTreeMap::new(),
             blocks: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            macs: BTreeMap::new(),
             holders: BTreeSet::new(),
             written: BTreeMap::new(),
             revision: 0,
@@ -234,12 +237,14 @@ impl View {
         if before == now {
             return None;
         }
+        index(self.macs.entry(network.clone()).or_default(), before.as_ref(), now.as_ref());
         match now {
             Some(now) => drop(remotes.replace(ById(now))),
             None => drop(remotes.take(id.as_str())),
         }
         if remotes.is_empty() {
             self.remotes.remove(&network);
+            self.macs.remove(&network);
         }
         Some(Changed::Remote(network, id, before))
     }
@@ -261,6 +266,7 @@ impl View {
             all.filter_map(|(network, remote)| Some((network.clone(), remote.id().parse().ok()?)));
         let had = had.collect();
         self.remotes.clear();
+        self.macs.clear();
         self.holders.clear();
         self.live.clear();
         self.nodes.retain(|node, _| *node == self.own);
@@ -281,6 +287,19 @@ impl View {
     /// One of them.
     pub(crate) fn remote_of(&self, network: &NetworkId, id: &EndpointId) -> Option<&Remote> {
         self.remotes.get(network)?.get(id.as_str()).map(|known| &known.0)
+    }
+
+    /// The name of the endpoint elsewhere that has a link-layer address on a network, and its node's.
+    pub(crate) fn holder_of_mac(
+        &self,
+        network: &NetworkId,
+        mac: MacAddr,
+    ) -> Option<(String, String)> {
+        let remote = self.macs.get(network)?.get(&mac)?;
+        let name = remote.member.names.first().map_or_else(|| remote.id(), |name| name);
+        let row = self.nodes.get(&*remote.node);
+        let node = row.map_or_else(|| remote.node.to_string(), |row| row.facts.name.clone());
+        Some((name.to_owned(), node))
     }
 
     /// Where a node has endpoints, and which.
@@ -381,6 +400,17 @@ impl View {
             there.peers.extend(remotes.iter().filter_map(|known| self.peer(network, &known.0)));
         }
         there
+    }
+}
+
+/// Has an endpoint found by its link-layer address as it is now.
+fn index(macs: &mut BTreeMap<MacAddr, Remote>, before: Option<&Remote>, now: Option<&Remote>) {
+    let is_its = |before: &&Remote| macs.get(&before.mac).is_some_and(|r| r.id() == before.id());
+    if let Some(before) = before.filter(is_its) {
+        macs.remove(&before.mac);
+    }
+    if let Some(now) = now {
+        macs.insert(now.mac, now.clone());
     }
 }
 

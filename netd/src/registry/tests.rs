@@ -95,6 +95,28 @@ fn lease_of(
 }
 
 #[test]
+fn a_link_layer_address_is_found_until_its_endpoint_goes() {
+    let mut registry = registry();
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    let first = endpoint(&mut registry, 1, 0xaa, "c1");
+    let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
+    let holder = |registry: &Registry, last| {
+        let found = registry.holder_of_mac(&first.network, mac(last));
+        found.map(|endpoint| endpoint.id.clone())
+    };
+    assert_eq!(holder(&registry, 1), None);
+    // As the driver made it.
+    registry.renew_endpoint(Endpoint { mac: Some(mac(1)), ..first.clone() }.into());
+    assert_eq!(holder(&registry, 1), Some(first.id.clone()));
+    registry.renew_endpoint(Endpoint { mac: Some(mac(2)), ..first.clone() }.into());
+    assert_eq!((holder(&registry, 1), holder(&registry, 2)), (None, Some(first.id.clone())));
+    let other = NetworkId::from_bytes([0xab; 32]);
+    assert!(registry.holder_of_mac(&other, mac(2)).is_none(), "each network has its own");
+    registry.drop_endpoint(&first.id, Moment(0));
+    assert_eq!(holder(&registry, 2), None);
+}
+
+#[test]
 fn a_network_is_found_by_id_then_name_then_the_ids_beginning() {
     let registry = registry();
     assert_eq!(found(&registry, &"aa".repeat(32)).as_deref(), Ok("app"));

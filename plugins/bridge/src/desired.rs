@@ -178,10 +178,7 @@ fn masked(subnet: IpNetwork) -> IpNetwork {
 
 /// A unicast, locally administered address (IEEE 802, section 8.4) out of an id's first digits.
 pub fn local_mac(id: &str) -> Mac {
-    let byte = |at: usize| {
-        id.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
-    };
-    [0x02, byte(0), byte(2), byte(4), byte(6), byte(8)]
+    cnm::MacAddr::of_id(id).0
 }
 
 /// An endpoint on this host: a veth pair, the container's end of it, and its published ports.

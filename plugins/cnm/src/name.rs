@@ -133,6 +133,17 @@ impl ContainerId {
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddr(pub [u8; 6]);
 
+impl MacAddr {
+    /// A unicast, locally administered address (IEEE 802, section 8.4) out of an id's first digits:
+    /// what the host itself has on a network, and an endpoint that was given none.
+    pub fn of_id(id: &str) -> Self {
+        let byte = |at: usize| {
+            id.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
+        };
+        Self([0x02, byte(0), byte(2), byte(4), byte(6), byte(8)])
+    }
+}
+
 /// A text that is no unicast link-layer address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid MAC address {0:?}: it should be a unicast address like 02:42:ac:11:00:02")]

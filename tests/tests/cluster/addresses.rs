@@ -76,6 +76,22 @@ fn of_many_who_ask_for_an_address_one_gets_it() {
 }
 
 #[test]
+fn a_mac_address_is_one_containers_wherever_it_runs() {
+    let fleet = Fleet::new(2);
+    fleet.create("shop");
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    // The second host has heard of it.
+    resolves(&b, "a", &[a.ip()]);
+    let third = fleet.world.container("third");
+    let attach = Attach { mac: a.endpoint.mac, ..third.to("shop") };
+    let (kind, error) = kind_of(fleet.hosts[1].client().call(&attach));
+    assert_eq!(kind, Kind::Exists, "{error}");
+    assert!(error.message.contains("held by container a on node "), "{error}");
+    fleet.hosts[0].client().detach("a");
+    eventually("it is free again", || fleet.hosts[1].client().call(&attach).map(drop));
+}
+
+#[test]
 fn a_name_that_two_hosts_have_leads_to_both() {
     let fleet = Fleet::new(3);
     fleet.create("shop");

@@ -11,7 +11,7 @@ use cnm::{
     Kind,
     client::Client,
     endpoint::{Attach, Netns},
-    network::{CreateNetwork, ListNetworks, Subnet},
+    network::{CreateNetwork, InspectNetwork, ListNetworks, Subnet},
 };
 use netd_tests::{Asking as _, Container, Host, Snapshot, World, kind_of};
 use serde_json::{Value, json};
@@ -226,7 +226,10 @@ fn bad_attaches_are_refused_and_leave_nothing() {
     let mut attach = holder.to("app");
     attach.ports = vec!["8080:80".parse().unwrap(), "8053:53/udp".parse().unwrap()];
     attach.addresses = vec!["10.31.0.77".parse().unwrap()];
-    netd.attach(&attach);
+    let held = netd.attach(&attach);
+    let bridge = netd.call(&InspectNetwork { network: "app".into() }).unwrap();
+    let bridge = host.netns.json(&format!("ip -j link show {}", bridge.network.link.unwrap()));
+    let bridge = bridge[0]["address"].as_str().unwrap().parse().unwrap();
     let other = world.container("other");
     netd.attach(&other.to("tiny"));
     web.netns.run("ip link add eth7 type veth peer name eth8");
@@ -269,6 +272,17 @@ fn bad_attaches_are_refused_and_leave_nothing() {
             }),
             Kind::Invalid,
             "10.31.0.6",
+        ),
+        ("taken MAC address", case(&|a| a.mac = held.mac), Kind::Exists, "container holder"),
+        ("the bridge's MAC address", case(&|a| a.mac = Some(bridge)), Kind::Exists, "host's own"),
+        (
+            "a MAC address on none",
+            case(&|a| {
+                a.network = "none".into();
+                a.mac = Some("02:00:00:00:00:09".parse().unwrap());
+            }),
+            Kind::Invalid,
+            "none",
         ),
         ("full network", case(&|a| a.network = "tiny".into()), Kind::Exhausted, "10.32.0.0/30"),
         ("no namespace there", netns("/run/netns/nothing"), Kind::NotFound, "/run/netns/nothing"),
@@ -329,6 +343,8 @@ fn bad_attaches_are_refused_and_leave_nothing() {
     for (words, expected) in [
         (&["-p", "8080:80", "app"][..], Kind::Exists),
         (&["--ip", "10.99.0.2", "app"], Kind::Invalid),
+        (&["--mac", "01:00:5e:00:00:01", "app"], Kind::Invalid),
+        (&["--mac", "00:00:00:00:00:00", "app"], Kind::Invalid),
         (&["--ifname", "eth7", "app"], Kind::Exists),
         (&["nowhere"], Kind::NotFound),
         (&["-p", "80:80/icmp", "app"], Kind::Invalid),
@@ -341,7 +357,9 @@ fn bad_attaches_are_refused_and_leave_nothing() {
         assert!(!executed.stderr.is_empty() && executed.stdout.is_empty(), "{executed:?}");
     }
     before.is_unchanged(&host, &[&web, &holder, &other], "netctl attach");
-    netd.attach(&web.to("app"));
+    // What nobody has any more is free again.
+    netd.detach("holder");
+    netd.attach(&case(&|a| a.mac = held.mac));
 }
 
 #[test]

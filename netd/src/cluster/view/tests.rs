@@ -92,6 +92,28 @@ fn an_endpoint_elsewhere_comes_changes_and_goes() {
 }
 
 #[test]
+fn an_endpoint_elsewhere_is_found_by_its_link_layer_address() {
+    let mut view = view();
+    let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
+    let with = |last| rows::Endpoint { mac: mac(last), ..remote("10.0.0.2") };
+    let key = |n| Key::Endpoint(node(2), network(7), endpoint(n));
+    let holder =
+        |view: &View, last| view.holder_of_mac(&network(7), mac(last)).map(|(name, _)| name);
+    take(&mut view, &put(&key(1), &with(1)));
+    assert_eq!(holder(&view, 1).as_deref(), Some("web"));
+    assert_eq!(view.holder_of_mac(&network(8), mac(1)), None);
+    take(&mut view, &put(&key(1), &with(2)));
+    assert_eq!((holder(&view, 1), holder(&view, 2).is_some()), (None, true));
+    // Two that took the same at once: who is left has it.
+    take(&mut view, &put(&key(2), &with(2)));
+    take(&mut view, &delete(&key(1)));
+    assert!(holder(&view, 2).is_some());
+    take(&mut view, &delete(&key(2)));
+    assert_eq!(holder(&view, 2), None);
+    assert!(view.macs.is_empty());
+}
+
+#[test]
 fn an_endpoint_may_be_known_before_its_node() {
     let mut view = View::new(node(1));
     take(&mut view, &put(&Key::Endpoint(node(3), network(7), endpoint(1)), &remote("10.0.0.2")));
