@@ -44,7 +44,7 @@ impl Netd {
         };
         let now = self.now();
         let mut ports = params.ports;
-        sockets::check_addresses(&ports)?;
+        sockets::check_addresses(&mut ports)?;
         let bound = if params.ports_bound { Vec::new() } else { self.bound_by_host(&ports)? };
         let (addresses, dns, metric) = {
             let mut registry = self.registry.borrow_mut();

@@ -85,7 +85,7 @@ impl Netd {
             self.registry.borrow().resolve_network(known.network.as_str())?.network.clone();
         let driver = self.driver(&network.driver)?;
         check_ports(&network, &ports, driver.capabilities().await?)?;
-        sockets::check_addresses(&ports)?;
+        sockets::check_addresses(&mut ports)?;
         let bound = self.bound_by_host(&ports)?;
         let before = self.registry.borrow().published(known);
         {

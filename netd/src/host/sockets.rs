@@ -136,23 +136,53 @@ fn is_free(port: &Port) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Refuses ports on an address that the host does not have.
+/// Refuses ports on an address that the host does not have, or where nobody can connect to. One of
+/// IPv4 that is spelt as of IPv6 is taken for what it is.
 ///
 /// # Errors
 /// `invalid` with the address.
-pub(crate) fn check_addresses(ports: &[Port]) -> cnm::Result<()> {
+pub(crate) fn check_addresses(ports: &mut [Port]) -> cnm::Result<()> {
     for port in ports {
+        port.host_ip = port.host_ip.map(|ip| ip.to_canonical());
         let Some(ip) = port.host_ip.filter(|ip| !ip.is_unspecified()) else { continue };
-        // Any port of it will do, for a moment.
-        if let Err(error) = UdpSocket::bind((ip, 0)) {
-            return Err(cnm::Error::invalid(format_args!(
-                "port {port} cannot be published on {ip}: {error}"
-            ))
-            .with("address", ip.to_string()));
-        }
+        let why = match of_many(ip) {
+            Ok(None) => continue,
+            Ok(Some(kind)) => nobody_connects(kind),
+            Err(error) => error.to_string(),
+        };
+        return Err(cnm::Error::invalid(format_args!(
+            "port {port} cannot be published on {ip}: {why}"
+        ))
+        .with("address", ip.to_string()));
     }
     Ok(())
 }
+
+/// Why nothing is published on an address of such a kind.
+pub(crate) fn nobody_connects(kind: &str) -> String {
+    format!("it is a {kind} address, to which nobody connects")
+}
+
+/// What kind of address it is, where it is of several at once.
+///
+/// # Errors
+/// Where it is none of the host's.
+pub(crate) fn of_many(ip: IpAddr) -> io::Result<Option<&'static str>> {
+    if ip.is_multicast() {
+        return Ok(Some("multicast"));
+    }
+    // Any port of it will do, for a moment.
+    let socket = UdpSocket::bind((ip, 0))?;
+    // A subnet's broadcast address may be bound, but nothing may go there unless that is asked for
+    // (`ip4_datagram_connect`, net/ipv4/datagram.c). Nothing does: a datagram's socket only notes it.
+    match socket.connect((ip, DISCARD)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Some("broadcast")),
+        _ => Ok(None),
+    }
+}
+
+/// A port that is not 0 (`discard`, RFC 863).
+const DISCARD: u16 = 9;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -345,6 +375,32 @@ mod tests {
         let datagrams = UdpSocket::bind("127.0.0.1:0").expect("bound");
         let taken = datagrams.local_addr().expect("bound").port();
         assert!(!free(&format!("{taken}:80/udp")));
+    }
+
+    #[test]
+    fn ports_are_published_where_somebody_can_connect_to() {
+        let checked = |text: &str| {
+            let mut ports = [port(text)];
+            check_addresses(&mut ports).map(|()| ports[0].to_string())
+        };
+        for good in ["127.0.0.1:80:80", "127.8.9.1:80:80", "80:80", "0.0.0.0:80:80", "[::1]:80:80"]
+        {
+            assert_eq!(checked(good), Ok(port(good).to_string()));
+        }
+        assert_eq!(checked("[::ffff:127.0.0.1]:80:80").as_deref(), Ok("127.0.0.1:80->80/tcp"));
+        for (bad, why) in [
+            ("224.0.0.1:80:80", "a multicast address"),
+            ("[ff02::1]:80:80", "a multicast address"),
+            ("255.255.255.255:80:80", "a broadcast address"),
+            // What the loopback link's own subnet has.
+            ("127.255.255.255:80:80", "a broadcast address"),
+            ("[::ffff:224.0.0.1]:80:80", "a multicast address"),
+            ("198.51.100.1:80:80", "requested address"),
+        ] {
+            let error = checked(bad).expect_err(bad);
+            assert_eq!(error.kind, cnm::Kind::Invalid);
+            assert!(error.message.contains(why), "{bad}: {error}");
+        }
     }
 
     #[test]
