@@ -57,16 +57,21 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Takes all of `ports` for an endpoint, or none; a port 0 becomes one that is free.
+    /// Takes all of `ports` for an endpoint, or none; a port 0 becomes one that is free. In whichever
+    /// order they stand, one that may be another gives way to one that may not.
     ///
     /// # Errors
     /// `exists` with the holder's id under `endpoint` when another container has one, `exists` with
     /// its number under `pid` when a process of the host has, `exhausted` when there is none left
     /// to choose.
     pub(crate) fn take(&mut self, taker: Taker<'_>, ports: &mut [Port]) -> Result<()> {
-        for at in 0..ports.len() {
-            if let Err(error) = self.take_one(taker, &mut ports[at]) {
-                self.release(taker.endpoint, &ports[..at]);
+        let mut order: Vec<usize> = (0..ports.len()).collect();
+        order.sort_by_key(|at| freedom(&ports[*at]));
+        for (taken, at) in order.iter().enumerate() {
+            if let Err(error) = self.take_one(taker, &mut ports[*at]) {
+                for at in &order[..taken] {
+                    self.release(taker.endpoint, &ports[*at..=*at]);
+                }
                 return Err(error);
             }
         }
@@ -215,6 +220,17 @@ impl Ports {
             count => format!("{count} {} ports of the host in a row are", port.protocol),
         };
         Err(Error::new(Kind::Exhausted, format_args!("no {what} free between {FREE:?}")))
+    }
+}
+
+/// How much of a choice there is of a port: the less, the sooner it is taken. Of those that may be one
+/// of several, that whose last is the lowest goes first: each takes the first that is free, and so it
+/// leaves the others what they need.
+fn freedom(port: &Port) -> (u8, u16) {
+    match port.host_port_to {
+        Some(last) => (1, last),
+        None if port.host_port == 0 => (2, 0),
+        None => (0, 0),
     }
 }
 

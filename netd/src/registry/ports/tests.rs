@@ -90,6 +90,30 @@ fn all_of_a_request_or_none() {
 }
 
 #[test]
+fn what_may_be_another_gives_way_in_whichever_order_they_stand() {
+    let wanted = |texts: &[&str]| {
+        let mut wanted: Vec<Port> =
+            texts.iter().map(|text| text.parse().expect("a port")).collect();
+        let mut ports = Ports::default();
+        ports.take(alone(&id(1)), &mut wanted).map(|()| {
+            assert_eq!(ports.held.values().map(Vec::len).sum::<usize>(), texts.len());
+            wanted.iter().map(|port| port.host_port).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(wanted(&["2000-2010:81", "2000:80"]), Ok(vec![2001, 2000]));
+    assert_eq!(wanted(&["2000:80", "2000-2010:81"]), Ok(vec![2000, 2001]));
+    assert_eq!(wanted(&["2000-2002:81", "2000-2001:82", "2000:80"]), Ok(vec![2002, 2001, 2000]));
+    let any = wanted(&["0:81", "32769:80"]).expect("there are many");
+    assert!(any[0] != 32769 && any[1] == 32769);
+    // None is kept of a request that fails, in whichever order they were taken.
+    let mut ports = Ports::default();
+    let mut wanted =
+        ["2000-2001:81", "2001:80", "2000:82"].map(|text| text.parse().expect("ports"));
+    ports.take(alone(&id(1)), &mut wanted).expect_err("two of three");
+    assert!(ports.held.is_empty());
+}
+
+#[test]
 fn port_0_becomes_one_that_is_free() {
     let mut ports = Ports::default();
     let first = take(&mut ports, 1, "127.0.0.1:0:80").expect("free");
