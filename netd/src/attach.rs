@@ -33,7 +33,7 @@ mod update;
 mod wishes;
 
 pub(crate) use place::{Descriptors, check_kind, open};
-pub(crate) use wishes::check_network_wishes;
+pub(crate) use wishes::{check_network_wishes, check_outbound};
 
 /// An attach that succeeded.
 #[derive(Debug)]

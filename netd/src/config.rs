@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 use crate::names::hook::{self, Hook};
 
+mod values;
+
 /// The container networking daemon.
 ///
 /// Keeps the networks, sandboxes and endpoints of this host, gives out their addresses and ports,
@@ -217,6 +219,18 @@ pub(crate) enum Error {
         /// What is wrong, and where.
         message: String,
     },
+    /// A value of it cannot be meant.
+    #[error("{path}: invalid {key} {value}: it should be {should}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Whose value.
+        key: String,
+        /// The value, as the file has it.
+        value: String,
+        /// What it should be.
+        should: &'static str,
+    },
 }
 
 impl Config {
@@ -227,6 +241,12 @@ impl Config {
             None => (Path::new("/etc/netd/netd.toml"), false),
         };
         let file = read(path, required)?;
+        values::check(&file).map_err(|values::Wrong { key, value, should }| Error::Value {
+            path: path.to_owned(),
+            key,
+            value,
+            should,
+        })?;
         let wrong = |message: String| Error::Wrong { path: path.to_owned(), message };
         let log_level = match (arguments.log_level, &file.log_level) {
             (Some(level), _) => level,
@@ -265,16 +285,12 @@ impl Config {
             dns_upstreams: file.dns_upstreams.unwrap_or_default(),
             dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
             dns_ttl: file.dns_ttl.unwrap_or(dns::DEFAULT_TTL),
-            dns_port: file.dns_port.filter(|port| *port != 0).unwrap_or(53),
+            dns_port: file.dns_port.unwrap_or(53),
             dns_stubs: file
                 .dns_stubs
                 .into_iter()
-                .map(|(domain, servers)| {
-                    dns::check_name(&domain, &[])
-                        .map(|()| dns::Stub { domain, servers })
-                        .map_err(|error| wrong(format!("dns_stubs: {error}")))
-                })
-                .collect::<Result<_, _>>()?,
+                .map(|(domain, servers)| dns::Stub { domain, servers })
+                .collect(),
             dns_host: file.dns_host.or_else(|| file.dns_hook.map(|_| hook::ADDRESS)),
             dns_hook: file.dns_hook,
             dns_link_local: file

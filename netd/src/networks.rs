@@ -13,7 +13,7 @@ use cnm::{
 use ipam::{Moment, Pool, PoolConfig};
 
 use crate::{
-    attach::check_network_wishes,
+    attach::{check_network_wishes, check_outbound},
     clock,
     names::given::check_network,
     netd::{Netd, address_error},
@@ -54,6 +54,7 @@ impl Netd {
             };
             return Err(error.with("network", existing.id.as_str()));
         }
+        check_outbound(&params.options)?;
         let driver = params.driver.clone().unwrap_or_else(|| "bridge".into());
         reserve::check_subnets(&driver, &params.subnets)?;
         if matches!(driver.as_str(), "host" | "none") {

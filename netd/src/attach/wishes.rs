@@ -7,8 +7,10 @@ use cnm::{
     Error, IfName, Result,
     endpoint::Attach,
     network::Network,
-    options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, Setting},
+    options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, OUTBOUND_IPV4, OUTBOUND_IPV6, Setting},
 };
+
+use crate::host::sockets::{self, nobody_connects};
 
 /// How many digits an interface's name may have behind its prefix.
 const DIGITS: usize = 3;
@@ -50,7 +52,37 @@ pub(crate) fn check_network_wishes(options: &BTreeMap<String, String>) -> Result
 /// Where a network's ports are published, where they do not say it.
 fn host_binding(options: &BTreeMap<String, String>) -> Result<Option<IpAddr>> {
     let Some((name, value)) = given(options, HOST_BINDING) else { return Ok(None) };
-    value.parse().map(Some).map_err(|error| invalid(name, value, error))
+    let address: IpAddr = value.parse().map_err(|error| invalid(name, value, error))?;
+    // One that the host does not have yet, it may get.
+    match sockets::of_many(address) {
+        Ok(Some(kind)) => Err(invalid(name, value, nobody_connects(kind))),
+        _ => Ok(Some(address)),
+    }
+}
+
+/// Refuses an address to go out as that is not one of the host's: what comes back would find nobody.
+/// Only what is said anew is looked at, since the host may lose an address for a while.
+///
+/// # Errors
+/// `invalid` for such an address.
+pub(crate) fn check_outbound(options: &BTreeMap<String, String>) -> Result<()> {
+    for setting in [OUTBOUND_IPV4, OUTBOUND_IPV6] {
+        let Some((name, value)) = given(options, setting) else { continue };
+        // Whether it is one of its family the driver says.
+        let Ok(address) = value.parse::<IpAddr>() else { continue };
+        let why = match sockets::of_many(address) {
+            _ if address.is_unspecified() => "it stands for all of them".to_owned(),
+            Ok(None) => continue,
+            Ok(Some(kind)) => format!("it is a {kind} address"),
+            Err(error) => error.to_string(),
+        };
+        return Err(invalid(
+            name,
+            value,
+            format_args!("it should be an address of this host: {why}"),
+        ));
+    }
+    Ok(())
 }
 
 /// What the names of a network's interfaces begin with.
@@ -68,6 +100,8 @@ pub(super) fn prefix(options: &BTreeMap<String, String>) -> Result<&str> {
 
 #[cfg(test)]
 mod tests {
+    use cnm::Kind;
+
     use super::*;
 
     fn network(options: &[(&str, &str)]) -> Network {
@@ -111,6 +145,28 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_a_network_leaves_as_the_host() {
+        let said = |name: &str, value: &str| {
+            check_outbound(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+        };
+        for (name, good) in
+            [("outbound-ipv4", "127.0.0.1"), ("com.docker.network.host_ipv6", "::1"), ("mtu", "x")]
+        {
+            assert_eq!(said(name, good), Ok(()), "{good}");
+        }
+        for (name, bad) in [
+            ("outbound-ipv4", "198.51.100.1"),
+            ("outbound-ipv4", "0.0.0.0"),
+            ("outbound-ipv4", "127.255.255.255"),
+            ("com.docker.network.host_ipv4", "224.0.0.1"),
+            ("outbound-ipv6", "2001:db8::1"),
+        ] {
+            let error = said(name, bad).expect_err(bad);
+            assert_eq!((error.kind, &error.operands["option"]), (Kind::Invalid, &name.into()));
+        }
+    }
+
+    #[test]
     fn what_means_nothing_is_refused() {
         let bad = |option: (&str, &str)| {
             let mut params = attach(&[option], &[]);
@@ -118,6 +174,9 @@ mod tests {
             fill(&mut params, &network).is_err() || check_network_wishes(&network.options).is_err()
         };
         assert!(bad(("host-binding", "eth0")));
+        assert!(bad(("host-binding", "224.0.0.1")));
+        assert!(bad(("host-binding", "255.255.255.255")));
+        assert!(!bad(("host-binding", "198.51.100.1")), "the host may get it");
         assert!(bad(("ifname-prefix", "a/b")));
         assert!(bad(("ifname-prefix", "much-too-long-")));
         assert!(bad(("com.docker.network.endpoint.ifname", "a b")));

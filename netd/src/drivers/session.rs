@@ -21,7 +21,6 @@ use super::{
     former,
     process::{Process, how},
 };
-use crate::names::given;
 
 /// What a session asks netd.
 pub(crate) trait Desired: 'static {
@@ -115,9 +114,8 @@ impl Session {
     pub(crate) fn check_network_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
-        let others = given.keys().map(String::as_str).filter(|name| !given::is_networks(name));
         let Some(known) = known else { return Ok(()) };
-        known.check_network(&self.name, others)?;
+        known.check_network(&self.name, given.keys().map(String::as_str))?;
         known.check_network_values(given)
     }
 
@@ -130,8 +128,9 @@ impl Session {
     pub(crate) fn check_endpoint_options(&self, given: &BTreeMap<String, String>) -> Result<()> {
         let info = self.info.borrow();
         let known = info.as_ref().and_then(|info| info.options.as_ref());
-        let others = given.keys().map(String::as_str).filter(|name| !given::is_endpoints(name));
-        known.map_or(Ok(()), |known| known.check_endpoint(&self.name, others))
+        let Some(known) = known else { return Ok(()) };
+        known.check_endpoint(&self.name, given.keys().map(String::as_str))?;
+        known.check_endpoint_values(given)
     }
 
     /// Whether the driver has said that it leads what a container asks inside itself to the resolver

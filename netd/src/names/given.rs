@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use cnm::{
@@ -10,8 +10,7 @@ use cnm::{
     endpoint::{Attach, Endpoint, Protocol},
     network::Network,
     options::{
-        self, DNS, DNS_OF_DOMAIN, DNS_PORT, DNS_SEARCH, LIVE_OF_ANY_NETWORK, OF_ANY_ENDPOINT,
-        OF_ANY_NETWORK, search,
+        self, DNS, DNS_OF_DOMAIN, DNS_PORT, DNS_SEARCH, LIVE_OF_ANY_NETWORK, OF_ANY_NETWORK, search,
     },
 };
 
@@ -36,11 +35,6 @@ pub(crate) fn is_networks(option: &str) -> bool {
 /// Whether it may change while the network is in use: those who ask notice nothing but other answers.
 pub(crate) fn is_live(option: &str) -> bool {
     LIVE_OF_ANY_NETWORK.iter().any(|setting| setting.is(option))
-}
-
-/// As [`is_networks`], of an endpoint.
-pub(crate) fn is_endpoints(option: &str) -> bool {
-    OF_ANY_ENDPOINT.iter().any(|setting| setting.is(option))
 }
 
 /// An endpoint's options, with the domains that its container tries behind names: its network's
@@ -111,12 +105,19 @@ pub(crate) fn servers(list: &str) -> Result<Vec<SocketAddr>> {
 
 fn one_server(text: &str) -> Result<SocketAddr> {
     let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
-    plain.or_else(|_| text.parse()).map_err(|_| {
+    plain.or_else(|_| text.parse()).ok().filter(can_be_asked).ok_or_else(|| {
         Error::invalid(format_args!(
-            "invalid name server {text:?}: it should be an address, or ADDRESS:PORT"
+            "invalid name server {text:?}: it should be the address of one server, or ADDRESS:PORT"
         ))
         .with(SERVERS, text)
     })
+}
+
+/// Whether one server may be there, of whom something is asked.
+pub(crate) fn can_be_asked(server: &SocketAddr) -> bool {
+    let ip = server.ip().to_canonical();
+    let everybody = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    server.port() != 0 && !ip.is_unspecified() && !everybody
 }
 
 /// The servers that are asked for names that are not ours; none where nobody said.
@@ -258,6 +259,11 @@ mod tests {
         assert_eq!(found[0].servers, ["10.0.0.9:53".parse().expect("an address")]);
         for bad in ["", "x", "10.0.0.1,", "10.0.0.1:x", "10.0.0.1:70000"] {
             assert!(upstreams(&options(&[("dns", bad)])).is_err(), "{bad}");
+        }
+        for nobody in
+            ["0.0.0.0", "::", "10.0.0.1:0", "224.0.0.251", "[ff02::fb]:53", "255.255.255.255"]
+        {
+            assert!(upstreams(&options(&[("dns", nobody)])).is_err(), "{nobody}");
         }
         assert!(stubs(&options(&[("dns.a..b", "10.0.0.1")])).is_err());
     }

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 
 use super::{live, plan, pools, reserve};
 use crate::{
-    attach::check_network_wishes,
+    attach::{check_network_wishes, check_outbound},
     names::given::check_network,
     netd::Netd,
     registry::{Stage, from_outside},
@@ -81,6 +81,7 @@ impl Netd {
         let changed = live::changed(network, driver.options().as_ref(), options, remove_options)?;
         check_network(network.name.as_str(), &changed, &self.config.dns_domain)?;
         check_network_wishes(&changed)?;
+        check_outbound(options)?;
         let mtu = plan::mtu(&changed)?;
         for six in network.subnets.iter().map(|subnet| subnet.subnet).filter(IpNetwork::is_ipv6) {
             plan::check_ipv6(mtu, six)?;

@@ -274,6 +274,7 @@ impl Driver for Bridge {
     fn network_up(&mut self, network: &Network) -> Result<NetworkState> {
         modes::check(network)?;
         modes::check_outbound(network)?;
+        modes::check_trusted(network)?;
         shards::check(network)?;
         let bridge = Segment::of(network).bridge;
         self.bring_up(network, &bridge)

@@ -3,10 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use cnm::{Error, Result, endpoint::Endpoint, network::Network, options::gateway_mode};
+use cnm::{
+    Error, IfName, Result,
+    endpoint::Endpoint,
+    network::Network,
+    options::{OUTBOUND_IPV4, OUTBOUND_IPV6, gateway_mode},
+};
 use kernel::firewall::Fact;
 
-use crate::options::{AMONG_THEMSELVES, MASQUERADE, OUTBOUND_IPV4, OUTBOUND_IPV6, TRUSTED, is_on};
+use crate::options::{AMONG_THEMSELVES, MASQUERADE, TRUSTED, is_on};
 
 /// How one family of a network meets the outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +80,17 @@ pub(crate) fn check_outbound(network: &Network) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses links to trust that none can be called.
+pub(crate) fn check_trusted(network: &Network) -> Result<()> {
+    let Some((key, _)) = TRUSTED.given(&network.options) else { return Ok(()) };
+    match trusted(network).find_map(|link| link.parse::<IfName>().err()) {
+        Some(error) => Err(Error::invalid(format_args!("invalid {key}: {error}"))
+            .with("option", key)
+            .with("network", network.name.as_str())),
+        None => Ok(()),
+    }
 }
 
 /// The address that what leaves the network takes, where it is told one.

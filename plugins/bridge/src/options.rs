@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use cnm::options::{
     DELIVER, DNS_PORT, GATEWAY_MODE, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, HOST_BINDING, IFNAME,
-    IFNAME_PREFIX, IPAM, LINGER, LINK, MTU, Options, Setting,
+    IFNAME_PREFIX, IPAM, LINGER, LINK, MTU, ON_OR_OFF, OUTBOUND_IPV4, OUTBOUND_IPV6, Options,
+    Setting,
 };
 
 /// Whether what leaves the network takes the host's address; with `false` its members keep their
@@ -31,18 +32,6 @@ pub(crate) const TRUSTED: Setting = Setting {
     names: &["trusted-interfaces", "com.docker.network.bridge.trusted_host_interfaces"],
     about: "links of the host, LINK:LINK, from which published ports are reached at the \
             container's own address too",
-};
-
-/// The address of the host, of IPv4, that what leaves the network takes.
-pub(crate) const OUTBOUND_IPV4: Setting = Setting {
-    names: &["outbound-ipv4", "com.docker.network.host_ipv4"],
-    about: "the host's address of IPv4 that what leaves the network takes; its route's if not given",
-};
-
-/// As [`OUTBOUND_IPV4`], of IPv6.
-pub(crate) const OUTBOUND_IPV6: Setting = Setting {
-    names: &["outbound-ipv6", "com.docker.network.host_ipv6"],
-    about: "the same for IPv6",
 };
 
 /// How the endpoints of a network are joined: all on one bridge, or each routed.
@@ -89,6 +78,9 @@ pub(crate) fn options() -> Options {
     .with_values(HAIRPIN, &ON_OR_OFF)
     .with_values(AMONG_THEMSELVES, &ON_OR_OFF)
     .with_values(SPOOF_CHECK, &ON_OR_OFF)
+    .with_endpoint_values(LINGER, &ON_OR_OFF)
+    .with_endpoint_values(SPOOF_CHECK, &ON_OR_OFF)
+    .with_endpoint_values(DELIVER, &["host"])
     .with_live(&[
         MTU,
         HOST_BINDING,
@@ -105,10 +97,6 @@ pub(crate) fn options() -> Options {
         SPOOF_CHECK,
     ])
 }
-
-/// What an option that is on or off may be: as `strconv.ParseBool` of Docker's has it, but for single
-/// letters.
-const ON_OR_OFF: [&str; 4] = ["true", "false", "1", "0"];
 
 /// Whether an option is on. What is no truth value is as if it were not there.
 pub(crate) fn is_on(

@@ -52,6 +52,22 @@ pub const HOST_BINDING: Setting = Setting {
     about: "the address of the host that ports are published on, where they do not say one",
 };
 
+/// The address of the host, of IPv4, that what leaves the network takes. netd reads it itself.
+pub const OUTBOUND_IPV4: Setting = Setting {
+    names: &["outbound-ipv4", "com.docker.network.host_ipv4"],
+    about: "the host's address of IPv4 that what leaves the network takes; its route's if not given",
+};
+
+/// As [`OUTBOUND_IPV4`], of IPv6.
+pub const OUTBOUND_IPV6: Setting = Setting {
+    names: &["outbound-ipv6", "com.docker.network.host_ipv6"],
+    about: "the same for IPv6",
+};
+
+/// What an option that is on or off may be: as `strconv.ParseBool` of Docker's has it, but for single
+/// letters.
+pub const ON_OR_OFF: [&str; 4] = ["true", "false", "1", "0"];
+
 /// How both families of a network meet the outside. netd reads it itself.
 pub const GATEWAY_MODE: Setting = Setting {
     names: &["gateway-mode"],
@@ -222,10 +238,14 @@ impl Options {
     /// The same, with an option of its networks that may be one of these alone.
     #[must_use]
     pub fn with_values(mut self, setting: Setting, values: &[&str]) -> Self {
-        let is_it = |known: &&mut Known| known.names == setting.names;
-        for known in self.network.iter_mut().filter(is_it) {
-            known.values = values.iter().map(|value| (*value).to_owned()).collect();
-        }
+        limit(&mut self.network, setting, values);
+        self
+    }
+
+    /// As [`Options::with_values`], of its endpoints.
+    #[must_use]
+    pub fn with_endpoint_values(mut self, setting: Setting, values: &[&str]) -> Self {
+        limit(&mut self.endpoint, setting, values);
         self
     }
 
@@ -248,25 +268,19 @@ impl Options {
     /// # Errors
     /// `invalid`, with what it may be.
     pub fn check_network_values(&self, given: &BTreeMap<String, String>) -> Result<()> {
-        for known in self.network.iter().filter(|known| !known.values.is_empty()) {
-            let values = &known.values;
-            let given = given.iter().filter(|(name, _)| known.names.contains(name));
-            let mut wrong = given.filter(|(_, value)| {
-                !value.is_empty() && !values.iter().any(|one| one.eq_ignore_ascii_case(value))
-            });
-            if let Some((name, value)) = wrong.next() {
-                return Err(Error::invalid(format_args!(
-                    "invalid {name} {value:?}: it should be {}, or be left out",
-                    values.join(" or ")
-                ))
-                .with("option", name.as_str())
-                .with("value", value.as_str()));
-            }
-        }
-        Ok(())
+        check_values(&self.network, given)
     }
 
-    /// Refuses names of options that no network of a driver has.
+    /// As [`Options::check_network_values`], for endpoints.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_endpoint_values(&self, given: &BTreeMap<String, String>) -> Result<()> {
+        check_values(&self.endpoint, given)
+    }
+
+    /// Refuses names of options that no network of a driver has. Those that are netd's own are any
+    /// network's.
     ///
     /// # Errors
     /// `invalid`, with the name that may have been meant.
@@ -275,7 +289,7 @@ impl Options {
         driver: &str,
         given: impl IntoIterator<Item = &'a str>,
     ) -> Result<()> {
-        check(&self.network, format_args!("{driver}"), given)
+        check(&self.network, &OF_ANY_NETWORK, format_args!("{driver}"), given)
     }
 
     /// As [`Options::check_network`], for endpoints.
@@ -287,7 +301,7 @@ impl Options {
         driver: &str,
         given: impl IntoIterator<Item = &'a str>,
     ) -> Result<()> {
-        check(&self.endpoint, format_args!("endpoints of {driver}"), given)
+        check(&self.endpoint, &OF_ANY_ENDPOINT, format_args!("endpoints of {driver}"), given)
     }
 
     /// A line for each, for people.
@@ -310,20 +324,51 @@ pub fn has(table: &[Known], name: &str) -> bool {
     table.iter().any(|known| known.names.iter().any(|other| other == name))
 }
 
+fn limit(table: &mut [Known], setting: Setting, values: &[&str]) {
+    for known in table.iter_mut().filter(|known| known.names == setting.names) {
+        known.values = values.iter().map(|value| (*value).to_owned()).collect();
+    }
+}
+
+fn check_values(table: &[Known], given: &BTreeMap<String, String>) -> Result<()> {
+    for known in table.iter().filter(|known| !known.values.is_empty()) {
+        let values = &known.values;
+        let given = given.iter().filter(|(name, _)| known.names.contains(name));
+        let mut wrong = given.filter(|(_, value)| {
+            !value.is_empty() && !values.iter().any(|one| one.eq_ignore_ascii_case(value))
+        });
+        if let Some((name, value)) = wrong.next() {
+            return Err(Error::invalid(format_args!(
+                "invalid {name} {value:?}: it should be {}, or be left out",
+                values.join(" or ")
+            ))
+            .with("option", name.as_str())
+            .with("value", value.as_str()));
+        }
+    }
+    Ok(())
+}
+
 fn check<'a>(
     table: &[Known],
+    any: &[Setting],
     of: fmt::Arguments<'_>,
     given: impl IntoIterator<Item = &'a str>,
 ) -> Result<()> {
-    let Some(unknown) = given.into_iter().find(|name| !has(table, name)) else { return Ok(()) };
-    let names = table.iter().flat_map(|known| &known.names).map(String::as_str);
-    let hint = match nearest(unknown, names) {
+    let is_known = |name: &str| has(table, name) || any.iter().any(|setting| setting.is(name));
+    let Some(unknown) = given.into_iter().find(|name| !is_known(name)) else { return Ok(()) };
+    let of_table = table.iter().flat_map(|known| &known.names).map(String::as_str);
+    let of_any = any.iter().flat_map(|setting| setting.names).copied();
+    let hint = match nearest(unknown, of_table.chain(of_any)) {
         Some(meant) => format!("did you mean {meant:?}?"),
-        None if table.is_empty() => "there are none".to_owned(),
         None => {
-            let own: Vec<_> =
-                table.iter().filter_map(|known| Some(known.names.first()?.as_str())).collect();
-            format!("there are {}", own.join(", "))
+            let of_table = table.iter().filter_map(|known| Some(known.names.first()?.as_str()));
+            let of_any = any.iter().filter_map(|setting| setting.names.first().copied());
+            let all: Vec<_> = of_table
+                .chain(of_any)
+                .map(|name| if name.ends_with('.') { format!("{name}DOMAIN") } else { name.into() })
+                .collect();
+            format!("there are {}", all.join(", "))
         }
     };
     Err(Error::invalid(format_args!("no option {unknown:?} for {of}; {hint}"))
@@ -385,7 +430,8 @@ mod tests {
             ("Mode", "did you mean \"mode\"?"),
             ("macvlan-mode", "did you mean \"macvlan_mode\"?"),
             ("com.docker.network.driver.mut", "did you mean \"com.docker.network.driver.mtu\"?"),
-            ("colour", "there are mode, mtu"),
+            ("dsn-search", "did you mean \"dns-search\"?"),
+            ("colour", "there are mode, mtu, dns, dns.DOMAIN, dns-search, resolver"),
         ] {
             let error = options.check_network("macvlan", ["mtu", wrong]);
             let error = error.expect_err(wrong);
@@ -393,7 +439,12 @@ mod tests {
             assert_eq!(error.operands["option"], wrong);
         }
         let error = options.check_endpoint("macvlan", ["mode"]).expect_err("none");
-        assert_eq!(error.message, "no option \"mode\" for endpoints of macvlan; there are none");
+        assert_eq!(
+            error.message,
+            "no option \"mode\" for endpoints of macvlan; there are dns, dns-search, resolver, expose"
+        );
+        options.check_network("macvlan", ["dns", "dns.example.corp"]).expect("any network's");
+        options.check_endpoint("macvlan", ["expose"]).expect("any endpoint's");
     }
 
     #[test]
@@ -409,6 +460,19 @@ mod tests {
             "invalid macvlan_mode \"bogus\": it should be bridge or private, or be left out"
         );
         assert_eq!(error.operands["option"], "macvlan_mode");
+    }
+
+    #[test]
+    fn values_of_endpoints_are_looked_at_too() {
+        let options = Options::of(&[], &[LINGER]).with_endpoint_values(LINGER, &ON_OR_OFF);
+        options.check_endpoint_values(&said(&[("linger", "False")])).expect("as Go reads it");
+        let error = options.check_endpoint_values(&said(&[("linger", "banana")]));
+        let error = error.expect_err("neither");
+        assert_eq!(
+            error.message,
+            "invalid linger \"banana\": it should be true or false or 1 or 0, or be left out"
+        );
+        options.check_network_values(&said(&[("linger", "banana")])).expect("no network's");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use cnm::{
     },
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
-    options::{LINGER, Options},
+    options::{LINGER, ON_OR_OFF, Options},
 };
 use kernel::{Errno, netlink::Socket, netns::Netns};
 
@@ -41,7 +41,7 @@ impl Driver for Host {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocols: vec![cnm::PROTOCOL],
             capabilities: Capabilities { host_netns: true, ..Capabilities::default() },
-            options: Some(Options::of(&[], &[LINGER])),
+            options: Some(Options::of(&[], &[LINGER]).with_endpoint_values(LINGER, &ON_OR_OFF)),
         }
     }
 

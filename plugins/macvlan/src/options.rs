@@ -1,6 +1,8 @@
 //! The options of macvlan networks, each under Docker's names and ours.
 
-use cnm::options::{DNS_PORT, IFNAME, IFNAME_PREFIX, IPAM, LINGER, MTU, Options, Setting};
+use cnm::options::{
+    DNS_PORT, IFNAME, IFNAME_PREFIX, IPAM, LINGER, MTU, ON_OR_OFF, Options, Setting,
+};
 
 /// What the macvlans hang on.
 pub(crate) const PARENT: Setting = Setting {
@@ -32,4 +34,5 @@ pub(crate) fn options() -> Options {
         &[PARENT, MODE, QUEUE, HOST_ACCESS, MTU, IPAM, IFNAME_PREFIX],
         &[IFNAME, LINGER, DNS_PORT],
     )
+    .with_endpoint_values(LINGER, &ON_OR_OFF)
 }

@@ -6,7 +6,7 @@ use cnm::{
     driver::{Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced},
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
-    options::{LINGER, Options},
+    options::{LINGER, ON_OR_OFF, Options},
 };
 use kernel::{
     Errno,
@@ -67,7 +67,7 @@ impl Driver for Loopback {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocols: vec![cnm::PROTOCOL],
             capabilities: Capabilities::default(),
-            options: Some(Options::of(&[], &[LINGER])),
+            options: Some(Options::of(&[], &[LINGER]).with_endpoint_values(LINGER, &ON_OR_OFF)),
         }
     }
 

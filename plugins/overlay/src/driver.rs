@@ -13,7 +13,7 @@ use cnm::{
     },
     endpoint::{Checked, Endpoint, Port},
     network::Network,
-    options::{DNS_PORT, HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, Options},
+    options::{DNS_PORT, HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, ON_OR_OFF, Options},
     peers::{ChangePeers, Gone, PeersChanged},
     plugin::Teller,
 };
@@ -82,8 +82,11 @@ fn options() -> Options {
         ],
         &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
     )
-    .with_values(MASQUERADE, &["true", "false"])
-    .with_values(HAIRPIN, &["true", "false"])
+    .with_values(MASQUERADE, &ON_OR_OFF)
+    .with_values(HAIRPIN, &ON_OR_OFF)
+    .with_values(SPOOF_CHECK, &ON_OR_OFF)
+    .with_endpoint_values(LINGER, &ON_OR_OFF)
+    .with_endpoint_values(SPOOF_CHECK, &ON_OR_OFF)
     .with_values(BROADCAST, &["on", "off", "true", "false"])
     .with_values(MODE, &["vxlan", "routed"])
 }

@@ -26,6 +26,7 @@ mod isolation;
 mod limits;
 mod macvlan;
 mod many;
+mod meaning;
 mod modes;
 mod names;
 mod neighbours;
