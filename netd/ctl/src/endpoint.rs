@@ -1,10 +1,13 @@
 //! `netctl endpoint`: who is on which network, and whether the kernel agrees.
 
-use std::{path::Path, process::ExitCode};
+use std::{os::fd::AsFd as _, path::Path, process::ExitCode};
 
 use cnm::{
-    client::Client,
-    endpoint::{CheckEndpoint, Endpoint, InspectEndpoint, ListEndpoints, State},
+    client::{Client, With},
+    endpoint::{
+        CheckEndpoint, Checked, Endpoint, InspectEndpoint, ListEndpoints, Netns, State, of_netns,
+        open_netns,
+    },
 };
 
 use crate::{
@@ -28,8 +31,8 @@ pub(crate) fn endpoint(socket: &Path, command: EndpointCommand) -> Outcome {
         EndpointCommand::Inspect { plan, endpoint, json: _ } => {
             out::json(&client.call(&InspectEndpoint { endpoint, plan })?)?;
         }
-        EndpointCommand::Check { output, endpoint } => {
-            let checked = client.call(&CheckEndpoint::new(endpoint.clone()))?;
+        EndpointCommand::Check { netns, output, endpoint } => {
+            let checked = check(&mut client, &endpoint, netns.as_deref())?;
             if output.json {
                 out::json(&checked)?;
             } else if checked.differences.is_empty() {
@@ -45,6 +48,18 @@ pub(crate) fn endpoint(socket: &Path, command: EndpointCommand) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Compares an endpoint with the kernel; with its container's namespace inside as well. A path may mean
+/// nothing where netd is, so the namespace goes along as a descriptor.
+fn check(client: &mut Client, endpoint: &str, netns: Option<&Path>) -> cnm::Result<Checked> {
+    let mut request = CheckEndpoint::new(endpoint);
+    let Some(path) = netns else { return client.call(&request) };
+    let netns = open_netns(path)?;
+    request.netns = Some(Netns::Fd);
+    client
+        .call_with(&request, With { fds: &[netns.as_fd()], ..With::default() })
+        .map_err(|error| of_netns(error, &path.to_string_lossy()))
 }
 
 /// Endpoints as a table.

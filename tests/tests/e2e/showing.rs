@@ -31,6 +31,26 @@ fn an_endpoints_plan_and_what_there_is_of_it_are_shown() {
 }
 
 #[test]
+fn what_differs_inside_a_container_is_shown_to_who_looks_there() {
+    let world = World::new();
+    let host = world.host("a");
+    let web = world.container("web");
+    let endpoint = host.client().attach(&web.to("bridge"));
+    let path = web.netns.path();
+    let check = |inside: &[&str]| {
+        host.netctl(&[&["endpoint", "check"], inside, &[endpoint.id.short()]].concat())
+    };
+    check(&["--netns", &path]).success();
+    web.netns.run("ip route del default");
+    check(&[]).success();
+    let differs = check(&["--netns", &path]);
+    assert_eq!(differs.code, 1, "{differs:?}");
+    assert!(differs.stdout.contains(&endpoint.gateways[0].to_string()), "{differs:?}");
+    let wrong = check(&["--netns", "/run/nothing"]);
+    assert_eq!(wrong.code, i32::from(Kind::NotFound.exit_code()), "{wrong:?}");
+}
+
+#[test]
 fn the_status_is_good_until_something_is_not() {
     let world = World::new();
     let host = world.host("a");

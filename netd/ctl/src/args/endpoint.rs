@@ -210,7 +210,14 @@ pub(crate) enum EndpointCommand {
         endpoint: String,
     },
     /// Compare an endpoint with the kernel; ends with 1 if they differ
+    #[command(after_help = "\
+Examples:
+  netctl endpoint check 7d1f0c5e2b9a
+  netctl endpoint check --netns PID:4711 7d1f0c5e2b9a")]
     Check {
+        /// Look inside as well, in the container's namespace: a path, or PID:N for that of a process
+        #[arg(long, value_name = "PATH|PID:N", value_parser = netns)]
+        netns: Option<PathBuf>,
         /// How the answer is to look.
         #[command(flatten)]
         output: Format,

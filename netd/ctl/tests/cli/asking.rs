@@ -248,8 +248,18 @@ fn a_check_ends_as_it_went() {
     });
     let good = netd.netctl("endpoint check 0123");
     assert_eq!((good.code, good.stdout.as_str()), (Some(0), "endpoint 0123 is as it should be\n"));
+    assert_eq!(netd.asked().pop().expect("asked").params, json!({"endpoint": "0123"}));
     let bad = netd.netctl("endpoint check bad");
     assert_eq!((bad.code, bad.stdout.as_str()), (Some(1), "eth0 is down\n"));
+    // Inside as well, where the path means something to netctl.
+    let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace").display().to_string();
+    let inside = netd.netctl(&format!("endpoint check --netns PID:{} 0123", std::process::id()));
+    assert_eq!(inside.code, Some(0), "{inside:?}");
+    let asked = netd.asked().pop().expect("asked");
+    assert_eq!((asked.netns, &asked.params["netns"]), (Some(own), &json!("fd")));
+    let ended = netd.netctl("endpoint check --netns PID:0 0123");
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.starts_with("netctl: cannot open the network namespace /proc/0/ns/net: "));
 }
 
 #[test]
