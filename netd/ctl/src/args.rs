@@ -168,8 +168,10 @@ Examples:
     Gc(Format),
     /// Take everything of netd's out of the kernel, or show what that is
     #[command(after_help = "\
-netd must not run. Networks and what is known of containers stay: a netd that is started makes
-everything anew. Kernel parameters stay as they are.
+netd must not run. What is stored stays: a netd that is started makes its networks again, with their
+bridges, addresses and rules, but no links of containers that were attached. It reports them as lost,
+and each has to be detached and attached again. The relay for [::1] is ended; kernel parameters stay as
+they are.
 
 Examples:
   netctl uninstall --check

@@ -1,5 +1,5 @@
 //! `netctl uninstall`: the drivers take out of the kernel what is their own, or show it. They are
-//! executed for it, since netd is not to run meanwhile.
+//! executed for it, since netd is not to run meanwhile. The relay goes with it.
 
 use std::{
     env, fs,
@@ -18,6 +18,8 @@ use crate::{
     args,
     out::{self, Outcome, Tally},
 };
+
+mod relay;
 
 /// Where drivers are installed.
 const USUAL: &str = "/usr/libexec/netd";
@@ -42,6 +44,13 @@ pub(crate) fn uninstall(socket: &Path, args: &args::Uninstall) -> Outcome {
     for driver in drivers(args.plugin_dir.as_deref())? {
         match ask(&driver, Uninstall { check: args.check }) {
             Ok(answer) => uninstalled.found.extend(answer.found),
+            Err(error) => tally.fault(&error),
+        }
+    }
+    // Where something could not be taken out, a netd may be at work that needs it.
+    if args.check || tally.is_well() {
+        match relay::end(socket, args.check) {
+            Ok(found) => uninstalled.found.extend(found),
             Err(error) => tally.fault(&error),
         }
     }

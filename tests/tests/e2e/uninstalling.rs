@@ -23,6 +23,9 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
     attach.ports = vec!["8080:80".parse().unwrap()];
     let endpoint = netd.attach(&attach);
     let port = endpoint.id.link_name().to_string();
+    let loopback = "[::1]:8080".parse().unwrap();
+    web.netns.serve_tcp(80);
+    eventually("the port is relayed", || host.netns.try_tcp(loopback));
 
     let shown = host.netctl(&["uninstall", "--check"]);
     let text = shown.success();
@@ -35,6 +38,7 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
         "the table bridge netd of nftables",
         "a rule in the chain ip filter FORWARD",
         "net.ipv4.ip_forward is 1",
+        "the relay netd-relay (pid ",
     ] {
         assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
     }
@@ -50,13 +54,19 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
     assert!(!refused.stdout.contains("nothing of netd's"), "{refused:?}");
     eventually("all is there", || host.snapshot().same_as(&before));
     assert!(web.netns.pings(endpoint.gateways[0]));
+    host.netns.try_tcp(loopback).unwrap();
 
     host.stop();
+    host.netns.try_tcp(loopback).unwrap();
     let executed = eventually("the drivers have ended", || {
         let executed = host.netctl(&["uninstall"]);
         if executed.code == 0 { Ok(executed) } else { Err(executed) }
     });
-    drop(executed);
+    assert!(executed.stdout.contains("the relay netd-relay (pid "), "{executed:?}");
+    eventually("nobody has the port", || {
+        let listening = host.netns.run("ss -Htln src [::1]:8080");
+        if listening.is_empty() { Ok(()) } else { Err(listening) }
+    });
     let others = ["\"foreign\"", "\"lo\"", "\"other\""].map(str::to_owned);
     assert_eq!(links(&host), BTreeSet::from(others));
     let rules = host.netns.run("nft list ruleset");
@@ -68,8 +78,13 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
     let shown = host.netctl(&["uninstall", "--check"]);
     assert_eq!(shown.success(), "nothing of netd's is in the kernel\n");
 
-    // A netd that is started makes everything anew, and says of whom it cannot.
+    // A netd that is started makes its networks again, and says whose links it cannot.
     host.start();
+    let lost = format!("endpoint {} of web on app has lost its link", endpoint.id.short());
+    eventually("it says whose links are gone", || {
+        let problems = host.client().status().problems;
+        if problems.iter().any(|what| what.starts_with(&lost)) { Ok(()) } else { Err(problems) }
+    });
     let web = world.container("again");
     let again = host.client().attach(&web.to("app"));
     assert!(web.netns.pings(again.gateways[0]));
