@@ -5,6 +5,7 @@ use std::{
     mem::MaybeUninit,
     rc::Rc,
     sync::Arc,
+    thread,
 };
 
 use cnm::{
@@ -61,6 +62,9 @@ pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
                 undo(&netd, context.attached.into_inner()).await;
                 return;
             }
+            // Who was answered goes first: it may have been woken on this very processor, where it
+            // would wait for what is left to do here.
+            thread::yield_now();
         }
         drop(context.awake);
         context.attached.into_inner().iter().for_each(|done| netd.attached(done));
