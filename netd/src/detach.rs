@@ -21,8 +21,9 @@ impl Netd {
         };
         let network = match &params.network {
             None => None,
-            Some(given) => match self.registry.borrow().resolve_network(given) {
-                Ok(entry) => Some(entry.network.id.clone()),
+            Some(given) => match self.registry.borrow().resolve_network_of(&container, given) {
+                Ok(Some(entry)) => Some(entry.network.id.clone()),
+                Ok(None) => return Ok(Detached::default()),
                 Err(error) if error.kind == cnm::Kind::NotFound => return Ok(Detached::default()),
                 Err(error) => return Err(error),
             },

@@ -17,7 +17,7 @@ use crate::{
     clock,
     names::given::check_network,
     netd::{Netd, address_error},
-    registry::{Stage, from_outside},
+    registry::{NetworkEntry, Stage, from_outside, whose},
 };
 
 mod cut;
@@ -39,23 +39,11 @@ impl Netd {
         check_network(name.as_str(), &params.options, &self.config.dns_domain)?;
         check_network_wishes(&params.options)?;
         let _turn = self.network_turn.lock().await;
-        let existing = self.registry.borrow().has_network_name(&name).cloned();
-        if let Some(existing) = existing {
-            if key.is_some() && existing.idempotency_key == key {
-                return Ok(existing);
-            }
-            let error = if existing.predefined {
-                Error::new(
-                    Kind::Denied,
-                    format_args!("operation is not permitted on predefined {name} network"),
-                )
-            } else {
-                Error::exists(format_args!("network with name {name} already exists"))
-            };
-            return Err(error.with("network", existing.id.as_str()));
+        let driver = params.driver.clone().unwrap_or_else(|| "bridge".into());
+        if let Some(existing) = self.made_before(&name, &driver, key.as_deref())? {
+            return Ok(existing);
         }
         check_outbound(&params.options)?;
-        let driver = params.driver.clone().unwrap_or_else(|| "bridge".into());
         reserve::check_subnets(&driver, &params.subnets)?;
         if matches!(driver.as_str(), "host" | "none") {
             return Err(Error::new(
@@ -71,7 +59,38 @@ impl Netd {
         }
         let id = clock::network_id()?;
         let network = self.plan_network(id, name, &driver, params, false, key).await?;
+        // The cluster may have got one of this name meanwhile.
+        self.made_before(&network.name, &driver, None)?;
         self.make_network(network).await
+    }
+
+    /// The network of a name, where it was made by the same request.
+    ///
+    /// # Errors
+    /// `exists` where it was made by another, `denied` where it is always there.
+    fn made_before(&self, name: &Name, driver: &str, key: Option<&str>) -> Result<Option<Network>> {
+        let registry = self.registry.borrow();
+        let same = |entry: &&NetworkEntry| {
+            key.is_some() && entry.network.idempotency_key.as_deref() == key
+        };
+        if let Some(entry) = registry.namesakes(name.as_str()).find(same) {
+            return Ok(Some(entry.network.clone()));
+        }
+        let Some(entry) = registry.namesakes(name.as_str()).next() else { return Ok(None) };
+        let error = if entry.network.predefined {
+            Error::new(
+                Kind::Denied,
+                format_args!("operation is not permitted on predefined {name} network"),
+            )
+        } else if entry.shared.is_some() == Self::is_shared(driver) {
+            Error::exists(format_args!("network with name {name} already exists"))
+        } else {
+            Error::exists(format_args!(
+                "network with name {name} already exists: {}; remove that one, or choose another name",
+                whose(entry)
+            ))
+        };
+        Err(error.with("network", entry.network.id.as_str()))
     }
 
     /// Writes a planned network down, has its driver make it, and makes its names resolve.

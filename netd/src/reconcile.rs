@@ -135,7 +135,7 @@ impl Netd {
     }
 
     async fn predefine(self: &Rc<Self>, name: &str, driver: &str) -> Result<()> {
-        if self.registry.borrow().resolve_network(name).is_ok() {
+        if self.registry.borrow().namesakes(name).next().is_some() {
             return Ok(());
         }
         let _turn = self.network_turn.lock().await;
@@ -294,6 +294,7 @@ impl Netd {
         let sessions = self.drivers.all();
         let mut problems: Vec<String> = self.problems.borrow().values().cloned().collect();
         problems.extend(sessions.iter().filter_map(|session| session.failing()));
+        problems.extend(registry.name_clashes());
         problems.extend(self.resolver.pressed());
         problems.extend(self.cluster().and_then(|cluster| cluster.problem()));
         let mut drivers: Vec<DriverStatus> =

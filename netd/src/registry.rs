@@ -25,11 +25,13 @@ use crate::netd::address_error;
 mod blocks;
 mod lan;
 mod macs;
+mod namesakes;
 mod ports;
 pub(crate) mod sets;
 mod ways;
 
 pub(crate) use blocks::{Blocks, Room};
+pub(crate) use namesakes::whose;
 pub(crate) use ports::{Ports, Taker, protocols};
 pub(crate) use sets::Wishes;
 
@@ -139,7 +141,7 @@ pub(crate) struct SandboxEntry {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     networks: BTreeMap<NetworkId, NetworkEntry>,
-    network_names: HashMap<Name, NetworkId>,
+    network_names: HashMap<Name, BTreeSet<NetworkId>>,
     sandboxes: BTreeMap<ContainerId, SandboxEntry>,
     sandbox_names: HashMap<Name, BTreeSet<ContainerId>>,
     endpoints: BTreeMap<EndpointId, Rc<Endpoint>>,
@@ -168,16 +170,18 @@ impl Registry {
     }
 
     /// The network that a user means: by its whole id, its name, or the beginning of its id. A
-    /// leading `=` is for those who never mean a beginning.
+    /// leading `=` is for those who never mean a beginning. A name that several have means none of them.
     pub(crate) fn resolve_network(&self, given: &str) -> Result<&NetworkEntry> {
         let (whole, given) = whole(given);
         let id = given.parse::<NetworkId>().ok();
         if let Some(entry) = id.and_then(|id| self.networks.get(&id)) {
             return Ok(entry);
         }
-        let name = given.parse::<Name>().ok();
-        if let Some(id) = name.and_then(|name| self.network_names.get(&name)) {
-            return Ok(&self.networks[id]);
+        let mut namesakes = self.namesakes(given);
+        match (namesakes.next(), namesakes.next()) {
+            (Some(entry), None) => return Ok(entry),
+            (Some(_), Some(_)) => return Err(self.ambiguous(given)),
+            (None, _) => {}
         }
         let mut matches = self
             .networks
@@ -203,8 +207,8 @@ impl Registry {
         self.insert_network(network, pools, stage, None);
     }
 
-    /// Adds a network of the cluster. Where a network of this host has its name, it is found by its
-    /// id alone.
+    /// Adds a network of the cluster. Where a network of this host has its name, both are found by their
+    /// ids alone.
     pub(crate) fn add_shared_network(&mut self, network: Network, blocks: Blocks) {
         self.insert_network(network, Vec::new(), Stage::Open, Some(Shared::new(blocks)));
     }
@@ -217,7 +221,7 @@ impl Registry {
         shared: Option<Shared>,
     ) {
         let id = network.id.clone();
-        self.network_names.entry(network.name.clone()).or_insert_with(|| id.clone());
+        self.network_names.entry(network.name.clone()).or_default().insert(id.clone());
         // What is of the cluster has nothing in common with what is of this host.
         let shares = match shared {
             Some(_) => BTreeSet::new(),
@@ -248,12 +252,10 @@ impl Registry {
     /// Forgets a network.
     pub(crate) fn drop_network(&mut self, id: &NetworkId) {
         let Some(entry) = self.networks.remove(id) else { return };
-        let name = &entry.network.name;
-        if self.network_names.get(name) == Some(id) {
-            let other = self.networks.values().find(|other| other.network.name == *name);
-            match other.map(|other| other.network.id.clone()) {
-                Some(other) => drop(self.network_names.insert(name.clone(), other)),
-                None => drop(self.network_names.remove(name)),
+        if let Some(ids) = self.network_names.get_mut(&entry.network.name) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.network_names.remove(&entry.network.name);
             }
         }
         for other in &entry.shares {
@@ -363,11 +365,6 @@ impl Registry {
         let taken: BTreeSet<IpAddr> = all.flat_map(|id| self.addresses_of(id)).collect();
         let Some(entry) = self.networks.get_mut(network) else { return };
         addresses.filter(|ip| !taken.contains(ip)).for_each(|ip| entry.release(ip, now));
-    }
-
-    /// Whether the name is another network's.
-    pub(crate) fn has_network_name(&self, name: &Name) -> Option<&Network> {
-        self.network_names.get(name).map(|id| &self.networks[id].network)
     }
 
     // Sandboxes.

@@ -129,6 +129,47 @@ fn a_network_is_found_by_id_then_name_then_the_ids_beginning() {
 }
 
 #[test]
+fn a_name_that_two_networks_have_means_neither() {
+    let mut registry = registry();
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    registry.put_sandbox(sandbox("c2", "db", 4));
+    let own = endpoint(&mut registry, 1, 0xaa, "c1");
+    let (app, shared) = (NetworkId::from_bytes([0xaa; 32]), network(0xdd, "app"));
+    assert_eq!(registry.name_clashes(), [""; 0]);
+    let blocks = Blocks::new(&shared, std::time::Duration::ZERO);
+    registry.add_shared_network(shared.clone(), blocks);
+    for given in ["app", "=app"] {
+        let error = registry.resolve_network(given).expect_err("two");
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (
+                cnm::Kind::Invalid,
+                "network app is ambiguous (2 matches found on name): aaaaaaaaaaaa is this host's own, \
+                 dddddddddddd is the cluster's; name one by its id"
+            )
+        );
+    }
+    for id in [&app, &shared.id] {
+        assert_eq!(registry.resolve_network(id.as_str()).expect("whole").network.id, *id);
+    }
+    let clashes = registry.name_clashes();
+    assert!(clashes.len() == 1 && clashes[0].contains("netctl network rm"), "{clashes:?}");
+    // Who is on one of them means that one.
+    let on = |container: &str, given: &str| {
+        let found = registry.resolve_network_of(&container.parse().expect("an id"), given);
+        found.expect("clear").map(|entry| entry.network.id.clone())
+    };
+    assert_eq!(on("c1", "app"), Some(own.network.clone()));
+    assert_eq!(on("c1", "=app"), Some(own.network));
+    assert_eq!(on("c2", "app"), None);
+    assert_eq!(on("c2", "aaaa"), Some(NetworkId::from_bytes([0xab; 32])));
+    registry.drop_network(&app);
+    assert_eq!(registry.resolve_network("app").expect("one").network.id, shared.id);
+    registry.drop_network(&shared.id);
+    assert_eq!(found(&registry, "app"), Err(cnm::Kind::NotFound));
+}
+
+#[test]
 fn a_sandbox_is_found_by_id_then_name_and_two_of_a_name_are_ambiguous() {
     let mut registry = registry();
     registry.put_sandbox(sandbox("c1abcdef", "web", 3));

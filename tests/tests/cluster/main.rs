@@ -20,6 +20,7 @@ mod liveness;
 mod managed;
 mod managers;
 mod many;
+mod namesakes;
 mod outside;
 mod paths;
 mod reach;
