@@ -44,6 +44,7 @@ mod networks;
 mod outbox;
 mod own_etcd;
 mod peers;
+mod prune;
 mod removed;
 mod renewal;
 mod room;

@@ -7,7 +7,7 @@ use cnm::{
     driver::{NetworkDown, NetworkUp},
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
-        PruneNetworks, Pruned, RemoveNetwork, Subnet,
+        RemoveNetwork, Subnet,
     },
 };
 use ipam::{Moment, Pool, PoolConfig};
@@ -25,6 +25,7 @@ mod filter;
 pub(crate) mod lan;
 mod live;
 pub(crate) mod plan;
+mod prune;
 mod reserve;
 mod update;
 
@@ -242,40 +243,6 @@ impl Netd {
         if let Err(error) = down {
             tracing::warn!(network = %network.name, %error, "network not taken down");
         }
-    }
-
-    /// `network.prune`.
-    pub(crate) async fn prune_networks(self: &Rc<Self>, params: &PruneNetworks) -> Result<Pruned> {
-        let _turn = self.network_turn.lock().await;
-        let unused: Vec<Network> = {
-            let registry = self.registry.borrow();
-            let mut unused = Vec::new();
-            for entry in registry.networks() {
-                // Who is on a network of the cluster elsewhere is not ours to judge.
-                if entry.endpoints.is_empty()
-                    && entry.shared.is_none()
-                    && !entry.network.predefined
-                    && filter::prunes(&params.filters, &entry.network)?
-                {
-                    unused.push(entry.network.clone());
-                }
-            }
-            unused
-        };
-        let mut removed = Vec::new();
-        for network in unused {
-            let still = self
-                .registry
-                .borrow()
-                .network(&network.id)
-                .is_some_and(|entry| entry.endpoints.is_empty());
-            if still {
-                self.unmake_network(&network).await?;
-                removed.push(network.name);
-            }
-        }
-        removed.sort();
-        Ok(Pruned { removed })
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) claiming: Arc<Mutex<()>>,
     /// Addresses of others' blocks that attaches under way are about to have.
     pub(crate) awaited: Vec<IpAddr>,
+    /// How often hosts were asked to give its addresses back, as far as this one has heard.
+    pub(crate) recalled: u32,
 }
 
 impl Shared {
@@ -83,7 +85,7 @@ impl Shared {
     pub(crate) fn new(blocks: Blocks) -> Self {
         let (turn, claiming) = Default::default();
         let (up_with, awaited) = Default::default();
-        Self { up: false, up_with, coming: 0, blocks, turn, claiming, awaited }
+        Self { up: false, up_with, coming: 0, blocks, turn, claiming, awaited, recalled: 0 }
     }
 }
 

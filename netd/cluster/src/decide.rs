@@ -15,6 +15,7 @@ mod blocks;
 mod networks;
 mod nodes;
 mod ports;
+mod prune;
 mod underlay;
 
 pub use addresses::{Asked, Avoid, Claimed};

@@ -171,6 +171,18 @@ pub enum Error {
         /// Where.
         nodes: Vec<NodeId>,
     },
+    /// A network of which nodes hold addresses, and so may be about to have endpoints.
+    #[error(
+        "addresses of network {network} are held by {}, where somebody may be about to be attached: \
+         try again",
+        names(.nodes)
+    )]
+    Held {
+        /// Which.
+        network: NetworkId,
+        /// Who holds them.
+        nodes: Vec<NodeId>,
+    },
     /// Others were faster again and again.
     #[error("{what}: others changed the same {attempts} times; try again")]
     Contended {
@@ -366,6 +378,7 @@ impl Error {
             Self::PoolsExhausted | Self::VnisExhausted | Self::Exhausted { .. } => Kind::Exhausted,
             Self::NoNetwork { .. } | Self::NoNode { .. } => Kind::NotFound,
             Self::InUse { .. }
+            | Self::Held { .. }
             | Self::Contended { .. }
             | Self::Fenced { .. }
             | Self::Resting { .. }
@@ -418,6 +431,10 @@ impl From<Error> for cnm::Error {
             }
             Error::PortTaken { protocol, port, node } => {
                 said.with("protocol", protocol).with("port", port).with("node", node.as_str())
+            }
+            Error::Held { network, nodes } => {
+                let holders: Vec<_> = nodes.into_iter().map(String::from).collect();
+                said.with("network", network.as_str()).with("holders", holders)
             }
             Error::Removed { node } => said.with(REMOVED, node.as_str()),
             Error::Clocks { here, there, .. } => {

@@ -242,6 +242,16 @@ pub enum Decision {
         /// The network.
         network: NetworkId,
     },
+    /// Removes a network that no node holds addresses of. Managers.
+    PruneNetwork {
+        /// The network.
+        network: NetworkId,
+    },
+    /// Asks all nodes for the addresses of a network that they do not need. Managers.
+    RecallBlocks {
+        /// The network.
+        network: NetworkId,
+    },
     /// Whether a node takes new work. Managers.
     SetAvailability {
         /// The node.
@@ -274,6 +284,8 @@ impl Decision {
             Self::CreateNetwork { .. }
             | Self::ChangeNetwork { .. }
             | Self::RemoveNetwork { .. }
+            | Self::PruneNetwork { .. }
+            | Self::RecallBlocks { .. }
             | Self::SetAvailability { .. }
             | Self::RemoveNode { .. } => Role::Manager,
         }
@@ -296,6 +308,8 @@ impl Decision {
             Self::CreateNetwork { .. } => "make a network of the cluster: ask on a manager",
             Self::ChangeNetwork { .. } => "change a network of the cluster: ask on a manager",
             Self::RemoveNetwork { .. } => "remove a network of the cluster: ask on a manager",
+            Self::PruneNetwork { .. } => "prune networks of the cluster: ask on a manager",
+            Self::RecallBlocks { .. } => "ask for addresses back: ask on a manager",
             Self::SetAvailability { .. } => "change a node: ask on a manager",
             Self::RemoveNode { .. } => "remove a node: ask on a manager",
         }

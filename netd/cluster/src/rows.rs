@@ -239,6 +239,9 @@ pub struct Network {
     pub vni: u32,
     /// The address of its gateway on every node.
     pub mac: MacAddr,
+    /// How often nodes were asked to give back what they hold of its addresses and do not need.
+    #[serde(default)]
+    pub recalled: u32,
 }
 
 /// Addresses of a network that one node gives out by itself.

@@ -418,6 +418,8 @@ impl Manager {
                 decider.change_network(&network, *changes).await.map(made)
             }
             Decision::RemoveNetwork { network } => decider.remove_network(&network).await.map(done),
+            Decision::PruneNetwork { network } => decider.prune_network(&network).await.map(done),
+            Decision::RecallBlocks { network } => decider.recall_blocks(&network).await.map(done),
             Decision::SetAvailability { node, availability } => {
                 decider.set_availability(&node, availability).await.map(of)
             }

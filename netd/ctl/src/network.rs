@@ -220,6 +220,7 @@ fn prune(socket: &Path, args: Prune) -> Outcome {
         let names: String = pruned.removed.iter().map(|name| format!("{name}\n")).collect();
         out::print(&format!("Deleted Networks:\n{names}\n"))?;
     }
+    pruned.notes.iter().for_each(out::complain);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -133,12 +133,15 @@ impl Netd {
         let Some(row) = row else { return self.network_gone(cluster, id) };
         let Some(network) = cluster.local(&row) else { return };
         let now = network.clone();
+        let mut recalled = false;
         let before = {
             let mut registry = self.registry.borrow_mut();
             match registry.network_mut(id) {
                 Some(entry) => {
                     if let Some(shared) = &mut entry.shared {
                         shared.blocks.set_subnets(&network.subnets);
+                        recalled =
+                            std::mem::replace(&mut shared.recalled, row.recalled) != row.recalled;
                     }
                     Some(std::mem::replace(&mut entry.network, network))
                 }
@@ -150,6 +153,9 @@ impl Netd {
             }
         };
         self.blocks_changed(cluster, id);
+        if recalled {
+            self.give_back_now(cluster, id);
+        }
         self.flag_mtu(cluster, &now);
         self.flag_cut(cluster, &now);
         let Some(before) = before else {

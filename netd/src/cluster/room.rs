@@ -410,19 +410,17 @@ impl Netd {
     }
 
     /// A block goes back: nobody here gets an address of it from before the others may.
-    async fn release_block(
+    pub(super) async fn release_block(
         self: &Rc<Self>,
         cluster: &Rc<Cluster>,
         id: &NetworkId,
         block: IpNetwork,
     ) -> Result<()> {
-        let now = self.now();
         {
             let mut registry = self.registry.borrow_mut();
             let shared = registry.network_mut(id).and_then(|entry| entry.shared.as_mut());
             let Some(shared) = shared else { return Ok(()) };
-            let empty = shared.blocks.usage(now).contains(&(block, 0));
-            if shared.coming > 0 || !empty {
+            if shared.coming > 0 || shared.blocks.is_leased(block) {
                 return Ok(());
             }
             shared.blocks.leave(block, true);
@@ -453,7 +451,7 @@ impl Cluster {
     }
 
     /// What the cluster says of a network, for people: by its name, and its nodes by theirs.
-    fn in_names(&self, network: &Network, mut error: Error) -> Error {
+    pub(super) fn in_names(&self, network: &Network, mut error: Error) -> Error {
         let mut said = error.message.replace(network.id.as_str(), network.name.as_str());
         for node in self.view.borrow().nodes.values() {
             said = said.replace(node.id.as_str(), &node.facts.name);

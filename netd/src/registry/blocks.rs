@@ -179,6 +179,11 @@ impl Blocks {
         self.own.iter().map(|(block, own)| (*block, used(own))).collect()
     }
 
+    /// Whether somebody has an address of a block.
+    pub(crate) fn is_leased(&self, block: IpNetwork) -> bool {
+        self.own.get(&block).is_some_and(|own| own.pool.leases().next().is_some())
+    }
+
     /// An address that another host's block is about is this host's.
     pub(crate) fn borrow(&mut self, address: IpAddr) {
         if !self.returning.contains(&address) {

@@ -281,4 +281,7 @@ impl Call for PruneNetworks {
 pub struct Pruned {
     /// The names of the networks.
     pub removed: Vec<Name>,
+    /// One sentence for each thing that whoever pruned should know, such as why a network stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }

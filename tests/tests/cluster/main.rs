@@ -23,6 +23,7 @@ mod many;
 mod namesakes;
 mod outside;
 mod paths;
+mod pruning;
 mod reach;
 mod refusals;
 mod removed;

@@ -201,7 +201,8 @@ impl Decider {
             let clear = self.clear_of_nodes(&given).await?;
             network.subnets = self.with_subnets(&given, wanted, &config.pools).await?;
             let (schema, mac) = (Schema::default(), MacAddr(mac));
-            let row = rows::Network { schema, network: network.clone(), vni, mac };
+            let (network, recalled) = (network.clone(), 0);
+            let row = rows::Network { schema, network, vni, mac, recalled };
             let txn = create_network_txn(&self.layout, &row).when(clear);
             let outcome = self.store.txn(txn).await?;
             if outcome.held {
@@ -303,29 +304,48 @@ impl Decider {
                 nodes.extend(block.value.lent.values().cloned());
             }
             self.unused(id, &nodes).await?;
-            let mut txn = Txn::new()
-                .when(Compare::unchanged(&row))
-                .when(unwritten_since(self.layout.blocks(id), blocks.revision))
-                .then(Op::delete(self.layout.key(&Key::Network(id.clone()))))
-                .then(Op::delete(self.layout.key(&Key::Name(network.network.name.to_string()))))
-                .then(Op::delete(self.layout.key(&Key::Vni(network.vni))))
-                .then(Op::Delete(self.layout.blocks(id)))
-                .then(Op::Delete(self.layout.rests(id)));
-            for subnet in &network.network.subnets {
-                txn = txn.then(Op::delete(self.layout.key(&Key::Subnet(subnet.subnet))));
-            }
-            // As many as a transaction takes; the others have just been looked at.
-            for node in nodes.iter().take(store::MOST_OPERATIONS - txn.compares.len()) {
-                txn = txn.when(Compare::absent(self.layout.endpoints_on(node, id)));
-            }
-            if self.store.txn(txn).await?.held {
+            let txn = self
+                .removal(&row, &network)
+                .when(unwritten_since(self.layout.blocks(id), blocks.revision));
+            if self.store.txn(self.without_endpoints(txn, id, &nodes)).await?.held {
                 return Ok(());
             }
         }
         Err(contended("removing a network"))
     }
 
-    async fn unused(&self, id: &NetworkId, nodes: &BTreeSet<NodeId>) -> Result<()> {
+    /// The transaction that removes a network, as it was read.
+    pub(super) fn removal(&self, row: &Row, network: &rows::Network) -> Txn {
+        let (id, name) = (&network.network.id, network.network.name.to_string());
+        let mut txn = Txn::new()
+            .when(Compare::unchanged(row))
+            .then(Op::delete(row.key.as_str()))
+            .then(Op::delete(self.layout.key(&Key::Name(name))))
+            .then(Op::delete(self.layout.key(&Key::Vni(network.vni))))
+            .then(Op::Delete(self.layout.blocks(id)))
+            .then(Op::Delete(self.layout.rests(id)));
+        for subnet in &network.network.subnets {
+            txn = txn.then(Op::delete(self.layout.key(&Key::Subnet(subnet.subnet))));
+        }
+        txn
+    }
+
+    /// That these nodes have no endpoints on a network. As many as a transaction takes; the others have
+    /// just been looked at.
+    pub(super) fn without_endpoints(
+        &self,
+        mut txn: Txn,
+        id: &NetworkId,
+        nodes: &BTreeSet<NodeId>,
+    ) -> Txn {
+        for node in nodes.iter().take(store::MOST_OPERATIONS - txn.compares.len()) {
+            txn = txn.when(Compare::absent(self.layout.endpoints_on(node, id)));
+        }
+        txn
+    }
+
+    /// Refuses where any of these nodes has an endpoint on a network.
+    pub(super) async fn unused(&self, id: &NetworkId, nodes: &BTreeSet<NodeId>) -> Result<()> {
         let mut used = BTreeMap::new();
         for node in nodes {
             let read = Read::new(self.layout.endpoints_on(node, id)).limit(1).bare();

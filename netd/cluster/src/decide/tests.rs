@@ -479,6 +479,53 @@ fn a_network_in_use_is_not_removed() {
 }
 
 #[test]
+fn a_network_is_pruned_when_no_node_holds_addresses_of_it() {
+    stage(2, async |decider| {
+        decider.create_network(network(1, "app", &["10.9.0.0/24"]), GIVEN).await.expect("free");
+        let block = decider.claim_block(&node(1), 1, &id(1), false, false).await.expect("room");
+        let held = decider.prune_network(&id(1)).await;
+        assert!(matches!(&held, Err(Error::Held { nodes, .. }) if *nodes == [node(1)]), "{held:?}");
+        decider.recall_blocks(&id(1)).await.expect("it is there");
+        assert_eq!(decider.network(&id(1)).await.expect("it is there").recalled, 1);
+        let address = block.iter().nth(1).expect("an address");
+        put_endpoint(&decider, &node(1), &id(1), address).await;
+        decider.release_block(&node(1), &id(1), block).await.expect("whole");
+        // Its node lost the addresses, and its endpoint is there all the same.
+        let used = decider.prune_network(&id(1)).await;
+        assert!(matches!(used, Err(Error::InUse { endpoints: 1, .. })), "{used:?}");
+        let gone = Txn::new().then(Op::Delete(decider.layout().endpoints(&node(1))));
+        decider.store().txn(gone).await.expect("the store");
+        decider.prune_network(&id(1)).await.expect("unused");
+        let gone = decider.prune_network(&id(1)).await;
+        assert!(matches!(gone, Err(Error::NoNetwork { .. })), "{gone:?}");
+        let late = decider.claim_block(&node(1), 1, &id(1), false, false).await;
+        assert!(matches!(late, Err(Error::NoNetwork { .. })), "{late:?}");
+        // The name and the number are free again.
+        decider.create_network(network(2, "app", &["10.9.0.0/24"]), GIVEN).await.expect("free");
+    });
+}
+
+#[test]
+fn of_a_prune_and_an_attach_at_once_one_comes() {
+    stage(2, async |decider| {
+        for n in 1..40 {
+            let wanted = network(n, "app", &["10.9.0.0/24"]);
+            decider.create_network(wanted, GIVEN).await.expect("free");
+            let network = id(n);
+            let claim = decider.claim_block(&node(1), 1, &network, false, false);
+            let (pruned, claimed) = tokio::join!(decider.prune_network(&network), claim);
+            match (&pruned, &claimed) {
+                (Ok(()), Err(Error::NoNetwork { .. })) => continue,
+                (Err(Error::Held { .. }), Ok(_)) => {
+                    decider.remove_network(&network).await.expect("unused");
+                }
+                _ => panic!("{pruned:?}, {claimed:?}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_port_is_published_once() {
     stage(3, async |decider| {
         let publish = async |n: u8| decider.publish_port(&node(n), 1, "tcp", 80, None).await;

@@ -360,7 +360,11 @@ sample!(
     network()
 );
 sample!(RemoveNetwork, RemoveNetwork { network: "5a5a".into() }, Empty {});
-sample!(PruneNetworks, PruneNetworks { filters: filters() }, Pruned { removed: vec![from("app")] });
+sample!(
+    PruneNetworks,
+    PruneNetworks { filters: filters() },
+    Pruned { removed: vec![from("app")], notes: vec!["network shop stays".into()] }
+);
 sample!(
     Attach,
     Attach {
