@@ -29,6 +29,7 @@ use crate::{
     names::Resolver,
     registry::{Registry, Stage},
     relay::Relay,
+    server::Turns,
     store::Stores,
 };
 
@@ -61,6 +62,8 @@ pub(crate) struct Netd {
     /// A look at containers that may or may not have died is due.
     pub(crate) doubts: Cell<bool>,
     turns: RefCell<HashMap<ContainerId, Arc<Mutex<()>>>>,
+    /// What connections take turns at.
+    pub(crate) named_turns: Turns,
     started: Instant,
 }
 
@@ -91,6 +94,7 @@ impl Netd {
             watched: RefCell::default(),
             doubts: Cell::new(false),
             turns: RefCell::default(),
+            named_turns: Turns::default(),
             started: Instant::now(),
         })
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cnm::{
-    Call, Error, Incoming, Kind, Result,
+    Call, Empty, Error, Incoming, Kind, Result,
     cluster::{
         CreateToken, GetCluster, InitCluster, JoinCluster, LeaveCluster, ListNodes, ListTokens,
         RemoveNode, RemoveToken, RotateToken, UpdateNode,
@@ -22,11 +22,11 @@ use cnm::{
         CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork, UpdateNetwork,
     },
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox},
-    system::{CollectGarbage, GetStatus, GetVersion, Reconcile},
+    system::{CollectGarbage, GetStatus, GetVersion, Reconcile, TakeTurn},
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, sync::OwnedMutexGuard};
 
 use crate::{
     attach::{Descriptors, Done},
@@ -37,8 +37,10 @@ use crate::{
 
 mod connection;
 mod peer;
+mod turns;
 
 pub(crate) use peer::Peer;
+pub(crate) use turns::Turns;
 
 /// What belongs to one line of a connection.
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub(crate) struct Line {
     pub(crate) attached: RefCell<Vec<Done>>,
     /// Until it is answered, where somebody waits for a driver.
     pub(crate) awake: RefCell<Option<Held>>,
+    /// What it is this connection's turn at from now on.
+    pub(crate) turns: RefCell<Vec<OwnedMutexGuard<()>>>,
 }
 
 /// The group whose members may do everything here.
@@ -239,6 +243,11 @@ impl Netd {
             }
             RemoveToken::METHOD => raw(&self.remove_token(&request.params()?).await?),
             LogQueries::METHOD => raw(&self.log_queries(request.params()?)),
+            TakeTurn::METHOD => {
+                let turn = self.named_turns.take(&request.params::<TakeTurn>()?.at).await;
+                line.turns.borrow_mut().push(turn);
+                raw(&Empty {})
+            }
             Reconcile::METHOD => {
                 self.to_the_end(|netd| async move { netd.reconcile().await }).await
             }

@@ -10,12 +10,15 @@ use std::{
     env, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use cnm::{
     Error, Kind, Result,
-    client::Client,
+    client::{Client, With},
     network::{CreateNetwork, InspectNetwork, ListNetworks, Network, RemoveNetwork, UpdateNetwork},
+    system::TakeTurn,
 };
 
 use crate::{
@@ -32,6 +35,14 @@ const USUAL: [&str; 4] =
 const PROJECT: &str = "com.docker.compose.project";
 const NETWORK: &str = "com.docker.compose.network";
 
+/// How long another `apply` or `down` of the project is waited for.
+const TURN: Duration = Duration::from_secs(10);
+
+/// How often a network may come and go under our hands, and how long to wait for one that was made on another
+/// host of the cluster, and is not known here yet.
+const ATTEMPTS: usize = 8;
+const HEARD: Duration = Duration::from_millis(100);
+
 /// A file, read.
 struct Project {
     name: String,
@@ -41,7 +52,7 @@ struct Project {
 /// `apply`.
 pub(crate) fn apply(socket: &Path, args: &Compose) -> Outcome {
     let project = Project::read(args)?;
-    let mut client = Client::connect(socket)?;
+    let mut client = project.client(socket)?;
     let mut tally = Tally::default();
     for wanted in &project.networks {
         match project.apply(&mut client, wanted) {
@@ -55,7 +66,7 @@ pub(crate) fn apply(socket: &Path, args: &Compose) -> Outcome {
 /// `down`. What is not there is no fault.
 pub(crate) fn down(socket: &Path, args: &Compose) -> Outcome {
     let project = Project::read(args)?;
-    let mut client = Client::connect(socket)?;
+    let mut client = project.client(socket)?;
     let mut tally = Tally::default();
     // Also those that the file had once.
     let own = [("label".to_owned(), vec![format!("{PROJECT}={}", project.name)])].into();
@@ -109,11 +120,30 @@ impl Project {
         Ok(Self { name, networks })
     }
 
+    /// A connection that changes the project's networks, and for as long as it is there the only one.
+    fn client(&self, socket: &Path) -> Result<Client> {
+        let mut client = Client::connect(socket)?;
+        let turn = TakeTurn { at: format!("compose/{}", self.name) };
+        let with = With { deadline: Some(TURN), ..With::default() };
+        client.call_with(&turn, with).map_err(|error| match error.kind {
+            Kind::Unavailable if error.operands.contains_key("deadline_ms") => Error::new(
+                Kind::Busy,
+                format_args!(
+                    "another netctl apply or down of project {} is under way: run this again when it \
+                     has ended",
+                    self.name
+                ),
+            )
+            .with("project", self.name.as_str()),
+            _ => error,
+        })?;
+        Ok(client)
+    }
+
     /// Brings a network to what is wanted; what was done.
     fn apply(&self, client: &mut Client, wanted: &Wanted) -> Result<&'static str> {
-        let there = find(client, wanted.name())?;
         let Origin::Own(create) = &wanted.origin else {
-            return match there {
+            return match find(client, wanted.name())? {
                 Some(_) => Ok("unchanged"),
                 None => Err(Error::not_found(format_args!(
                     "network {} is external and not there: make it first",
@@ -122,12 +152,38 @@ impl Project {
                 .with("network", wanted.name())),
             };
         };
-        let labels = self.labels(wanted, create);
-        let Some(there) = there else {
-            client.call(&CreateNetwork { labels, ..create.clone() })?;
-            return Ok("created");
-        };
-        let differences = compare::differences(create, &there);
+        let create = CreateNetwork { labels: self.labels(wanted, create), ..create.clone() };
+        let mut refused = None;
+        for _ in 0..ATTEMPTS {
+            // Somebody else may make it or remove it now; or it is something of it that exists, such as a
+            // subnet, and then it stays so.
+            let error = match find(client, wanted.name())? {
+                Some(there) => match self.change(client, wanted, &create, &there) {
+                    Err(error) if error.kind == Kind::NotFound => error,
+                    done => return done,
+                },
+                None => match client.call(&create) {
+                    Err(error) if error.kind == Kind::Exists => error,
+                    made => return made.map(|_| "created"),
+                },
+            };
+            if error.operands.contains_key("name") {
+                thread::sleep(HEARD);
+            }
+            refused = Some(error);
+        }
+        Err(refused.unwrap_or_else(|| Error::internal("the network comes and goes")))
+    }
+
+    /// Brings a network that is there to what is wanted; what was done.
+    fn change(
+        &self,
+        client: &mut Client,
+        wanted: &Wanted,
+        create: &CreateNetwork,
+        there: &Network,
+    ) -> Result<&'static str> {
+        let differences = compare::differences(create, there);
         if !differences.is_empty() {
             return Err(Error::exists(format_args!(
                 "network {} is there and is another: {}; remove it, or let the file say so",
@@ -136,18 +192,19 @@ impl Project {
             ))
             .with("network", there.id.as_str()));
         }
-        if !self.is_own(&there, wanted) {
+        if !self.is_own(there, wanted) {
             return Err(Error::exists(format_args!(
                 "network {} is there, and not of project {}: make it external, or name another",
                 there.name, self.name
             ))
             .with("network", there.id.as_str()));
         }
+        let labels = &create.labels;
         let stale = there.labels.keys().filter(|key| !labels.contains_key(*key));
         // Those of others, such as dockerd, are not the file's to judge.
         let remove_labels: Vec<_> = stale.filter(|key| !is_ours(key)).cloned().collect();
-        let new = labels.into_iter().filter(|(key, value)| there.labels.get(key) != Some(value));
-        let labels: BTreeMap<_, _> = new.collect();
+        let new = labels.iter().filter(|(key, value)| there.labels.get(*key) != Some(*value));
+        let labels: BTreeMap<_, _> = new.map(|(key, value)| (key.clone(), value.clone())).collect();
         if labels.is_empty() && remove_labels.is_empty() {
             return Ok("unchanged");
         }

@@ -38,6 +38,7 @@ const WAITING_DESCRIPTORS: usize = 1024;
 pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
     let mut lines = Lines::new(&stream);
     let mut events: Option<broadcast::Receiver<Arc<str>>> = None;
+    let mut turns = Vec::new();
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
@@ -67,6 +68,7 @@ pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
             thread::yield_now();
         }
         drop(context.awake);
+        turns.extend(context.turns.into_inner());
         context.attached.into_inner().iter().for_each(|done| netd.attached(done));
     }
 }

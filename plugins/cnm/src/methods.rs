@@ -9,6 +9,7 @@ macro_rules! for_each_call {
             $crate::system::GetStatus,
             $crate::system::Reconcile,
             $crate::system::CollectGarbage,
+            $crate::system::TakeTurn,
             $crate::network::CreateNetwork,
             $crate::network::ListNetworks,
             $crate::network::InspectNetwork,

@@ -109,3 +109,17 @@ impl Call for CollectGarbage {
     const METHOD: &'static str = "system.gc";
     type Reply = crate::endpoint::Detached;
 }
+
+/// Waits until no other connection has a turn, and has it until this connection ends: for who makes several
+/// changes that others are not to come between. It holds for those alone who ask for it by the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TakeTurn {
+    /// At what.
+    pub at: String,
+}
+
+impl Call for TakeTurn {
+    const METHOD: &'static str = "system.turn";
+    type Reply = crate::Empty;
+}

@@ -1,8 +1,12 @@
 //! `netctl apply` and `netctl down`: the networks of a Compose file.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
-use cnm::network::InspectNetwork;
+use cnm::{
+    Kind,
+    network::{CreateNetwork, InspectNetwork},
+    system::TakeTurn,
+};
 use netd_tests::{Asking as _, Executed, Host, World};
 
 const FILE: &str = "/run/shop/compose.yaml";
@@ -123,4 +127,88 @@ fn what_is_not_the_projects_stays() {
     }
     let none = host.netctl(&["apply", "-f", "/run/none.yaml"]);
     assert_eq!(none.code, 3, "{none:?}");
+}
+
+/// Runs them all at once.
+fn at_once(host: &Host, words: &[&[&str]]) -> Vec<Executed> {
+    let start = |words: &&[&str]| {
+        let mut command = host.netctl_command(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let running: Vec<_> = words.iter().map(start).collect();
+    running.into_iter().map(|one| one.wait_with_output().unwrap().into()).collect()
+}
+
+#[test]
+fn many_who_apply_and_take_down_at_once_do_one_after_the_other() {
+    let world = World::new();
+    let host = world.host("a");
+    let names = ["a", "b", "c", "d", "e"];
+    let text: String = names.iter().map(|name| format!("  {name}: {{}}\n")).collect();
+    fs::create_dir_all("/run/shop").unwrap();
+    fs::write(FILE, format!("networks:\n{text}")).unwrap();
+    let (up, down) = (&["apply", "-f", FILE][..], &["down", "-f", FILE][..]);
+    let there = || {
+        let listed = host.netctl(&["network", "ls", "-q", "-f", "name=shop_"]);
+        listed.success().lines().count()
+    };
+
+    // Each network is made by one of them, and the others find it.
+    let all = at_once(&host, &[up; 6]);
+    for name in names {
+        let said = |what: &str| {
+            let line = format!("shop_{name} {what}");
+            all.iter().filter(|one| one.success().lines().any(|said| said == line)).count()
+        };
+        assert_eq!((said("created"), said("unchanged")), (1, 5), "{all:?}");
+    }
+    assert_eq!(there(), names.len());
+
+    // All of them or none are there, whoever came last.
+    for _ in 0..6 {
+        let all = at_once(&host, &[up, down, up, down]);
+        for one in &all {
+            let lines = one.success().lines().count();
+            assert!(lines == 0 || lines == names.len(), "{all:?}");
+        }
+        let left = there();
+        assert!(left == 0 || left == names.len(), "{left} are there: {all:?}");
+    }
+
+    // Whoever has the turn and does not come to an end is named, and stops nobody once it has ended.
+    let mut other = host.client();
+    other.call(&TakeTurn { at: "compose/shop".into() }).unwrap();
+    let refused = host.netctl(up);
+    assert_eq!(refused.code, 6, "{refused:?}");
+    assert!(
+        refused.stderr.contains("another netctl apply or down of project shop is under way"),
+        "{refused:?}"
+    );
+    drop(other);
+    host.netctl(up).success();
+    assert_eq!(there(), names.len());
+}
+
+#[test]
+fn an_apply_and_somebody_who_makes_and_removes_the_same_come_to_an_end() {
+    let world = World::new();
+    let host = world.host("a");
+    fs::create_dir_all("/run/shop").unwrap();
+    fs::write(FILE, "networks: {a: {}, b: {}}").unwrap();
+    let labels = [("project", "shop"), ("network", "a")];
+    let labels = labels.map(|(key, value)| (format!("com.docker.compose.{key}"), value.into()));
+    let create = CreateNetwork { labels: labels.into(), ..CreateNetwork::named("shop_a") };
+    for _ in 0..8 {
+        let mut command = host.netctl_command(&["apply", "-f", FILE]);
+        let apply = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut netd = host.client();
+        match netd.call(&create) {
+            Err(error) if error.kind != Kind::Exists => panic!("{error}"),
+            _ => {}
+        }
+        let applied: Executed = apply.wait_with_output().unwrap().into();
+        assert_eq!(applied.success().lines().count(), 2, "{applied:?}");
+        assert_eq!(host.netctl(&["down", "-f", FILE]).success().lines().count(), 2);
+    }
 }

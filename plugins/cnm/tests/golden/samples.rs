@@ -33,7 +33,8 @@ use cnm::{
     peers::{ChangePeers, Elsewhere, Gone, Ingress, Member, Node, Overlay, Peer, PeersChanged},
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox, Sandbox, Sandboxes},
     system::{
-        CollectGarbage, DriverStatus, GetStatus, GetVersion, Reconcile, Reconciled, Status, Version,
+        CollectGarbage, DriverStatus, GetStatus, GetVersion, Reconcile, Reconciled, Status,
+        TakeTurn, Version,
     },
 };
 use serde_json::json;
@@ -322,6 +323,7 @@ sample!(
     }
 );
 sample!(CollectGarbage, CollectGarbage {}, detached());
+sample!(TakeTurn, TakeTurn { at: "compose/shop".into() }, Empty {});
 sample!(
     CreateNetwork,
     CreateNetwork {
