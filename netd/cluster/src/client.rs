@@ -1,6 +1,7 @@
 //! A node's end of the one call: joining a cluster, and asking its managers.
 
 use std::{
+    io::ErrorKind,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -17,12 +18,16 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     Error, Identity, NodeId, Result, Token,
-    identity::{self, MANAGER_NAME, digest_of, new_request},
+    identity::{self, MANAGER_NAME, Shown, digest_of, new_request},
     messages::{Clock, Decide, Decided, Decision, Join, Joined, Promote, Renew, Standing},
     rows::Facts,
     server::is_final,
     token::Refusal,
 };
+
+mod heard;
+
+use heard::Heard;
 
 /// How long a manager may take to take the call, to show who it is, and to answer.
 const CONNECT: Duration = Duration::from_millis(400);
@@ -76,13 +81,12 @@ impl Newcomer {
 /// Joins the cluster that `token` is of, by one of its managers at `address`.
 ///
 /// # Errors
-/// [`Error::Unreachable`] when nobody is there, [`Error::Token`] when who is there is not of the
-/// token's cluster, [`Error::Clocks`] when a wrong clock is in the way, [`Error::Remote`] with what the manager says of the token.
+/// [`Error::Unreachable`] when nobody is there, [`Error::NoManager`] when who is there is something else,
+/// [`Error::Token`] when it is a manager of another cluster than the token's, [`Error::Clocks`] when a wrong clock is in the way, [`Error::Remote`] with what the manager says of the token.
 pub async fn join(address: &str, token: &Token, newcomer: &Newcomer) -> Result<(Joined, Identity)> {
     let config = identity::pinned_client_config(token)?;
     let call = Join { secret: token.secret().to_owned(), ..newcomer.call.clone() };
     let mut stream = match connect(address, Arc::new(config)).await {
-        Err(Error::Stranger { .. }) => return Err(Refusal::Elsewhere.into()),
         Err(Error::Untimely { .. }) => {
             return Err(untimely(address, identity::timeless_pinned_client_config(token)?).await);
         }
@@ -98,24 +102,48 @@ pub async fn join(address: &str, token: &Token, newcomer: &Newcomer) -> Result<(
     Ok((joined, identity))
 }
 
-type Stream = BufReader<TlsStream<TcpStream>>;
+type Stream = BufReader<TlsStream<Heard>>;
 
 async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Stream> {
     let failed = |why: String| Error::Unreachable { address: address.to_owned(), why };
+    let none = |why: String| Error::NoManager { address: address.to_owned(), why };
     let late = |_| failed("it does not answer".to_owned());
     let stream = timeout(CONNECT, TcpStream::connect(address)).await.map_err(late)?;
     let stream = stream.map_err(|error| failed(error.to_string()))?;
     stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
     let name = ServerName::try_from(MANAGER_NAME).expect("it is a name");
-    let shaken = timeout(HANDSHAKE, TlsConnector::from(config).connect(name, stream)).await;
-    let stream = shaken.map_err(late)?.map_err(|error| match error.get_ref() {
-        Some(_) if is_untimely(&error) => {
-            Error::Untimely { address: address.to_owned(), here: now() }
+    let shaking = TlsConnector::from(config).connect(name, Heard::on(stream)).into_fallible();
+    let shaken = timeout(HANDSHAKE, shaking).await;
+    let silent = |_| failed("it takes the connection and says nothing".to_owned());
+    let shaken = shaken.map_err(silent)?;
+    let stream = shaken.map_err(|(error, heard)| {
+        if let Some(what) = heard.is_no_tls() {
+            return none(what);
         }
-        Some(tls) if is_certificate(tls) => Error::Stranger { address: address.to_owned() },
-        _ => failed(error.to_string()),
+        match error.get_ref() {
+            Some(_) if is_untimely(&error) => {
+                Error::Untimely { address: address.to_owned(), here: now() }
+            }
+            Some(tls) => match shown(tls) {
+                Some(Shown::AnotherCluster) => Refusal::Elsewhere.into(),
+                Some(what) => none(what.to_string()),
+                None if is_certificate(tls) => Error::Stranger { address: address.to_owned() },
+                None if error.kind() == ErrorKind::UnexpectedEof => failed("it hung up".to_owned()),
+                None => failed(error.to_string()),
+            },
+            None => failed(error.to_string()),
+        }
     })?;
     Ok(BufReader::new(stream))
+}
+
+/// What was shown to who joins, where it was no manager's certificate of the token's cluster.
+fn shown(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Shown> {
+    use rustls::{CertificateError as Wrong, Error as Tls};
+    match error.downcast_ref() {
+        Some(Tls::InvalidCertificate(Wrong::Other(other))) => other.0.downcast_ref().copied(),
+        _ => None,
+    }
 }
 
 /// Whether TLS ended for the certificate that the other side showed.

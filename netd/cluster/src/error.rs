@@ -10,7 +10,7 @@ use std::{
 use cnm::{Kind, NetworkId};
 use ipnetwork::IpNetwork;
 
-use crate::{NodeId, token::Refusal};
+use crate::{NodeId, messages::PORT, token::Refusal};
 
 /// By what operand a caller is told that it is no node of the cluster any more.
 const REMOVED: &str = "removed";
@@ -297,11 +297,19 @@ pub enum Error {
         why: String,
     },
     /// A manager that cannot be reached.
-    #[error("no manager answers at {address}: {why}")]
+    #[error("no manager answers at {address}: {why}{}", usually(.address))]
     Unreachable {
         /// Where.
         address: String,
         /// Why not.
+        why: String,
+    },
+    /// Somebody answers where a manager should be, and is none.
+    #[error("who answers at {address} is no manager of a cluster: {why}; {}", instead(.address))]
+    NoManager {
+        /// Where.
+        address: String,
+        /// What it is.
         why: String,
     },
     /// Somebody answers who is not of the cluster.
@@ -349,6 +357,26 @@ fn untimely(address: &str, here: u64) -> String {
     )
 }
 
+/// Where a manager would be on the host of an address that names another port.
+fn usual(address: &str) -> Option<String> {
+    let (host, port) = address.rsplit_once(':')?;
+    (port != PORT.to_string()).then(|| format!("{host}:{PORT}"))
+}
+
+fn usually(address: &str) -> String {
+    let hint = |usual| format!("; a manager listens at {usual} unless it was told another port");
+    usual(address).map(hint).unwrap_or_default()
+}
+
+/// What to give instead of an address where no manager is.
+fn instead(address: &str) -> String {
+    let usual = usual(address).map(|usual| format!(", {usual} unless it was told another"));
+    format!(
+        "give a manager's address and port{}, as netctl cluster token create prints them there",
+        usual.unwrap_or_default()
+    )
+}
+
 fn list(holders: &[(NodeId, u128)]) -> String {
     let held = holders.iter().map(|(node, count)| format!("node {node} holds {count}"));
     held.collect::<Vec<_>>().join(", ")
@@ -365,6 +393,7 @@ impl Error {
             Self::Store(store::Error::NoSpace { .. }) => Kind::Exhausted,
             Self::Store(_)
             | Self::Unreachable { .. }
+            | Self::NoManager { .. }
             | Self::Stranger { .. }
             | Self::Clocks { .. }
             | Self::Untimely { .. } => Kind::Unavailable,
@@ -436,6 +465,7 @@ impl From<Error> for cnm::Error {
                 let holders: Vec<_> = nodes.into_iter().map(String::from).collect();
                 said.with("network", network.as_str()).with("holders", holders)
             }
+            Error::NoManager { address, .. } => said.with("manager", address),
             Error::Removed { node } => said.with(REMOVED, node.as_str()),
             Error::Clocks { here, there, .. } => {
                 said.with("here", rfc3339(here)).with("there", rfc3339(there))

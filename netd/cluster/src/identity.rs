@@ -24,7 +24,7 @@ mod tls;
 
 pub use files::{Directory, replace};
 pub use tls::{
-    client_config, peer_node, pinned_client_config, server_config, timeless_client_config,
+    Shown, client_config, peer_node, pinned_client_config, server_config, timeless_client_config,
     timeless_pinned_client_config,
 };
 

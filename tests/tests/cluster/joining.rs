@@ -1,12 +1,20 @@
 //! Beginning a cluster and joining it, and who is not let in.
 
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
 use cnm::{
     Kind,
-    cluster::{CreateToken, ListNodes, ListTokens, NodeState, RemoveToken, Role, RotateToken},
+    cluster::{
+        CreateToken, JoinCluster, ListNodes, ListTokens, NodeState, RemoveToken, Role, RotateToken,
+    },
 };
 use netd_tests::{Asking as _, eventually, kind_of};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, underlay};
 
 #[test]
 fn local_networks_survive_the_beginning_of_a_cluster() {
@@ -148,4 +156,65 @@ fn a_second_manager_decides_too_and_brings_its_etcd() {
     let (one, two) = (fleet.run(0, "shop", "one"), fleet.run(1, "shop", "two"));
     crate::fleet::resolves(&two, "one", &[one.ip()]);
     crate::fleet::reaches(&one.container.netns, two.ip());
+}
+
+#[test]
+fn who_answers_and_is_no_manager_is_said_and_the_token_is_not_blamed() {
+    let mut fleet = Fleet::bare(3);
+    let token = fleet.init().token.unwrap();
+    let other = cnm::cluster::InitCluster { advertise: Some(underlay(2)), ..Default::default() };
+    fleet.hosts[2].client().call(&other).unwrap();
+    let said = |host: usize, port: u16| {
+        let manager = (underlay(host), port).into();
+        let join = JoinCluster { token: token.clone(), manager, advertise: None };
+        kind_of(fleet.hosts[1].client().call(&join))
+    };
+    let usual = |host: usize| format!("{}:2377", underlay(host));
+
+    // A manager of another cluster: there the token is at fault.
+    let (kind, error) = said(2, 2377);
+    assert_eq!(kind, Kind::Denied, "{error}");
+    assert!(error.message.contains("of another cluster than who answers there"), "{error}");
+
+    let netns = &fleet.hosts[0].netns;
+    let listen = |port: u16| {
+        let address = SocketAddr::new(underlay(0), port);
+        netns.inside(move || TcpListener::bind(address)).unwrap()
+    };
+    let answers = |port: u16, speak: fn(&mut TcpStream) -> io::Result<usize>| {
+        let listener = listen(port);
+        thread::spawn(move || speak(&mut listener.accept().unwrap().0).unwrap());
+    };
+    let (ssh, web, mute, deaf, nobody) = (22, 80, 81, 82, 83);
+    answers(ssh, |stream| {
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n")?;
+        stream.read_to_end(&mut Vec::new())
+    });
+    answers(web, |stream| {
+        assert!(stream.read(&mut [0; 4096])? > 0);
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new())
+    });
+    answers(mute, |stream| stream.read(&mut [0; 4096]));
+    let _deaf = listen(deaf);
+    for (host, port, what) in [
+        (0, 2379, "it is the etcd of a cluster"),
+        (0, 2380, "it is the etcd of a cluster"),
+        (2, 2379, "it is the etcd of a cluster"),
+        (0, ssh, "it is an SSH server"),
+        (0, web, "it is a web server without TLS"),
+        (0, mute, "it hung up"),
+        (0, deaf, "it takes the connection and says nothing"),
+        (0, nobody, "Connection refused"),
+    ] {
+        let (kind, error) = said(host, port);
+        assert_eq!(kind, Kind::Unavailable, "{error}");
+        let address = format!("{}:{port}", underlay(host));
+        for words in [what, &address, &usual(host)] {
+            assert!(error.message.contains(words), "{words}: {error}");
+        }
+        assert!(!error.message.contains("token is"), "{error}");
+    }
+    // With what it was told to give instead it joins.
+    fleet.join(1, &token).unwrap();
 }

@@ -123,6 +123,30 @@ pub fn peer_node(certificates: Option<&[CertificateDer<'_>]>) -> Result<Option<N
     }
 }
 
+/// What a server shows that is no manager of the cluster that a token is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shown {
+    /// Managers show the CA's certificate as well, for those who know its digest.
+    #[error("it is a manager of another cluster")]
+    AnotherCluster,
+    /// A node's certificate, and no CA's.
+    #[error("it is the etcd of a cluster")]
+    Etcd,
+    /// Anybody's.
+    #[error("it is a TLS server, and its certificate is of no cluster's node")]
+    Foreign,
+}
+
+impl Shown {
+    fn of(certificate: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Self {
+        match (Facts::of(certificate), others) {
+            (Err(_), _) => Self::Foreign,
+            (Ok(_), []) => Self::Etcd,
+            (Ok(_), _) => Self::AnotherCluster,
+        }
+    }
+}
+
 /// Trusts the CA that the token knows by digest, if the server shows it, and then only what it
 /// signed.
 #[derive(Debug)]
@@ -142,10 +166,12 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let pinned =
             |shown: &&CertificateDer<'_>| self.token.is_of(digest(&SHA256, shown).as_ref());
-        let ca = intermediates
-            .iter()
-            .find(pinned)
-            .ok_or(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))?;
+        let ca = intermediates.iter().find(pinned).ok_or_else(|| {
+            let shown = Shown::of(end_entity, intermediates);
+            rustls::Error::InvalidCertificate(rustls::CertificateError::Other(rustls::OtherError(
+                Arc::new(shown),
+            )))
+        })?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         let provider = Arc::clone(&self.provider);
