@@ -10,7 +10,6 @@ use std::{
     env, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
@@ -38,10 +37,8 @@ const NETWORK: &str = "com.docker.compose.network";
 /// How long another `apply` or `down` of the project is waited for.
 const TURN: Duration = Duration::from_secs(10);
 
-/// How often a network may come and go under our hands, and how long to wait for one that was made on another
-/// host of the cluster, and is not known here yet.
+/// How often a network may come and go under our hands.
 const ATTEMPTS: usize = 8;
-const HEARD: Duration = Duration::from_millis(100);
 
 /// A file, read.
 struct Project {
@@ -167,9 +164,6 @@ impl Project {
                     made => return made.map(|_| "created"),
                 },
             };
-            if error.operands.contains_key("name") {
-                thread::sleep(HEARD);
-            }
             refused = Some(error);
         }
         Err(refused.unwrap_or_else(|| Error::internal("the network comes and goes")))

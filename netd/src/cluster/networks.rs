@@ -68,7 +68,7 @@ impl Netd {
         let given: Vec<_> = params.subnets.iter().map(|subnet| subnet.subnet).collect();
         // Of the other nodes' addresses whoever decides knows.
         self.check_cut(&given, None).await?;
-        let id = clock::network_id()?;
+        let (id, named) = (clock::network_id()?, name.clone());
         let network = Network {
             link: Some(id.link_name()),
             id: id.clone(),
@@ -89,7 +89,13 @@ impl Netd {
             ipv4: params.ipv4.unwrap_or(true),
             ipv6: params.ipv6.unwrap_or(false),
         };
-        let Decided::Network { network } = cluster.decide(decision).await? else {
+        let decided = cluster.decide(decision).await;
+        if decided.as_ref().is_err_and(|error| error.operands.contains_key("name")) {
+            // It has just been made on another host: who looks for it next finds it here.
+            let is = |view: &View| view.networks.values().any(|row| row.network.name == named);
+            drop(cluster.until("the network", is).await);
+        }
+        let Decided::Network { network } = decided? else {
             return Err(Error::internal("a manager answered something else"));
         };
         cluster.until("the network", |view| view.networks.contains_key(&id)).await?;

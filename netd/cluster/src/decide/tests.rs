@@ -511,8 +511,8 @@ fn of_a_prune_and_an_attach_at_once_one_comes() {
         for n in 1..40 {
             let wanted = network(n, "app", &["10.9.0.0/24"]);
             decider.create_network(wanted, GIVEN).await.expect("free");
-            let network = id(n);
-            let claim = decider.claim_block(&node(1), 1, &network, false, false);
+            let (network, node) = (id(n), node(1));
+            let claim = decider.claim_block(&node, 1, &network, false, false);
             let (pruned, claimed) = tokio::join!(decider.prune_network(&network), claim);
             match (&pruned, &claimed) {
                 (Ok(()), Err(Error::NoNetwork { .. })) => continue,
