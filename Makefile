@@ -151,20 +151,21 @@ deps-test: deps ## Install what the tests use besides
 
 # Debian's next release: its runtimes are newer than this one's.
 NEWER := trixie
+NEWER_HAS := podman netavark aardvark-dns crun docker.io docker-cli containerd runc iptables \
+	nftables iproute2 iputils-ping busybox-static curl procps
 RUNTIMES := $(CURDIR)/target/runtimes/$(NEWER)
 
 .PHONY: deps-runtimes
 deps-runtimes: deps-test ## Lay out newer runtimes below target, once
 	$(call packages,debootstrap)
-	@if [[ ! -e "$(RUNTIMES).whole" ]]; then \
+	@if [[ "$$(cat "$(RUNTIMES).whole" 2>/dev/null)" != "$(NEWER_HAS)" ]]; then \
 		echo "==> laying out $(NEWER) in target/runtimes, which takes some minutes"; \
-		rm -rf "$(RUNTIMES)"; mkdir -p "$(RUNTIMES)"; \
+		rm -rf "$(RUNTIMES)" "$(RUNTIMES).whole"; mkdir -p "$(RUNTIMES)"; \
 		log="$(RUNTIMES).log"; \
 		unshare --mount --propagation private debootstrap --variant=minbase \
-			--include=$(subst $(space),$(comma),podman netavark aardvark-dns crun nftables \
-			iproute2 iputils-ping busybox-static curl procps) \
+			--include=$(subst $(space),$(comma),$(NEWER_HAS)) \
 			$(NEWER) "$(RUNTIMES)" >"$$log" 2>&1 || { tail "$$log"; exit 1; }; \
-		touch "$(RUNTIMES).whole"; fi
+		echo "$(NEWER_HAS)" >"$(RUNTIMES).whole"; fi
 
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 SBINDIR := $(DESTDIR)$(PREFIX)/sbin

@@ -218,3 +218,14 @@ pub fn docker(socket: &str, words: &[&str]) -> Executed {
     command.args(words).env("DOCKER_CONFIG", "/run").stdin(Stdio::null());
     command.output().expect("setpriv is a part of util-linux").into()
 }
+
+/// As [`docker`], with the command line that a machine has.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn docker_of(machine: &Machine, socket: &str, words: &[&str]) -> Executed {
+    let address = format!("unix://{socket}");
+    let mut command = machine.command(["docker", "-H", &address].iter().chain(words));
+    command.env("DOCKER_CONFIG", "/run");
+    command.output().expect("setpriv is a part of util-linux").into()
+}

@@ -20,7 +20,7 @@ mod world;
 
 pub use client::{Asking, kind_of};
 pub use containerd::Containerd;
-pub use dockerd::{Dockerd, docker};
+pub use dockerd::{Dockerd, docker, docker_of};
 pub use etcd::Etcd;
 pub use eventually::{eventually, within};
 pub use host::{Executed, Host, HostOptions, kill};

@@ -7,8 +7,8 @@ use netd_tests::{
 };
 
 /// A host with a neighbour, and a machine for dockerd. What is first ends first.
-struct Place {
-    machine: Machine,
+pub(crate) struct Place {
+    pub(crate) machine: Machine,
     lan: Namespace,
     host: Host,
     world: World,
@@ -16,13 +16,18 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::with(World::machine)
+    }
+
+    /// As [`Place::new`], with another machine.
+    pub(crate) fn with(machine: impl FnOnce(&World, &str, &Namespace) -> Machine) -> Self {
         let world = World::new();
         let config = "docker_plugin = \"/run/docker/plugins/netd.sock\"\n\
                       docker_socket = \"/run/a-machine/docker/docker.sock\"";
         let options = HostOptions { config: config.into(), ..HostOptions::default() };
         let host = world.host_with("a", options);
         let lan = host.lan();
-        let machine = world.machine("a", &host.netns);
+        let machine = machine(&world, "a", &host.netns);
         Self { machine, lan, host, world }
     }
 
@@ -59,9 +64,8 @@ fn greeted(who: &Namespace, url: &str) -> Result<(), Executed> {
     if executed.stdout == "I am docker\n" { Ok(()) } else { Err(executed) }
 }
 
-#[test]
-fn dockers_containers_live_on_netd_through_restarts() {
-    let mut place = Place::new();
+/// A life: names, ports, a second network, either daemon away, and nothing left.
+pub(crate) fn lives(mut place: Place) {
     let mut dockerd = Dockerd::start(&place.machine);
     let create = ["network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=app"];
     dockerd.docker(&[&create[..], &["app"]].concat()).success();
@@ -125,8 +129,12 @@ fn dockers_containers_live_on_netd_through_restarts() {
 }
 
 #[test]
-fn both_may_be_killed_at_once() {
-    let mut place = Place::new();
+fn dockers_containers_live_on_netd_through_restarts() {
+    lives(Place::new());
+}
+
+/// netd and dockerd are killed together, and come back.
+pub(crate) fn is_killed_with_netd(mut place: Place) {
     let mut dockerd = Dockerd::start(&place.machine);
     let create = ["network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=app"];
     dockerd.docker(&[&create[..], &["app"]].concat()).success();
@@ -154,8 +162,12 @@ fn both_may_be_killed_at_once() {
 }
 
 #[test]
-fn a_network_that_is_there_is_shared_with_docker() {
-    let place = Place::new();
+fn both_may_be_killed_at_once() {
+    is_killed_with_netd(Place::new());
+}
+
+/// A network that netd had before.
+pub(crate) fn shares_a_network(place: &Place) {
     let app = place.host.client().create("app");
     let dockerd = Dockerd::start(&place.machine);
     let subnet = app.subnets[0].subnet.to_string();
@@ -178,4 +190,9 @@ fn a_network_that_is_there_is_shared_with_docker() {
     assert_eq!(place.host.client().endpoints().len(), 1, "the others stay");
     place.host.client().detach("other");
     place.bare();
+}
+
+#[test]
+fn a_network_that_is_there_is_shared_with_docker() {
+    shares_a_network(&Place::new());
 }

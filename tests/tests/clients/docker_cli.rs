@@ -3,20 +3,24 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cnm::{endpoint::Netns, sandbox::CreateSandbox};
-use netd_tests::{Executed, HostOptions, World, docker};
+use netd_tests::{Executed, Host, HostOptions, World, docker};
 use serde_json::Value;
 
-const SOCKET: &str = "/run/netd-docker.sock";
+pub(crate) const SOCKET: &str = "/run/netd-docker.sock";
 
-fn network(words: &[&str]) -> Executed {
-    docker(SOCKET, &[&["network"], words].concat())
+/// A host that listens there.
+pub(crate) fn host(world: &World) -> Host {
+    let config = format!("docker_api = \"{SOCKET}\"");
+    world.host_with("a", HostOptions { config, ..HostOptions::default() })
 }
 
-#[test]
-fn docker_network_works_unchanged() {
-    let world = World::new();
-    let config = format!("docker_api = \"{SOCKET}\"");
-    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+/// `docker network`, as the command line that `docker` executes prints it.
+pub(crate) fn network_works_unchanged(
+    world: &World,
+    host: &Host,
+    docker: impl Fn(&[&str]) -> Executed,
+) {
+    let network = |words: &[&str]| docker(&[&["network"], words].concat());
     let create = ["create", "--subnet", "10.5.0.0/16", "--ip-range", "10.5.1.0/24"];
     let more = ["--gateway", "10.5.0.1", "--aux-address", "router=10.5.0.7", "--label", "a=b"];
     let made = network(
@@ -138,15 +142,23 @@ fn docker_network_works_unchanged() {
     assert_eq!(idle.success(), "true true\n");
     assert_eq!(network(&["prune", "-f"]).success(), "Deleted Networks:\nidle\n\n");
     assert_eq!(network(&["prune", "-f"]).success(), "");
-    let version = docker(SOCKET, &["version", "--format", "{{.Server.APIVersion}}"]);
+    let version = docker(&["version", "--format", "{{.Server.APIVersion}}"]);
     assert_eq!(version.success(), "1.51\n");
 }
 
 #[test]
-fn docker_events_works_unchanged() {
+fn docker_network_works_unchanged() {
     let world = World::new();
-    let config = format!("docker_api = \"{SOCKET}\"");
-    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    network_works_unchanged(&world, &host(&world), |words| docker(SOCKET, words));
+}
+
+/// `docker events`, likewise.
+pub(crate) fn events_work_unchanged(
+    world: &World,
+    host: &Host,
+    docker: impl Fn(&[&str]) -> Executed,
+) {
+    let network = |words: &[&str]| docker(&[&["network"], words].concat());
     let id = network(&["create", "app"]).success().trim_end().to_owned();
     let web = world.container("web");
     let netns = Netns::Path(web.netns.path());
@@ -157,8 +169,7 @@ fn docker_events_works_unchanged() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let until = (now + 1).to_string();
     let events = |words: &[&str]| {
-        let told =
-            docker(SOCKET, &[&["events", "--since", "0", "--until", &until], words].concat());
+        let told = docker(&[&["events", "--since", "0", "--until", &until], words].concat());
         let lines: Vec<_> = told.success().lines().map(str::to_owned).collect();
         lines
     };
@@ -178,4 +189,10 @@ fn docker_events_works_unchanged() {
     let some = ["--filter", "event=destroy", "--filter", "network=app", "--format", format];
     assert_eq!(events(&some), ["network destroy local app"]);
     assert_eq!(events(&["--filter", "type=container"]), [""; 0]);
+}
+
+#[test]
+fn docker_events_works_unchanged() {
+    let world = World::new();
+    events_work_unchanged(&world, &host(&world), |words| docker(SOCKET, words));
 }

@@ -3,7 +3,11 @@
 
 use std::path::Path;
 
+use netd_tests::{Host, Machine, Namespace, World, docker_of};
+
 use crate::{
+    docker::{self, Place},
+    docker_cli::{self, SOCKET},
     podman_netd::{Way, comes_in_a_crowd, has_the_default_and_a_macvlan, lives},
     site::{Plugins, Site},
 };
@@ -11,13 +15,16 @@ use crate::{
 /// Where `make test-runtimes` lays it out.
 const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/runtimes/trixie");
 
-/// A site whose machine is of the newer distribution.
+/// A machine of the newer distribution.
+fn newer(world: &World, name: &str, netns: &Namespace) -> Machine {
+    let newer = Path::new(NEWER).canonicalize();
+    let newer = newer.unwrap_or_else(|_| panic!("{NEWER}: `make test-runtimes` puts it there"));
+    world.machine_of(name, netns, &newer)
+}
+
+/// A site on it, for Podman.
 fn site() -> Site {
-    let site = Site::with(Plugins::Ours, |world, name, netns| {
-        let newer = Path::new(NEWER).canonicalize();
-        let newer = newer.unwrap_or_else(|_| panic!("{NEWER}: `make test-runtimes` puts it there"));
-        world.machine_of(name, netns, &newer)
-    });
+    let site = Site::with(Plugins::Ours, newer);
     let version = site.machine.run(&["podman", "--version"]);
     assert!(version.success().starts_with("podman version 5."), "{version:?}");
     site
@@ -51,4 +58,55 @@ fn thirty_containers_of_podman_5_come_unchanged_at_once() {
 #[ignore = "make test-runtimes"]
 fn the_default_network_and_a_macvlan_of_podman_5_are_netds() {
     has_the_default_and_a_macvlan(&site());
+}
+
+/// A place on it, for dockerd.
+fn place() -> Place {
+    let place = Place::with(newer);
+    let version = place.machine.run(&["dockerd", "--version"]);
+    assert!(version.success().starts_with("Docker version 26."), "{version:?}");
+    place
+}
+
+#[test]
+#[ignore = "make test-runtimes"]
+fn containers_of_docker_26_live_on_netd_through_restarts() {
+    docker::lives(place());
+}
+
+#[test]
+#[ignore = "make test-runtimes"]
+fn docker_26_and_netd_may_be_killed_at_once() {
+    docker::is_killed_with_netd(place());
+}
+
+#[test]
+#[ignore = "make test-runtimes"]
+fn a_network_that_is_there_is_shared_with_docker_26() {
+    docker::shares_a_network(&place());
+}
+
+/// A host, and a machine with a command line that speaks 1.45 of the API.
+fn cli(world: &World) -> (Host, Machine) {
+    let host = docker_cli::host(world);
+    let machine = newer(world, "a", &host.netns);
+    let version = docker_of(&machine, SOCKET, &["version", "--format", "{{.Client.APIVersion}}"]);
+    assert_eq!(version.success(), "1.45\n");
+    (host, machine)
+}
+
+#[test]
+#[ignore = "make test-runtimes"]
+fn the_network_commands_of_docker_26_work_unchanged() {
+    let world = World::new();
+    let (host, machine) = cli(&world);
+    docker_cli::network_works_unchanged(&world, &host, |words| docker_of(&machine, SOCKET, words));
+}
+
+#[test]
+#[ignore = "make test-runtimes"]
+fn the_events_of_docker_26_work_unchanged() {
+    let world = World::new();
+    let (host, machine) = cli(&world);
+    docker_cli::events_work_unchanged(&world, &host, |words| docker_of(&machine, SOCKET, words));
 }
