@@ -4,6 +4,7 @@
 mod endpoints;
 mod framing;
 mod networks;
+mod ports;
 mod rtnl;
 mod sandbox;
 mod session;
@@ -59,7 +60,8 @@ pub(crate) struct Rule {
 
 /// Every rule, in the order in which a driver meets what they are about.
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    [framing::RULES, networks::RULES, endpoints::RULES, survival::RULES].into_iter().flatten()
+    let all = [framing::RULES, networks::RULES, endpoints::RULES, ports::RULES, survival::RULES];
+    all.into_iter().flatten()
 }
 
 /// A rule and whether it is kept.

@@ -55,23 +55,23 @@ fn bridge_keeps_to_the_rules() {
 
 #[test]
 fn macvlan_keeps_to_the_rules() {
-    ours("netd-macvlan", 5);
+    ours("netd-macvlan", 11);
 }
 
 #[test]
 fn none_keeps_to_the_rules() {
-    ours("netd-none", 9);
+    ours("netd-none", 15);
 }
 
 #[test]
 fn host_keeps_to_the_rules() {
-    ours("netd-host", 12);
+    ours("netd-host", 18);
 }
 
 #[test]
 fn the_sample_keeps_to_the_rules() {
     let world = World::new();
-    keeps_to_the_rules(&sample(), &world, 1);
+    keeps_to_the_rules(&sample(), &world, 7);
 }
 
 /// The sample with one thing changed.
@@ -123,6 +123,84 @@ fn a_driver_that_breaks_a_rule_is_found_out() {
             });
         }
     });
+}
+
+/// A driver between netd and one that keeps to the rules: what it is told of one method comes there
+/// after `CHANGE`.
+const BETWEEN: &str = r#"#!/usr/bin/env python3
+import json, subprocess, sys
+
+driver = subprocess.Popen(["DRIVER"], stdin=subprocess.PIPE)
+
+def say(request):
+    driver.stdin.write(json.dumps(request).encode() + b"\n")
+    driver.stdin.flush()
+
+for line in sys.stdin:
+    request = json.loads(line)
+    params = request["params"]
+    if request["method"] == "METHOD":
+        CHANGE
+    say(request)
+driver.stdin.close()
+sys.exit(driver.wait())
+"#;
+
+/// The driver `bridge` with such a change.
+fn changed(world: &World, directory: &str, method: &str, change: &str) -> PathBuf {
+    let bridge = world.programs().join("netd-bridge").display().to_string();
+    let text = BETWEEN.replace("DRIVER", &bridge).replace("METHOD", method);
+    fs::create_dir_all(directory).unwrap();
+    let path = Path::new(directory).join("netd-between");
+    fs::write(&path, text.replace("CHANGE", change)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_driver_that_publishes_otherwise_is_found_out() {
+    let world = World::new();
+    let publish = "driver.publish";
+    let nothing = r#"request["method"] = "driver.info""#;
+    let only_more = r#"params["instead_of"] = []"#;
+    let only_new = r#"params["endpoint"]["ports"] = [
+            port for port in params["endpoint"]["ports"] if port not in params["instead_of"]]"#;
+    let only_some = r#"params["endpoint"]["ports"] = [
+            port for port in params["endpoint"]["ports"] if "host_ip" not in port]"#;
+    let first_none = r#"say({"jsonrpc": "2.0", "method": "driver.publish", "params": {
+            **params, "endpoint": {**params["endpoint"], "ports": []}}})"#;
+    let none_at_all = r#"params["endpoints"] = [
+            {**endpoint, "ports": []} for endpoint in params["endpoints"]]"#;
+    let changes = [
+        ("publish", publish, nothing),
+        ("publish", publish, only_more),
+        ("publish-from-none", publish, only_more),
+        ("publish-keeps", publish, only_new),
+        ("publish-all-or-none", publish, only_some),
+        ("publish-all-or-none", publish, first_none),
+        ("publish-lasts", publish, nothing),
+        ("publish-lasts", publish, only_more),
+        ("sync-publishes", "driver.sync", none_at_all),
+    ];
+    std::thread::scope(|scope| {
+        for (number, (rule, method, change)) in changes.into_iter().enumerate() {
+            let world = &world;
+            scope.spawn(move || {
+                let executable = changed(world, &format!("/run/between/{number}"), method, change);
+                let executed = try_driver(world, &executable, &["--rule", rule]);
+                let failed = rules(&executed, "failed");
+                assert_eq!(failed.len(), 1, "{rule} holds with {change}: {executed:?}");
+                assert_eq!(failed[0].0, rule);
+                assert!(!failed[0].1.is_empty());
+            });
+        }
+    });
+    // What is between them breaks nothing by itself.
+    let executable = changed(&world, "/run/between/same", publish, "pass");
+    let mut all: Vec<_> = changes.iter().flat_map(|(rule, ..)| ["--rule", rule]).collect();
+    all.extend(["--rule", "ports"]);
+    let executed = try_driver(&world, &executable, &all);
+    assert_eq!((rules(&executed, "passed").len(), executed.code), (7, 0), "{executed:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rules about endpoints: made whole or not at all, and always taken away.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use cnm::{
     Call as _, Kind,
@@ -73,11 +73,6 @@ pub(crate) const RULES: &[Rule] = &[
             must(sandbox.reaches(&stage.home, Stage::gateway())?, "it does not reach the gateway")?;
             must(stage.home.reaches(&sandbox, Stage::address(2))?, "the host does not reach it")
         },
-    },
-    Rule {
-        name: "ports",
-        says: "a published port of the host leads to the container, until it is taken away",
-        holds: ports,
     },
     Rule {
         name: "attach-again",
@@ -265,25 +260,6 @@ fn tells_where(stage: &mut Stage) -> Verdict {
     must(first.cookie != second.cookie, "two namespaces have one cookie")?;
     must(first.nsid.is_some() && second.nsid.is_some(), "there is no id of the namespace")?;
     must(first.nsid != second.nsid, "two namespaces have one id")
-}
-
-fn ports(stage: &mut Stage) -> Verdict {
-    if !stage.info().capabilities.ports {
-        return Err(super::Why::NotMeant("it publishes no ports"));
-    }
-    stage.needs_gateway()?;
-    stage.up()?;
-    let sandbox = stage.sandbox()?;
-    let placed = stage.place_with(2, &sandbox, |endpoint| {
-        endpoint["ports"] = json!([{ "host_port": 18080, "container_port": 80 }]);
-    })?;
-    let at = SocketAddr::new(Stage::gateway(), 18080);
-    let behind = SocketAddr::new(Stage::address(2), 80);
-    must(stage.home.connects(at, &sandbox, behind)?, "the port does not lead to the container")?;
-    stage.detach(&placed.endpoint)?;
-    // Its address may be gone already; nobody listens there in any case.
-    let open = stage.home.inside(|| std::net::TcpStream::connect(at).is_ok())?;
-    must(!open, "the port is open after the detach")
 }
 
 fn attach_again(stage: &mut Stage) -> Verdict {
