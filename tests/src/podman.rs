@@ -59,6 +59,16 @@ impl<'a> Podman<'a> {
         self.machine.run(&[&[netctl.as_str(), "podman"], words, &places].concat())
     }
 
+    /// The networks that netd is found to have for it alone, now removed.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn prune(&self) -> String {
+        let netctl = self.machine.programs().join("netctl").display().to_string();
+        self.machine.run(&[&netctl, "podman", "prune"]).success().to_owned()
+    }
+
     /// Where netd's stand-in for netavark is.
     pub fn helpers(&self) -> PathBuf {
         self.machine.directory().join("helpers")

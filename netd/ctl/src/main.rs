@@ -55,7 +55,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Dns { command } => dns::dns(&socket, command),
         Command::Driver { command } => driver::driver(&command),
         Command::Cni { command } => cni::cni(command),
-        Command::Podman { command } => podman::podman(&command),
+        Command::Podman { command } => podman::podman(&socket, &command),
         Command::Docker { command } => docker::docker(&command),
         Command::Apply(args) => compose::apply(&socket, &args),
         Command::Down(args) => compose::down(&socket, &args),

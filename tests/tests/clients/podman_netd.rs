@@ -102,12 +102,20 @@ pub(crate) fn lives(site: &Site, way: Way) {
     site.greeted(&site.lan, "192.0.2.1:8080", "web");
     podman.execute(&["rm", "--force", "--time", "0", "web", "both"]).success();
     site.bare();
-    podman.execute(&["network", "rm", "app", "back"]).success();
-    match way {
-        // Nobody tells a plugin that its network is gone.
-        Way::Plugin => drop(site.host.netctl(&["network", "rm", "app", "back"]).success()),
-        Way::DropIn => assert_eq!(networks(site), [""; 0]),
+    if way == Way::Plugin {
+        assert_eq!(podman.prune(), "", "Podman has them");
     }
+    podman.execute(&["network", "rm", "back"]).success();
+    if way == Way::Plugin {
+        // Nobody tells a plugin that its network is gone.
+        assert_eq!(networks(site), ["app", "back"]);
+        assert_eq!(podman.prune(), "back\n");
+    }
+    podman.execute(&["network", "rm", "app"]).success();
+    if way == Way::Plugin {
+        assert_eq!(podman.prune(), "app\n");
+    }
+    assert_eq!(networks(site), [""; 0]);
     eventually("the host is as it was", || before.same_as(&site.host.snapshot()));
 }
 

@@ -18,6 +18,13 @@ Examples:
     Install(Install),
     /// Take away what `install` has written
     Uninstall(Places),
+    /// Remove networks that were made for Podman, that it has no more, and that nobody is on
+    #[command(after_help = "\
+Podman tells no plugin that a network is removed. With netd in netavark's place networks go by themselves.
+
+Examples:
+  podman network rm app && netctl podman prune")]
+    Prune(Prune),
 }
 
 /// `podman install`.
@@ -43,6 +50,21 @@ pub(crate) struct Places {
     /// Where netavark's stand-in goes; `podman` below the plugins if not given
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) helper_dir: Option<PathBuf>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `podman prune`.
+#[derive(Args, Debug)]
+pub(crate) struct Prune {
+    /// Where Podman has its networks; where its configuration says, or in /etc/containers/networks, if not
+    /// given
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) network_dir: Option<PathBuf>,
+    /// Where Podman reads its configuration
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/containers/containers.conf.d")]
+    pub(crate) conf_dir: PathBuf,
     /// Only say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,

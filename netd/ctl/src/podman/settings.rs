@@ -74,6 +74,14 @@ impl List {
     }
 }
 
+/// Where Podman writes its networks down, where the files are read one after the other.
+pub(super) fn networks(files: &[Table]) -> PathBuf {
+    let given = files.iter().filter_map(|file| {
+        file.get("network")?.get("network_config_dir")?.as_str().filter(|place| !place.is_empty())
+    });
+    given.last().unwrap_or("/etc/containers/networks").into()
+}
+
 /// The file, for plugins in one directory and, where it is given, helpers in another.
 pub(super) fn text(files: &[Table], plugins: &Path, helpers: Option<&Path>) -> String {
     let mut text = format!("{MARK}\n[network]\n");
@@ -167,6 +175,17 @@ mod tests {
         let whole = table(&text(&files, Path::new("/n"), Some(Path::new("/n/podman"))));
         assert_eq!(whole["network"]["network_backend"].as_str(), Some("netavark"));
         assert_eq!(HELPERS.of(&[whole]), ["/n/podman", "/usr/lib/podman"]);
+    }
+
+    #[test]
+    fn networks_are_where_the_last_file_says() {
+        let of =
+            |files: &[&str]| networks(&files.iter().map(|text| table(text)).collect::<Vec<_>>());
+        assert_eq!(of(&["[network]\n"]), Path::new("/etc/containers/networks"));
+        let [first, second] =
+            ["/a", "/b"].map(|at| format!("[network]\nnetwork_config_dir = \"{at}\""));
+        let empty = "[network]\nnetwork_config_dir = \"\"";
+        assert_eq!(of(&[&first, &second, empty]), Path::new("/b"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `netctl podman install` and `uninstall`: files and links, in directories of the test's own.
+//! `netctl podman`: files and links, in directories of the test's own.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::fake::{Ended, Fake};
+use crate::fake::{Ended, Fake, network};
 
 /// Directories as a host has them: netd's plugins, Podman's configuration, and a distribution's
 /// netavark.
@@ -153,4 +153,42 @@ fn a_configuration_that_is_none_is_named() {
     let ended = place.podman("install");
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("20-half.conf is not understood"), "{ended:?}");
+}
+
+#[test]
+fn networks_that_podman_has_no_more_are_removed() {
+    let netd = Fake::new(|method, _| match method {
+        "network.list" => {
+            let mut networks = [network(1, "kept", "bridge"), network(2, "gone", "bridge")];
+            for (number, one) in networks.iter_mut().enumerate() {
+                one["labels"] = json!({ "netavark": number.to_string().repeat(64) });
+            }
+            Ok(json!({ "networks": networks }))
+        }
+        _ => Ok(json!({})),
+    });
+    let directory = netd.directory.join("networks");
+    let prune = |words: &str| {
+        netd.netctl(&format!("podman prune --network-dir {} {words}", directory.display()))
+    };
+    let unread = prune("");
+    assert_eq!(unread.code, Some(3), "{unread:?}");
+    assert!(unread.stderr.contains("nothing is removed"), "{unread:?}");
+    fs::create_dir(&directory).expect("a directory");
+    let kept = json!({ "name": "kept", "id": "0".repeat(64), "driver": "netd-bridge" });
+    fs::write(directory.join("kept.json"), kept.to_string()).expect("a file");
+    fs::write(directory.join("half.json"), "{").expect("a file");
+    let unread = prune("");
+    assert_eq!(unread.code, Some(2), "{unread:?}");
+    assert!(unread.stderr.contains("half.json"), "{unread:?}");
+    fs::remove_file(directory.join("half.json")).expect("it is there");
+    assert_eq!(done(&prune("--dry-run")), "gone\n");
+    assert_eq!(netd.methods(), ["network.list"; 3], "nothing is removed");
+    assert_eq!(done(&prune("")), "gone\n");
+    let asked = netd.asked();
+    let filters = json!({ "label": ["netavark"], "dangling": ["true"] });
+    assert_eq!(asked[3].params, json!({ "filters": filters }));
+    assert_eq!(asked[4].method, "network.remove");
+    assert_eq!(asked[4].params, json!({ "network": format!("={}", "02".repeat(32)) }));
+    assert_eq!(asked.len(), 5);
 }
