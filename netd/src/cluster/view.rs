@@ -296,7 +296,7 @@ impl View {
         mac: MacAddr,
     ) -> Option<(String, String)> {
         let remote = self.macs.get(network)?.get(&mac)?;
-        let name = remote.member.names.first().map_or_else(|| remote.id(), |name| name);
+        let name = remote.member.names.first().map_or_else(|| remote.id(), AsRef::as_ref);
         let row = self.nodes.get(&*remote.node);
         let node = row.map_or_else(|| remote.node.to_string(), |row| row.facts.name.clone());
         Some((name.to_owned(), node))
