@@ -6,6 +6,7 @@
 //! the binaries. Everything happens in namespaces of its own.
 
 mod attach;
+mod bridge;
 mod churn;
 mod cluster;
 mod cni;
@@ -23,6 +24,7 @@ mod report;
 mod resolver;
 mod sandbox;
 mod thousand;
+mod traffic;
 mod world;
 
 use std::{env, process::ExitCode};
@@ -34,7 +36,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 25] = [
+const SECTIONS: [Section; 26] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -52,6 +54,7 @@ const SECTIONS: [Section; 25] = [
     ("names", names::measure),
     ("dns-restart", names::restart),
     ("resolver", resolver::measure),
+    ("bridge-traffic", bridge::traffic),
     ("overlay-traffic", overlay::traffic),
     ("overlay-peers", overlay::peers),
     ("cluster-reach", cluster::reach),

@@ -2,10 +2,9 @@
 //! and how fast a host knows what there is on others. Hosts are namespaces on one bridge.
 
 use std::{
-    io::{BufRead, BufReader, Lines, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{BufRead, BufReader, Lines, Write},
+    net::IpAddr,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -17,38 +16,20 @@ use cnm::{
     network::{Network, Subnet},
     peers::{ChangePeers, Elsewhere, Gone, Ingress, Node, Overlay, Peer},
 };
-use kernel::netns::Netns;
 
 use crate::{
     Options,
     place::binary,
     report::{Report, Row, Samples},
     sandbox::Sandbox,
+    traffic::{Measured, Side, measure, run},
 };
 
 const PEERS: u32 = 10_000;
 const NODES: u32 = 50;
 const MTU: u32 = 1450;
-/// How long one run of traffic takes.
-const RUN: Duration = Duration::from_millis(250);
 const BY_HAND: &str = "VXLAN by hand";
 const BARE: &str = "the same, hosts without a firewall";
-
-/// A command in a namespace.
-fn run(sandbox: &Sandbox, script: &str) -> Result<()> {
-    let netns = format!("--net={}", sandbox.path());
-    let output = Command::new("nsenter").args([&netns, "sh", "-ec", script]).output()?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Two hosts, of ours or of nobody's, with a container each.
-struct Side {
-    inside: [Netns; 2],
-    to: IpAddr,
-    /// What holds the namespaces: of ours a host and its container, twice.
-    sandboxes: Vec<Sandbox>,
-}
 
 /// The driver on one host.
 struct Session {
@@ -182,8 +163,7 @@ fn ours(wire: &Sandbox) -> Result<(Side, Vec<Session>)> {
     for (session, other) in sessions.iter_mut().zip([2, 1]) {
         session.call(&ChangePeers { complete: true, there: two(other)?, ..Default::default() })?;
     }
-    let inside = [Netns::open(&sandboxes[1].path())?, Netns::open(&sandboxes[3].path())?];
-    Ok((Side { inside, to: [10, 1, 0, 12].into(), sandboxes }, sessions))
+    Ok((Side::new(sandboxes, [1, 3], [10, 1, 0, 12].into())?, sessions))
 }
 
 /// What a host knows of the other one of two.
@@ -220,95 +200,8 @@ fn by_hand(hosts: [(&Sandbox, u32); 2]) -> Result<Side> {
         run(&container, &own)?;
         sandboxes.push(container);
     }
-    let inside = [Netns::open(&sandboxes[0].path())?, Netns::open(&sandboxes[1].path())?];
     let to = [10, 9, 0, u8::try_from(hosts[1].1)?].into();
-    Ok(Side { inside, to, sandboxes })
-}
-
-impl Side {
-    /// Both ends of a connection.
-    fn connect(&self) -> Result<(TcpStream, TcpStream)> {
-        let home = Netns::own()?;
-        let listener = self.inside[1].inside(&home, || TcpListener::bind("0.0.0.0:0"))??;
-        let at = SocketAddr::new(self.to, listener.local_addr()?.port());
-        let client = self.inside[0].inside(&home, || TcpStream::connect(at))??;
-        let (server, _) = listener.accept()?;
-        client.set_nodelay(true)?;
-        server.set_nodelay(true)?;
-        Ok((client, server))
-    }
-
-    /// Gigabits in a second.
-    fn throughput(&self) -> Result<f64> {
-        let (mut client, mut server) = self.connect()?;
-        let start = Instant::now();
-        let reader = thread::spawn(move || -> Result<f64> {
-            let (mut bytes, mut total) = (vec![0; 256 << 10], 0_u32);
-            let mut megabytes = 0.0;
-            loop {
-                match server.read(&mut bytes)? {
-                    0 => break,
-                    length => total += u32::try_from(length)?,
-                }
-                if total > 1 << 24 {
-                    megabytes += f64::from(total) / 1e6;
-                    total = 0;
-                }
-            }
-            Ok((megabytes + f64::from(total) / 1e6) * 8.0 / 1e3 / start.elapsed().as_secs_f64())
-        });
-        let bytes = vec![7; 256 << 10];
-        while start.elapsed() < RUN {
-            client.write_all(&bytes)?;
-        }
-        drop(client);
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// Thousands of single bytes there and back in a second.
-    fn round_trips(&self) -> Result<f64> {
-        let (mut client, mut server) = self.connect()?;
-        let echo = thread::spawn(move || {
-            let mut byte = [0; 1];
-            while server.read(&mut byte)? == 1 {
-                server.write_all(&byte)?;
-            }
-            std::io::Result::Ok(())
-        });
-        let (start, mut count, mut byte) = (Instant::now(), 0_u32, [1; 1]);
-        while start.elapsed() < RUN {
-            client.write_all(&byte)?;
-            client.read_exact(&mut byte)?;
-            count += 1;
-        }
-        let rate = f64::from(count) / 1e3 / start.elapsed().as_secs_f64();
-        drop(client);
-        echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(rate)
-    }
-
-    /// Thousands of small datagrams that arrive in a second.
-    fn packets(&self) -> Result<f64> {
-        let home = Netns::own()?;
-        let server = self.inside[1].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
-        let client = self.inside[0].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
-        client.connect(SocketAddr::new(self.to, server.local_addr()?.port()))?;
-        server.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let counter = thread::spawn(move || {
-            let (mut count, mut bytes) = (0_u32, [0; 64]);
-            while server.recv(&mut bytes).is_ok() {
-                count += 1;
-            }
-            count
-        });
-        let start = Instant::now();
-        while start.elapsed() < RUN {
-            client.send(&[7; 64])?;
-        }
-        let took = start.elapsed().as_secs_f64();
-        let count = counter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok(f64::from(count) / 1e3 / took)
-    }
+    Side::new(sandboxes, [0, 1], to)
 }
 
 pub(crate) fn underlay() -> Result<Sandbox> {
@@ -316,9 +209,6 @@ pub(crate) fn underlay() -> Result<Sandbox> {
     run(&wire, "ip link add wire type bridge mcast_snooping 0; ip link set wire up")?;
     Ok(wire)
 }
-
-/// What is measured of traffic.
-type Measure = fn(&Side) -> Result<f64>;
 
 /// Traffic between containers on two hosts, beside the same made by hand on the same hosts and, for
 /// what the firewall costs, on hosts that have none.
@@ -328,26 +218,10 @@ pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
     let by_hand_there = by_hand([(&ours.sandboxes[0], 1), (&ours.sandboxes[2], 2)])?;
     let bare_hosts = [plug(&wire, 3)?, plug(&wire, 4)?];
     let bare = by_hand([(&bare_hosts[0], 3), (&bare_hosts[1], 4)])?;
-    let sides = [&ours, &by_hand_there, &bare];
-    let measures: [(&str, &'static str, Measure); 3] = [
-        ("across hosts: one TCP stream", "Gb/s", Side::throughput),
-        ("across hosts: round trips of a byte", "k/s", Side::round_trips),
-        ("across hosts: small datagrams", "k/s", Side::packets),
-    ];
-    for (what, unit, measure) in measures {
-        let mut samples: [Samples; 3] = Default::default();
-        // The first of each finds its way, and does not count.
-        for round in 0..=options.rounds.div_ceil(15) {
-            for turn in 0..sides.len() {
-                let who = (turn + round) % sides.len();
-                let value = measure(sides[who])?;
-                if round > 0 {
-                    samples[who].push(value);
-                }
-            }
-        }
+    for Measured { what, unit, samples } in measure(options, [&ours, &by_hand_there, &bare])? {
+        let what = format!("across hosts: {what}");
         let [our, hand, bare] = samples;
-        let row = Row::new(what, unit, our.clone()).beside(BY_HAND, hand);
+        let row = Row::new(&what, unit, our.clone()).beside(BY_HAND, hand);
         report.row(row.at_least_times(0.97));
         report.row(Row::new(what, unit, our).beside(BARE, bare));
     }

@@ -1,0 +1,62 @@
+//! Traffic between two containers of one network on one host, beside the same over a bridge made by
+//! hand on a host that has no firewall.
+
+use anyhow::{Context, Result};
+
+use crate::{
+    Options,
+    daemon::{self, Daemon},
+    report::{Report, Row},
+    sandbox::Sandbox,
+    traffic::{Measured, Side, measure, run},
+    world::NETWORK,
+};
+
+const BY_HAND: &str = "bare bridge";
+
+/// Two containers on a network of netd's.
+fn ours() -> Result<(Side, Daemon)> {
+    let mut daemon = Daemon::start("bridge-traffic")?;
+    daemon.create(NETWORK, 79)?;
+    let containers = Sandbox::make(2)?;
+    let mut to = None;
+    for (n, container) in containers.iter().enumerate() {
+        let (_, endpoint) = daemon::attach(&mut daemon.client, NETWORK, n, container, Vec::new())?;
+        to = endpoint.addresses.first().map(|address| address.ip());
+    }
+    Ok((Side::new(containers, [0, 1], to.context("it has an address")?)?, daemon))
+}
+
+/// As one would with `ip`, on a host of its own.
+fn by_hand() -> Result<Side> {
+    let mut sandboxes = Sandbox::make(3)?;
+    let host = sandboxes.pop().context("three were asked for")?;
+    run(&host, "ip link add br0 type bridge mcast_snooping 0; ip link set br0 up")?;
+    for (container, last) in sandboxes.iter().zip(1..) {
+        let there = container.path();
+        run(
+            &host,
+            &format!(
+                "ip link add c{last} numtxqueues 1 numrxqueues 1 type veth \
+                   peer name eth0 numtxqueues 1 numrxqueues 1 netns {there}; \
+                 ip link set c{last} master br0 up"
+            ),
+        )?;
+        let own = format!("ip link set eth0 up; ip address add 10.9.0.{last}/16 dev eth0");
+        run(container, &own)?;
+    }
+    sandboxes.push(host);
+    Side::new(sandboxes, [0, 1], [10, 9, 0, 2].into())
+}
+
+/// One stream, round trips and datagrams.
+pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
+    let (ours, _daemon) = ours()?;
+    let by_hand = by_hand()?;
+    for Measured { what, unit, samples } in measure(options, [&ours, &by_hand])? {
+        let [our, hand] = samples;
+        let row = Row::new(format!("on one host: {what}"), unit, our).beside(BY_HAND, hand);
+        report.row(row.at_least_times(0.97));
+    }
+    Ok(())
+}
