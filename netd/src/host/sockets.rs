@@ -171,6 +171,9 @@ pub(crate) fn of_many(ip: IpAddr) -> io::Result<Option<&'static str>> {
     if ip.is_multicast() {
         return Ok(Some("multicast"));
     }
+    if ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Ok(Some("broadcast"));
+    }
     // Any port of it will do, for a moment.
     let socket = UdpSocket::bind((ip, 0))?;
     // A subnet's broadcast address may be bound, but nothing may go there unless that is asked for

@@ -13,7 +13,7 @@ impl Registry {
 
     /// Takes down which address an endpoint has by now.
     pub(super) fn note_mac(&mut self, endpoint: &Endpoint) {
-        let before = self.endpoints.get(&endpoint.id).map(std::rc::Rc::clone);
+        let before = self.endpoints.get(&endpoint.id).cloned();
         let Some(entry) = self.networks.get_mut(&endpoint.network) else { return };
         match before {
             Some(before) if before.mac == endpoint.mac => return,
