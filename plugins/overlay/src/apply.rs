@@ -47,6 +47,12 @@ pub(crate) fn uninstall(check: bool) -> Result<Vec<String>> {
 /// How many messages go into one send: as many as fit a socket's buffer many times over.
 const CHUNK: usize = 4096;
 
+/// Up to how many rows that are missing may have been passed over.
+const FEW: usize = 64;
+
+/// How often rows are looked for that were passed over.
+const LOOKS: usize = 3;
+
 /// What it is to delete what is not there, or is on a link that is not.
 const NOT_THERE: [Errno; 3] = [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV];
 
@@ -202,12 +208,55 @@ impl Kernel {
             for row in fdb::rows(&mut self.socket, link)? {
                 table.extend(entry(link, row));
             }
-            for found in neighbours::of(&mut self.socket, bridge)? {
-                let Neighbour { link, address, mac } = found;
-                table.insert(Key::Neighbour { link, address }, Value::Mac(mac));
-            }
+            self.neighbours(bridge, &mut table)?;
         }
         Ok(table)
+    }
+
+    fn neighbours(&mut self, link: u32, table: &mut Table) -> Result<()> {
+        for found in neighbours::of(&mut self.socket, link)? {
+            let Neighbour { link, address, mac } = found;
+            table.insert(Key::Neighbour { link, address }, Value::Mac(mac));
+        }
+        Ok(())
+    }
+
+    /// Those of all of this host's devices.
+    fn all_neighbours(&mut self, here: &Here) -> Result<Table> {
+        let bridges = here.networks.values().map(|place| place.bridge);
+        let mut table = Table::new();
+        for link in bridges.chain(here.ingress.map(|(link, _)| link)) {
+            self.neighbours(link, &mut table)?;
+        }
+        Ok(table)
+    }
+
+    /// Takes out of a difference what is missing only as it seems: neighbours that the kernel passed over
+    /// when it listed them. Its table of them is one for all network namespaces; a list comes in parts, and
+    /// where the next one begins is counted among everybody's entries, so that each that goes meanwhile hides
+    /// one (`neigh_dump_table`, net/core/neighbour.c). Where many are missing it is no accident.
+    pub(crate) fn look_again(&mut self, here: &Here, difference: &mut Difference) -> Result<()> {
+        let is_neighbour = |(key, _): &&(Key, Value)| matches!(key, Key::Neighbour { .. });
+        if (1..=FEW).contains(&difference.write.iter().filter(is_neighbour).count()) {
+            let seen = self.all_neighbours(here)?;
+            difference.write.retain(|(key, value)| seen.get(key) != Some(value));
+        }
+        Ok(())
+    }
+
+    /// Deletes neighbours that are not wanted and were passed over when those were looked for that are;
+    /// how many.
+    pub(crate) fn sweep(&mut self, here: &Here, wanted: &Table) -> Result<usize> {
+        let mut rows = 0;
+        for _ in 0..LOOKS {
+            let seen = self.all_neighbours(here)?;
+            let delete: Vec<_> = seen.into_keys().filter(|key| !wanted.contains_key(key)).collect();
+            if delete.is_empty() {
+                break;
+            }
+            rows += self.change(&Difference { delete, ..Difference::default() }, None)?;
+        }
+        Ok(rows)
     }
 
     /// What the firewall knows of VXLAN and nodes.

@@ -335,9 +335,13 @@ impl Overlay {
             .collect();
         let new: Vec<_> = wanted.facts.difference(&facts).cloned().collect();
         let current = kernel.table(&here).map_err(refusal)?;
-        let difference = table::difference(&wanted.table, &current);
+        let mut difference = table::difference(&wanted.table, &current);
+        kernel.look_again(&here, &mut difference).map_err(refusal)?;
         kernel.learn(&[], &new).map_err(refusal)?;
-        let rows = kernel.change(&difference, here.underlay).map_err(refusal)?;
+        let mut rows = kernel.change(&difference, here.underlay).map_err(refusal)?;
+        if difference.delete.iter().any(|key| matches!(key, Key::Neighbour { .. })) {
+            rows += kernel.sweep(&here, &wanted.table).map_err(refusal)?;
+        }
         kernel.learn(&stale, &[]).map_err(refusal)?;
         self.remember(&wanted);
         Ok(rows)

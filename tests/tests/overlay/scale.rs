@@ -1,6 +1,14 @@
 //! Ten thousand endpoints elsewhere.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
 
 use cnm::{
     MacAddr,
@@ -8,7 +16,7 @@ use cnm::{
 };
 use netd_tests::{Ping, eventually};
 
-use crate::cluster::{Cluster, Underlay, network};
+use crate::cluster::{Cluster, Host, Underlay, network};
 
 const NODES: u32 = 50;
 const PEERS: u32 = 10_000;
@@ -85,8 +93,76 @@ fn ten_thousand_endpoints_are_known_and_stay_known() {
     timed("the missing ones", &mut cluster, &everything);
     let nobody = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() };
     timed("all but one go", &mut cluster, &nobody);
-    assert_eq!(cluster.tell_all(), [0, 0]);
+    let before: Vec<_> = cluster.hosts.iter().map(Host::rows).collect();
+    let told = cluster.tell_all();
+    let after: Vec<_> = cluster.hosts.iter().map(Host::rows).collect();
+    let differ: Vec<_> = before.iter().zip(&after).map(|(was, is)| was ^ is).collect();
+    assert_eq!((told, before), (vec![0, 0], after), "these rows differ: {differ:?}");
     assert!(a.netns.pings(b.v4()));
+}
+
+/// Has permanent neighbours come and go, so many at a time, in a namespace that nobody else knows, until
+/// it is dropped. The kernel has one table for all namespaces.
+struct Churn {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Churn {
+    fn start(cluster: &Cluster, count: u32) -> Self {
+        let netns = cluster.world.namespace();
+        netns.run("ip link add br0 type bridge");
+        netns.run("ip link set br0 up");
+        let line = |verb: &str, tail: &str| {
+            let one = |n: u32| {
+                let [_, _, high, low] = n.to_be_bytes();
+                format!("neighbour {verb} 10.7.{high}.{low} dev br0{tail}\n")
+            };
+            (0..count).map(one).collect::<String>()
+        };
+        let both = [line("replace", " lladdr 02:00:00:00:00:07"), line("delete", "")].concat();
+        fs::write("/run/churn", both).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                netns.run("ip -batch /run/churn");
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Churn {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || thread::panicking());
+    }
+}
+
+#[test]
+fn rows_are_not_lost_while_those_of_others_come_and_go() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let network = network(1, &["10.1.0.0/16"], 1450);
+    cluster.up(&network);
+    let _running = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&network, host, number));
+    cluster.tell_all();
+    let before = cluster.hosts[0].rows();
+    let there = many(&cluster, &network);
+    let everything = ChangePeers { complete: true, there, ..Default::default() };
+    let nobody = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() };
+    let churn = Churn::start(&cluster, 20_000);
+    for round in 0..3 {
+        cluster.hosts[0].peers(&everything);
+        for again in 0..4 {
+            assert_eq!(cluster.hosts[0].peers(&everything), 0, "round {round}, look {again}");
+        }
+        cluster.hosts[0].peers(&nobody);
+        assert_eq!(cluster.hosts[0].peers(&nobody), 0, "round {round}");
+    }
+    drop(churn);
+    assert_eq!(cluster.hosts[0].rows(), before);
 }
 
 #[test]
