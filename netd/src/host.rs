@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use crate::netd::Netd;
 
 mod lan;
+mod links;
 mod neighbours;
 pub(crate) mod sockets;
 mod underlay;

@@ -7,11 +7,11 @@ use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkFlags},
+    link::LinkFlags,
     route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 
-use super::{Host, underlay::ANYWHERE};
+use super::{Host, links, underlay::ANYWHERE};
 
 /// An address of a LAN that somebody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,29 +60,12 @@ impl Host {
         }
     }
 
-    /// What a link is called; its number where it is gone.
-    pub(super) async fn link_name(&self, index: u32) -> String {
-        let mut links = self.handle.link().get().match_index(index).execute();
-        let found = links.try_next().await.ok().flatten();
-        let name = found.and_then(|link| {
-            link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name),
-                _ => None,
-            })
-        });
-        name.unwrap_or_else(|| format!("link {index}"))
-    }
-
     /// The link on which a holder is, by name, when something is at its other end.
     pub(crate) async fn live_link(&self, holder: &Holder) -> Option<String> {
-        let mut links = self.handle.link().get().match_index(holder.link).execute();
-        let link = links.try_next().await.ok().flatten()?;
+        let link = self.link(holder.link).await?;
         let flags = link.header.flags;
         let live = flags.contains(LinkFlags::LowerUp) && !flags.contains(LinkFlags::Loopback);
-        link.attributes.into_iter().filter(|_| live).find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name),
-            _ => None,
-        })
+        links::name(link).filter(|_| live)
     }
 
     /// The gateway by which something far away is reached over a link, if there is one.

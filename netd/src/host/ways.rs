@@ -36,7 +36,6 @@ impl Host {
                 Err(error) => tracing::debug!(?family, %error, "no routes"),
             }
         }
-        // One by one, since a list of all links has one for each container, at 20 kB each.
         let mut names = HashMap::new();
         let mut ways = Vec::new();
         for (to, over) in found {
