@@ -140,6 +140,14 @@ impl Cache {
         self.put(key, Entry { told, at: now, keep, wanted: false, awaited: false });
     }
 
+    /// Makes everything older by this.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: Duration) {
+        for entry in self.young.values_mut().chain(self.old.values_mut()) {
+            entry.at -= by;
+        }
+    }
+
     fn put(&mut self, key: Key, entry: Entry) {
         let cost = |key: &Key, entry: &Entry| key.name.len() + entry.told.size() + OVERHEAD;
         self.size += cost(&key, &entry);

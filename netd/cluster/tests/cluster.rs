@@ -21,8 +21,8 @@ use cluster::{
 };
 use cnm::Kind;
 use netd_tests::{World, run};
-use store::{EtcdOptions, Keys, Op, Store, Txn};
-use tokio::{net::TcpListener, time::sleep};
+use store::{Change, EtcdOptions, Keys, Op, Store, Txn};
+use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,7 +35,15 @@ fn block_on<F: Future>(test: F) -> F::Output {
     runtime.expect("a runtime").block_on(test)
 }
 
-/// Tries until it goes, or until it is clear that it never will.
+/// Waits until a store answers.
+async fn ready(store: &Store, layout: &Layout) {
+    let mut follow = store.follow(layout.all(), Vec::new());
+    let synced =
+        async { while !matches!(follow.next().await.expect("a change"), Change::Synced { .. }) {} };
+    tokio::time::timeout(PATIENCE, synced).await.expect("it answers in time");
+}
+
+/// Tries until it goes, or until it is clear that it never will. Each try waits for an answer.
 async fn soon<T, F>(what: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, String>>,
@@ -46,7 +54,6 @@ where
             Ok(given) => return given,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -132,7 +139,7 @@ async fn init() -> Stage {
     let store = connect(vec![machine.client_url()], &host.identity).await;
     let Store::Etcd(etcd) = &store else { unreachable!("it is etcd") };
     let layout = Layout::new(&cluster);
-    soon(|| async { store.state(layout.all()).await.map_err(|error| error.to_string()) }).await;
+    ready(&store, &layout).await;
     etcd::bootstrap(etcd, &layout, &first).await.expect("rights");
     let decider = Decider::new(store.clone(), layout.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -314,11 +321,7 @@ fn strangers_are_turned_away() {
         let asked = Client::new(&mixed, managers.clone()).expect("a client");
         let refused = asked.decide(1, block.clone()).await;
         assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
-        soon(|| async {
-            let strangers = stage.counted(|counts| &counts.strangers);
-            (strangers > 0).then_some(()).ok_or_else(|| "not counted".to_owned())
-        })
-        .await;
+        assert_eq!(stage.counted(|counts| &counts.strangers), 1);
         let url = stage.host.machine.client_url();
         let store = connect(vec![url.clone()], &mixed).await;
         let refused = store.get("k").await;
@@ -433,9 +436,8 @@ fn a_manager_joins_as_a_learner_and_leaves() {
         // It answers for itself, with everything that is there.
         let store = connect(vec![host.machine.client_url()], &host.identity).await;
         let layout = stage.layout().clone();
-        soon(|| async { store.get(layout.key(&Key::Meta)).await.map_err(|e| e.to_string()) })
-            .await
-            .expect("the cluster");
+        ready(&store, &layout).await;
+        store.get(layout.key(&Key::Meta)).await.expect("read").expect("the cluster");
         // The last but one may go while both are well; the rest is a cluster still. etcd may take
         // longer to find them well than the client waits: it was heard all the same.
         soon(|| async {

@@ -3,11 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use netd_tests::{Etcd, World};
-use store::{Embedded, EmbeddedOptions, Error, EtcdOptions, Keys, Store};
-use tokio::{
-    runtime,
-    time::{Instant, sleep},
-};
+use store::{Change, Embedded, EmbeddedOptions, Error, EtcdOptions, Keys, Store};
+use tokio::runtime;
 
 /// How long something may take that has no limit of its own.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,12 +41,19 @@ pub(crate) async fn client(urls: &[String]) -> Store {
 
 /// Waits until the store answers.
 pub(crate) async fn ready(store: &Store) {
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = store.state(Keys::prefix("")).await {
-        assert!(Instant::now() < deadline, "{error}");
-        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-        sleep(Duration::from_millis(5)).await;
-    }
+    let mut follow = store.follow(Keys::one("ready"), Vec::new());
+    let synced = async {
+        loop {
+            match follow.next().await.expect("a change") {
+                Change::Synced { .. } => return,
+                Change::Away(error) => {
+                    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    soon(synced).await;
 }
 
 /// What a future gives, in time.
