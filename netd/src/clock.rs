@@ -1,6 +1,6 @@
 //! The two things netd takes from outside: the time of day and randomness.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cnm::{EndpointId, Error, MacAddr, NetworkId, Result};
 
@@ -9,14 +9,26 @@ pub(crate) fn timestamp() -> String {
     humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
 }
 
-/// Whether a timestamp of ours is before another, which may be less exact.
+/// Whether a timestamp of ours is before a time as a person writes one.
 pub(crate) fn before(timestamp: &str, limit: &str) -> Result<bool> {
-    let parse = |text: &str| {
-        humantime::parse_rfc3339_weak(text).map_err(|error| {
-            Error::invalid(format_args!("invalid time {text:?}: {error}; it should be RFC 3339"))
+    Ok(moment(timestamp)? < moment(limit)?)
+}
+
+/// A time as RFC 3339, in seconds since 1970, or as how long ago it was.
+fn moment(text: &str) -> Result<SystemTime> {
+    let seconds = || Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    // What is longer ago than there are seconds is before everything.
+    let ago = |ago| SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
+    humantime::parse_rfc3339_weak(text)
+        .ok()
+        .or_else(|| UNIX_EPOCH.checked_add(seconds()?))
+        .or_else(|| humantime::parse_duration(text).ok().map(ago))
+        .ok_or_else(|| {
+            Error::invalid(format_args!(
+                "invalid time {text:?}: it should be RFC 3339, seconds since 1970 or how long ago, \
+                 such as 24h"
+            ))
         })
-    };
-    Ok(parse(timestamp)? < parse(limit)?)
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

@@ -160,7 +160,7 @@ impl Engine {
             "ApiVersion": format!("1.{NEWEST}"),
             "MinAPIVersion": format!("1.{OLDEST}"),
             "Os": "linux",
-            "Arch": std::env::consts::ARCH,
+            "Arch": architecture(),
             "KernelVersion": std::fs::read_to_string("/proc/sys/kernel/osrelease")
                 .unwrap_or_default()
                 .trim(),
@@ -304,6 +304,15 @@ impl Engine {
         let gone = tokio::task::spawn_local(async move { netd.detach(&detach).await });
         gone.await.map_err(Error::internal)??;
         Ok(empty(StatusCode::OK))
+    }
+}
+
+/// The processor's kind, in the words of Docker's language.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

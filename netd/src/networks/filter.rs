@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cnm::{Error, Result, network::Network};
+use regex_lite::Regex;
 
 use crate::clock;
 
@@ -18,8 +19,8 @@ pub(super) fn matches(filters: &Filters, network: &Network, used: bool) -> Resul
     for (key, values) in filters {
         let any = |test: &dyn Fn(&str) -> bool| values.iter().any(|value| test(value));
         let matched = match key.as_str() {
-            "name" => any(&|value| network.name.as_str().contains(value)),
-            "id" => any(&|value| network.id.as_str().contains(value)),
+            "name" => any(&|value| is_in(value, network.name.as_str())),
+            "id" => any(&|value| is_in(value, network.id.as_str())),
             "driver" => any(&|value| network.driver == value),
             "scope" => any(&|value| value == scope(network)),
             "label" => values.iter().all(|value| labelled(network, value)),
@@ -62,6 +63,11 @@ pub(super) fn prunes(filters: &Filters, network: &Network) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether a pattern is found in a text. One that is no regular expression is a text itself.
+fn is_in(pattern: &str, text: &str) -> bool {
+    text.contains(pattern) || Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
 }
 
 fn labelled(network: &Network, filter: &str) -> bool {
@@ -122,6 +128,8 @@ mod tests {
         assert!(met(&[]));
         assert!(met(&[("name", "pp"), ("driver", "bridge"), ("id", "abab")]));
         assert!(met(&[("name", "x"), ("name", "app")]));
+        assert!(met(&[("name", "^app$")]) && !met(&[("name", "^pp")]) && !met(&[("name", "(")]));
+        assert!(met(&[("name", "a.p|db"), ("id", "^(ab)+$")]) && !met(&[("id", "^b")]));
         assert!(!met(&[("name", "app"), ("driver", "brid")]));
         assert!(met(&[("label", "tier"), ("label", "tier=web")]));
         assert!(!met(&[("label", "tier"), ("label", "tier=db")]));
@@ -146,6 +154,11 @@ mod tests {
         assert!(pruned(&[("label", "tier=web")]) && !pruned(&[("label!", "tier")]));
         assert!(pruned(&[("until", "2026-01-03T00:00:00Z")]));
         assert!(!pruned(&[("until", "2026-01-02T00:00:00Z")]));
-        assert!(prunes(&filters(&[("until", "soon")]), &app).is_err());
+        assert!(pruned(&[("until", "1767398400")]) && !pruned(&[("until", "1767312000.5")]));
+        assert!(pruned(&[("until", "1h30m")]) && pruned(&[("until", "0s")]));
+        assert!(!pruned(&[("until", "9000000h")]), "more than there has been");
+        for bad in ["soon", "-1", "inf", "1 fortnight", ""] {
+            assert!(prunes(&filters(&[("until", bad)]), &app).is_err(), "{bad}");
+        }
     }
 }

@@ -53,6 +53,11 @@ pub(crate) fn network_works_unchanged(
         format!("{id}\n")
     );
     assert_eq!(network(&["ls", "-f", "driver=null", "--format", "{{.Name}}"]).success(), "none\n");
+    let exactly = |name: &str| {
+        let filter = format!("name=^{name}$");
+        network(&["ls", "-f", &filter, "--format", "{{.Name}}"]).success().to_owned()
+    };
+    assert_eq!((exactly("app"), exactly("ap")), ("app\n".to_owned(), String::new()));
 
     let told = network(&["inspect", "app"]);
     let parsed: Value = serde_json::from_str(told.success()).unwrap();
@@ -140,10 +145,15 @@ pub(crate) fn network_works_unchanged(
     network(&["create", "--internal", "--ipv6", "--subnet", "fd00:5::/64", "idle"]).success();
     let idle = network(&["inspect", "-f", "{{.Internal}} {{.EnableIPv6}}", "idle"]);
     assert_eq!(idle.success(), "true true\n");
+    assert_eq!(network(&["prune", "-f", "--filter", "until=24h"]).success(), "");
     assert_eq!(network(&["prune", "-f"]).success(), "Deleted Networks:\nidle\n\n");
     assert_eq!(network(&["prune", "-f"]).success(), "");
     let version = docker(&["version", "--format", "{{.Server.APIVersion}}"]);
     assert_eq!(version.success(), "1.51\n");
+    // Client and server are of one machine.
+    let version = docker(&["version", "--format", "{{.Client.Arch}} {{.Server.Arch}}"]);
+    let (client, server) = version.success().trim().split_once(' ').unwrap();
+    assert_eq!(client, server);
 }
 
 #[test]

@@ -253,7 +253,8 @@ pub(crate) struct Prune {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// Remove only those that match: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (RFC 3339)
+    /// Remove only those that match: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (RFC 3339,
+    /// or how long ago, such as 24h)
     #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     pub(crate) filters: Vec<Pair>,
     /// Where `create --cni` wrote their lists, which go too unless somebody has changed them
