@@ -47,7 +47,7 @@ for name in one two; do
 	ip -n wire link set $name master wire up
 	ip -n $name address add 198.51.100.$n/24 dev eth0
 	ip -n $name link set eth0 up
-	printf 'node_name = "%s"\ndefault_link = "docker0"\n' $name >/run/$name.toml
+	printf 'node_name = "%s"\n' $name >/run/$name.toml
 	host $name netd --run-dir /run/$name --state-dir /run/$name-state \
 		--config /run/$name.toml 2>/run/$name.log &
 	netd=$!

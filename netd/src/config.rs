@@ -56,7 +56,7 @@ are told to ask there, at 127.0.0.77 unless dns_host says otherwise), dns_link_l
 told), dns_log (true: each question),
 driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
-a manager), default_link (the bridge of the network `bridge`), docker_plugin (where dockerd may call
+a manager), default_link (the bridge of the network `bridge`; netd0 unless told), docker_plugin (where dockerd may call
 netd as its network and IPAM driver, such as /run/docker/plugins/netd.sock; nowhere unless told),
 docker_api (where `docker network` may speak to netd, such as /run/netd/docker.sock; nowhere unless
 told), docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told), docker_config
@@ -186,7 +186,7 @@ pub(crate) struct Config {
     pub(crate) node_name: Option<String>,
     /// How long the certificates are good for that this host signs as a manager; 90 days unless told.
     pub(crate) certificate_life: Option<Duration>,
-    /// The bridge of the network `bridge`, where it is not to be found out.
+    /// The bridge of the network `bridge`; `netd0` unless told.
     pub(crate) default_link: Option<cnm::IfName>,
     /// How drivers are to treat the host's firewall.
     pub(crate) firewall: Firewall,

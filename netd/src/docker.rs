@@ -9,6 +9,7 @@ use tokio::net::UnixListener;
 use crate::{netd::Netd, server};
 
 mod daemon;
+mod default_bridge;
 mod engine;
 mod http;
 mod one_way;

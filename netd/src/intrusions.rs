@@ -29,6 +29,7 @@ impl Netd {
         status.problems.extend(usurpations(&self.registry.borrow()));
         let ways = self.host.ways().await;
         status.problems.extend(clashes(&self.registry.borrow(), &ways));
+        status.problems.extend(self.shared_with_docker().await);
         status.problems.extend(self.crowding().await);
         status
     }

@@ -21,12 +21,6 @@ use crate::{
 /// The networks that always exist, and their drivers.
 const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "none")];
 
-/// The default network's bridge where nobody else wants that name.
-const DEFAULT_LINK: &str = "docker0";
-
-/// The default network's bridge beside Docker, which would adopt the other.
-const OTHER_LINK: &str = "netd0";
-
 /// What became of an endpoint whose link is gone, in a sentence.
 enum Lost {
     /// It is on record: its container is still there.
@@ -38,7 +32,8 @@ enum Lost {
 impl Netd {
     /// Reads the stores into memory. What was being attached when netd ended was never answered
     /// for, so it is not taken over: the first sync takes away what there is of it.
-    pub(crate) fn remember(&self, stored: Stored) -> Result<()> {
+    pub(crate) fn remember(&self, mut stored: Stored) -> Result<()> {
+        self.settle(&mut stored.networks);
         let mut registry = self.registry.borrow_mut();
         for network in stored.networks {
             let pools = pools(&network, self.config.reuse_delay)?;
@@ -144,10 +139,7 @@ impl Netd {
         let id = clock::network_id()?;
         let mut network = self.plan_network(id, parsed, driver, params, true, None).await?;
         if network.link.is_some() {
-            network.link = Some(match &self.config.default_link {
-                Some(link) => link.clone(),
-                None => default_link().parse().map_err(Error::internal)?,
-            });
+            network.link = Some(self.default_link()?);
         }
         self.make_network(network).await.map(drop)
     }
@@ -318,18 +310,4 @@ impl Netd {
 /// `system.version`.
 pub(crate) fn version() -> Version {
     Version { version: env!("CARGO_PKG_VERSION").into(), protocols: vec![cnm::PROTOCOL] }
-}
-
-/// Docker adopts a `docker0` that it finds, and both would fight over it: where it is installed or
-/// runs, or somebody has the name, the default network takes another.
-fn default_link() -> &'static str {
-    let docker = [
-        "/run/docker.sock",
-        "/usr/bin/dockerd",
-        "/usr/sbin/dockerd",
-        "/usr/local/bin/dockerd",
-        "/var/lib/docker",
-        "/sys/class/net/docker0",
-    ];
-    if docker.iter().any(|path| Path::new(path).exists()) { OTHER_LINK } else { DEFAULT_LINK }
 }

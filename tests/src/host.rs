@@ -91,8 +91,7 @@ impl Host {
     pub(crate) fn new(name: &str, programs: &Path, options: HostOptions) -> Self {
         let directory = Path::new("/run").join(name);
         fs::create_dir_all(directory.join("faults")).expect("/run is the test's own");
-        let config = format!("default_link = \"docker0\"\n{}\n", options.config);
-        fs::write(directory.join("netd.toml"), config).expect("/run is the test's own");
+        fs::write(directory.join("netd.toml"), &options.config).expect("/run is the test's own");
         let netns = Namespace::new();
         netns.run("ip link set lo up");
         let mut host = Self {

@@ -1,7 +1,9 @@
-//! What dockerd itself tells over its own socket, where it can be read: who is on a network.
+//! What dockerd itself tells over its own socket, where it can be read: who is on a network, and on
+//! which links its networks are.
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -33,29 +35,111 @@ pub(super) struct Member {
     pub(super) endpoint: String,
 }
 
+/// A network that is listed, as far as it is needed.
+#[derive(Clone, Debug, Deserialize)]
+struct Listed {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "Driver", default)]
+    driver: String,
+    #[serde(rename = "Options", default)]
+    options: Option<BTreeMap<String, String>>,
+    #[serde(rename = "IPAM", default)]
+    ipam: Ipam,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Ipam {
+    #[serde(rename = "Config", default)]
+    config: Option<Vec<Config>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Config {
+    #[serde(rename = "Subnet", default)]
+    subnet: String,
+}
+
+/// A network that dockerd has on a bridge of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bridge {
+    /// What people call it.
+    pub(super) name: String,
+    /// Its link.
+    pub(super) link: String,
+    /// Its addresses.
+    pub(super) subnets: Vec<IpNetwork>,
+}
+
+impl Listed {
+    /// A network of the driver `bridge`, whose link has a name made of its id unless told (moby,
+    /// libnetwork/drivers/bridge).
+    fn bridge(self) -> Option<Bridge> {
+        if self.driver != "bridge" {
+            return None;
+        }
+        let told = self.options.as_ref().and_then(|options| options.get(BRIDGE_NAME)).cloned();
+        let config = self.ipam.config.unwrap_or_default();
+        Some(Bridge {
+            link: told.or_else(|| Some(format!("br-{}", self.id.get(..12)?)))?,
+            name: self.name,
+            subnets: config.iter().filter_map(|config| config.subnet.parse().ok()).collect(),
+        })
+    }
+}
+
+/// The option of a network that names its link.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
+/// Every network that dockerd has on a bridge of its own.
+///
+/// # Errors
+/// As [`network`].
+pub(super) async fn bridges(socket: &Path) -> io::Result<Vec<Bridge>> {
+    let networks: Vec<Listed> = match ask(socket, "/networks").await? {
+        (200, body) => serde_json::from_slice(&body)?,
+        (status, _) => return Err(unexpected(status)),
+    };
+    Ok(networks.into_iter().filter_map(Listed::bridge).collect())
+}
+
 /// The network of an id; none when dockerd does not know it.
 ///
 /// # Errors
 /// When it is not there, does not answer in time, or not as it should.
 pub(super) async fn network(socket: &Path, id: &str) -> io::Result<Option<Network>> {
-    let path = format!("/networks/{id}");
-    let asked = tokio::time::timeout(PATIENCE, get(socket, &path));
-    let (status, body) = asked.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    match status {
-        200 => Ok(Some(serde_json::from_slice(&body)?)),
-        404 => Ok(None),
-        status => Err(io::Error::other(format!("dockerd answers {status}"))),
+    match ask(socket, &format!("/networks/{id}")).await? {
+        (200, body) => Ok(Some(serde_json::from_slice(&body)?)),
+        (404, _) => Ok(None),
+        (status, _) => Err(unexpected(status)),
     }
+}
+
+fn unexpected(status: u16) -> io::Error {
+    io::Error::other(format!("dockerd answers {status}"))
+}
+
+/// Status and body, in time.
+async fn ask(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    let asked = tokio::time::timeout(PATIENCE, get(socket, path));
+    asked.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Status and body. HTTP/1.0 has neither chunks nor a connection that stays.
 async fn get(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)> {
-    let mut stream = UnixStream::connect(socket).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
+    let stream = request(socket, path).await?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
     parse(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+async fn request(socket: &Path, path: &str) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    Ok(stream)
 }
 
 fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
@@ -82,5 +166,21 @@ mod tests {
         )
         .expect("a network");
         assert_eq!(network.containers["c1"].endpoint, "e1");
+    }
+
+    #[test]
+    fn a_networks_link_is_named_or_made_of_its_id() {
+        let bridge = |text: &str| serde_json::from_str::<Listed>(text).expect("one").bridge();
+        let id = "0123456789abcdef";
+        let own = format!(
+            r#"{{"Name":"a","Id":"{id}","Driver":"bridge","Options":null,
+                "IPAM":{{"Driver":"default","Config":[{{"Subnet":"172.17.0.0/16"}}]}}}}"#
+        );
+        let known = bridge(&own).expect("a bridge");
+        assert_eq!((known.name.as_str(), known.link.as_str()), ("a", "br-0123456789ab"));
+        assert_eq!(known.subnets, ["172.17.0.0/16".parse::<IpNetwork>().expect("a subnet")]);
+        let told = own.replace("null", r#"{"com.docker.network.bridge.name":"docker0"}"#);
+        assert_eq!(bridge(&told).expect("a bridge").link, "docker0");
+        assert_eq!(bridge(&told.replace("\"bridge\"", "\"netd\"")), None);
     }
 }

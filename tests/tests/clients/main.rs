@@ -9,6 +9,7 @@
 mod chains;
 mod containerd;
 mod docker;
+mod docker_bridge;
 mod docker_cli;
 mod every;
 mod podman;

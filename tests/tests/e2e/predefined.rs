@@ -27,7 +27,7 @@ fn bridge_host_and_none_always_exist() {
         host.kill();
         host.start();
     }
-    assert!(host.snapshot().lines("link docker0 ").next().is_some());
+    assert!(host.snapshot().lines("link netd0 ").next().is_some());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
     let link = format!("the link {port}");
     for wanted in [
         link.as_str(),
-        "the bridge docker0",
+        "the bridge netd0",
         "the bridge br-",
         "the table inet netd of nftables",
         "the table bridge netd of nftables",
