@@ -3,6 +3,7 @@
 mod daemon_json;
 mod install;
 mod netd_toml;
+mod place;
 
 use crate::{args::DockerCommand, out::Outcome};
 

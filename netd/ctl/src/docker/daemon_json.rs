@@ -14,21 +14,39 @@ fn alone(server: IpAddr) -> String {
     format!("{{\n    \"{KEY}\": [\"{server}\"]\n}}\n")
 }
 
-/// The text with a server in front of those that are there; none when it is there already.
+/// The rest of the file that an empty one has become.
+fn after_alone(text: &str, server: IpAddr) -> Option<&str> {
+    text.strip_prefix(&alone(server)).filter(|rest| rest.trim().is_empty())
+}
+
+/// What had to be made for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// The file.
+    File,
+    /// The list, in a file that was there.
+    List,
+    /// Nothing but the server's place in a list that was there.
+    Place,
+}
+
+/// The text with a server in front of those that are there, and what that took; none when it is there
+/// already.
 ///
 /// # Errors
 /// Why the text is none that dockerd would read.
-pub(super) fn with(text: Option<&str>, server: IpAddr) -> Result<Option<String>, String> {
-    let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
-        return Ok(Some(alone(server)));
-    };
+pub(super) fn with(text: Option<&str>, server: IpAddr) -> Result<Option<(String, Made)>, String> {
+    let Some(text) = text else { return Ok(Some((alone(server), Made::File))) };
+    if text.trim().is_empty() {
+        return Ok(Some((alone(server) + text, Made::List)));
+    }
     let members = members(text)?;
     let entry = format!("\"{server}\"");
     let Some(list) = members.get(KEY) else {
         let member = format!("\"{KEY}\": [{entry}]");
         let at = text.find('{').map_or(0, |brace| brace + 1);
         let put = if members.is_empty() { member } else { format!("\n    {member},") };
-        return Ok(Some(spliced(text, at..at, &put)));
+        return Ok(Some((spliced(text, at..at, &put), Made::List)));
     };
     let servers = servers(list)?;
     if servers.iter().any(|own| is(own, server)) {
@@ -36,25 +54,28 @@ pub(super) fn with(text: Option<&str>, server: IpAddr) -> Result<Option<String>,
     }
     let at = place(text, list).start + 1;
     let put = if servers.is_empty() { entry } else { entry + "," };
-    Ok(Some(spliced(text, at..at, &put)))
+    Ok(Some((spliced(text, at..at, &put), Made::Place)))
 }
 
-/// The text without the server; none when it is not there.
+/// The text without the server and what was made for it; as it is when the server is not there, and
+/// none when nothing of anybody's is left of a file that was made.
 ///
 /// # Errors
 /// As [`with`].
-pub(super) fn without(text: &str, server: IpAddr) -> Result<Option<Left>, String> {
-    if text.trim().is_empty() {
-        return Ok(None);
+pub(super) fn without(text: &str, server: IpAddr, made: Made) -> Result<Option<String>, String> {
+    if let Some(rest) = after_alone(text, server) {
+        return Ok(Some(rest.to_owned()).filter(|_| made != Made::File));
     }
-    if text == alone(server) {
-        return Ok(Some(Left::Nothing));
+    if text.trim().is_empty() {
+        return Ok(Some(text.to_owned()));
     }
     let members = members(text)?;
-    let Some(list) = members.get(KEY) else { return Ok(None) };
+    let Some(list) = members.get(KEY) else { return Ok(Some(text.to_owned())) };
     let servers = servers(list)?;
-    let Some(own) = servers.iter().find(|own| is(own, server)) else { return Ok(None) };
-    let cut = if servers.len() > 1 {
+    let Some(own) = servers.iter().find(|own| is(own, server)) else {
+        return Ok(Some(text.to_owned()));
+    };
+    let cut = if servers.len() > 1 || made == Made::Place {
         with_its_comma(text, place(text, own))
     } else {
         let value = place(text, list);
@@ -62,16 +83,19 @@ pub(super) fn without(text: &str, server: IpAddr) -> Result<Option<Left>, String
         let start = key.ok_or_else(|| format!("{KEY:?} is written in a way that is not known"))?;
         with_its_comma(text, start..value.end)
     };
-    Ok(Some(Left::Text(spliced(text, cut, ""))))
+    Ok(Some(spliced(text, cut, "")))
 }
 
-/// What is left of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    /// Nothing of anybody's.
-    Nothing,
-    /// What is others'.
-    Text(String),
+/// The bridge that dockerd is told to take for its own, if it is told one.
+///
+/// # Errors
+/// As [`with`].
+pub(super) fn bridge(text: &str) -> Result<Option<String>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let given = members(text)?.get("bridge").map(|value| serde_json::from_str(value.get()));
+    given.transpose().map_err(|_| "\"bridge\" is no text".to_owned())
 }
 
 fn members(text: &str) -> Result<BTreeMap<String, &RawValue>, String> {
@@ -79,12 +103,21 @@ fn members(text: &str) -> Result<BTreeMap<String, &RawValue>, String> {
 }
 
 fn servers(list: &RawValue) -> Result<Vec<&RawValue>, String> {
-    serde_json::from_str(list.get()).map_err(|_| format!("{KEY:?} is no list"))
+    let servers: Vec<&RawValue> =
+        serde_json::from_str(list.get()).map_err(|_| format!("{KEY:?} is no list"))?;
+    match servers.iter().find(|server| address(server).is_none()) {
+        Some(bad) => Err(format!("{bad} among its {KEY:?} is no address")),
+        None => Ok(servers),
+    }
+}
+
+fn address(value: &RawValue) -> Option<IpAddr> {
+    let text: Option<String> = serde_json::from_str(value.get()).ok();
+    text.and_then(|text| text.parse().ok())
 }
 
 fn is(value: &RawValue, server: IpAddr) -> bool {
-    let text: Option<String> = serde_json::from_str(value.get()).ok();
-    text.and_then(|text| text.parse().ok()) == Some(server)
+    address(value) == Some(server)
 }
 
 /// Where in a text a value of it stands.

@@ -1,171 +1,245 @@
-//! Telling netd and dockerd of each other, and taking that back.
+//! Telling netd and dockerd of each other, and taking that back. Everything is looked at before anything
+//! is written; an earlier install is taken back first, so that a later one is in its place.
 
-use std::{
-    fs, io,
-    net::IpAddr,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::Path};
 
 use cnm::{Error, Kind};
 
-use super::{daemon_json, netd_toml};
+use super::{
+    daemon_json,
+    netd_toml::{self, API, LINK, Notes, PLUGIN, RESOLVER, Settings},
+    place::Place,
+};
 use crate::{
     args::docker::Install,
-    out::{self, Outcome, Stop, Tally},
-    replace::replace,
+    out::{Outcome, Stop, Tally},
 };
-
-/// Where dockerd may call netd, and where `docker network` may speak to it.
-const PLUGIN: (&str, &str) = ("docker_plugin", "/run/docker/plugins/netd.sock");
-const API: (&str, &str) = ("docker_api", "/run/netd/docker.sock");
-
-/// The address at which netd's resolver answers the containers of all networks.
-const RESOLVER: (&str, &str) = ("dns_link_local", "169.254.76.53");
 
 /// Where dockerd finds a plugin `netd` by itself (moby, pkg/plugins/discovery.go).
 const FOUND: [&str; 2] = [PLUGIN.1, "/run/docker/plugins/netd/netd.sock"];
 
+/// The bridge that dockerd takes for its own unless it is told another.
+const DOCKERS: &str = "docker0";
+
+/// A file, what it is to be, and what is said of that.
+struct Change {
+    place: Place,
+    wanted: Option<String>,
+    what: String,
+}
+
 /// `docker install`.
 pub(crate) fn install(args: &Install) -> Outcome {
     let mut tally = Tally::default();
-    let file = Place::of(&args.netd_config);
-    let there = file.read()?.unwrap_or_default();
+    let config = Place::read(&args.netd_config)?;
+    let there = config.there.as_deref().unwrap_or_default();
+    let before = Notes::of(there);
+    let own = netd_toml::without(there);
+    // Others' and ours together are what netd would read.
+    let checked = Settings::of(there).and_then(|_| Settings::of(&own));
+    let settings = match checked.and_then(check_link) {
+        Ok(settings) => settings,
+        Err(why) => {
+            tally.fault(&config.refuse(&why));
+            return Ok(tally.code());
+        }
+    };
     let mut wanted = vec![PLUGIN, API];
     // Another address is answered by whoever named it.
     wanted.extend(args.dns.is_none().then_some(RESOLVER));
-    let text = netd_toml::with(&there, &wanted);
-    if let Some(text) = &text {
-        let new = wanted.iter().filter(|(name, _)| netd_toml::text_of(&there, name).is_none());
-        let new: Vec<_> = new.map(|(name, value)| format!("{name} = {value:?}")).collect();
-        file.write(args, text, &new.join(", "), &mut tally)?;
+    let missing = settings.missing(&wanted);
+
+    let mut notes = Notes::default();
+    let mut changes = Vec::new();
+    changes.extend(spec(args, &settings, &before, &mut notes, &mut tally)?);
+    changes.extend(daemon(args, &settings, &before, &mut notes, &mut tally)?);
+    if !tally.is_well() {
+        return Ok(tally.code());
     }
-    let config = text.unwrap_or(there);
-    if let Some(content) = spec(&config) {
-        let file = Place::of(&spec_file(args));
-        match file.read()? {
-            None => file.write(args, &content, content.trim_end(), &mut tally)?,
-            Some(there) if there == content => {}
-            Some(_) => {
-                let message = format!("{} is another's and stays", file.path.display());
+    let is_bare = missing.is_empty() && notes == Notes::default();
+    notes.is_new = !is_bare && (config.there.is_none() || before.is_new);
+    let text = netd_toml::with(&own, &missing, &notes);
+    let said: Vec<_> = missing.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
+    let what = if said.is_empty() { "what else is written".to_owned() } else { said.join(", ") };
+    // First, since by it an uninstall finds the others.
+    let wanted = Some(text).filter(|_| config.there.is_some() || !is_bare);
+    changes.insert(0, Change { place: config, wanted, what });
+    carry_out(&changes, args.dry_run)?;
+    Ok(tally.code())
+}
+
+/// `docker uninstall`. What is not there is no fault, and what was there before stays.
+pub(crate) fn uninstall(args: &Install) -> Outcome {
+    let mut tally = Tally::default();
+    let config = Place::read(&args.netd_config)?;
+    let there = config.there.as_deref().unwrap_or_default();
+    let notes = Notes::of(there);
+    let mut changes = Vec::new();
+    if let Some((server, made, path)) = &notes.dns {
+        let place = Place::read(path)?;
+        let text = place.there.as_deref().unwrap_or_default();
+        match daemon_json::without(text, *server, *made) {
+            Ok(wanted) => {
+                let wanted = wanted.filter(|_| place.there.is_some());
+                changes.push(Change { place, wanted, what: format!("without dns {server}") });
+            }
+            Err(why) => tally.fault(&place.refuse(&why)),
+        }
+    }
+    if let Some((content, path)) = &notes.spec {
+        let place = Place::read(path)?;
+        let wanted = place.there.clone().filter(|there| there.trim_end() != content);
+        changes.push(Change { place, wanted, what: format!("without {content}") });
+    }
+    if !tally.is_well() {
+        return Ok(tally.code());
+    }
+    let text = netd_toml::without(there);
+    let (wanted, what) = match text.is_empty() && notes.is_new {
+        true => (None, "all of it"),
+        false => (config.there.as_ref().map(|_| text), "without what install wrote"),
+    };
+    // Last, since by it the others are found.
+    changes.push(Change { place: config, wanted, what: what.to_owned() });
+    carry_out(&changes, args.dry_run)?;
+    Ok(tally.code())
+}
+
+fn carry_out(changes: &[Change], dry_run: bool) -> Result<(), Stop> {
+    changes
+        .iter()
+        .try_for_each(|Change { place, wanted, what }| place.make(wanted.as_deref(), what, dry_run))
+}
+
+/// Refuses a netd whose bridge dockerd would take for its own.
+fn check_link(settings: Settings) -> Result<Settings, String> {
+    match settings.link.as_deref() {
+        Some(DOCKERS) => Err(format!(
+            "{} is {DOCKERS}, which dockerd takes for its own bridge, and then gives netd's addresses \
+             out a second time: say {:?}, and start netd again before dockerd",
+            LINK.0, LINK.1
+        )),
+        _ => Ok(settings),
+    }
+}
+
+/// What tells dockerd where netd listens, unless it looks there by itself.
+fn spec(
+    args: &Install,
+    settings: &Settings,
+    before: &Notes,
+    notes: &mut Notes,
+    tally: &mut Tally,
+) -> Result<Vec<Change>, Stop> {
+    let mut changes = Vec::new();
+    let plugin = settings.plugin.as_deref().unwrap_or(PLUGIN.1);
+    let wanted = (!FOUND.contains(&plugin)).then(|| format!("unix://{plugin}"));
+    let place = Place::read(&args.spec_dir.join("netd.spec"))?;
+    let mut is_replaced = false;
+    if let Some((content, path)) = &before.spec {
+        let earlier = Place::read(path)?;
+        is_replaced = earlier.path == place.path;
+        let is_own = earlier.there.as_deref().is_some_and(|there| there.trim_end() == content);
+        if is_own && !(is_replaced && wanted.is_some()) {
+            let what = format!("without {content}");
+            changes.push(Change { place: earlier, wanted: None, what });
+        }
+    }
+    let Some(content) = wanted else { return Ok(changes) };
+    let is_ours = |there: &str| {
+        is_replaced && before.spec.as_ref().is_some_and(|(own, _)| own == there.trim_end())
+    };
+    match place.there.as_deref() {
+        Some(there) if !is_ours(there) => {
+            if there.trim_end() != content {
+                let message = format!("{} is another's and stays", place.path.display());
                 tally.fault(&Error::new(Kind::Exists, message));
             }
         }
-    }
-    let server = server(args, &config)?;
-    let file = Place::of(&args.daemon_json);
-    match daemon_json::with(file.read()?.as_deref(), server) {
-        Ok(Some(text)) => file.write(args, &text, &format!("dns {server}"), &mut tally)?,
-        Ok(None) => {}
-        Err(why) => tally.fault(&file.refuse(&why)),
-    }
-    Ok(tally.code())
-}
-
-/// `docker uninstall`. What is not there is no fault.
-pub(crate) fn uninstall(args: &Install) -> Outcome {
-    let mut tally = Tally::default();
-    let config = Place::of(&args.netd_config);
-    let there = config.read()?.unwrap_or_default();
-    let server = server(args, &there)?;
-    let file = Place::of(&args.daemon_json);
-    let what = format!("dns {server}");
-    match daemon_json::without(&file.read()?.unwrap_or_default(), server) {
-        Ok(Some(daemon_json::Left::Text(text))) => file.write(args, &text, &what, &mut tally)?,
-        Ok(Some(daemon_json::Left::Nothing)) => file.remove(args, &what, &mut tally)?,
-        Ok(None) => {}
-        Err(why) => tally.fault(&file.refuse(&why)),
-    }
-    if let Some(content) = spec(&there) {
-        let file = Place::of(&spec_file(args));
-        if file.read()?.is_some_and(|there| there == content) {
-            file.remove(args, content.trim_end(), &mut tally)?;
+        _ => {
+            notes.spec = Some((content.clone(), place.path.clone()));
+            changes.push(Change { place, wanted: Some(format!("{content}\n")), what: content });
         }
     }
-    match netd_toml::without(&there) {
-        Some(text) if text.is_empty() => config.remove(args, "all of it", &mut tally)?,
-        Some(text) => config.write(args, &text, "what install wrote", &mut tally)?,
-        None => {}
-    }
-    Ok(tally.code())
+    Ok(changes)
 }
 
-/// What dockerd is to be told where netd listens, unless it looks there by itself.
-fn spec(config: &str) -> Option<String> {
-    let plugin = netd_toml::text_of(config, PLUGIN.0).unwrap_or(PLUGIN.1);
-    (!FOUND.contains(&plugin)).then(|| format!("unix://{plugin}\n"))
-}
-
-fn spec_file(args: &Install) -> PathBuf {
-    args.spec_dir.join("netd.spec")
-}
-
-/// The resolver that dockerd is told of.
-fn server(args: &Install, config: &str) -> Result<IpAddr, Stop> {
-    if let Some(server) = args.dns {
-        return Ok(server);
-    }
-    let text = netd_toml::text_of(config, RESOLVER.0).unwrap_or(RESOLVER.1);
-    text.parse().map_err(|error| {
-        let message = format!("{} {text:?} in netd's configuration: {error}", RESOLVER.0);
-        Error::invalid(message).into()
-    })
-}
-
-/// A file that is somebody's.
-struct Place {
-    path: PathBuf,
-}
-
-impl Place {
-    /// Where a file really is: what leads there stays.
-    fn of(path: &Path) -> Self {
-        Self { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) }
-    }
-
-    fn read(&self) -> Result<Option<String>, Stop> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.system("read", &error).into()),
+/// What has Docker's own resolver ask netd's.
+fn daemon(
+    args: &Install,
+    settings: &Settings,
+    before: &Notes,
+    notes: &mut Notes,
+    tally: &mut Tally,
+) -> Result<Vec<Change>, Stop> {
+    let place = Place::read(&args.daemon_json)?;
+    let server = args.dns.unwrap_or_else(|| {
+        let own = settings.resolver.map(IpAddr::from);
+        own.unwrap_or_else(|| RESOLVER.1.parse().expect("an address"))
+    });
+    match changed(&place, server, settings, before, notes) {
+        Ok((text, what)) => {
+            let mut changes = vec![];
+            if let Some(change) = elsewhere(before, &place.path, tally)? {
+                changes.push(change);
+            }
+            changes.push(Change { place, wanted: text, what });
+            Ok(changes)
+        }
+        Err(why) => {
+            tally.fault(&place.refuse(&why));
+            Ok(Vec::new())
         }
     }
+}
 
-    /// Says what is written, and writes it unless that is all that is wanted.
-    fn write(&self, args: &Install, text: &str, what: &str, tally: &mut Tally) -> Result<(), Stop> {
-        let mode = fs::metadata(&self.path).map_or(0o644, |there| there.permissions().mode());
-        self.change(args, what, tally, || {
-            self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            replace(&self.path, text.as_bytes(), mode & 0o7777)
-        })
+/// The file with a server in place of the one that an earlier install put there.
+fn changed(
+    place: &Place,
+    server: IpAddr,
+    settings: &Settings,
+    before: &Notes,
+    notes: &mut Notes,
+) -> Result<(Option<String>, String), String> {
+    let link = settings.link.as_deref().unwrap_or(LINK.1);
+    let told = daemon_json::bridge(place.there.as_deref().unwrap_or_default())?;
+    if told.as_deref() == Some(link) {
+        return Err(format!(
+            "\"bridge\" is {link}, which is netd's own, and dockerd would give its addresses out a second \
+             time: name another"
+        ));
     }
-
-    fn remove(&self, args: &Install, what: &str, tally: &mut Tally) -> Result<(), Stop> {
-        self.change(args, what, tally, || fs::remove_file(&self.path))
-    }
-
-    fn change(
-        &self,
-        args: &Install,
-        what: &str,
-        tally: &mut Tally,
-        change: impl FnOnce() -> io::Result<()>,
-    ) -> Result<(), Stop> {
-        if !args.dry_run
-            && let Err(error) = change()
-        {
-            tally.fault(&self.system("write", &error));
-            return Ok(());
+    let earlier = before.dns.as_ref().filter(|(_, _, path)| *path == place.path);
+    let own = match (earlier, &place.there) {
+        (Some((server, made, _)), Some(text)) => daemon_json::without(text, *server, *made)?,
+        (_, there) => there.clone(),
+    };
+    let instead = match earlier {
+        Some((earlier, ..)) if *earlier != server => format!(" in place of {earlier}"),
+        _ => String::new(),
+    };
+    match daemon_json::with(own.as_deref(), server)? {
+        Some((text, made)) => {
+            notes.dns = Some((server, made, place.path.clone()));
+            Ok((Some(text), format!("dns {server}{instead}")))
         }
-        out::print(&format!("{}: {what}\n", self.path.display()))
+        None => Ok((own, format!("dns {server}, which was there{instead}"))),
     }
+}
 
-    fn system(&self, verb: &str, error: &io::Error) -> Error {
-        out::system(format_args!("cannot {verb} {}", self.path.display()), error)
-    }
-
-    fn refuse(&self, why: &str) -> Error {
-        let message = format!("{} stays as it is: {why}", self.path.display());
-        Error::invalid(message).with("file", self.path.display().to_string())
+/// What an earlier install put into another file than this one goes.
+fn elsewhere(before: &Notes, path: &Path, tally: &mut Tally) -> Result<Option<Change>, Stop> {
+    let Some((server, made, other)) = before.dns.as_ref().filter(|(.., other)| other != path)
+    else {
+        return Ok(None);
+    };
+    let place = Place::read(other)?;
+    let Some(text) = &place.there else { return Ok(None) };
+    match daemon_json::without(text, *server, *made) {
+        Ok(wanted) => Ok(Some(Change { place, wanted, what: format!("without dns {server}") })),
+        Err(why) => {
+            tally.fault(&place.refuse(&why));
+            Ok(None)
+        }
     }
 }

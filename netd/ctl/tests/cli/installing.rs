@@ -95,16 +95,99 @@ fn what_is_somebody_elses_stays_to_the_byte() {
 }
 
 #[test]
+fn what_was_there_before_is_there_after() {
+    let site = Site::new();
+    let toml = "dns_link_local = \"169.254.9.53\"\n";
+    for json in [
+        "{\"dns\": [\"192.0.2.53\", \"169.254.9.53\"]}",
+        "{\"dns\": []}",
+        "{\"debug\": true, \"dns\": [\"192.0.2.53\"]}\n",
+        "",
+    ] {
+        site.write("netd/netd.toml", toml);
+        site.write("docker/daemon.json", json);
+        assert_eq!(site.docker("install").code, Some(0), "{json}");
+        let daemon = site.read("docker/daemon.json").expect("there");
+        assert_eq!(daemon.matches("169.254.9.53").count(), 1, "{daemon}");
+        // Whatever has changed in between.
+        let config = site.read("netd/netd.toml").expect("there");
+        site.write("netd/netd.toml", &config.replace("169.254.9.53\"\n", "169.254.7.53\"\n"));
+        assert_eq!(site.docker("uninstall --dns 10.76.0.1").code, Some(0));
+        assert_eq!(site.read("docker/daemon.json").as_deref(), Some(json));
+        assert_eq!(site.docker("uninstall").stdout, "");
+    }
+    let left = "dns_link_local = \"169.254.7.53\"\n";
+    assert_eq!(site.read("netd/netd.toml").as_deref(), Some(left));
+    site.write("netd/netd.toml", "");
+    site.docker("install");
+    site.docker("uninstall");
+    assert_eq!(site.read("netd/netd.toml").as_deref(), Some(""), "it was there");
+}
+
+#[test]
+fn a_second_install_is_in_the_place_of_the_first() {
+    let site = Site::new();
+    let json = "{\n  \"debug\": true\n}\n";
+    site.write("docker/daemon.json", json);
+    let plugin = "docker_plugin = \"/run/netd/plugin.sock\"\n";
+    site.write("netd/netd.toml", plugin);
+    site.docker("install");
+    assert!(site.read("docker/plugins/netd.spec").is_some());
+    let second = site.docker("install --dns 10.76.0.1");
+    assert_eq!(second.code, Some(0), "{second:?}");
+    let place = fs::canonicalize(&site.directory).expect("there");
+    let daemon = place.join("docker/daemon.json");
+    let said = format!("{}: dns 10.76.0.1 in place of 169.254.76.53\n", daemon.display());
+    assert!(second.stdout.contains(&said), "{second:?}");
+    let text = site.read("docker/daemon.json").expect("there");
+    let parsed: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(parsed, json!({"debug": true, "dns": ["10.76.0.1"]}));
+    assert!(!site.read("netd/netd.toml").expect("there").contains("dns_link_local"));
+    assert_eq!(site.docker("install --dns 10.76.0.1").stdout, "", "it is there");
+    // netd listens where dockerd looks by itself, and so nothing needs to tell it.
+    let config = site.read("netd/netd.toml").expect("there");
+    site.write("netd/netd.toml", &config.replace(plugin, ""));
+    let third = site.docker("install --dns 10.76.0.1");
+    assert_eq!((third.code, site.read("docker/plugins/netd.spec")), (Some(0), None), "{third:?}");
+    assert_eq!(site.docker("uninstall").code, Some(0));
+    assert_eq!(site.read("docker/daemon.json").as_deref(), Some(json));
+    assert_eq!(site.read("netd/netd.toml").as_deref(), Some(""), "there was one");
+}
+
+#[test]
 fn what_cannot_be_is_said_and_stays() {
     let site = Site::new();
+    let toml = "docker_plugin = \"/run/netd/plugin.sock\"\n";
     site.write("docker/daemon.json", "{ \"dns\": 7 }");
     site.write("docker/plugins/netd.spec", "unix:///run/other.sock\n");
-    site.write("netd/netd.toml", "docker_plugin = \"/run/netd/plugin.sock\"\n");
+    site.write("netd/netd.toml", toml);
     let installed = site.docker("install");
     assert_eq!(installed.code, Some(4), "{installed:?}");
     assert!(installed.stderr.contains("netd.spec is another's and stays"), "{installed:?}");
     assert!(installed.stderr.contains("daemon.json stays as it is: \"dns\" is no list"));
     assert_eq!(site.read("docker/daemon.json").as_deref(), Some("{ \"dns\": 7 }"));
+    assert_eq!(site.read("netd/netd.toml").as_deref(), Some(toml), "nothing is half done");
     let bad = site.docker("install --dns here");
     assert_eq!(bad.code, Some(2));
+}
+
+#[test]
+fn a_configuration_that_netd_or_dockerd_would_not_take_is_named() {
+    for (toml, json, said) in [
+        ("log_level = \n", "{}", "netd.toml stays as it is: it is no TOML"),
+        ("docker_api = 7\n", "{}", "netd.toml stays as it is: docker_api is 7"),
+        ("dns_link_local = \"10.0.0.1\"\n", "{}", "netd.toml stays as it is: dns_link_local is"),
+        ("default_link = \"docker0\"\n", "{}", "netd.toml stays as it is: default_link is docker0"),
+        ("", "{\"bridge\": \"netd0\"}", "daemon.json stays as it is: \"bridge\" is netd0"),
+        ("", "{", "daemon.json stays as it is: it is no JSON"),
+    ] {
+        let site = Site::new();
+        site.write("netd/netd.toml", toml);
+        site.write("docker/daemon.json", json);
+        let refused = site.docker("install");
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused:?}");
+        assert!(refused.stderr.contains(said), "{refused:?}");
+        assert_eq!(site.read("netd/netd.toml").as_deref(), Some(toml));
+        assert_eq!(site.read("docker/daemon.json").as_deref(), Some(json));
+    }
 }
