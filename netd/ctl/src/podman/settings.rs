@@ -64,6 +64,21 @@ impl List {
         list
     }
 
+    /// Refuses what Podman would not read as a list of directories.
+    fn check(&self, file: &Table) -> Result<(), String> {
+        let Some(table) = file.get(self.table) else { return Ok(()) };
+        let Some(table) = table.as_table() else {
+            return Err(format!("{} is {table}: it should be a table", self.table));
+        };
+        let Some(list) = table.get(self.key) else { return Ok(()) };
+        let is_known =
+            |value: &Value| value.is_str() || value.get("append").is_some_and(Value::is_bool);
+        match list.as_array() {
+            Some(values) if values.iter().all(is_known) => Ok(()),
+            _ => Err(format!("{} is {list}: it should be a list of directories", self.key)),
+        }
+    }
+
     /// A line of a file: with `own` before the others.
     fn line(&self, own: &Path, others: &[String]) -> String {
         let own = own.display().to_string();
@@ -133,10 +148,14 @@ pub(super) fn read(conf_dir: &Path, but: &Path) -> Result<Vec<Table>, Error> {
 /// A file as a table.
 ///
 /// # Errors
-/// `invalid` with the line that is no TOML.
+/// `invalid` with the line that is no TOML, or the setting that is no list of directories.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Table, Error> {
-    text.parse().map_err(|error| {
-        Error::new(Kind::Invalid, format_args!("{} is not understood: {error}", path.display()))
+    let table = text.parse::<Table>().map_err(|error| error.to_string()).and_then(|table| {
+        [PLUGINS, HELPERS].iter().try_for_each(|list| list.check(&table))?;
+        Ok(table)
+    });
+    table.map_err(|why| {
+        Error::new(Kind::Invalid, format_args!("{} is not understood: {why}", path.display()))
     })
 }
 
@@ -192,5 +211,14 @@ mod tests {
     fn what_is_no_configuration_is_named() {
         let error = parse(Path::new("/etc/x.conf"), "[engine").expect_err("half of a line");
         assert!(error.message.starts_with("/etc/x.conf is not understood"), "{error}");
+        for bad in [
+            "engine = 7",
+            "[engine]\nhelper_binaries_dir = \"/usr/lib/podman\"",
+            "[engine]\nhelper_binaries_dir = [7]",
+            "[network]\nnetavark_plugin_dirs = { a = 1 }",
+        ] {
+            let error = parse(Path::new("/etc/x.conf"), bad).expect_err(bad);
+            assert!(error.message.starts_with("/etc/x.conf is not understood"), "{error}");
+        }
     }
 }

@@ -153,6 +153,13 @@ fn a_configuration_that_is_none_is_named() {
     let ended = place.podman("install");
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("20-half.conf is not understood"), "{ended:?}");
+    let list = "[engine]\nhelper_binaries_dir = \"/usr/lib/podman\"\n";
+    fs::write(place.conf.join("20-half.conf"), list).expect("a file");
+    let before = place.all();
+    let ended = place.podman("install --drop-in");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("helper_binaries_dir is"), "{ended:?}");
+    assert_eq!(place.all(), before);
 }
 
 #[test]
