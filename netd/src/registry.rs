@@ -605,8 +605,16 @@ impl Registry {
                 self.drop_sandbox(&earlier);
             }
         }
-        if self.sandbox(&endpoint.container.id).is_none() {
-            self.put_sandbox(record);
+        let container = &endpoint.container;
+        match self.sandbox(&container.id).map(|entry| &entry.record) {
+            None => self.put_sandbox(record),
+            // It has another name by now.
+            Some(known) if known.sandbox.container.name != container.name => {
+                let mut known = known.clone();
+                known.sandbox.container.name = container.name.clone();
+                self.put_sandbox(known);
+            }
+            Some(_) => {}
         }
         self.put_endpoint(endpoint);
     }

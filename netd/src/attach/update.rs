@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use cnm::{
-    Error, Kind, Result,
+    Error, Kind, Name, Result,
     driver::PublishPorts,
     endpoint::{Container, Endpoint, Port, UpdateEndpoint},
     network::Network,
@@ -20,9 +20,20 @@ impl Netd {
         self: &Rc<Self>,
         params: UpdateEndpoint,
     ) -> Result<Rc<Endpoint>> {
+        self.introduce(params, None).await
+    }
+
+    /// As [`Netd::update_endpoint`]; with a container, what else it answers to.
+    pub(crate) async fn introduce(
+        self: &Rc<Self>,
+        params: UpdateEndpoint,
+        aliases: Option<Vec<Name>>,
+    ) -> Result<Rc<Endpoint>> {
         let found = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
         let _turn = self.turn(&found.container.id).await;
-        let new = params.container.filter(|container| *container != found.container);
+        let aliases = aliases.unwrap_or_else(|| found.aliases.clone());
+        let is_new = |whose: &Container| *whose != found.container || aliases != found.aliases;
+        let new = params.container.filter(is_new);
         let _its_turn = match &new {
             Some(container) if container.id != found.container.id => {
                 Some(self.turn(&container.id).await)
@@ -33,7 +44,7 @@ impl Netd {
         let id = found.id.as_str();
         let mut endpoint = Rc::new(self.registry.borrow().resolve_endpoint(id)?.clone());
         if let Some(container) = new {
-            endpoint = self.hand_over(&endpoint, container)?;
+            endpoint = self.hand_over(&endpoint, container, aliases)?;
         }
         if let Some(ports) = params.ports.filter(|ports| *ports != endpoint.ports) {
             endpoint = self.publish_instead(&endpoint, ports).await?;
@@ -43,7 +54,12 @@ impl Netd {
     }
 
     /// Gives an endpoint to the container whose it is.
-    fn hand_over(&self, known: &Endpoint, container: Container) -> Result<Rc<Endpoint>> {
+    fn hand_over(
+        &self,
+        known: &Endpoint,
+        container: Container,
+        aliases: Vec<Name>,
+    ) -> Result<Rc<Endpoint>> {
         if !is_delivered_on_host(&known.options) {
             return Err(Error::invalid(format_args!(
                 "endpoint {} is in the network namespace of {}, and so it is no other container's",
@@ -62,7 +78,7 @@ impl Netd {
             ))
             .with("endpoint", other.id.as_str()));
         }
-        let mut endpoint = Endpoint { container, ..known.clone() };
+        let mut endpoint = Endpoint { container, aliases, ..known.clone() };
         if endpoint.container.id != known.container.id {
             endpoint.ifname = self.registry.borrow().free_ifname(&endpoint.container.id, "eth");
         }

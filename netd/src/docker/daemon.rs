@@ -1,12 +1,12 @@
-//! What dockerd itself tells over its own socket, where it can be read: who is on a network, and on
-//! which links its networks are.
+//! What dockerd itself tells over its own socket, where it can be read: who is on a network, what its
+//! containers are called, and on which links its networks are.
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::UnixStream,
 };
 
@@ -33,6 +33,101 @@ pub(super) struct Member {
     /// What Docker calls the two of them.
     #[serde(rename = "EndpointID", default)]
     pub(super) endpoint: String,
+}
+
+/// A container, as far as it is needed.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Named {
+    /// What people call it, after a slash.
+    #[serde(rename = "Name", default)]
+    pub(super) name: String,
+    #[serde(rename = "NetworkSettings")]
+    settings: Settings,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Settings {
+    #[serde(rename = "Networks", default)]
+    networks: Option<BTreeMap<String, Joined>>,
+}
+
+/// What it has on a network.
+#[derive(Clone, Debug, Deserialize)]
+struct Joined {
+    #[serde(rename = "EndpointID", default)]
+    endpoint: String,
+    #[serde(rename = "Aliases", default)]
+    aliases: Option<Vec<String>>,
+    /// All that it answers to; since Engine 25.
+    #[serde(rename = "DNSNames", default)]
+    names: Option<Vec<String>>,
+}
+
+impl Named {
+    /// What else the container answers to at an endpoint; none when that is not its.
+    pub(super) fn names_at(&self, endpoint: &str) -> Option<Vec<String>> {
+        let mut joined = self.settings.networks.iter().flat_map(BTreeMap::values);
+        let joined = joined.find(|joined| joined.endpoint == endpoint)?;
+        let names = joined.aliases.iter().chain(&joined.names).flatten();
+        Some(names.cloned().collect())
+    }
+}
+
+/// The container of an id; none when dockerd does not know it.
+///
+/// # Errors
+/// As [`network`].
+pub(super) async fn container(socket: &Path, id: &str) -> io::Result<Option<Named>> {
+    match ask(socket, &format!("/containers/{id}/json")).await? {
+        (200, body) => Ok(Some(serde_json::from_slice(&body)?)),
+        (404, _) => Ok(None),
+        (status, _) => Err(unexpected(status)),
+    }
+}
+
+/// Containers as they are renamed, for as long as dockerd tells.
+#[derive(Debug)]
+pub(super) struct Renames {
+    lines: Lines<BufReader<UnixStream>>,
+}
+
+/// `{"event":["rename"],"type":["container"]}`, as a query has it.
+const RENAMES: &str = "/events?filters=%7B%22event%22%3A%5B%22rename%22%5D%2C%22type%22%3A%5B%22\
+                       container%22%5D%7D";
+
+/// Those that are renamed from now on.
+///
+/// # Errors
+/// As [`network`].
+pub(super) async fn renames(socket: &Path) -> io::Result<Renames> {
+    let begun = tokio::time::timeout(PATIENCE, async {
+        let mut lines = BufReader::new(request(socket, RENAMES).await?).lines();
+        let status = lines.next_line().await?.unwrap_or_default();
+        if status.split(' ').nth(1) != Some("200") {
+            return Err(io::Error::other(format!("dockerd answers {status}")));
+        }
+        while lines.next_line().await?.is_some_and(|header| !header.is_empty()) {}
+        Ok(Renames { lines })
+    });
+    begun.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+impl Renames {
+    /// The next one's id; none when dockerd tells no more.
+    pub(super) async fn next(&mut self) -> Option<String> {
+        loop {
+            let line = self.lines.next_line().await.ok()??;
+            if let Some(id) = renamed(&line) {
+                return Some(id);
+            }
+        }
+    }
+}
+
+/// Whom an event is about.
+fn renamed(line: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(event.get("Actor")?.get("ID")?.as_str()?.to_owned())
 }
 
 /// A network that is listed, as far as it is needed.
@@ -166,6 +261,25 @@ mod tests {
         )
         .expect("a network");
         assert_eq!(network.containers["c1"].endpoint, "e1");
+    }
+
+    #[test]
+    fn a_container_has_other_names_at_each_endpoint() {
+        let named: Named = serde_json::from_str(
+            r#"{"Id":"c1","Name":"/web","NetworkSettings":{"Bridge":"","Networks":{
+                "app":{"EndpointID":"e1","Aliases":["www","0123456789ab"],"DNSNames":["web","www"]},
+                "back":{"EndpointID":"e2","Aliases":null}}}}"#,
+        )
+        .expect("a container");
+        assert_eq!(named.name, "/web");
+        let names = ["www", "0123456789ab", "web", "www"].map(str::to_owned);
+        assert_eq!(named.names_at("e1").as_deref(), Some(&names[..]));
+        assert_eq!(named.names_at("e2"), Some(Vec::new()));
+        assert_eq!(named.names_at("e3"), None);
+        let event = r#"{"status":"rename","id":"c1","Type":"container","Action":"rename","Actor":
+            {"ID":"c1","Attributes":{"name":"new","oldName":"/web"}},"scope":"local","time":1}"#;
+        assert_eq!(renamed(event).as_deref(), Some("c1"));
+        assert_eq!(renamed("{}"), None);
     }
 
     #[test]

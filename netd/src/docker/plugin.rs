@@ -5,7 +5,12 @@
 //! endpoints. It moves links itself: endpoints are delivered on the host, under the id that dockerd
 //! has for them until it tells, over its own socket, which container that is.
 
-use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    time::Duration,
+};
 
 use cnm::Error;
 use hyper::{Method, StatusCode, body::Bytes};
@@ -18,6 +23,7 @@ use crate::netd::Netd;
 mod endpoints;
 mod forgotten;
 mod messages;
+mod names;
 mod networks;
 mod pools;
 mod translate;
@@ -36,6 +42,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Plugin {
     netd: Rc<Netd>,
     offers: RefCell<pools::Offers>,
+    /// Whether it is followed which of dockerd's containers are renamed.
+    follows: Cell<bool>,
 }
 
 impl fmt::Debug for Plugin {
@@ -110,7 +118,7 @@ fn decode<T: DeserializeOwned>(method: &str, body: &Bytes) -> Result<T, Refusal>
 
 impl Plugin {
     pub(super) fn new(netd: Rc<Netd>) -> Rc<Self> {
-        Rc::new(Self { netd, offers: RefCell::default() })
+        Rc::new(Self { netd, offers: RefCell::default(), follows: Cell::default() })
     }
 
     async fn dispatch(self: Rc<Self>, method: &str, body: &Bytes) -> Result<Value, Refusal> {

@@ -11,6 +11,7 @@ mod containerd;
 mod docker;
 mod docker_bridge;
 mod docker_cli;
+mod docker_names;
 mod every;
 mod podman;
 mod podman_netd;

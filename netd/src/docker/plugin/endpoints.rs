@@ -1,10 +1,9 @@
-//! Endpoints of Docker's containers: made on the host, moved by dockerd, and known by the container's
-//! name as soon as dockerd tells it.
+//! Endpoints of Docker's containers: made on the host, and moved by dockerd.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use cnm::{
-    Error, IfName, Name, Result,
+    Error, IfName, Result,
     endpoint::{Attach, Container, Endpoint, UpdateEndpoint},
     options::{DELIVER, IFNAME_PREFIX},
 };
@@ -14,13 +13,7 @@ use super::{
     messages::{CreateEndpoint, Created, Interface, Joined, OfEndpoint},
     translate::{self, ENDPOINT},
 };
-use crate::{docker::daemon, server::Line};
-
-/// How often dockerd is asked whose an endpoint is, and how long after each other: it tells when the
-/// container has started.
-const QUESTIONS: u32 = 40;
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+use crate::server::Line;
 
 /// Whether it is one of dockerd's, of which it has not yet told whose it is.
 pub(in crate::docker) fn is_unnamed(endpoint: &Endpoint) -> bool {
@@ -119,54 +112,5 @@ impl Plugin {
             netd.detach_where(container, "detach", |other| other.id == endpoint.id).await
         });
         gone.await.map_err(Error::internal)?.map(drop)
-    }
-
-    /// Asks dockerd whose an endpoint is until it tells, and gives it to that container.
-    pub(super) fn learn(self: &Rc<Self>, network: String, id: String) {
-        let plugin = self.clone();
-        tokio::task::spawn_local(async move {
-            let mut pause = FIRST_PAUSE;
-            for _ in 0..QUESTIONS {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                let Ok(endpoint) = plugin.endpoint(&network, &id) else { return };
-                if endpoint.container.id.as_str() != id {
-                    return;
-                }
-                let socket = &plugin.netd.config.docker_socket;
-                let Ok(Some(told)) = daemon::network(socket, &network).await else { continue };
-                let mut members = told.containers.iter();
-                let own = members.find(|(key, m)| m.endpoint == id && !key.starts_with("ep-"));
-                let Some((container, member)) = own else { continue };
-                plugin.hand_over(&endpoint, container, &member.name).await;
-                return;
-            }
-        });
-    }
-
-    /// Gives an endpoint to its container: under its name, unless somebody else on the network has
-    /// it.
-    async fn hand_over(&self, endpoint: &Endpoint, container: &str, name: &str) {
-        let Ok(id) = container.parse() else { return };
-        let mut whose = Container::new(id);
-        whose.name = name.trim_start_matches('/').parse::<Name>().ok();
-        loop {
-            let update = UpdateEndpoint {
-                endpoint: endpoint.id.to_string(),
-                container: Some(whose.clone()),
-                ports: None,
-            };
-            match self.netd.update_endpoint(update).await {
-                Err(error) if error.kind == cnm::Kind::Exists && whose.name.is_some() => {
-                    tracing::warn!(container, name, %error, "Docker's container goes without name");
-                    whose.name = None;
-                }
-                Err(error) => {
-                    tracing::warn!(container, name, %error, "Docker's container stays unnamed");
-                    return;
-                }
-                Ok(_) => return,
-            }
-        }
     }
 }

@@ -28,6 +28,7 @@ impl Plugin {
         if known.is_empty() {
             return;
         }
+        self.follow();
         for Known { network, endpoints } in &known {
             let ids = endpoints.iter().filter_map(|id| self.endpoint(network, id).ok());
             for endpoint in ids.filter(is_unnamed) {

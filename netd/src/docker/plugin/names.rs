@@ -1,0 +1,155 @@
+//! What Docker's containers are called. The protocol of its drivers names nobody, so dockerd is asked
+//! over its own socket: whose an endpoint is when it has been joined, what else it answers to there
+//! (`--network-alias`), and, as long as there are any, which containers are renamed.
+
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
+
+use cnm::{
+    Name,
+    endpoint::{Container, Endpoint, UpdateEndpoint},
+};
+
+use super::{Plugin, translate::ENDPOINT};
+use crate::docker::daemon;
+
+/// How often dockerd is asked whose an endpoint is, and how long after each other: it tells when the
+/// container has started.
+const QUESTIONS: u32 = 40;
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often dockerd is asked what else a container is called, if it takes too long to start.
+const STARTING: u32 = 6;
+
+/// How long after a dockerd that tells no more the next one is asked.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Plugin {
+    /// Asks dockerd whose an endpoint is until it tells, and gives it to that container.
+    pub(super) fn learn(self: &Rc<Self>, network: String, id: String) {
+        let plugin = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut pause = FIRST_PAUSE;
+            for _ in 0..QUESTIONS {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                let Ok(endpoint) = plugin.endpoint(&network, &id) else { return };
+                if endpoint.container.id.as_str() != id {
+                    return;
+                }
+                let socket = &plugin.netd.config.docker_socket;
+                let Ok(Some(told)) = daemon::network(socket, &network).await else { continue };
+                let mut members = told.containers.iter();
+                let own = members.find(|(key, m)| m.endpoint == id && !key.starts_with("ep-"));
+                let Some((container, member)) = own else { continue };
+                plugin.hand_over(&endpoint, container, &member.name, &[]).await;
+                plugin.follow();
+                // While the container starts dockerd tells nothing else of it: first things first.
+                for _ in 0..STARTING {
+                    if plugin.call_as_told(container).await {
+                        break;
+                    }
+                }
+                return;
+            }
+        });
+    }
+
+    /// Follows which containers are renamed, as long as dockerd has any on netd's networks.
+    pub(super) fn follow(self: &Rc<Self>) {
+        if self.follows.replace(true) {
+            return;
+        }
+        let plugin = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                let socket = &plugin.netd.config.docker_socket;
+                // Asking would start one that was ended and waits to be asked.
+                if plugin.netd.has_running_dockerd()
+                    && let Ok(mut renames) = daemon::renames(socket).await
+                {
+                    // Those before this one was told of.
+                    for container in plugin.containers() {
+                        plugin.call_as_told(&container).await;
+                    }
+                    while let Some(container) = renames.next().await {
+                        plugin.call_as_told(&container).await;
+                    }
+                }
+                if plugin.containers().is_empty() {
+                    plugin.follows.set(false);
+                    return;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+
+    /// The containers that dockerd has told of.
+    fn containers(&self) -> BTreeSet<String> {
+        let registry = self.netd.registry.borrow();
+        let own = registry.endpoints().filter(|endpoint| {
+            endpoint.labels.get(ENDPOINT).is_some_and(|id| id != endpoint.container.id.as_str())
+        });
+        own.map(|endpoint| endpoint.container.id.to_string()).collect()
+    }
+
+    /// Has a container's endpoints be called what dockerd calls them; whether it told.
+    async fn call_as_told(&self, container: &str) -> bool {
+        let socket = &self.netd.config.docker_socket;
+        let Ok(told) = daemon::container(socket, container).await else { return false };
+        let (Some(told), Ok(id)) = (told, container.parse()) else { return true };
+        let endpoints: Vec<Endpoint> =
+            self.netd.registry.borrow().endpoints_of(&id).cloned().collect();
+        for endpoint in endpoints {
+            let id = endpoint.labels.get(ENDPOINT);
+            let Some(names) = id.and_then(|id| told.names_at(id)) else { continue };
+            self.hand_over(&endpoint, container, &told.name, &names).await;
+        }
+        true
+    }
+
+    /// Gives an endpoint to its container: under its name, unless somebody else on the network has
+    /// it, and under others, which several may have.
+    async fn hand_over(&self, endpoint: &Endpoint, container: &str, name: &str, others: &[String]) {
+        let Ok(id) = container.parse() else { return };
+        let mut whose = Container::new(id);
+        whose.name = name.trim_start_matches('/').parse::<Name>().ok();
+        let aliases = self.aliases(endpoint, &whose, others);
+        if endpoint.container == whose && endpoint.aliases == aliases {
+            return;
+        }
+        loop {
+            let update = UpdateEndpoint {
+                endpoint: endpoint.id.to_string(),
+                container: Some(whose.clone()),
+                ports: None,
+            };
+            match self.netd.introduce(update, Some(aliases.clone())).await {
+                Err(error) if error.kind == cnm::Kind::Exists && whose.name.is_some() => {
+                    tracing::warn!(container, name, %error, "Docker's container goes without name");
+                    whose.name = None;
+                }
+                Err(error) => {
+                    tracing::warn!(container, name, %error, "Docker's container stays unnamed");
+                    return;
+                }
+                Ok(_) => return,
+            }
+        }
+    }
+
+    /// Those of the names that it does not have anyway, and that can be asked for.
+    fn aliases(&self, endpoint: &Endpoint, whose: &Container, names: &[String]) -> Vec<Name> {
+        let reserved = [endpoint.network_name.as_str(), &self.netd.config.dns_domain];
+        let mut aliases: Vec<Name> = Vec::new();
+        for name in names.iter().filter(|name| *name != whose.id.short()) {
+            let Ok(name) = name.parse::<Name>() else { continue };
+            let has = whose.name.as_ref() == Some(&name) || aliases.contains(&name);
+            if !has && dns::check_name(name.as_str(), &reserved).is_ok() {
+                aliases.push(name);
+            }
+        }
+        aliases
+    }
+}
