@@ -21,6 +21,7 @@ use cnm::{
         CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
         UpdateNetwork,
     },
+    options::ATTACHABLE,
 };
 
 use crate::{
@@ -61,6 +62,7 @@ fn create(socket: &Path, args: Create) -> Outcome {
         cni::list::check_free(&args.cni_dir, &args.name)?;
     }
     let chosen = subnets.is_empty();
+    let attachable = args.attachable.then(|| (ATTACHABLE.names[0].to_owned(), "true".to_owned()));
     let made = Client::connect(socket)?.call(&CreateNetwork {
         name: args.name,
         driver: Some(args.driver),
@@ -68,7 +70,7 @@ fn create(socket: &Path, args: Create) -> Outcome {
         ipv4: args.ipv4,
         ipv6: args.ipv6,
         internal: args.internal,
-        options: args.options.into_iter().collect(),
+        options: args.options.into_iter().chain(attachable).collect(),
         labels: args.labels.into_iter().collect(),
     })?;
     out::print(&format!("{}\n", made.id))?;

@@ -7,7 +7,9 @@ use cnm::{
     Error, IfName, Result,
     endpoint::Attach,
     network::Network,
-    options::{HOST_BINDING, IFNAME, IFNAME_PREFIX, OUTBOUND_IPV4, OUTBOUND_IPV6, Setting},
+    options::{
+        ATTACHABLE, HOST_BINDING, IFNAME, IFNAME_PREFIX, OUTBOUND_IPV4, OUTBOUND_IPV6, Setting,
+    },
 };
 
 use crate::host::sockets::{self, nobody_connects};
@@ -46,6 +48,7 @@ pub(super) fn fill(params: &mut Attach, network: &Network) -> Result<()> {
 /// `invalid` for an option whose value means nothing.
 pub(crate) fn check_network_wishes(options: &BTreeMap<String, String>) -> Result<()> {
     host_binding(options)?;
+    attachable(options)?;
     prefix(options).map(drop)
 }
 
@@ -83,6 +86,14 @@ pub(crate) fn check_outbound(options: &BTreeMap<String, String>) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Refuses what is neither said of it nor not.
+fn attachable(options: &BTreeMap<String, String>) -> Result<()> {
+    match given(options, ATTACHABLE) {
+        None | Some((_, "true" | "false")) => Ok(()),
+        Some((name, value)) => Err(invalid(name, value, "it should be true or false")),
+    }
 }
 
 /// What the names of a network's interfaces begin with.

@@ -11,6 +11,7 @@ use crate::{
     Name,
     endpoint::Endpoint,
     network::{self, NetworkDetail},
+    options::{ATTACHABLE, is_attachable},
 };
 
 /// What Docker calls the driver of the network `none`.
@@ -59,7 +60,7 @@ pub struct Network<'a> {
     config_from: ConfigFrom,
     config_only: bool,
     containers: BTreeMap<String, Member<'a>>,
-    options: &'a BTreeMap<String, String>,
+    options: BTreeMap<&'a str, &'a str>,
     labels: &'a BTreeMap<String, String>,
 }
 
@@ -133,12 +134,17 @@ impl<'a> Network<'a> {
                 config: network.subnets.iter().map(Config::of).collect(),
             },
             internal: network.internal,
-            attachable: false,
+            attachable: is_attachable(&network.options),
             ingress: false,
             config_from: ConfigFrom::default(),
             config_only: false,
             containers,
-            options: &network.options,
+            options: network
+                .options
+                .iter()
+                .filter(|(name, _)| !ATTACHABLE.is(name))
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect(),
             labels: &network.labels,
         }
     }

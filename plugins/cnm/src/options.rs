@@ -154,12 +154,25 @@ pub const EXPOSE: Setting = Setting {
     about: "ports that it serves without publishing them: [NAME=]PORT[/PROTOCOL],...",
 };
 
+/// Whether containers that no service of Docker's made may be put on a network, which is a question
+/// where there are such services. Here everybody may whom netd hears; it is kept as it was said, since
+/// Docker's clients look at it. netd's own, whatever the driver.
+pub const ATTACHABLE: Setting = Setting {
+    names: &["attachable"],
+    about: "true: Docker's clients are told that any container may be put on it, as it may anyway",
+};
+
+/// Whether a network with these options was made to be shown as attachable.
+pub fn is_attachable(options: &BTreeMap<String, String>) -> bool {
+    ATTACHABLE.given(options).is_some_and(|(_, said)| said == "true")
+}
+
 /// The options of networks that are netd's own, whatever the driver; and those of them that may change
 /// while a network is in use.
-pub const OF_ANY_NETWORK: [Setting; 4] = [DNS, DNS_OF_DOMAIN, DNS_SEARCH, RESOLVER];
+pub const OF_ANY_NETWORK: [Setting; 5] = [DNS, DNS_OF_DOMAIN, DNS_SEARCH, RESOLVER, ATTACHABLE];
 
 /// As [`OF_ANY_NETWORK`], of which it is a part.
-pub const LIVE_OF_ANY_NETWORK: [Setting; 2] = [DNS, DNS_OF_DOMAIN];
+pub const LIVE_OF_ANY_NETWORK: [Setting; 3] = [DNS, DNS_OF_DOMAIN, ATTACHABLE];
 
 /// The options of endpoints that are netd's own, whatever the driver.
 pub const OF_ANY_ENDPOINT: [Setting; 4] = [DNS, DNS_SEARCH, RESOLVER, EXPOSE];

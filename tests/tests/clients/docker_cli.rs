@@ -206,3 +206,37 @@ fn docker_events_works_unchanged() {
     let world = World::new();
     events_work_unchanged(&world, &host(&world), |words| docker(SOCKET, words));
 }
+
+#[test]
+fn what_a_network_is_made_with_is_kept_or_refused() {
+    let world = World::new();
+    let _host = host(&world);
+    let network = |words: &[&str]| docker(SOCKET, &[&["network"], words].concat());
+    let mtu = "com.docker.network.driver.mtu=1400";
+    network(&["create", "--attachable", "--scope", "local", "-o", mtu, "open"]).success();
+    network(&["create", "plain"]).success();
+    let shown = |name: &str| {
+        let format = "{{.Attachable}} {{.ConfigOnly}} {{.Ingress}} {{json .Options}}";
+        network(&["inspect", "-f", format, name]).success().to_owned()
+    };
+    assert_eq!(shown("open"), format!("true false false {{\"{}\"}}\n", mtu.replace('=', "\":\"")));
+    assert_eq!(shown("plain"), "false false false {}\n");
+    let before = network(&["ls"]).success().to_owned();
+    for (words, why) in [
+        (&["--config-only"][..], "netd has no networks of configuration alone"),
+        (&["--config-from", "plain"], "netd has no networks of configuration alone"),
+        (&["--ingress"], "This node is not a swarm manager"),
+        (&["--scope", "swarm"], "This node is not a swarm manager"),
+        (&["--scope", "global"], "invalid scope \"global\""),
+        (&["--scope", "local", "-d", "overlay"], "invalid scope \"local\""),
+        (&["--ipam-driver", "other"], "IPAM driver \"other\" is not netd's"),
+        (&["--ipam-opt", "a=b"], "IPAM option \"a\" is not known"),
+        (&["-o", "colour=red"], "no option \"colour\""),
+        (&["-o", "attachable=perhaps"], "it should be true or false"),
+    ] {
+        let refused = network(&[&["create"], words, &["new"]].concat());
+        assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "{words:?}: {refused:?}");
+        assert!(refused.stderr.contains(why), "{words:?}: {refused:?}");
+    }
+    assert_eq!(network(&["ls"]).success(), before, "nothing of it is there");
+}

@@ -112,6 +112,9 @@ pub(crate) struct Create {
     /// No way in or out but for its own members
     #[arg(long)]
     pub(crate) internal: bool,
+    /// Show it to Docker's clients as one that any container may be put on, as it may anyway
+    #[arg(long)]
+    pub(crate) attachable: bool,
     /// Whether it has IPv4; yes if not given
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) ipv4: Option<bool>,

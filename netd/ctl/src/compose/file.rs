@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
-use cnm::network::{CreateNetwork, Subnet};
+use cnm::{
+    network::{CreateNetwork, Subnet},
+    options::ATTACHABLE,
+};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
@@ -101,7 +104,7 @@ fn normal(text: &str) -> String {
 
 fn network(place: &str, project: &str, key: String, said: Map<String, Value>) -> Result<Wanted> {
     let mut create = CreateNetwork::default();
-    let (mut name, mut external) = (String::new(), false);
+    let (mut name, mut external, mut attachable) = (String::new(), false, false);
     let is_alone = said.keys().all(|key| matches!(key.as_str(), "external" | "name"));
     for (setting, value) in said.into_iter().filter(|(_, value)| !value.is_null()) {
         let place = format!("{place}.{setting}");
@@ -117,8 +120,7 @@ fn network(place: &str, project: &str, key: String, said: Map<String, Value>) ->
             "internal" => create.internal = flag(&place, &value)?,
             "enable_ipv4" => create.ipv4 = Some(flag(&place, &value)?),
             "enable_ipv6" => create.ipv6 = Some(flag(&place, &value)?),
-            // Whoever may speak to netd may attach to any of its networks.
-            "attachable" => drop(flag(&place, &value)?),
+            "attachable" => attachable = flag(&place, &value)?,
             "external" => match value {
                 // As files of version 2 have it.
                 Value::Object(mut inner) => {
@@ -136,6 +138,9 @@ fn network(place: &str, project: &str, key: String, said: Map<String, Value>) ->
     }
     if external && !is_alone {
         return Err(format!("{place} is external, and so its options are not this file's"));
+    }
+    if attachable {
+        create.options.insert(ATTACHABLE.names[0].to_owned(), "true".to_owned());
     }
     if name.is_empty() {
         name = if external { key.clone() } else { format!("{project}_{key}") };

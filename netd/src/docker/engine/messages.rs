@@ -30,6 +30,8 @@ pub(super) struct Create {
     #[serde(deserialize_with = "or_default")]
     pub(super) internal: bool,
     #[serde(deserialize_with = "or_default")]
+    pub(super) attachable: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(super) ingress: bool,
     #[serde(deserialize_with = "or_default")]
     pub(super) config_only: bool,

@@ -6,6 +6,7 @@ use cnm::{
     Error, Kind, Result,
     endpoint::{Attach, Container},
     network::{CreateNetwork, Subnet},
+    options::ATTACHABLE,
 };
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -16,16 +17,28 @@ use super::messages::{Config, Connect, Create};
 const NULL: &str = "null";
 const NONE: &str = "none";
 
+/// The driver whose networks are on all hosts of a cluster.
+const OVERLAY: &str = "overlay";
+
 /// A network to be made.
 pub(super) fn create(given: Create) -> Result<CreateNetwork> {
     let denied = |sentence: &str| Err(Error::new(Kind::Denied, sentence));
     if given.config_only || given.config_from.is_some_and(|from| !from.network.is_empty()) {
         return denied("netd has no networks of configuration alone: give each its own");
     }
-    if given.ingress || given.scope == "swarm" {
+    let is_shared = given.driver == OVERLAY;
+    if given.ingress || given.scope == "swarm" && !is_shared {
         return denied(
             "This node is not a swarm manager: make a network of netd's cluster instead",
         );
+    }
+    let own = if is_shared { "swarm" } else { "local" };
+    if !given.scope.is_empty() && given.scope != own {
+        return Err(Error::invalid(format_args!(
+            "invalid scope {:?}: a network of the driver {} is of the scope {own}, so leave it out",
+            given.scope,
+            if given.driver.is_empty() { "bridge" } else { &given.driver }
+        )));
     }
     if !matches!(given.ipam.driver.as_str(), "" | "default" | "netd") {
         return Err(Error::invalid(format_args!(
@@ -43,6 +56,10 @@ pub(super) fn create(given: Create) -> Result<CreateNetwork> {
         NULL => Some(NONE.to_owned()),
         other => Some(other.to_owned()),
     };
+    let mut options = given.options;
+    if given.attachable {
+        options.insert(ATTACHABLE.names[0].to_owned(), "true".to_owned());
+    }
     Ok(CreateNetwork {
         name: given.name,
         driver,
@@ -51,7 +68,7 @@ pub(super) fn create(given: Create) -> Result<CreateNetwork> {
         // Docker's clients of old say `false` where they mean nothing.
         ipv6: given.enable_ipv6.filter(|wanted| *wanted),
         internal: given.internal,
-        options: given.options,
+        options,
         labels: given.labels,
     })
 }

@@ -39,7 +39,7 @@ fn a_network_looks_as_docker_shows_it() {
         ],
         "internal": true,
         "link": "br-abababababab",
-        "options": {"com.docker.network.driver.mtu": "1400"},
+        "options": {"attachable": "true", "com.docker.network.driver.mtu": "1400"},
         "labels": {"team": "blue"},
         "endpoints": [
             endpoint(1, &named, "eth0"),

@@ -67,6 +67,7 @@ networks:
     assert_eq!(back.driver.as_deref(), Some("bridge"));
     assert_eq!(back.options["com.docker.network.driver.mtu"], "1400");
     assert_eq!(back.options["com.docker.network.bridge.enable_icc"], "false");
+    assert_eq!(back.options["attachable"], "true");
     assert_eq!((back.internal, back.ipv4, back.ipv6), (true, None, Some(true)));
     assert_eq!((back.labels["team"].as_str(), back.labels["tier"].as_str()), ("blue", "back"));
     let [four, six] = &back.subnets[..] else { panic!("two subnets: {:?}", back.subnets) };

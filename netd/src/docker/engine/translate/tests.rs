@@ -25,6 +25,11 @@ fn what_the_command_line_sends_is_a_network() {
     ]}});
     let network = created(body).expect("a network");
     assert_eq!((network.driver, network.ipv4, network.ipv6), (None, Some(false), Some(true)));
+    assert!(!network.options.contains_key("attachable"));
+    let body = json!({"Name": "foo", "Attachable": true, "Scope": "local"});
+    assert_eq!(created(body).expect("a network").options["attachable"], "true");
+    let body = json!({"Name": "foo", "Driver": "overlay", "Scope": "swarm"});
+    assert_eq!(created(body).expect("a network").driver.as_deref(), Some("overlay"));
     let [subnet] = &network.subnets[..] else { panic!("one") };
     assert_eq!(subnet.range, "10.5.1.0/24".parse().ok());
     assert_eq!(subnet.gateway, "10.5.0.1".parse().ok());
@@ -52,6 +57,8 @@ fn everything_that_is_wrong_is_said_a_line_each() {
         (json!({"ConfigFrom": {"Network": "a"}}), Kind::Denied),
         (json!({"Ingress": true}), Kind::Denied),
         (json!({"Scope": "swarm"}), Kind::Denied),
+        (json!({"Scope": "global"}), Kind::Invalid),
+        (json!({"Scope": "local", "Driver": "overlay"}), Kind::Invalid),
         (json!({"IPAM": {"Driver": "other"}}), Kind::Invalid),
         (json!({"IPAM": {"Options": {"a": "b"}}}), Kind::Invalid),
         (json!({"IPAM": {"Config": [{"Gateway": "10.0.0.1"}]}}), Kind::Invalid),
