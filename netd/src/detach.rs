@@ -149,7 +149,12 @@ impl Netd {
                 tracing::error!(endpoint = endpoint.id.short(), %error, "endpoint left on record");
                 self.problems.borrow_mut().insert(
                     about,
-                    format!("endpoint {} stays on record: {error}", endpoint.id.short()),
+                    format!(
+                        "endpoint {} of {} on {} stays on record: {error}",
+                        endpoint.id.short(),
+                        endpoint.container.label(),
+                        endpoint.network_name
+                    ),
                 );
             }
         }

@@ -219,14 +219,19 @@ impl Netd {
         let gone = {
             let registry = self.registry.borrow();
             let Some(entry) = registry.network(id) else { return };
-            if entry.endpoints.is_empty() { Some(entry.network.clone()) } else { None }
+            match entry.endpoints.is_empty() {
+                true => Ok(entry.network.clone()),
+                false => Err(entry.network.name.clone()),
+            }
         };
-        let Some(network) = gone else {
-            let why =
-                format!("network {} is gone from the cluster, and is in use here", id.short());
-            tracing::error!("{why}");
-            self.problems.borrow_mut().insert(format!("network {id}"), why);
-            return;
+        let network = match gone {
+            Ok(network) => network,
+            Err(name) => {
+                let why = format!("network {name} is gone from the cluster, and is in use here");
+                tracing::error!("{why}");
+                self.problems.borrow_mut().insert(format!("network {id}"), why);
+                return;
+            }
         };
         if !self.is_up(id) {
             return self.drop_shared(&network);

@@ -19,6 +19,9 @@ const MAX_ANSWER: u64 = 8 << 20;
 /// A network, as far as it is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Network {
+    /// What people call it.
+    #[serde(rename = "Name", default)]
+    pub(super) name: String,
     /// Those of its containers that run, by their ids.
     #[serde(rename = "Containers", default)]
     pub(super) containers: BTreeMap<String, Member>,

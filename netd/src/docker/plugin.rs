@@ -27,6 +27,7 @@ mod names;
 mod networks;
 mod pools;
 mod translate;
+mod wording;
 
 pub(super) use endpoints::is_unnamed;
 use messages::{
@@ -85,7 +86,7 @@ impl Dialect for Plugin {
             Ok(body) => document(StatusCode::OK, &body),
             Err(Refusal { status, error }) => {
                 tracing::info!(method = asked, kind = ?error.kind, %error, "dockerd's call failed");
-                self.refuse(status, &error.message)
+                self.refuse(status, &self.in_their_words(&error.message, &body).await)
             }
         }
     }

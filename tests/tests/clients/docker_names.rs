@@ -104,3 +104,38 @@ fn aliases_and_new_names_of_dockers_containers_resolve_for_everybody() {
     app.finds("third", None);
     app.finds("www", None);
 }
+
+#[test]
+fn what_docker_is_refused_is_said_in_names() {
+    let world = World::new();
+    let host = host(&world);
+    let machine = world.machine("a", &host.netns);
+    let dockerd = Dockerd::start(&machine);
+    let create = |words: &[&str]| dockerd.docker(words).success()[..12].to_owned();
+    let app = create(&[&CREATE[..], &["app"]].concat());
+    let back = create(&["network", "create", "-d", "netd", "--subnet", "10.9.7.0/24", "back"]);
+    let _held = host.netns.serve_tcp(8080);
+    let more = ["--security-opt", "seccomp=unconfined", "--ulimit", "nofile=1024:1024"];
+    let run = |network: &str, words: &[&str]| {
+        let start = ["run", "--rm", "--network", network];
+        let all = [&start[..], &more, words, &["box", "sleep", "1"]];
+        let refused = dockerd.docker(&all.concat());
+        assert_eq!((refused.code, refused.stdout.as_str()), (125, ""), "{refused:?}");
+        // What comes before is Docker's own.
+        let said = refused.stderr.split_once("Driver.");
+        let said = said.unwrap_or_else(|| panic!("{refused:?}")).1;
+        let is_id = |word: &str| word.len() >= 12 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        let words = said.split(|c: char| !c.is_ascii_alphanumeric());
+        assert_eq!(words.filter(|word| is_id(word)).count(), 0, "{said}");
+        said.to_owned()
+    };
+    let said = run("app", &["-p", "8080:80"]);
+    assert!(said.contains("8080"), "{said}");
+    // Somebody has taken the networks away behind Docker's back.
+    let names = [app, back].map(|id| format!("docker-{id}"));
+    host.netctl(&["network", "rm", &names[0], &names[1]]).success();
+    let said = run("app", &[]);
+    assert!(said.contains("netd has no network with 10.76."), "{said}");
+    let said = run("back", &[]);
+    assert!(said.contains("netd has no network for Docker's back: remove it in Docker"), "{said}");
+}

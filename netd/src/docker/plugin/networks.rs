@@ -25,8 +25,10 @@ impl Plugin {
         let found = registry.networks().find(|entry| entry.network.labels.contains_key(&label));
         found.map(|entry| entry.network.clone()).ok_or_else(|| {
             let short = id.get(..12).unwrap_or(id);
-            Error::not_found(format_args!("netd has no network for Docker's {short}"))
-                .with("network", id)
+            Error::not_found(format_args!(
+                "netd has no network for Docker's {short}: remove it in Docker and make it again"
+            ))
+            .with("network", id)
         })
     }
 

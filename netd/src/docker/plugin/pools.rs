@@ -153,7 +153,10 @@ impl Plugin {
             Some(network) => self.lease(network, subnet, part, wanted)?,
             // One that is kept for somebody else, as dockerd says again when it makes the network.
             None => wanted.ok_or_else(|| {
-                Error::invalid(format_args!("{subnet} is no network's yet: name the address"))
+                Error::invalid(format_args!(
+                    "netd has no network with {subnet}: where Docker has one, remove it there and make \
+                     it again"
+                ))
             })?,
         };
         let address = IpNetwork::new(address, subnet.prefix()).map_err(Error::internal)?;
