@@ -149,8 +149,8 @@ pub struct Snapshot {
     pub(crate) stubs: Arc<[Stub]>,
     /// Seconds that an answer of ours may be kept.
     pub(crate) ttl: u32,
-    /// The networks by their names.
-    pub(crate) called: Trie<Text, NetworkKey>,
+    /// The networks by their names: nearly always one by each.
+    pub(crate) called: Trie<Text, Arc<[NetworkKey]>>,
     /// Counts changes; the serial number of every zone of ours.
     pub(crate) serial: u32,
 }
@@ -220,7 +220,9 @@ impl Names {
             next.uncall(key);
             let name = Some(text(&zone.name)).filter(|name| !name.is_empty());
             if let Some(name) = &name {
-                next.called.insert_mut(name.clone(), key.into());
+                let others = next.called.get(name).map_or(&[][..], |keys| keys);
+                let keys = others.iter().cloned().chain([key.into()]).collect();
+                next.called.insert_mut(name.clone(), keys);
             }
             let network = next.network_mut(key);
             network.name = name;
@@ -320,13 +322,17 @@ impl Snapshot {
         self.networks.get_mut(key).expect("the network was put there when it was missing")
     }
 
-    /// Forgets a network's name, when it is not another one's by now.
+    /// Forgets a network's name, which others may have as well.
     fn uncall(&mut self, key: &str) {
         let name = self.networks.get(key).and_then(|network| network.name.clone());
-        if let Some(name) = name
-            && self.called.get(&name).is_some_and(|holder| &**holder == key)
-        {
+        let Some(name) = name else { return };
+        let Some(keys) = self.called.get(&name) else { return };
+        let others: Arc<[NetworkKey]> =
+            keys.iter().filter(|other| &***other != key).cloned().collect();
+        if others.is_empty() {
             self.called.remove_mut(&name);
+        } else {
+            self.called.insert_mut(name, others);
         }
     }
 

@@ -215,11 +215,10 @@ impl<'a> View<'a> {
             return self.snapshot.networks.values().any(|network| network.names.contains_key(text));
         }
         dots.any(|(dot, _)| {
-            let key = self.snapshot.called.get(&text[dot + 1..]);
-            let network = key.and_then(|key| self.snapshot.networks.get(key));
-            network.is_some_and(|network| {
-                text[..dot] == *GATEWAY || network.names.contains_key(&text[..dot])
-            })
+            let keys = self.snapshot.called.get(&text[dot + 1..]).map_or(&[][..], |keys| keys);
+            let mut networks = keys.iter().filter_map(|key| self.snapshot.networks.get(key));
+            networks
+                .any(|network| text[..dot] == *GATEWAY || network.names.contains_key(&text[..dot]))
         })
     }
 

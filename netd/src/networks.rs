@@ -17,7 +17,7 @@ use crate::{
     clock,
     names::given::check_network,
     netd::{Netd, address_error},
-    registry::{NetworkEntry, Stage, from_outside, whose},
+    registry::{NetworkEntry, Stage, called::taken, from_outside, whose},
 };
 
 mod cut;
@@ -74,20 +74,21 @@ impl Netd {
         let same = |entry: &&NetworkEntry| {
             key.is_some() && entry.network.idempotency_key.as_deref() == key
         };
-        if let Some(entry) = registry.namesakes(name.as_str()).find(same) {
+        if let Some(entry) = registry.networks_called(name).find(same) {
             return Ok(Some(entry.network.clone()));
         }
-        let Some(entry) = registry.namesakes(name.as_str()).next() else { return Ok(None) };
+        let Some(entry) = registry.networks_called(name).next() else { return Ok(None) };
+        let message = format!("network with name {name} already exists");
         let error = if entry.network.predefined {
             Error::new(
                 Kind::Denied,
                 format_args!("operation is not permitted on predefined {name} network"),
             )
         } else if entry.shared.is_some() == Self::is_shared(driver) {
-            Error::exists(format_args!("network with name {name} already exists"))
+            taken(&message, name, &entry.network.name)
         } else {
             Error::exists(format_args!(
-                "network with name {name} already exists: {}; remove that one, or choose another name",
+                "{message}: {}; remove that one, or choose another name",
                 whose(entry)
             ))
         };

@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{
     ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId, Result,
-    endpoint::{Container, Endpoint, NetnsId, State},
+    endpoint::{Endpoint, NetnsId, State},
     network::{Network, Subnet},
     sandbox::Sandbox,
 };
@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use crate::netd::address_error;
 
 mod blocks;
+pub(crate) mod called;
 mod lan;
 mod macs;
 mod namesakes;
@@ -31,6 +32,7 @@ pub(crate) mod sets;
 mod ways;
 
 pub(crate) use blocks::{Blocks, Room};
+use called::folded;
 pub(crate) use namesakes::whose;
 pub(crate) use ports::{Ports, Taker, protocols};
 pub(crate) use sets::Wishes;
@@ -145,7 +147,7 @@ pub(crate) struct Registry {
     networks: BTreeMap<NetworkId, NetworkEntry>,
     network_names: HashMap<Name, BTreeSet<NetworkId>>,
     sandboxes: BTreeMap<ContainerId, SandboxEntry>,
-    sandbox_names: HashMap<Name, BTreeSet<ContainerId>>,
+    sandbox_names: HashMap<String, BTreeSet<ContainerId>>,
     endpoints: BTreeMap<EndpointId, Rc<Endpoint>>,
     leaving: BTreeSet<EndpointId>,
     by_nsid: HashMap<i32, BTreeSet<ContainerId>>,
@@ -396,10 +398,14 @@ impl Registry {
             return Ok(entry);
         }
         let name = given.parse::<Name>().ok().filter(|_| !whole);
-        if let Some(ids) = name.and_then(|name| self.sandbox_names.get(&name)) {
-            return match ids.first() {
-                Some(id) if ids.len() == 1 => Ok(&self.sandboxes[id]),
-                _ => Err(ambiguous(ids.len())),
+        if let Some(name) = name {
+            let is_spelled_so =
+                |entry: &&SandboxEntry| entry.record.sandbox.container.name == Some(name.clone());
+            let mut called = self.containers_called(&name).filter(is_spelled_so);
+            match (called.next(), called.count()) {
+                (Some(entry), 0) => return Ok(entry),
+                (Some(_), more) => return Err(ambiguous(more + 1)),
+                (None, _) => {}
             };
         }
         let mut matches = self.sandboxes.values().filter(|entry| {
@@ -432,7 +438,7 @@ impl Registry {
             None => Vec::new(),
         };
         if let Some(name) = &container.name {
-            self.sandbox_names.entry(name.clone()).or_default().insert(container.id.clone());
+            self.sandbox_names.entry(folded(name)).or_default().insert(container.id.clone());
         }
         if let Some(nsid) = record.sandbox.netns.and_then(|netns| netns.nsid) {
             self.by_nsid.entry(nsid).or_default().insert(container.id.clone());
@@ -470,11 +476,11 @@ impl Registry {
     fn unindex(&mut self, sandbox: &Sandbox) {
         let id = &sandbox.container.id;
         if let Some(name) = &sandbox.container.name
-            && let Some(ids) = self.sandbox_names.get_mut(name)
+            && let Some(ids) = self.sandbox_names.get_mut(&folded(name))
         {
             ids.remove(id);
             if ids.is_empty() {
-                self.sandbox_names.remove(name);
+                self.sandbox_names.remove(&folded(name));
             }
         }
         if let Some(nsid) = sandbox.netns.and_then(|netns| netns.nsid) {
@@ -558,15 +564,6 @@ impl Registry {
     pub(crate) fn endpoints_on(&self, network: &NetworkId) -> impl Iterator<Item = &Endpoint> {
         let ids = self.networks.get(network).map(|entry| &entry.endpoints);
         ids.into_iter().flatten().filter_map(|id| self.endpoint(id))
-    }
-
-    /// Whether another container of this name is on the network.
-    pub(crate) fn name_on(&self, network: &NetworkId, container: &Container) -> Option<&Endpoint> {
-        let ids = self.sandbox_names.get(container.name.as_ref()?)?;
-        ids.iter()
-            .filter(|id| **id != container.id)
-            .flat_map(|id| self.endpoints_of(id))
-            .find(|endpoint| endpoint.network == *network)
     }
 
     /// Adds an endpoint, or brings it up to date. Its sandbox and network are known.

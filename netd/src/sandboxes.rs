@@ -30,19 +30,7 @@ impl Netd {
         let netns = open(&params.netns, &line.descriptors)?;
         check_kind(&netns, params.netns.path())?;
         let _turn = self.turn(&params.container.id).await;
-        let taken = {
-            let registry = self.registry.borrow();
-            let name = params.container.name.as_ref();
-            registry.sandbox(&params.container.id).is_some()
-                || name.is_some_and(|name| registry.resolve_sandbox(name.as_str()).is_ok())
-        };
-        if taken {
-            return Err(Error::exists(format_args!(
-                "sandbox {} already exists",
-                params.container.label()
-            ))
-            .with("container", params.container.id.as_str()));
-        }
+        self.registry.borrow().no_such_sandbox(&params.container)?;
         let nsid = self.host.nsid(&netns).await?;
         let sandbox = Sandbox {
             path: params.netns.path().map(str::to_owned),

@@ -158,6 +158,22 @@ fn the_domain_is_ours_whatever_is_asked_below_it() {
 }
 
 #[test]
+fn names_of_networks_that_are_called_alike_all_stay_here() {
+    let names = names();
+    for (key, name, who) in [("n3", "Six", "one"), ("n4", "six", "two")] {
+        names.network_up(key, zone(name, &[], "10.6.0.1", true));
+        names.publish(key, member(key, &[who], &["10.6.0.2"]));
+    }
+    let ask = |name| put(&names, &from("n1", WEB), &packet(name, RecordType::A), Transport::Udp);
+    for name in ["one.six.", "ONE.Six.", "two.SIX."] {
+        assert_empty(&reply(ask(name)), ResponseCode::NXDomain, name);
+    }
+    names.network_down("n4");
+    assert_empty(&reply(ask("one.SIX.")), ResponseCode::NXDomain, "one.SIX.");
+    assert!(matches!(ask("two.six."), Outcome::Forward { .. }), "nobody's any more");
+}
+
+#[test]
 fn a_zone_is_asked_for_itself() {
     let message = told("netd.", RecordType::SOA);
     assert_eq!(message.answers.len(), 1);

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use cnm::{EndpointId, NetworkId};
+use cnm::{EndpointId, Name, NetworkId};
 use ipnetwork::IpNetwork;
 use store::Keys;
 
@@ -33,7 +33,7 @@ pub enum Key {
     Away(NodeId),
     /// [`crate::rows::Network`].
     Network(NetworkId),
-    /// The network that has a name.
+    /// The network that has a name; see [`Key::name`].
     Name(String),
     /// The network that has a number.
     Vni(u32),
@@ -51,6 +51,14 @@ pub enum Key {
     Endpoint(NodeId, NetworkId, EndpointId),
     /// [`crate::rows::Token`], by the digest of its secret.
     Token(String),
+}
+
+impl Key {
+    /// Of the network that has a name: one for all that differ by case alone, since DNS does not
+    /// tell them apart (RFC 4343).
+    pub fn name(name: &Name) -> Self {
+        Self::Name(name.as_str().to_ascii_lowercase())
+    }
 }
 
 impl Layout {

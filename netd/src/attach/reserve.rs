@@ -49,14 +49,7 @@ impl Netd {
         let (addresses, dns, metric) = {
             let mut registry = self.registry.borrow_mut();
             let metric = registry.next_metric(&params.container.id, params.gateway_priority)?;
-            if let Some(other) = registry.name_on(&network.id, &params.container) {
-                return Err(Error::exists(format_args!(
-                    "endpoint with name {} already exists in network {}",
-                    other.container.label(),
-                    network.name
-                ))
-                .with("endpoint", other.id.as_str()));
-            }
+            registry.not_called_so(&id, &network.id, &params.container)?;
             if from_outside(network) {
                 registry.not_anybodys(network, &params.addresses)?;
             }

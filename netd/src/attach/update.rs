@@ -68,16 +68,7 @@ impl Netd {
             ))
             .with("endpoint", known.id.as_str()));
         }
-        if let Some(other) = self.registry.borrow().name_on(&known.network, &container)
-            && other.id != known.id
-        {
-            return Err(Error::exists(format_args!(
-                "endpoint with name {} already exists in network {}",
-                other.container.label(),
-                known.network_name
-            ))
-            .with("endpoint", other.id.as_str()));
-        }
+        self.registry.borrow().not_called_so(&known.id, &known.network, &container)?;
         let mut endpoint = Endpoint { container, aliases, ..known.clone() };
         if endpoint.container.id != known.container.id {
             endpoint.ifname = self.registry.borrow().free_ifname(&endpoint.container.id, "eth");

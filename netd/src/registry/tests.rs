@@ -1,5 +1,5 @@
 use super::*;
-use cnm::endpoint::{AddressRange, NetnsId};
+use cnm::endpoint::{AddressRange, Container, NetnsId};
 use ipam::PoolConfig;
 
 fn network(byte: u8, name: &str) -> Network {
@@ -217,8 +217,48 @@ fn a_name_is_taken_on_its_own_network_only() {
     endpoint(&mut registry, 1, 0xaa, "c1");
     let mut other = Container::new("c2".parse().expect("an id"));
     other.name = "web".parse().ok();
-    assert!(registry.name_on(&NetworkId::from_bytes([0xaa; 32]), &other).is_some());
-    assert!(registry.name_on(&NetworkId::from_bytes([0xab; 32]), &other).is_none());
+    let id = EndpointId::from_bytes([9; 32]);
+    let refused = |registry: &Registry, on: u8, other: &Container| {
+        registry.not_called_so(&id, &NetworkId::from_bytes([on; 32]), other).map_err(|e| e.message)
+    };
+    let message = "endpoint with name web already exists in network app";
+    assert_eq!(refused(&registry, 0xaa, &other), Err(message.to_owned()));
+    assert_eq!(refused(&registry, 0xab, &other), Ok(()));
+    other.name = "wEB".parse().ok();
+    let error = refused(&registry, 0xaa, &other).expect_err("one name");
+    assert!(error.contains("name wEB already exists in network app, spelled web"), "{error}");
+    assert_eq!(refused(&registry, 0xab, &other), Ok(()));
+}
+
+#[test]
+fn names_that_differ_by_case_are_one_and_each_is_found_as_it_is_spelled() {
+    let mut registry = registry();
+    let called = |registry: &Registry, name: &str| {
+        let name: Name = name.parse().expect("a name");
+        let called = registry.networks_called(&name);
+        called.map(|entry| entry.network.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(called(&registry, "APP"), ["app"]);
+    assert_eq!(called(&registry, "apps"), [""; 0]);
+    assert_eq!(found(&registry, "APP"), Err(cnm::Kind::NotFound), "commands say it as it is");
+    // What was stored when both could be made.
+    registry.add_network(network(0xdd, "App"), Vec::new(), Stage::Open);
+    for name in ["app", "App"] {
+        assert_eq!(called(&registry, name), ["app", "App"]);
+        assert_eq!(found(&registry, name).as_deref(), Ok(name));
+    }
+    registry.drop_network(&NetworkId::from_bytes([0xaa; 32]));
+    assert_eq!(called(&registry, "app"), ["App"]);
+    registry.put_sandbox(sandbox("c1", "web", 3));
+    registry.put_sandbox(sandbox("c2", "Web", 4));
+    let id = |given: &str| {
+        let entry = registry.resolve_sandbox(given);
+        entry.map(|entry| entry.record.sandbox.container.id.to_string()).map_err(|e| e.kind)
+    };
+    assert_eq!((id("web"), id("Web")), (Ok("c1".into()), Ok("c2".into())));
+    assert_eq!(id("WEB"), Err(cnm::Kind::NotFound));
+    let both = registry.containers_called(&"WEB".parse().expect("a name")).count();
+    assert_eq!(both, 2);
 }
 
 #[test]

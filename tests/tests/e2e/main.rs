@@ -6,6 +6,7 @@
 
 mod beside;
 mod bridge;
+mod called;
 mod changing;
 mod cni;
 mod compose;

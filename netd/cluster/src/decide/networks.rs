@@ -118,7 +118,7 @@ pub(super) fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
 pub fn create_network_txn(layout: &Layout, row: &rows::Network) -> Txn {
     let owner = rows::write(&NetworkOwner { of: row.network.id.clone() });
     let network = Key::Network(row.network.id.clone());
-    let name = layout.key(&Key::Name(row.network.name.to_string()));
+    let name = layout.key(&Key::name(&row.network.name));
     let vni = layout.key(&Key::Vni(row.vni));
     let mut txn = Txn::new()
         .when(Compare::absent(Keys::one(layout.key(&network))))
@@ -306,6 +306,7 @@ impl Decider {
             self.unused(id, &nodes).await?;
             let txn = self
                 .removal(&row, &network)
+                .await?
                 .when(unwritten_since(self.layout.blocks(id), blocks.revision));
             if self.store.txn(self.without_endpoints(txn, id, &nodes)).await?.held {
                 return Ok(());
@@ -314,20 +315,37 @@ impl Decider {
         Err(contended("removing a network"))
     }
 
+    /// The rows of a network's name: the one that it has by its spelling alone is of when names were
+    /// told apart by case, and then the other may be another network's.
+    async fn names_of(&self, network: &cnm::network::Network) -> Result<Vec<String>> {
+        let spelled = Key::Name(network.name.to_string());
+        let mut keys = Vec::new();
+        for key in BTreeSet::from([Key::name(&network.name), spelled].map(|k| self.layout.key(&k)))
+        {
+            let Some(row) = self.store.get(key.as_str()).await? else { continue };
+            if rows::read::<NetworkOwner>(&row)?.of == network.id {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
     /// The transaction that removes a network, as it was read.
-    pub(super) fn removal(&self, row: &Row, network: &rows::Network) -> Txn {
-        let (id, name) = (&network.network.id, network.network.name.to_string());
+    pub(super) async fn removal(&self, row: &Row, network: &rows::Network) -> Result<Txn> {
+        let id = &network.network.id;
         let mut txn = Txn::new()
             .when(Compare::unchanged(row))
             .then(Op::delete(row.key.as_str()))
-            .then(Op::delete(self.layout.key(&Key::Name(name))))
             .then(Op::delete(self.layout.key(&Key::Vni(network.vni))))
             .then(Op::Delete(self.layout.blocks(id)))
             .then(Op::Delete(self.layout.rests(id)));
+        for key in self.names_of(&network.network).await? {
+            txn = txn.then(Op::delete(key));
+        }
         for subnet in &network.network.subnets {
             txn = txn.then(Op::delete(self.layout.key(&Key::Subnet(subnet.subnet))));
         }
-        txn
+        Ok(txn)
     }
 
     /// That these nodes have no endpoints on a network. As many as a transaction takes; the others have

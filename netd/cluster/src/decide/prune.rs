@@ -30,7 +30,8 @@ impl Decider {
                 let nodes = holders.into_iter().collect();
                 return Err(Error::Held { network: id.clone(), nodes });
             }
-            let txn = self.removal(&row, &network).when(Compare::absent(self.layout.blocks(id)));
+            let txn =
+                self.removal(&row, &network).await?.when(Compare::absent(self.layout.blocks(id)));
             if self.store.txn(self.without_endpoints(txn, id, &nodes)).await?.held {
                 return Ok(());
             }

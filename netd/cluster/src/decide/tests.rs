@@ -15,7 +15,7 @@ use store::{Embedded, EmbeddedOptions};
 use super::*;
 use crate::{
     Role,
-    rows::{Facts, Live, Pool},
+    rows::{Facts, Live, NetworkOwner, Pool},
 };
 
 fn node(n: u8) -> NodeId {
@@ -137,6 +137,8 @@ fn names_and_subnets_are_given_once() {
         assert!((4096..1 << 24).contains(&first.vni));
         let same = decider.create_network(network(2, "a", &["10.8.0.0/16"]), GIVEN).await;
         assert!(matches!(same, Err(Error::NameTaken { .. })), "{same:?}");
+        let alike = decider.create_network(network(2, "A", &["10.8.0.0/16"]), GIVEN).await;
+        assert!(matches!(alike, Err(Error::NameTaken { .. })), "{alike:?}");
         for overlapping in ["10.9.0.0/16", "10.8.0.0/15", "10.9.255.0/24", "10.0.0.0/8"] {
             let made = decider.create_network(network(2, "b", &[overlapping]), GIVEN).await;
             let Err(Error::Overlap { subnet, other, network }) = made else { panic!("{made:?}") };
@@ -169,6 +171,30 @@ fn names_and_subnets_are_given_once() {
         assert!(matches!(gone, Err(Error::NoNetwork { .. })), "{gone:?}");
         // Nothing of it is left.
         decider.create_network(network(3, "a", &["10.8.0.0/14"]), GIVEN).await.expect("made");
+    });
+}
+
+#[test]
+fn a_name_that_was_spelled_in_two_ways_goes_with_its_own_network() {
+    stage(1, async |decider| {
+        decider.create_network(network(1, "six", &["10.6.0.0/16"]), GIVEN).await.expect("made");
+        decider.create_network(network(2, "Other", &["10.7.0.0/16"]), GIVEN).await.expect("made");
+        // As it was written when the two were two names.
+        let mut row = decider.network(&id(2)).await.expect("there");
+        row.network.name = "Six".parse().expect("a name");
+        let owner = NetworkOwner { of: id(2) };
+        let txn = Txn::new()
+            .then(decider.put(&Key::Network(id(2)), &row))
+            .then(decider.put(&Key::Name("Six".into()), &owner))
+            .then(Op::delete(decider.layout.key(&Key::Name("other".into()))));
+        decider.store.txn(txn).await.expect("written");
+        decider.remove_network(&id(2)).await.expect("removed");
+        let left = decider.store.get(decider.layout.key(&Key::Name("Six".into()))).await;
+        assert!(left.expect("read").is_none());
+        let taken = decider.create_network(network(3, "SIX", &["10.7.0.0/16"]), GIVEN).await;
+        assert!(matches!(taken, Err(Error::NameTaken { .. })), "{taken:?}");
+        decider.remove_network(&id(1)).await.expect("removed");
+        decider.create_network(network(3, "SIX", &["10.7.0.0/16"]), GIVEN).await.expect("made");
     });
 }
 
