@@ -12,7 +12,7 @@ use crate::names::Snapshot;
 use crate::question::{self, Question};
 use crate::server::tally::{kind_name, result_name};
 use crate::view::{Finding, Part, View, strip};
-use crate::{Error, limits};
+use crate::{Error, limits, special};
 
 /// An answer and its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +78,12 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
     }];
     let domain = String::from_utf8_lossy(&snapshot.domain).into_owned();
     let finding = view.find(&text);
+    let below = strip(&text, &snapshot.domain);
+    if below.is_none() && special::localhost(&text).is_some() {
+        why.push("it is whoever asks, and nobody else is asked (RFC 6761)".to_owned());
+        return why;
+    }
     if let Finding::Name { .. } = finding {
-        let below = strip(&text, &snapshot.domain);
         for network in view.networks() {
             match view.part(network, &text, below) {
                 Part::Members(bearers) => why.extend(bearers.values().map(|member| {
@@ -121,6 +125,9 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
         Finding::Address { .. } => "it is an address of one of these networks".to_owned(),
         Finding::Apex => "it is a zone of netd's own".to_owned(),
         Finding::Hollow { .. } => "netd has names below it, and none of this name".to_owned(),
+        Finding::Missing { .. } if special::invalid(&question.text()).is_some() => {
+            "nobody is called so, anywhere, and nobody else is asked (RFC 6761)".to_owned()
+        }
         Finding::Missing { .. } => {
             format!(
                 "nobody there is called so, and what is in netd's zones ({domain}, the networks' \
@@ -194,5 +201,7 @@ mod tests {
         );
         assert!(why("x.netd")[1].contains("asked nowhere else"));
         assert_eq!(why("example.org")[1], "nobody there is called so");
+        assert!(why("localhost")[1].contains("whoever asks"));
+        assert!(why("x.invalid")[1].contains("nobody is called so, anywhere"));
     }
 }

@@ -40,6 +40,7 @@ mod question;
 mod reply;
 mod reverse;
 mod server;
+mod special;
 mod upstreams;
 mod view;
 

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use crate::answer::{Asker, At};
 use crate::names::{Bearers, Member, Network, NetworkKey, Port, Protocol, Snapshot, Stub, Zone};
 use crate::reverse;
+use crate::special::{self, INTERNAL, LOCALHOST};
 
 /// What the way out is called on a network, unless a member has taken the name: what people call
 /// their containers goes first, alone and with the network's name alike. The way out is still
@@ -15,9 +16,6 @@ const GATEWAY: &[u8] = b"gateway";
 
 /// The name server of our zones, below the domain; it is this host.
 pub(crate) const SERVER: &[u8] = b"ns";
-
-/// The zone of this host's own names, whatever the domain is.
-const INTERNAL: &[u8] = b"netd.internal";
 
 /// What is known about a name. `zone` is the offset, in the name as text or in wire format alike,
 /// at which the zone begins that vouches for it.
@@ -157,16 +155,21 @@ impl<'a> View<'a> {
     }
 
     fn find_name(&self, text: &[u8]) -> Finding<'a> {
-        if let Some(below) = strip(text, INTERNAL) {
+        if let Some(below) = strip(text, INTERNAL.as_bytes()) {
             return self.find_internal(below, text.len() - INTERNAL.len());
+        }
+        let domain = &self.snapshot.domain;
+        let below = strip(text, domain);
+        if below.is_none()
+            && let Some((addresses, zone)) = special::localhost(text)
+        {
+            return Finding::Name { addresses, zone };
         }
         if text.first() == Some(&b'_')
             && let Some(finding) = self.find_service(text)
         {
             return finding;
         }
-        let domain = &self.snapshot.domain;
-        let below = strip(text, domain);
         let zone = below.map_or(0, |_| text.len() - domain.len());
         if below.is_some_and(<[u8]>::is_empty) {
             return Finding::Apex;
@@ -197,7 +200,10 @@ impl<'a> View<'a> {
             Some(_) if hollow => Finding::Hollow { zone },
             Some(_) => Finding::Missing { zone },
             None if self.is_elsewhere(text) => Finding::Missing { zone: 0 },
-            None => Finding::Foreign,
+            None => match special::invalid(text) {
+                Some(zone) => Finding::Missing { zone },
+                None => Finding::Foreign,
+            },
         }
     }
 
@@ -314,8 +320,10 @@ impl<'a> View<'a> {
         let zone = self
             .zones()
             .flat_map(|zone| &zone.subnets)
+            .copied()
             .find(|subnet| subnet.prefix() <= range.prefix() && subnet.contains(range.ip()))
-            .map(|subnet| reverse::zone(text, *subnet));
+            .or_else(|| special::loopback(range))
+            .map(|subnet| reverse::zone(text, subnet));
         let whole = range.prefix() == if range.is_ipv4() { 32 } else { 128 };
         if whole && let Some(name) = self.called(range.ip()) {
             return Finding::Address { name, zone: zone.unwrap_or(0) };
@@ -344,13 +352,16 @@ impl<'a> View<'a> {
 
     /// The name of an address, `<name>.<network>` as Docker has it, in wire format.
     fn called(&self, address: IpAddr) -> Option<Vec<u8>> {
+        if special::is_localhosts(address) {
+            return wire(LOCALHOST.as_bytes());
+        }
         self.networks().find_map(|network| {
             let zone = network.zone.as_deref();
             let name = match network.addresses.get(&address) {
                 Some(member) => member.names.first()?.as_bytes(),
                 // Where a member has taken the name, the way out keeps the one that nobody can take.
                 None if zone?.gateways.contains(&address) => match network.names.get(GATEWAY) {
-                    Some(_) => return wire(&[GATEWAY, INTERNAL].join(&b'.')),
+                    Some(_) => return wire(&[GATEWAY, INTERNAL.as_bytes()].join(&b'.')),
                     None => GATEWAY,
                 },
                 None => return None,

@@ -174,6 +174,40 @@ fn names_of_networks_that_are_called_alike_all_stay_here() {
 }
 
 #[test]
+fn localhost_is_whoever_asks_and_invalid_is_nobody() {
+    use RecordType::{A, AAAA, ANY, MX, SRV};
+    let names = names();
+    names.publish("n1", member("odd", &["localhost", "db.invalid"], &["10.1.0.9"]));
+    names.set_stubs(vec![Stub { domain: "localhost".into(), servers: vec![] }]);
+    let host = Asker { at: At::Host, source: [127, 0, 0, 1].into() };
+    let guest = Asker { at: At::Guest, source: [10, 77, 0, 2].into() };
+    for asker in [from("n1", WEB), from("n2", "10.2.0.2"), host, guest] {
+        let ask = |name, kind| reply(put(&names, &asker, &packet(name, kind), Transport::Udp));
+        for name in ["localhost.", "LocalHost.", "app.localhost.", "a.b.LOCALHOST."] {
+            assert_eq!(data(&ask(name, A)), ["127.0.0.1"], "{name}");
+            assert_eq!(data(&ask(name, AAAA)), ["::1"], "{name}");
+            assert_eq!(data(&ask(name, ANY)), ["127.0.0.1"], "{name}");
+            assert!(ask(name, A).metadata.authoritative);
+        }
+        assert_empty(&ask("x.localhost.", MX), ResponseCode::NoError, "localhost.");
+        assert_empty(&ask("_http._tcp.localhost.", SRV), ResponseCode::NoError, "localhost.");
+        for name in ["invalid.", "x.y.invalid."] {
+            assert_empty(&ask(name, A), ResponseCode::NXDomain, "invalid.");
+        }
+    }
+    for name in ["1.0.0.127.in-addr.arpa.", &format!("1.{}ip6.arpa.", "0.".repeat(31))] {
+        assert_eq!(data(&told(name, RecordType::PTR)), ["localhost."], "{name}");
+    }
+    let other = told("53.0.0.127.in-addr.arpa.", RecordType::PTR);
+    assert_empty(&other, ResponseCode::NXDomain, "127.in-addr.arpa.");
+    let own = put(&names, &from("n1", WEB), &packet("db.invalid.", A), Transport::Udp);
+    assert_eq!(data(&reply(own)), ["10.1.0.9"], "who is called so is found");
+    for name in ["xlocalhost.", "localhost.example.", "xinvalid.", "invalid.example."] {
+        assert!(is_forwarded(&from("n1", WEB), name, A), "{name}");
+    }
+}
+
+#[test]
 fn a_zone_is_asked_for_itself() {
     let message = told("netd.", RecordType::SOA);
     assert_eq!(message.answers.len(), 1);

@@ -49,3 +49,30 @@ fn names_that_differ_by_case_alone_are_one_name() {
     }
     assert!(asked.from().is_empty(), "nothing of it leaves the host");
 }
+
+#[test]
+fn localhost_is_who_asks_and_invalid_is_nobody() {
+    let world = World::new();
+    let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let asked = lan.serve_udp_with(53, super::names::one_address);
+    let mut netd = host.client();
+    netd.create("app");
+    let client = world.container("client");
+    let server = netd.attach(&client.to("app")).dns[0];
+    let ask = |words: &str| Host::ask_name(&client.netns, server, words);
+    for name in ["localhost", "LOCALHOST", "db.localhost"] {
+        assert_eq!(ask(&format!("{name} A")), ["127.0.0.1"], "{name}");
+        assert_eq!(ask(&format!("+tcp {name} AAAA")), ["::1"], "{name}");
+        assert!(ask(&format!("{name} HTTPS")).is_empty(), "{name}");
+    }
+    for name in ["invalid", "www.Invalid"] {
+        let said = client.netns.run(&format!("dig +tries=1 @{server} {name} A"));
+        assert!(said.contains("status: NXDOMAIN"), "{name}: {said}");
+    }
+    assert!(asked.from().is_empty(), "nobody else was asked: {:?}", asked.from());
+    assert_eq!(ask("example.org A"), ["203.0.113.7"]);
+    let why = host.netctl(&["dns", "query", "db.localhost", "--from", "client"]);
+    assert!(why.success().contains("it is whoever asks"), "{why:?}");
+}

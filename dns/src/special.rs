@@ -1,0 +1,46 @@
+//! Names that mean the same to whoever asks: those that are everybody's by convention (RFC 6761),
+//! and those that are netd's own whatever its networks and containers are called. Neither can be
+//! anybody's name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use crate::view::strip;
+
+/// The zone of this host's own names, whatever the domain is.
+pub(crate) const INTERNAL: &str = "netd.internal";
+
+/// At and below this everything is whoever asks (RFC 6761, section 6.3).
+pub(crate) const LOCALHOST: &str = "localhost";
+
+/// At and below this nothing is (RFC 6761, section 6.4).
+const INVALID: &str = "invalid";
+
+/// What a name at or below `localhost` stands for, and where that begins in it.
+pub(crate) fn localhost(text: &[u8]) -> Option<(Vec<IpAddr>, usize)> {
+    strip(text, LOCALHOST.as_bytes())?;
+    let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    Some((addresses, text.len() - LOCALHOST.len()))
+}
+
+/// The zone of addresses that everybody has for himself, where a range is in one (RFC 6303).
+pub(crate) fn loopback(range: IpNetwork) -> Option<IpNetwork> {
+    let zone: (IpAddr, u8) = match range.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => (Ipv4Addr::new(127, 0, 0, 0).into(), 8),
+        IpAddr::V6(ip) if ip.is_loopback() => (ip.into(), 128),
+        _ => return None,
+    };
+    IpNetwork::new(zone.0, zone.1).ok()
+}
+
+/// Whether an address is what `localhost` stands for.
+pub(crate) fn is_localhosts(address: IpAddr) -> bool {
+    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
+}
+
+/// Where `invalid` begins in a name at or below it.
+pub(crate) fn invalid(text: &[u8]) -> Option<usize> {
+    strip(text, INVALID.as_bytes())?;
+    Some(text.len() - INVALID.len())
+}
