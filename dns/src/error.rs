@@ -33,6 +33,25 @@ pub enum Error {
         length: usize,
     },
 
+    /// A name is one for which netd has an answer of its own.
+    #[error(
+        "{name} is no name for a container or a network: netd itself answers for what is at or below \
+         {zone}; choose another"
+    )]
+    Own {
+        /// The name.
+        name: String,
+        /// The zone that it is in.
+        zone: String,
+    },
+
+    /// A name is an address, which nobody asks for.
+    #[error("{name} is no name for a container or a network: it is an address; choose another")]
+    Address {
+        /// The name.
+        name: String,
+    },
+
     /// There is no such type of records.
     #[error("{kind:?} is no type of records: it should be one like A, AAAA, PTR or SRV")]
     Type {

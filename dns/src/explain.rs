@@ -84,8 +84,9 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
         return why;
     }
     if let Finding::Name { .. } = finding {
+        let whole = view.may_be_whole(&text, below);
         for network in view.networks() {
-            match view.part(network, &text, below) {
+            match view.part(network, &text, below, whole) {
                 Part::Members(bearers) => why.extend(bearers.values().map(|member| {
                     let addresses: Vec<_> =
                         member.addresses.iter().map(ToString::to_string).collect();

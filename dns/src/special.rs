@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use crate::Error;
+use crate::names::text;
 use crate::view::strip;
 
 /// The zone of this host's own names, whatever the domain is.
@@ -16,6 +18,9 @@ pub(crate) const LOCALHOST: &str = "localhost";
 
 /// At and below this nothing is (RFC 6761, section 6.4).
 const INVALID: &str = "invalid";
+
+/// Where addresses have their names.
+const REVERSE: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 
 /// What a name at or below `localhost` stands for, and where that begins in it.
 pub(crate) fn localhost(text: &[u8]) -> Option<(Vec<IpAddr>, usize)> {
@@ -43,4 +48,56 @@ pub(crate) fn is_localhosts(address: IpAddr) -> bool {
 pub(crate) fn invalid(text: &[u8]) -> Option<usize> {
     strip(text, INVALID.as_bytes())?;
     Some(text.len() - INVALID.len())
+}
+
+/// Checks that what an endpoint or a network is called is not a name for which there is another
+/// answer, whoever is called so: then nobody would ever find it.
+///
+/// # Errors
+/// [`Error::Own`] and [`Error::Address`].
+pub fn check_free(name: &str, domain: &str) -> Result<(), Error> {
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return Err(Error::Address { name: name.to_owned() });
+    }
+    let (called, domain) = (text(name), text(domain));
+    let zones = [INTERNAL, LOCALHOST].into_iter().chain(REVERSE).map(text).chain([domain]);
+    for zone in zones {
+        if strip(&called, &zone).is_some() {
+            let zone = String::from_utf8_lossy(&zone).into_owned();
+            return Err(Error::Own { name: name.to_owned(), zone });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_called_what_netd_answers_by_itself() {
+        for good in ["web", "web.app", "gateway", "host", "ns", "internal", "xnetd", "netd.x", "1"]
+        {
+            check_free(good, "netd").unwrap();
+        }
+        for (bad, zone) in [
+            ("netd", "netd"),
+            ("NetD", "netd"),
+            ("web.netd", "netd"),
+            ("web.app.netd", "netd"),
+            ("host.netd.internal", "netd.internal"),
+            ("localhost", "localhost"),
+            ("app.LocalHost", "localhost"),
+            ("1.0.0.10.in-addr.arpa", "in-addr.arpa"),
+        ] {
+            let error = check_free(bad, "netd").unwrap_err();
+            assert!(
+                matches!(&error, Error::Own { zone: own, .. } if own == zone),
+                "{bad}: {error}"
+            );
+        }
+        check_free("netd", "Cluster.Local.").unwrap();
+        assert!(check_free("web.cluster.local", "Cluster.Local.").is_err());
+        assert!(matches!(check_free("10.0.0.7", "netd"), Err(Error::Address { .. })));
+    }
 }

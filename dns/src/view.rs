@@ -176,8 +176,9 @@ impl<'a> View<'a> {
         }
         let (mut exists, mut hollow) = (false, false);
         let mut addresses = Vec::new();
+        let whole = self.may_be_whole(text, below);
         for network in self.networks() {
-            match self.part(network, text, below) {
+            match self.part(network, text, below, whole) {
                 Part::Members(bearers) => {
                     exists = true;
                     addresses.extend(bearers.values().flat_map(|member| &member.addresses));
@@ -207,6 +208,20 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether a name may be what somebody is called as a whole: `web.app`, dot and all. Not where
+    /// a container `web` of the network `app` is there for the asker, so that nobody on another
+    /// network takes its name. Below the domain a name is always said with its network's, and so it
+    /// is by the host, which has neighbours of its own.
+    pub(crate) fn may_be_whole(&self, text: &[u8], below: Option<&[u8]>) -> bool {
+        let has = |network: &Network| {
+            let inner = network.name.as_deref().and_then(|name| strip(text, name));
+            inner.is_some_and(|inner| {
+                network.names.contains_key(inner) || ways_out(network, inner).is_some()
+            })
+        };
+        below.is_none() && !self.host && !self.networks().any(has)
+    }
+
     /// Whether a name that is not there is one of a network that the asker is not on: `db`, or
     /// `db.back`. Other servers have no business knowing that it is asked for. A name of several
     /// labels that is not said with its network's may be anything in the world, and is not kept
@@ -228,21 +243,23 @@ impl<'a> View<'a> {
         })
     }
 
-    /// What one network has under a name; `below` is what stands before the domain.
-    pub(crate) fn part(&self, network: &'a Network, text: &[u8], below: Option<&[u8]>) -> Part<'a> {
+    /// What one network has under a name; `below` is what stands before the domain, and `whole` what
+    /// [`View::may_be_whole`] says.
+    pub(crate) fn part(
+        &self,
+        network: &'a Network,
+        text: &[u8],
+        below: Option<&[u8]>,
+        whole: bool,
+    ) -> Part<'a> {
         let local = below.unwrap_or(text);
-        // Below the domain a name is always said with its network's, and so it is by the host,
-        // which has neighbours of its own.
-        let plain = if below.is_none() && !self.host { network.names.get(local) } else { None };
+        let plain = if whole { network.names.get(local) } else { None };
         let inner = network.name.as_deref().and_then(|name| strip(local, name));
         let inner = inner.filter(|_| below.is_some() || !self.host);
         if let Some(bearers) = plain.or_else(|| inner.and_then(|it| network.names.get(it))) {
             Part::Members(bearers)
-        } else if inner == Some(GATEWAY)
-            && let Some(zone) = network.zone.as_deref()
-            && !zone.gateways.is_empty()
-        {
-            Part::Gateway(&zone.gateways)
+        } else if let Some(gateways) = inner.and_then(|inner| ways_out(network, inner)) {
+            Part::Gateway(gateways)
         } else if inner == Some(&[]) && below.is_some() {
             Part::Network
         } else {
@@ -263,8 +280,9 @@ impl<'a> View<'a> {
         let zone =
             below.map_or(text.len() - rest.len(), |_| text.len() - self.snapshot.domain.len());
         let (mut exists, mut places) = (false, Vec::new());
+        let whole = self.may_be_whole(rest, below);
         for network in self.networks() {
-            let Part::Members(bearers) = self.part(network, rest, below) else { continue };
+            let Part::Members(bearers) = self.part(network, rest, below, whole) else { continue };
             exists = true;
             for member in bearers.values() {
                 let wanted = |port: &&Port| {
@@ -374,6 +392,12 @@ impl<'a> View<'a> {
             wire(&said.join(&b'.'))
         })
     }
+}
+
+/// A network's ways out, by what they are called on it.
+fn ways_out<'n>(network: &'n Network, inner: &[u8]) -> Option<&'n [IpAddr]> {
+    let zone = network.zone.as_deref().filter(|_| inner == GATEWAY)?;
+    Some(&*zone.gateways).filter(|gateways| !gateways.is_empty())
 }
 
 /// What a network has under a name.

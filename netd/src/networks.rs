@@ -15,7 +15,7 @@ use ipam::{Moment, Pool, PoolConfig};
 use crate::{
     attach::{check_network_wishes, check_outbound},
     clock,
-    names::given::check_network,
+    names::given::{check_network, check_network_name},
     netd::{Netd, address_error},
     registry::{NetworkEntry, Stage, called::taken, from_outside, whose},
 };
@@ -37,6 +37,7 @@ impl Netd {
         key: Option<String>,
     ) -> Result<Network> {
         let name = parse_name(&params.name)?;
+        check_network_name(name.as_str(), &self.config.dns_domain)?;
         check_network(name.as_str(), &params.options, &self.config.dns_domain)?;
         check_network_wishes(&params.options)?;
         let _turn = self.network_turn.lock().await;

@@ -15,6 +15,7 @@ use cnm::{
 use crate::{
     attach::{check_kind, open},
     clock,
+    names::given::check_container,
     netd::Netd,
     registry::SandboxRecord,
     server::Line,
@@ -29,6 +30,7 @@ impl Netd {
     ) -> Result<Sandbox> {
         let netns = open(&params.netns, &line.descriptors)?;
         check_kind(&netns, params.netns.path())?;
+        check_container(&params.container, &[], "", &self.config.dns_domain)?;
         let _turn = self.turn(&params.container.id).await;
         self.registry.borrow().no_such_sandbox(&params.container)?;
         let nsid = self.host.nsid(&netns).await?;

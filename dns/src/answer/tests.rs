@@ -208,6 +208,25 @@ fn localhost_is_whoever_asks_and_invalid_is_nobody() {
 }
 
 #[test]
+fn nobody_takes_the_name_of_a_container_with_its_networks() {
+    use RecordType::A;
+    let names = names();
+    // On `app` there is one who calls himself after containers of `lab` and what leads out of it.
+    let called = &["store.lab", "gateway.lab", "nobody.lab", "web.app"];
+    names.publish("n1", member("fake", called, &["10.1.0.9"]));
+    let ask =
+        |asker: &Asker, name| data(&reply(put(&names, asker, &packet(name, A), Transport::Udp)));
+    let both = from("n1", DB);
+    assert_eq!(ask(&both, "store.lab."), ["10.2.0.3"]);
+    assert_eq!(ask(&both, "gateway.lab."), ["10.2.0.1"]);
+    assert_eq!(ask(&both, "nobody.lab."), ["10.1.0.9"], "there is no other");
+    assert_eq!(ask(&both, "store.lab.app."), ["10.1.0.9"], "and with its own network's");
+    assert_eq!(ask(&both, "web.app."), [WEB]);
+    assert_eq!(ask(&from("n1", WEB), "store.lab."), ["10.1.0.9"], "who is on `app` alone");
+    assert_eq!(ask(&from("n2", "10.2.0.2"), "store.lab."), ["10.2.0.3"]);
+}
+
+#[test]
 fn a_zone_is_asked_for_itself() {
     let message = told("netd.", RecordType::SOA);
     assert_eq!(message.answers.len(), 1);

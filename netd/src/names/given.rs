@@ -6,8 +6,8 @@ use std::{
 };
 
 use cnm::{
-    Error, Result,
-    endpoint::{Attach, Endpoint, Protocol},
+    Error, Name, Result,
+    endpoint::{Attach, Container, Endpoint, Protocol},
     network::Network,
     options::{
         self, DNS, DNS_OF_DOMAIN, DNS_PORT, DNS_SEARCH, LIVE_OF_ANY_NETWORK, OF_ANY_NETWORK, search,
@@ -211,14 +211,31 @@ pub(crate) fn check_network(name: &str, options: &Options, domain: &str) -> Resu
     stubs(options).map(drop)
 }
 
+/// Refuses a name for a new network that nobody could ask for with a container's before it.
+pub(crate) fn check_network_name(name: &str, domain: &str) -> Result<()> {
+    dns::check_free(name, domain).map_err(|error| Error::invalid(error).with("name", name))
+}
+
+/// Refuses what a container cannot be called, or nobody would find it by. What it calls itself
+/// (its hostname) may be anything that can be asked for, such as all of its name with the domain.
+pub(crate) fn check_container(
+    container: &Container,
+    aliases: &[Name],
+    network: &str,
+    domain: &str,
+) -> Result<()> {
+    let names = || container.name.iter().chain(aliases);
+    let said = names().chain(&container.hostname);
+    let mut checks = said
+        .map(|name| (name, dns::check_name(name.as_str(), &[network, domain])))
+        .chain(names().map(|name| (name, dns::check_free(name.as_str(), domain))));
+    let refused = checks.find_map(|(name, check)| Some((name, check.err()?)));
+    refused.map_or(Ok(()), |(name, error)| Err(Error::invalid(error).with("name", name.as_str())))
+}
+
 /// Refuses what an endpoint cannot be called, or be served by.
 pub(crate) fn check_endpoint(params: &Attach, network: &Network, domain: &str) -> Result<()> {
-    let container = &params.container;
-    let names = container.name.iter().chain(&container.hostname).chain(&params.aliases);
-    for name in names {
-        dns::check_name(name.as_str(), &[network.name.as_str(), domain])
-            .map_err(|error| Error::invalid(error).with("name", name.as_str()))?;
-    }
+    check_container(&params.container, &params.aliases, network.name.as_str(), domain)?;
     if !params.options.is_empty() {
         upstreams(&params.options)?;
         exposed(&params.options)?;

@@ -1,6 +1,8 @@
 //! What may be called how, where DNS takes names for one another or for names of its own.
 
-use cnm::{Kind, network::CreateNetwork};
+use std::fs;
+
+use cnm::{Kind, endpoint::Attach, network::CreateNetwork};
 use netd_tests::{Asking as _, Host, HostOptions, World, kind_of};
 
 #[test]
@@ -75,4 +77,39 @@ fn localhost_is_who_asks_and_invalid_is_nobody() {
     assert_eq!(ask("example.org A"), ["203.0.113.7"]);
     let why = host.netctl(&["dns", "query", "db.localhost", "--from", "client"]);
     assert!(why.success().contains("it is whoever asks"), "{why:?}");
+}
+
+#[test]
+fn what_has_another_answer_is_nobodys_name() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let taken = ["netd", "Web.netd", "host.netd.internal", "localhost", "db.LocalHost"];
+    let own = "is no name for a container or a network";
+    for name in taken {
+        let (kind, error) = kind_of(netd.call(&CreateNetwork::named(name)));
+        assert_eq!(kind, Kind::Invalid, "{name}");
+        assert!(error.message.contains(own), "{error}");
+        assert_eq!(error.operands["name"], name);
+    }
+    for name in taken.into_iter().chain(["10.0.0.7", "a..b"]) {
+        let (kind, error) = kind_of(netd.call(&world.container(name).to("app")));
+        assert_eq!(kind, Kind::Invalid, "{name}: {error}");
+        assert_eq!(error.operands["name"], name);
+        let aliases = vec![name.parse().unwrap()];
+        let also = Attach { aliases, ..web.to("app") };
+        assert_eq!(kind_of(netd.call(&also)).1.message, error.message, "{name}");
+        let sandbox = host.netctl(&["sandbox", "create", name]);
+        assert_eq!((sandbox.code, &*sandbox.stderr), (2, &*format!("netctl: {error}\n")));
+    }
+    let left = fs::read_dir(host.run_dir().join("netns")).unwrap().count();
+    assert_eq!(left, 0, "of sandboxes that are none nothing is left");
+    // What a container calls itself is its own business, as long as it can be asked for.
+    let mut attach = web.to("app");
+    attach.container.hostname = Some("web.app.netd".parse().unwrap());
+    let endpoint = netd.attach(&attach);
+    let ip = endpoint.addresses[0].ip().to_string();
+    assert_eq!(Host::ask_name(&web.netns, endpoint.dns[0], "web.app.netd A"), [ip]);
 }
