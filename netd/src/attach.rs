@@ -12,7 +12,7 @@ use std::{
 use cnm::{
     Error, Kind, Result,
     driver::{AttachEndpoint, Attached, DetachEndpoint},
-    endpoint::{Attach, Container, Endpoint, State},
+    endpoint::{Attach, Container, Endpoint, Netns, State},
     fault,
     network::Network,
     options::is_delivered_on_host,
@@ -68,7 +68,7 @@ impl Netd {
         } else {
             let netns = match given {
                 Some(netns) => netns,
-                None => self.known_netns(&params)?,
+                None => self.known_netns(&params).await?,
             };
             place::check(self.host.is_own(&netns), &network, capabilities)?;
             netns
@@ -79,7 +79,8 @@ impl Netd {
             return Ok(existing.into());
         }
         let path = match &params.netns {
-            Some(netns) => netns.path().map(str::to_owned),
+            Some(Netns::Path(path)) => Some(path.clone()),
+            Some(Netns::Fd) => params.netns_path.take_if(|path| place::leads_to(&netns, path)),
             None => self.known_path(&params.container),
         };
         let sticky = params.sticky;
@@ -257,21 +258,26 @@ impl Netd {
         registry.sandbox(&container.id).and_then(|entry| entry.record.sandbox.path.clone())
     }
 
-    /// The namespace of a sandbox that is known, for a request that names none.
-    fn known_netns(&self, params: &Attach) -> Result<File> {
-        let registry = self.registry.borrow();
-        let entry = registry.resolve_sandbox(params.container.id.as_str())?;
-        let sandbox = &entry.record.sandbox;
-        let paths =
-            [sandbox.path.clone(), sandbox.container.pid.map(|pid| format!("/proc/{pid}/ns/net"))];
-        let opened = paths.into_iter().flatten().find_map(|path| File::open(path).ok());
-        opened.ok_or_else(|| {
-            Error::invalid(format_args!(
-                "container {} was attached without a path to its network namespace: name it again",
-                sandbox.container.label()
-            ))
-            .with("container", sandbox.container.id.as_str())
-        })
+    /// The namespace of a sandbox that is known, for a request that names none. What led there may
+    /// lead to another by now.
+    async fn known_netns(&self, params: &Attach) -> Result<File> {
+        let sandbox = {
+            let registry = self.registry.borrow();
+            registry.resolve_sandbox(params.container.id.as_str())?.record.sandbox.clone()
+        };
+        let known = sandbox.netns.and_then(|netns| netns.nsid);
+        let process = sandbox.container.pid.map(|pid| format!("/proc/{pid}/ns/net"));
+        for path in [sandbox.path, process].into_iter().flatten() {
+            let Ok(netns) = File::open(path) else { continue };
+            if known.is_none() || self.host.nsid_if_any(&netns).await? == known {
+                return Ok(netns);
+            }
+        }
+        Err(Error::invalid(format_args!(
+            "nothing is known that leads to the network namespace of container {}: name it again",
+            sandbox.container.label()
+        ))
+        .with("container", sandbox.container.id.as_str()))
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn attach(socket: &Path, args: Attach) -> Outcome {
         None => ContainerId::try_from(args.name.to_string()).map_err(cnm::Error::invalid)?,
     };
     let container = Container { name: Some(args.name), pid: args.pid, ..Container::new(id) };
-    let request = args.wanted.on(&args.network, container, Some(Netns::Fd));
+    let request = args.wanted.on(&args.network, container, Some(Netns::Fd)).opened_at(&args.netns);
     let endpoint = send(&mut Client::connect(socket)?, &request, &netns)
         .map_err(|error| of_netns(error, &args.netns.to_string_lossy()))?;
     if args.output.json {

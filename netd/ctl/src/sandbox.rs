@@ -186,7 +186,7 @@ fn remove(client: &mut Client, directory: &Path, wanted: &str) -> Result<()> {
     };
     client.call(&RemoveSandbox { container: sandbox.container.id.to_string() })?;
     match sandbox.path.map(PathBuf::from) {
-        Some(path) if path.parent() == Some(directory) => let_go(&path),
+        Some(path) if sandbox.kept && path.parent() == Some(directory) => let_go(&path),
         _ => Ok(()),
     }
 }

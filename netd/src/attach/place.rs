@@ -3,8 +3,11 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    fs::{self, File},
-    os::fd::{AsRawFd, OwnedFd},
+    fs::{self, File, Metadata},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
 };
 
@@ -37,6 +40,21 @@ pub(crate) fn open(netns: &Netns, descriptors: &Descriptors) -> Result<File> {
         }
     };
     if on_nsfs(&file) { Ok(file) } else { Err(no_network(&what)) }
+}
+
+/// What each process finds itself behind, and so leads who is told of it elsewhere.
+const OWN: [&str; 3] = ["/proc/self/", "/proc/thread-self/", "/dev/fd/"];
+
+/// Whether the path by which somebody has opened a namespace leads to it from here, too. While it is
+/// open no other has its inode (`ns_common`, linux/ns_common.h).
+pub(super) fn leads_to(netns: &File, path: &str) -> bool {
+    let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    path.starts_with('/')
+        && !OWN.iter().any(|own| path.starts_with(own))
+        && netns.metadata().is_ok_and(|open| {
+            let found = fs::metadata(path).map(place);
+            found.is_ok_and(|found| found == place(open))
+        })
 }
 
 fn no_network(what: &str) -> Error {

@@ -338,6 +338,10 @@ pub struct Attach {
     /// The namespace; not needed when the sandbox is known already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<Netns>,
+    /// A path to that namespace where it is a descriptor. netd takes it for one where it leads there
+    /// from netd, too, and knows then by what the namespace can be entered later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_path: Option<String>,
     /// The interface's name; the first `ethN` that it does not have from netd unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<IfName>,
@@ -402,6 +406,7 @@ impl Attach {
             network: network.to_owned(),
             container,
             netns,
+            netns_path: None,
             ifname: None,
             addresses: Vec::new(),
             ranges: Vec::new(),
@@ -417,6 +422,14 @@ impl Attach {
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
         }
+    }
+
+    /// The same, saying by which path the namespace was opened that is handed over.
+    #[must_use]
+    pub fn opened_at(self, path: &Path) -> Self {
+        let absolute = std::path::absolute(path).ok();
+        let netns_path = absolute.and_then(|path| path.into_os_string().into_string().ok());
+        Self { netns_path, ..self }
     }
 }
 

@@ -1,18 +1,23 @@
 //! The resolver inside a container: where its network has no gateway on the host, and where that is
 //! asked for. A server of the container's own on port 53 is not touched.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use cnm::{
-    Kind,
+    Kind, Request,
     client::With,
     endpoint::{Attach, CheckEndpoint, Endpoint, Netns},
     network::{CreateNetwork, Subnet},
+    sandbox::ListSandboxes,
     system::Reconcile,
 };
 use netd_tests::{
-    Asking as _, Container, Host, HostOptions, Namespace, World, eventually, kind_of,
+    Asking as _, Container, Executed, Host, HostOptions, Namespace, World, eventually, kind_of,
 };
+use serde_json::json;
 
 const INSIDE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
 
@@ -300,4 +305,111 @@ fn what_leads_there_is_looked_at_and_put_right() {
             assert_eq!(ask(&container.netns, &format!("{name} A")), [ip(endpoint)]);
         }
     }
+}
+
+#[test]
+fn where_nobody_is_yet_it_listens_by_the_path_that_was_handed_over_with_the_descriptor() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let _lan = host.lan();
+    host.client().call(&lan_network("lan")).unwrap();
+    let at = |name: &str| format!("/run/netns/{name}");
+    let listens = |host: &Host, name: &str| {
+        let sockets = host.netns.run(&format!("ip netns exec {name} ss -Hlnut"));
+        sockets.lines().filter(|line| line.contains("127.0.0.11:")).count()
+    };
+    for name in ["by-netctl", "by-plugin", "by-cni"] {
+        host.netns.run(&format!("ip netns add {name}"));
+        let container = || cnm::endpoint::Container {
+            name: name.parse().ok(),
+            ..cnm::endpoint::Container::new(name.parse().unwrap())
+        };
+        match name {
+            "by-netctl" => {
+                let words = ["attach", "--netns", &at(name), "--name", name, "lan"];
+                host.netctl(&words).success();
+            }
+            "by-plugin" => {
+                let attach = Attach::new("lan", container(), Some(Netns::Path(at(name))));
+                host.plugin("macvlan", &Request::new(1, &attach).to_line()).success();
+            }
+            _ => {
+                let config = json!({"cniVersion": "1.0.0", "name": "lan", "type": "netd-macvlan"});
+                let mut command = host.plugin_command("macvlan");
+                command.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", name);
+                command.env("CNI_NETNS", at(name)).env("CNI_IFNAME", "eth0");
+                let mut child = command.env("CNI_PATH", world.programs()).spawn().unwrap();
+                child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+                Executed::from(child.wait_with_output().unwrap()).success();
+            }
+        }
+        assert_eq!(listens(&host, name), 2, "{name}: UDP and TCP");
+        let known = host.client().call(&ListSandboxes {}).unwrap().sandboxes;
+        let own = known.iter().find(|sandbox| sandbox.container.id.as_str() == name).unwrap();
+        assert_eq!(own.path.as_deref(), Some(&*at(name)));
+    }
+    host.kill();
+    host.start();
+    for name in ["by-netctl", "by-plugin", "by-cni"] {
+        eventually("it listens again", || match listens(&host, name) {
+            2 => Ok(()),
+            other => Err(format!("{name}: {other}")),
+        });
+    }
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_from_netd_is_not_taken() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let other = world.container("other");
+    for path in [other.netns.path(), "/nowhere".into(), "run/netns/x".into()] {
+        let web = world.container("web");
+        let netns = std::fs::File::open(web.netns.path()).unwrap();
+        let attach =
+            Attach { netns: Some(Netns::Fd), netns_path: Some(path), ..inside(&web, "app") };
+        let fds = [std::os::fd::AsFd::as_fd(&netns)];
+        let endpoint = netd.call_with(&attach, With { fds: &fds, ..With::default() }).unwrap();
+        let [sandbox] = &*netd.call(&ListSandboxes {}).unwrap().sandboxes else { panic!("one") };
+        assert_eq!(sandbox.path, None);
+        assert_eq!(ask(&web.netns, "web A"), [ip(&endpoint)]);
+        netd.detach("web");
+    }
+}
+
+#[test]
+fn a_path_that_has_come_to_lead_elsewhere_is_not_the_containers() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    netd.create("back");
+    host.netns.run("ip netns add lab");
+    let mut inside = host.netns.command(["ip", "netns", "exec", "lab", "sleep", "infinity"]);
+    let mut inside = inside.spawn().unwrap();
+    eventually("it is there", || match host.netns.run("ip netns pids lab") {
+        pids if pids.trim().is_empty() => Err("nobody is"),
+        _ => Ok(()),
+    });
+    host.netctl(&["attach", "--netns", "/run/netns/lab", "--name", "lab", "app"]).success();
+    let container = cnm::endpoint::Container::new("lab".parse().unwrap());
+    let second = Attach::new("back", container, None);
+    let attached = netd.attach(&second);
+    assert_eq!(attached.ifname.as_str(), "eth1");
+    netd.call(&cnm::endpoint::Detach {
+        network: Some("back".into()),
+        container: "lab".into(),
+        ifname: None,
+    })
+    .unwrap();
+    host.netns.run("ip netns del lab");
+    host.netns.run("ip netns add lab");
+    let (kind, error) = kind_of(netd.call(&second));
+    assert_eq!(kind, Kind::Invalid, "{error}");
+    assert!(error.message.contains("name it again"), "{error}");
+    assert_eq!(netd.endpoints().len(), 1);
+    inside.kill().unwrap();
+    inside.wait().unwrap();
 }

@@ -229,6 +229,7 @@ ENDPOINT ID    NETWORK   CONTAINER   INTERFACE   ADDRESSES     PORTS
     let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
     assert_eq!(asked.netns, Some(own.display().to_string()));
     assert_eq!(asked.params["netns"], "fd");
+    assert_eq!(asked.params["netns_path"], "/proc/self/ns/net");
     assert_eq!(asked.params["container"], json!({"id": "web", "name": "web"}));
 
     let ended = netd.netctl("attach --netns PID:0 --name web app");

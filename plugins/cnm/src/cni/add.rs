@@ -60,6 +60,7 @@ pub(super) fn add(call: &Call<'_, impl Driver>) -> Result<String> {
         attach.options.retain(|option, _| info.takes_for_endpoint(option));
         create.options.retain(|option, _| info.takes_for_network(option));
         let path = attachment.netns.as_deref().unwrap_or_default();
+        let attach = attach.opened_at(Path::new(path));
         let (endpoint, network) =
             attach_on(&mut client, &attach, &create, &netns, &mut own_network)
                 .map_err(|error| of_netns(error, path))?;

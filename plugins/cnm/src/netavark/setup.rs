@@ -18,7 +18,7 @@ use crate::{
 
 /// What a setup prints.
 pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
-    let attach = translate::attach(info, setup)?;
+    let attach = translate::attach(info, setup)?.opened_at(Path::new(netns));
     let create = translate::create(info, &setup.network)?;
     let file = open_netns(Path::new(netns))?;
     let mut client = super::connect()?;

@@ -51,6 +51,9 @@ impl Front {
         let mut params: Attach = request.params()?;
         let path = path_of(params.netns.as_ref());
         let netns = take_netns(&mut params.netns)?;
+        if netns.is_some() {
+            params = params.opened_at(Path::new(&path));
+        }
         let fds: Vec<_> = netns.iter().map(AsFd::as_fd).collect();
         fault::point("front.attach.before-call");
         let outcome = self.exchange(request, &outgoing(request, &params), &fds);

@@ -373,6 +373,7 @@ sample!(
         network: "app".into(),
         container: container(),
         netns: Some(Netns::Fd),
+        netns_path: Some("/run/netns/web".into()),
         ifname: Some(from("eth0")),
         addresses: vec![from("10.89.0.128"), from("fd4e:9c11:7b02::80")],
         ranges: vec![AddressRange { first: from("10.89.0.128"), last: from("10.89.0.191") }],
