@@ -413,3 +413,31 @@ fn a_path_that_has_come_to_lead_elsewhere_is_not_the_containers() {
     inside.kill().unwrap();
     inside.wait().unwrap();
 }
+
+#[test]
+fn where_a_network_has_no_ipv4_it_is_asked_over_ipv4_all_the_same() {
+    let world = World::new();
+    let config = "dns_upstreams = [\"[2001:db8::2]:53\"]".to_owned();
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let lan = host.lan();
+    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let mut netd = host.client();
+    let mut six = CreateNetwork {
+        options: [("resolver".to_owned(), "inside".to_owned())].into(),
+        ..CreateNetwork::named("six")
+    };
+    (six.ipv4, six.ipv6) = (Some(false), Some(true));
+    netd.call(&six).unwrap();
+    let (web, client) = (world.container("web"), world.container("client"));
+    let endpoint = netd.attach(&web.to("six"));
+    let own = netd.attach(&client.to("six"));
+    assert_eq!(own.dns, [INSIDE]);
+    for words in ["web AAAA", "+tcp web.six AAAA", "WEB.six.netd AAAA"] {
+        assert_eq!(ask(&client.netns, words), [ip(&endpoint)], "{words}");
+    }
+    assert_eq!(ask(&client.netns, "web A"), [""; 0]);
+    assert_eq!(ask(&client.netns, &format!("-x {}", ip(&endpoint))), ["web.six."]);
+    assert_eq!(ask(&client.netns, "localhost AAAA"), ["::1"]);
+    assert_eq!(ask(&client.netns, "example.org A"), ["203.0.113.7"]);
+    assert_eq!(elsewhere.from(), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
+}
