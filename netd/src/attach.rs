@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     os::fd::AsRawFd,
+    path::Path,
     process,
     rc::Rc,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use std::{
 use cnm::{
     Error, Kind, Result,
     driver::{AttachEndpoint, Attached, DetachEndpoint},
-    endpoint::{Attach, Container, Endpoint, Netns, State},
+    endpoint::{Attach, Container, Endpoint, Netns, State, open_netns},
     fault,
     network::Network,
     options::is_delivered_on_host,
@@ -268,8 +269,8 @@ impl Netd {
         let known = sandbox.netns.and_then(|netns| netns.nsid);
         let process = sandbox.container.pid.map(|pid| format!("/proc/{pid}/ns/net"));
         for path in [sandbox.path, process].into_iter().flatten() {
-            let Ok(netns) = File::open(path) else { continue };
-            if known.is_none() || self.host.nsid_if_any(&netns).await? == known {
+            let Ok(netns) = open_netns(Path::new(&path)) else { continue };
+            if known.is_none() || self.host.nsid_if_any(&netns).await.ok().flatten() == known {
                 return Ok(netns);
             }
         }
