@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     path::Path,
+    time::Duration,
 };
 
 use cnm::{Error, IfName, Kind, Name, Result, network::Network};
@@ -26,6 +27,9 @@ const END: &str = "nd";
 
 /// How dockerd is told the addresses of its own bridge: those that it takes where it finds none.
 const BIP: &str = "\"bip\": \"172.17.0.1/16\"";
+
+/// How long dockerd may take to say which networks it has, while somebody waits to hear how netd is.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where packages put dockerd.
 const PROGRAMS: [&str; 3] = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
@@ -82,9 +86,10 @@ impl Netd {
         let socket = &self.config.docker_socket;
         // Asking would start one that waits to be asked.
         let theirs = match socket.exists() && self.has_running_dockerd() {
-            true => daemon::bridges(socket).await.unwrap_or_default(),
-            false => Vec::new(),
+            true => tokio::time::timeout(PATIENCE, daemon::bridges(socket)).await,
+            false => Ok(Ok(Vec::new())),
         };
+        let theirs = theirs.ok().and_then(Result::ok).unwrap_or_default();
         let mut sentences = Vec::new();
         for theirs in &theirs {
             let name = &theirs.name;
