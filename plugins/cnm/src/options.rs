@@ -444,7 +444,7 @@ mod tests {
             ("macvlan-mode", "did you mean \"macvlan_mode\"?"),
             ("com.docker.network.driver.mut", "did you mean \"com.docker.network.driver.mtu\"?"),
             ("dsn-search", "did you mean \"dns-search\"?"),
-            ("colour", "there are mode, mtu, dns, dns.DOMAIN, dns-search, resolver"),
+            ("colour", "there are mode, mtu, dns, dns.DOMAIN, dns-search, resolver, attachable"),
         ] {
             let error = options.check_network("macvlan", ["mtu", wrong]);
             let error = error.expect_err(wrong);
