@@ -91,10 +91,10 @@ impl List {
 
 /// Where Podman writes its networks down, where the files are read one after the other.
 pub(super) fn networks(files: &[Table]) -> PathBuf {
-    let mut given = files.iter().filter_map(|file| {
+    let given = files.iter().rev().find_map(|file| {
         file.get("network")?.get("network_config_dir")?.as_str().filter(|place| !place.is_empty())
     });
-    given.next_back().unwrap_or("/etc/containers/networks").into()
+    given.unwrap_or("/etc/containers/networks").into()
 }
 
 /// The file, for plugins in one directory and, where it is given, helpers in another.
