@@ -76,7 +76,12 @@ impl Netd {
     }
 
     fn is_disputed(&self, cluster: &Cluster, endpoint: &Endpoint, address: IpAddr) {
-        if !cluster.disputed.borrow_mut().insert(endpoint.id.clone()) {
+        let is_here = {
+            // It may have gone while the others were asked, and what it would be told of with it.
+            let registry = self.registry.borrow();
+            registry.endpoint(&endpoint.id).is_some_and(|endpoint| registry.is_wanted(endpoint))
+        };
+        if !is_here || !cluster.disputed.borrow_mut().insert(endpoint.id.clone()) {
             return;
         }
         let why = format!(
