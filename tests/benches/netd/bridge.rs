@@ -8,7 +8,7 @@ use crate::{
     daemon::{self, Daemon},
     report::{Report, Row},
     sandbox::Sandbox,
-    traffic::{Measured, Side, measure, run},
+    traffic::{BRIDGED, Measured, Side, filter_bridged, filter_bridged_on, measure, run},
     world::NETWORK,
 };
 
@@ -53,10 +53,15 @@ fn by_hand() -> Result<Side> {
 pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
     let (ours, _daemon) = ours()?;
     let by_hand = by_hand()?;
-    for Measured { what, unit, samples } in measure(options, [&ours, &by_hand])? {
-        let [our, hand] = samples;
-        let row = Row::new(format!("on one host: {what}"), unit, our).beside(BY_HAND, hand);
-        report.row(row.at_least_times(0.97));
+    for (on, how) in BRIDGED {
+        filter_bridged(on)?;
+        filter_bridged_on(&by_hand.sandboxes[2], on)?;
+        for Measured { what, unit, samples } in measure(options, [&ours, &by_hand])? {
+            let [our, hand] = samples;
+            let row =
+                Row::new(format!("on one host{how}: {what}"), unit, our).beside(BY_HAND, hand);
+            report.row(row.at_least_times(0.97));
+        }
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::{
     place::binary,
     report::{Report, Row, Samples},
     sandbox::Sandbox,
-    traffic::{Measured, Side, measure, run},
+    traffic::{BRIDGED, Measured, Side, filter_bridged_on, measure, run},
 };
 
 const PEERS: u32 = 10_000;
@@ -218,12 +218,17 @@ pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
     let by_hand_there = by_hand([(&ours.sandboxes[0], 1), (&ours.sandboxes[2], 2)])?;
     let bare_hosts = [plug(&wire, 3)?, plug(&wire, 4)?];
     let bare = by_hand([(&bare_hosts[0], 3), (&bare_hosts[1], 4)])?;
-    for Measured { what, unit, samples } in measure(options, [&ours, &by_hand_there, &bare])? {
-        let what = format!("across hosts: {what}");
-        let [our, hand, bare] = samples;
-        let row = Row::new(&what, unit, our.clone()).beside(BY_HAND, hand);
-        report.row(row.at_least_times(0.97));
-        report.row(Row::new(what, unit, our).beside(BARE, bare));
+    for (on, how) in BRIDGED {
+        for host in [&ours.sandboxes[0], &ours.sandboxes[2], &bare_hosts[0], &bare_hosts[1]] {
+            filter_bridged_on(host, on)?;
+        }
+        for Measured { what, unit, samples } in measure(options, [&ours, &by_hand_there, &bare])? {
+            let what = format!("across hosts{how}: {what}");
+            let [our, hand, bare] = samples;
+            let row = Row::new(&what, unit, our.clone()).beside(BY_HAND, hand);
+            report.row(row.at_least_times(0.97));
+            report.row(Row::new(what, unit, our).beside(BARE, bare));
+        }
     }
     Ok(())
 }

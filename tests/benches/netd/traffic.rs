@@ -2,6 +2,7 @@
 //! ways between them.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kernel::netns::Netns;
 
 use crate::{Options, report::Samples, sandbox::Sandbox};
@@ -23,6 +24,24 @@ pub(crate) fn run(sandbox: &Sandbox, script: &str) -> Result<()> {
     let output = Command::new("nsenter").args([&netns, "sh", "-ec", script]).output()?;
     ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// Whether what is bridged on a host goes through the rules for IP as well: so it does where the kernel
+/// has br_netfilter, unless somebody says otherwise. Most hosts load it only for Docker or Kubernetes.
+pub(crate) const BRIDGED: [(bool, &str); 2] = [(false, ""), (true, ", with br_netfilter")];
+
+/// Sets that in the calling thread's network namespace.
+pub(crate) fn filter_bridged(on: bool) -> Result<()> {
+    for family in ["iptables", "ip6tables", "arptables"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        fs::write(&path, if on { "1" } else { "0" }).with_context(|| path)?;
+    }
+    Ok(())
+}
+
+/// Sets it on a host.
+pub(crate) fn filter_bridged_on(host: &Sandbox, on: bool) -> Result<()> {
+    Netns::open(&host.path())?.inside(&Netns::own()?, || filter_bridged(on))?
 }
 
 /// Two containers that reach each other, in whichever way.
