@@ -110,3 +110,15 @@ fn the_events_of_docker_26_work_unchanged() {
     let (host, machine) = cli(&world);
     docker_cli::events_work_unchanged(&world, &host, |words| docker_of(&machine, SOCKET, words));
 }
+
+#[test]
+#[ignore = "make test-runtimes"]
+fn the_rules_are_read_by_the_newer_nft() {
+    let world = World::new();
+    let netns = world.namespace();
+    let machine = newer(&world, "a", &netns);
+    let read = ["sh", "-c", "printf %s \"$1\" | nft -f -", "sh", kernel::firewall::BASE];
+    assert_eq!(machine.run(&read).success(), "");
+    let tables = machine.run(&["nft", "list", "tables"]);
+    assert_eq!(tables.success(), "table inet netd\ntable bridge netd\n");
+}
