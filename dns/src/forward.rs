@@ -52,7 +52,8 @@ const KEPT_BACK: usize = 256;
 /// How many are few.
 const FEW: usize = 8;
 
-/// Queries of one asker that are out or wait for their turn. Beyond it they fail at once.
+/// Queries of one asker that wait for their turn, besides those that are out. Beyond it they fail at
+/// once.
 const WAITING_PER_ASKER: usize = 256;
 
 /// How long somebody waits for a new answer while there is one whose time is over (RFC 8767,
@@ -118,7 +119,7 @@ pub(crate) struct Forwarder {
     out: Semaphore,
     kept_back: Semaphore,
     crowding: Mutex<Crowding>,
-    askers: Mutex<HashMap<Asker, Arc<Semaphore>>>,
+    askers: Mutex<HashMap<Asker, Queue>>,
     host: Mutex<HostServers>,
     health: Mutex<Health>,
     ours: Mutex<Vec<SocketAddr>>,
@@ -407,14 +408,13 @@ impl Forwarder {
     /// A place in the asker's queue, unless that is full.
     fn turn(self: &Arc<Self>, asker: &Asker) -> Option<Turn> {
         let mut askers = lock(&self.askers);
-        let queue =
-            askers.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(OUT_PER_ASKER)));
-        // One count is the map's, the others are places.
-        if Arc::strong_count(queue) > WAITING_PER_ASKER {
+        let queue = askers.entry(asker.clone()).or_default();
+        if queue.length == OUT_PER_ASKER + WAITING_PER_ASKER {
             lock(&self.crowding).crowded += 1;
             return None;
         }
-        Some(Turn(Arc::clone(queue), Arc::clone(self), asker.clone()))
+        queue.length += 1;
+        Some(Turn(Arc::clone(&queue.out), Arc::clone(self), asker.clone()))
     }
 
     /// Asks the servers one after the other, the next one when the last has failed or takes long,
@@ -490,6 +490,19 @@ impl Drop for Race<'_> {
     }
 }
 
+/// Who of one asker's questions may be out, and how many there are of them, out or waiting.
+#[derive(Debug)]
+struct Queue {
+    out: Arc<Semaphore>,
+    length: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { out: Arc::new(Semaphore::new(OUT_PER_ASKER)), length: 0 }
+    }
+}
+
 /// A place in one asker's queue; the queue goes with its last place.
 struct Turn(Arc<Semaphore>, Arc<Forwarder>, Asker);
 
@@ -506,9 +519,11 @@ type Place = (OwnedSemaphorePermit, Turn);
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut askers = lock(&self.1.askers);
-        // The map's count and ours.
-        if Arc::strong_count(&self.0) <= 2 {
-            askers.remove(&self.2);
+        if let Some(queue) = askers.get_mut(&self.2) {
+            queue.length -= 1;
+            if queue.length == 0 {
+                askers.remove(&self.2);
+            }
         }
     }
 }

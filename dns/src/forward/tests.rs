@@ -257,13 +257,43 @@ fn a_stream_is_relayed_over_a_stream() {
 fn one_asker_has_so_many_places_and_the_next_one_its_own() {
     run(async {
         let forwarder = patient();
-        let turns: Vec<_> = (0..WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
+        let turns: Vec<_> =
+            (0..OUT_PER_ASKER + WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
         assert!(turns.iter().all(Option::is_some));
         assert!(forwarder.turn(&asker()).is_none());
         let other = Asker { source: IpAddr::from([10, 0, 0, 3]), ..asker() };
         assert!(forwarder.turn(&other).is_some());
         drop(turns);
         assert!(lock(&forwarder.askers).is_empty(), "nothing is kept of who has gone");
+    });
+}
+
+#[test]
+fn as_many_questions_of_one_asker_are_asked_as_it_has_places() {
+    run(async {
+        let forwarder = patient();
+        let slow = silent().await;
+        let mut asking = JoinSet::new();
+        let most = OUT_PER_ASKER + WAITING_PER_ASKER;
+        for n in 0..most {
+            let forwarder = Arc::clone(&forwarder);
+            asking.spawn(async move {
+                forwarder.ask(&asker(), &[slow], &question(n), Transport::Udp).await
+            });
+        }
+        while lock(&forwarder.askers).get(&asker()).is_none_or(|queue| queue.length < most) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(forwarder.pressure().crowded, 0);
+        assert!(
+            forwarder
+                .ask(&asker(), &[slow], &question(most), Transport::Udp)
+                .await
+                .packet
+                .is_none()
+        );
+        assert_eq!(forwarder.pressure().crowded, 1);
+        assert!(asking.try_join_next().is_none(), "all others still wait");
     });
 }
 
@@ -305,7 +335,8 @@ fn those_with_many_questions_out_do_not_delay_who_has_few() {
 fn who_has_too_many_waiting_is_counted() {
     run(async {
         let forwarder = patient();
-        let _turns: Vec<_> = (0..WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
+        let _turns: Vec<_> =
+            (0..OUT_PER_ASKER + WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
         assert!(ask(&forwarder, &[silent().await]).await.is_none());
         assert_eq!(forwarder.pressure().crowded, 1);
     });
