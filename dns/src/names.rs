@@ -105,6 +105,17 @@ pub struct Zone {
     pub stubs: Vec<Stub>,
 }
 
+impl Zone {
+    /// Whether an address may be a member's: where it has no subnets of its own, whichever.
+    pub(crate) fn may_have(&self, address: IpAddr) -> bool {
+        self.subnets.is_empty() || self.has(address)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(address))
+    }
+}
+
 /// A domain that certain servers know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stub {
@@ -425,10 +436,7 @@ impl Snapshot {
 
     /// The network that has an address of one of its subnets.
     pub(crate) fn network_of(&self, address: IpAddr) -> Option<&NetworkKey> {
-        let has = |network: &Network| {
-            let zone = network.zone.as_deref();
-            zone.is_some_and(|zone| zone.subnets.iter().any(|subnet| subnet.contains(address)))
-        };
+        let has = |network: &Network| network.zone.as_deref().is_some_and(|zone| zone.has(address));
         self.networks.iter().find(|(_, network)| has(network)).map(|(key, _)| key)
     }
 

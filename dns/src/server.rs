@@ -19,7 +19,7 @@ use tokio::time::{self, Instant};
 
 use crate::answer::{self, Asker, At, Outcome, Transport};
 use crate::forward::{Forwarder, Origin, Pressure, Relayed, Standing};
-use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, Stub};
+use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, NetworkKey, Stub};
 use crate::question::Question;
 use crate::reply::Code;
 use crate::{Error, Explained, Upstreams, explain, question};
@@ -381,6 +381,10 @@ impl Desk {
             At::Shared => {
                 let may_ask = || self.serving.guests.may_ask(source, std::time::Instant::now());
                 guests::place(&self.serving.names.peek(), source, self.own, may_ask)
+            }
+            At::Network(asked) => {
+                let moved = guests::moved(&self.serving.names.peek(), asked, source);
+                At::Network(moved.unwrap_or_else(|| NetworkKey::clone(asked)))
             }
             own => own.clone(),
         };

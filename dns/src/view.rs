@@ -103,10 +103,7 @@ impl<'a> View<'a> {
     /// neighbour of the host with a route to it, is told nothing.
     pub(crate) fn is_member(&self, source: IpAddr) -> bool {
         let zone = self.asked.and_then(|network| network.zone.as_deref());
-        let source = source.to_canonical();
-        zone.is_none_or(|zone| {
-            zone.subnets.is_empty() || zone.subnets.iter().any(|subnet| subnet.contains(source))
-        })
+        zone.is_none_or(|zone| zone.may_have(source.to_canonical()))
     }
 
     /// The networks, the one asked first.

@@ -6,6 +6,7 @@
 //! killed.
 
 pub(crate) mod files;
+mod follow;
 mod held;
 pub(crate) mod init;
 pub(crate) mod place;
@@ -15,6 +16,7 @@ use std::{
     io::{self, Read as _},
     path::Path,
     process::{Child, ExitCode, ExitStatus},
+    thread,
 };
 
 use cnm::{
@@ -36,6 +38,8 @@ use crate::{
     attach,
     out::{self, Outcome},
 };
+use files::Wishes;
+use follow::Follower;
 use held::Held;
 use init::Isolation;
 use place::Setting;
@@ -91,14 +95,27 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         }
     };
     drop(client);
-    let setting = match isolation {
-        Isolation::Host => Setting::default(),
-        Isolation::Own => Setting {
-            hostname: Some(hostname.to_string()),
-            files: files::all(&args.dns, &args.dns_search, &hostname, &endpoints),
-        },
+    let (setting, follower) = match isolation {
+        Isolation::Host => (Setting::default(), None),
+        Isolation::Own => {
+            let wishes = Wishes { dns: args.dns, search: args.dns_search };
+            let mut files = files::all(&wishes, &hostname, &endpoints);
+            // On a network that has no names it asks as the host does, until it is on another.
+            if files.iter().all(|(path, _)| path != files::RESOLV_CONF) {
+                files.push((files::RESOLV_CONF.to_owned(), files::hosts_own()));
+            }
+            let follower = Follower {
+                socket: socket.to_owned(),
+                container: id.clone(),
+                pid: held.pid(),
+                hostname: hostname.clone(),
+                wishes,
+                files: files.clone(),
+            };
+            (Setting { hostname: Some(hostname.to_string()), files }, Some(follower))
+        }
     };
-    let ended = held.release(&setting).and_then(wait);
+    let ended = held.release(&setting).and_then(|child| wait(child, follower));
     leave(socket, &id);
     Ok(code(ended?))
 }
@@ -160,8 +177,8 @@ fn leave(socket: &Path, id: &ContainerId) {
     }
 }
 
-/// Waits for the command and passes signals on to it.
-fn wait(mut child: Child) -> Result<ExitStatus> {
+/// Waits for the command and passes signals on to it. Meanwhile its files follow its networks.
+fn wait(mut child: Child, follower: Option<Follower>) -> Result<ExitStatus> {
     let failed = |error: io::Error| out::system("cannot wait for the command", &error);
     let pid = i32::try_from(child.id()).map_err(Error::internal)?;
     let mut signals = SigSet::from_iter(FORWARDED);
@@ -170,6 +187,10 @@ fn wait(mut child: Child) -> Result<ExitStatus> {
     signals.thread_block().map_err(|errno| failed(errno.into()))?;
     let source = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| failed(errno.into()))?;
+    if let Some(follower) = follower {
+        // It is this process's for as long as that lasts, and takes no signals, either.
+        thread::spawn(move || follower.follow());
+    }
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Ok(status);

@@ -25,7 +25,8 @@ use crate::{
     args::{Format, SandboxCommand},
     out::{self, Outcome, Tally},
     run::{
-        files, hostname,
+        files::{self, Wishes},
+        hostname,
         place::{self, Setting, refused},
     },
     table::{Table, cell},
@@ -211,7 +212,9 @@ fn exec(socket: &Path, wanted: &str, command: &[OsString]) -> Outcome {
     let hostname = hostname(&container);
     place::settle(&Setting {
         hostname: hostname.map(ToString::to_string),
-        files: hostname.map(|name| files::all(&[], &[], name, &endpoints)).unwrap_or_default(),
+        files: hostname
+            .map(|name| files::all(&Wishes::default(), name, &endpoints))
+            .unwrap_or_default(),
     })?;
     Ok(place::execute(command))
 }

@@ -81,7 +81,11 @@ impl Netd {
         let said = given::place(&endpoint.options, &network.options).unwrap_or_default();
         match said {
             Some(Place::Gateway) => return Ok(()),
-            None if !endpoint.dns.is_empty() || !driver.leads_inside() => return Ok(()),
+            None if !driver.leads_inside() => return Ok(()),
+            // A container that asks inside goes on doing so, whichever network it is taken off.
+            None if !endpoint.dns.is_empty() && !self.is_inside(&endpoint.container.id) => {
+                return Ok(());
+            }
             Some(Place::Inside) if !driver.leads_inside() => {
                 return Err(Error::unsupported(format_args!(
                     "the driver {} of network {} has no resolver inside a container: leave \
@@ -160,6 +164,11 @@ impl Netd {
         listened.map_err(|error| error.to_string())?;
         self.look_after(container, door);
         Ok(())
+    }
+
+    /// Whether a container asks inside itself, or is to as soon as something leads there.
+    fn is_inside(&self, container: &ContainerId) -> bool {
+        self.awaited_at(container).is_some()
     }
 
     /// The port at which it is to listen in a container to which nothing leads yet.

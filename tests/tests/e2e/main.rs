@@ -29,6 +29,7 @@ mod macvlan;
 mod many;
 mod meaning;
 mod modes;
+mod moved;
 mod names;
 mod neighbours;
 mod netavark;

@@ -7,23 +7,36 @@ use cnm::{Name, endpoint::Endpoint, options};
 /// More name servers than these nobody asks (`MAXNS`, resolv.h).
 const SERVERS: usize = 3;
 
-/// The files of a sandbox that has `endpoints`, by path. It is asked for names where `dns` says,
-/// or else where its networks do; if neither says anything, as the host is. What it tries behind
-/// names is `search`, or else what its networks say, or else the host's.
+/// Where they are.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+
+/// What is to be in them, whatever the sandbox's networks say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wishes {
+    /// Who is asked for names; who its networks say where there is nobody.
+    pub(crate) dns: Vec<IpAddr>,
+    /// The domains to try behind names; what its networks say, or else the host's, where there is
+    /// none.
+    pub(crate) search: Vec<String>,
+}
+
+/// The files of a sandbox that has `endpoints`, by path. Where nobody is said to be asked for names,
+/// it asks as the host does.
 pub(crate) fn all(
-    dns: &[IpAddr],
-    search: &[String],
+    wishes: &Wishes,
     hostname: &Name,
     endpoints: &[Endpoint],
 ) -> Vec<(String, String)> {
-    let mut servers = dns.to_vec();
+    let search = &wishes.search;
+    let mut servers = wishes.dns.clone();
     if servers.is_empty() {
         servers.extend(endpoints.iter().flat_map(|endpoint| &endpoint.dns));
     }
     let mut files = Vec::new();
     if !servers.is_empty() {
         // A host without one has neither search domains nor options.
-        let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let host = hosts_own();
         let networks = endpoints.iter().flat_map(|endpoint| options::search(&endpoint.options));
         let mut domains: Vec<&str> = Vec::new();
         for domain in
@@ -33,10 +46,15 @@ pub(crate) fn all(
                 domains.push(domain);
             }
         }
-        files.push(("/etc/resolv.conf".to_owned(), resolv_conf(&servers, &domains, &host)));
+        files.push((RESOLV_CONF.to_owned(), resolv_conf(&servers, &domains, &host)));
     }
-    files.push(("/etc/hosts".to_owned(), hosts(hostname, endpoints)));
+    files.push((HOSTS.to_owned(), hosts(hostname, endpoints)));
     files
+}
+
+/// What the host's own programs go by; nothing where it has none.
+pub(crate) fn hosts_own() -> String {
+    fs::read_to_string(RESOLV_CONF).unwrap_or_default()
 }
 
 /// `servers`, with domains to try, unless they are said those that the host has, and its options. Names of containers have no
@@ -161,13 +179,15 @@ mod tests {
     fn without_a_name_server_the_hosts_resolv_conf_stays() {
         let web: Name = "web".parse().expect("a name");
         let paths = |dns: &[IpAddr], endpoints: &[Endpoint]| -> Vec<String> {
-            all(dns, &[], &web, endpoints).into_iter().map(|(path, _)| path).collect()
+            let wishes = Wishes { dns: dns.to_vec(), ..Wishes::default() };
+            all(&wishes, &web, endpoints).into_iter().map(|(path, _)| path).collect()
         };
         assert_eq!(paths(&[], &[endpoint(&[], &[])]), ["/etc/hosts"]);
         let both = ["/etc/resolv.conf", "/etc/hosts"];
         assert_eq!(paths(&[], &[endpoint(&[], &["10.0.0.1"])]), both);
         assert_eq!(paths(&servers(&["192.0.2.7"]), &[]), both);
-        let chosen = all(&servers(&["192.0.2.7"]), &[], &web, &[endpoint(&[], &["10.0.0.1"])]);
+        let wishes = Wishes { dns: servers(&["192.0.2.7"]), ..Wishes::default() };
+        let chosen = all(&wishes, &web, &[endpoint(&[], &["10.0.0.1"])]);
         assert!(chosen[0].1.starts_with("nameserver 192.0.2.7\n"), "{chosen:?}");
         assert!(!chosen[0].1.contains("10.0.0.1"), "{chosen:?}");
     }
@@ -178,7 +198,10 @@ mod tests {
         let mut endpoints = [endpoint(&[], &["10.0.0.1"]), endpoint(&[], &["10.1.0.1"])];
         endpoints[0].options.insert("dns-search".into(), "a.example,b.example".into());
         endpoints[1].options.insert("dns-search".into(), "b.example,c.example".into());
-        let text = |search: &[String]| all(&[], search, &web, &endpoints)[0].1.clone();
+        let text = |search: &[String]| {
+            let wishes = Wishes { search: search.to_vec(), ..Wishes::default() };
+            all(&wishes, &web, &endpoints)[0].1.clone()
+        };
         assert!(text(&[]).contains("\nsearch a.example b.example c.example\n"));
         assert!(text(&["own.example".to_owned()]).contains("\nsearch own.example\n"));
     }

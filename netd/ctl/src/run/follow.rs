@@ -1,0 +1,142 @@
+//! Keeping a running command's `/etc/resolv.conf` and `/etc/hosts` as its networks have them, while it
+//! is put on some and taken off others.
+//!
+//! The files are the command's own, put over the host's in its mount namespace: what is written is
+//! what lies there, in place, and only where nobody has written anything else since.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cnm::{
+    ContainerId, Error, Name, Result,
+    client::Client,
+    endpoint::{Endpoint, ListEndpoints, State},
+    events::{Notification, Subscribe},
+};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+use super::files::{self, Wishes};
+use crate::out;
+
+/// How long netd, when it is not there, is waited for.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// How long the command's files are waited for, and how often they are looked for.
+const SETTLED: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// A running command, and what its files say.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Where netd is.
+    pub(super) socket: PathBuf,
+    /// What the command is to netd.
+    pub(super) container: ContainerId,
+    /// Its process.
+    pub(super) pid: u32,
+    /// What it calls itself.
+    pub(super) hostname: Name,
+    /// What is in the files whatever its networks are.
+    pub(super) wishes: Wishes,
+    /// The files by path, as they were written last.
+    pub(super) files: Vec<(String, String)>,
+}
+
+impl Follower {
+    /// Follows it until this process ends. A netd that is started again is asked again.
+    pub(super) fn follow(mut self) {
+        self.wait_for_files();
+        loop {
+            // That it is away is nothing to complain of: the command's networks stay as they are.
+            drop(self.watch());
+            thread::park_timeout(BREATH);
+        }
+    }
+
+    /// Looks whenever an endpoint of the command's has come or gone.
+    fn watch(&mut self) -> Result<()> {
+        let mut events = Client::connect(&self.socket)?;
+        events.call(&Subscribe {})?;
+        let mut client = Client::connect(&self.socket)?;
+        loop {
+            let params =
+                ListEndpoints { container: Some(self.container.to_string()), network: None };
+            let mut endpoints = client.call(&params)?.endpoints;
+            endpoints.retain(|endpoint| endpoint.state == State::Attached);
+            self.renew(&endpoints);
+            while !self.concerns(&events.next_line()?)? {}
+        }
+    }
+
+    fn concerns(&self, line: &str) -> Result<bool> {
+        let Notification { params: event, .. } = serde_json::from_str(line).map_err(|error| {
+            Error::internal(format_args!("netd's event is not understood: {error}"))
+        })?;
+        let container = event.attributes.get("container").map(String::as_str);
+        Ok(event.object == "endpoint" && container == Some(self.container.as_str()))
+    }
+
+    /// Writes what has changed with these endpoints. Where nothing says whom to ask any more, it is
+    /// whom it was. A file that somebody else has written is his from then on.
+    fn renew(&mut self, endpoints: &[Endpoint]) {
+        for (path, text) in files::all(&self.wishes, &self.hostname, endpoints) {
+            let at = self.files.iter().position(|(known, _)| *known == path);
+            let Some(at) = at.filter(|at| self.files[*at].1 != text) else { continue };
+            match rewrite(self.pid, &path, &self.files[at].1, &text) {
+                Ok(()) => self.files[at].1 = text,
+                Err(error) => {
+                    out::complain(&format_args!(
+                        "{path} of the command does not follow its networks any more: {error}"
+                    ));
+                    self.files.remove(at);
+                }
+            }
+        }
+    }
+
+    /// Waits until the files lie where they are to be seen: that is before the command begins.
+    fn wait_for_files(&self) {
+        let began = Instant::now();
+        let covered = |path: &str| open(self.pid, path).is_ok_and(|file| !is_hosts(&file, path));
+        while !self.files.iter().all(|(path, _)| covered(path)) && began.elapsed() < SETTLED {
+            thread::park_timeout(MOMENT);
+        }
+    }
+}
+
+/// Puts a text in the place of the one that was written last.
+fn rewrite(pid: u32, path: &str, known: &str, text: &str) -> io::Result<()> {
+    let mut file = open(pid, path)?;
+    let mut there = String::new();
+    file.read_to_string(&mut there)?;
+    if there != known || is_hosts(&file, path) {
+        return Err(io::Error::other("somebody else has written it"));
+    }
+    // Never empty for who reads it now: longer or shorter for a moment.
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len().try_into().map_err(io::Error::other)?)
+}
+
+/// Whether an open file is the one that the host has there.
+fn is_hosts(file: &File, path: &str) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let own = file.metadata().ok().map(place);
+    own.is_none() || own == fs::metadata(path).ok().map(place)
+}
+
+/// Opens a file as a process finds it. No link leads out of what that process sees.
+fn open(pid: u32, path: &str) -> io::Result<File> {
+    let root = File::open(format!("/proc/{pid}/root"))?;
+    let inside = Path::new(path).strip_prefix("/").unwrap_or_else(|_| Path::new(path));
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDWR | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    Ok(openat2(&root, inside, how)?.into())
+}
