@@ -19,6 +19,7 @@ use dns::At;
 use crate::{cluster::Remote, config::Config, netd::Netd, notify};
 
 mod ask;
+mod fixed;
 pub(crate) mod given;
 mod guests;
 pub(crate) mod hook;
@@ -36,9 +37,6 @@ const FORWARD_DEADLINE: Duration = Duration::from_secs(4);
 /// What the host's own address is called on a network that has no gateway here; and the driver of
 /// the host's own namespace.
 const HOST: &str = "host";
-
-/// Under what the sockets are kept at which all networks' containers may ask.
-const SHARED: &str = "shared";
 
 /// How long the end of netd waits for answers from elsewhere. Who has not got one by then is told
 /// that it failed, and new questions have waited as long for the next netd.
@@ -245,48 +243,14 @@ impl Netd {
             }
         }
         self.take_over_inside();
-        self.resolve_for_all();
-        self.resolve_for_the_host();
+        self.resolve_at_fixed();
         self.resolver.kept.close();
-    }
-
-    /// Makes names resolve at one address for the containers of all networks, where that is wanted.
-    /// The address itself is the business of the driver of the host's own namespace.
-    fn resolve_for_all(&self) {
-        let Some(address) = self.config.dns_link_local else { return };
-        let address = SocketAddr::new(address.into(), PORT);
-        if let Err(why) = self.listen_at(At::Shared, address, SHARED) {
-            let problem = format!("names do not resolve at {address}: {why}");
-            tracing::warn!("{problem}");
-            self.problems.borrow_mut().insert("dns link-local".to_owned(), problem);
-        }
-    }
-
-    fn listen_at(&self, at: At, address: SocketAddr, name: &str) -> Result<(), String> {
-        let sockets = self.resolver.kept.open(address, &kept_name(name));
-        let (udp, tcp) = sockets.map_err(|error| format!("cannot listen there: {error}"))?;
-        self.resolver.server.listen(at, udp, tcp).map_err(|error| error.to_string())
     }
 
     /// What a driver is told of the resolver that is of no network.
     pub(crate) fn resolver_setting(&self, driver: &str) -> Option<(String, String)> {
         let address = self.config.dns_link_local.filter(|_| driver == HOST)?;
         Some(("resolver".to_owned(), address.to_string()))
-    }
-
-    /// Makes names resolve for the host's own programs, where that is wanted.
-    fn resolve_for_the_host(self: &Rc<Self>) {
-        let Some(address) = self.config.dns_host else {
-            self.hook_into_the_host();
-            return;
-        };
-        if let Err(why) = self.listen_at(At::Host, address, HOST) {
-            let problem = format!("names do not resolve for the host at {address}: {why}");
-            tracing::warn!("{problem}");
-            self.problems.borrow_mut().insert("dns host".to_owned(), problem);
-        } else {
-            self.hook_into_the_host();
-        }
     }
 
     /// Has nobody asked here any more, answers who has, and leaves the rest to the next netd.

@@ -235,6 +235,7 @@ impl Netd {
     /// `system.reconcile`.
     pub(crate) async fn reconcile(self: &Rc<Self>) -> Result<Reconciled> {
         let mut reconciled = Reconciled::default();
+        reconciled.repaired.extend(self.resolve_at_fixed_again());
         for driver in self.drivers.all() {
             let name = driver.status().name;
             let mut synced = self.sync(&name).await?;

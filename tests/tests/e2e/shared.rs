@@ -1,8 +1,10 @@
 //! The one address at which everybody on the host may ask: containers of all networks, as at their
 //! gateways, and those of others for names of others. Neighbours may not.
 
-use cnm::network::CreateNetwork;
-use netd_tests::{Asking as _, Host, HostOptions, Namespace, World};
+use std::net::{TcpListener, UdpSocket};
+
+use cnm::{network::CreateNetwork, system::Reconcile};
+use netd_tests::{Asking as _, Host, HostOptions, Namespace, World, eventually};
 
 const SHARED: &str = "169.254.76.53";
 
@@ -91,6 +93,47 @@ fn others_containers_ask_for_names_of_others_and_neighbours_for_nothing() {
     }
     // Nor does the address answer where nobody wants it.
     assert_eq!(ask(&host.netns, "web.app.netd A").len(), 1, "the host may ask as well");
+}
+
+#[test]
+fn a_port_that_another_program_had_is_listened_on_when_it_has_gone() {
+    let world = World::new();
+    let config = format!("{CONFIG}\ndns_host = \"127.0.0.77:53\"");
+    let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let web_at = netd.attach(&web.to("app")).addresses[0].ip().to_string();
+    let own = "127.0.0.77".parse().unwrap();
+    assert_eq!(Host::ask_name(&host.netns, own, "web.app.netd A"), [&*web_at]);
+    let problems = |host: &Host| -> Vec<String> {
+        let all = host.client().status().problems;
+        all.into_iter().filter(|problem| problem.contains("names do not resolve")).collect()
+    };
+    let take = |host: &Host| {
+        host.netns.inside(|| {
+            let of_udp = UdpSocket::bind("0.0.0.0:53").unwrap();
+            (of_udp, TcpListener::bind("0.0.0.0:53").unwrap())
+        })
+    };
+    for at_once in [false, true] {
+        host.stop();
+        let taken = take(&host);
+        host.start();
+        assert_eq!(problems(&host).len(), 2, "{:?}", problems(&host));
+        drop(taken);
+        if at_once {
+            host.client().call(&Reconcile {}).unwrap();
+            assert_eq!(problems(&host), Vec::<String>::new());
+        }
+        eventually("nothing is the matter", || match problems(&host) {
+            none if none.is_empty() => Ok(()),
+            some => Err(some),
+        });
+        assert_eq!(Host::ask_name(&host.netns, own, "web.app.netd A"), [&*web_at]);
+        assert_eq!(ask(&web.netns, "web A"), [&*web_at]);
+        assert_eq!(ask(&web.netns, "+tcp web A"), [&*web_at]);
+    }
 }
 
 #[test]
