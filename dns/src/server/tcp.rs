@@ -1,13 +1,13 @@
-//! Connections of one listener: messages behind a length of two bytes, several on a connection
-//! (RFC 7766), answered in the order they came.
+//! Connections of one listener: messages behind a length of two bytes, several on a connection, each
+//! answered as soon as it can be, whatever came before it (RFC 7766, sections 6.2.1.1 and 7).
 
 use std::collections::HashMap;
-use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -21,6 +21,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Connections at a time, of one listener and of one address. More are closed at once.
 const CONNECTIONS: usize = 1024;
 const CONNECTIONS_PER_SOURCE: usize = 16;
+
+/// Questions of one connection that are put to others at a time. With so many out no more are read.
+const FORWARDED: usize = 32;
 
 /// What to wait before another try when the process is out of descriptors.
 const BREATH: Duration = Duration::from_millis(100);
@@ -62,32 +65,73 @@ pub(super) async fn serve(desk: Desk, open: Open<TcpListener>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Answers one message after the other, until the other end has none left, sends something that
-/// is no query, or takes too long.
+/// Answers messages until the other end has none left, sends something that is no query, or takes too
+/// long; then what is still out. What others are to be asked holds up nothing that comes after it.
 async fn converse(
     desk: &Desk,
     asker: &Asker,
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
-    loop {
-        let packet = tokio::select! {
+    let (reader, mut writer) = io::split(stream);
+    let mut forwarded = JoinSet::new();
+    let mut next = pin!(next(reader));
+    let end = loop {
+        let (reader, packet) = tokio::select! {
             // What is there already is answered.
             biased;
-            packet = time::timeout(IDLE, receive(&mut stream)) => packet??,
-            _ = desk.serving.ending() => return Ok(()),
+            Some(reply) = forwarded.join_next() => {
+                tell(&mut writer, reply.ok().flatten()).await?;
+                continue;
+            }
+            received = &mut next, if forwarded.len() < FORWARDED => received,
+            _ = desk.serving.ending() => break Ok(()),
+        };
+        let packet = match packet {
+            Ok(packet) => packet,
+            Err(error) => break Err(error),
         };
         let reply = match desk.decide(asker, &packet, Transport::Tcp) {
-            Outcome::Drop => None,
+            Outcome::Drop => break Ok(()),
             Outcome::Reply(reply) => Some(reply),
             Outcome::Forward { upstreams } => {
-                desk.forward(asker, &upstreams, &packet, Transport::Tcp).await
+                let known = desk.at_once(asker, &upstreams, &packet, Transport::Tcp);
+                if known.is_none() {
+                    forwarded.spawn(forward(desk.clone(), asker.clone(), upstreams, packet));
+                }
+                known
             }
         };
-        let Some(reply) = reply else { return Ok(()) };
-        let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
-        let message = [&length.to_be_bytes()[..], &reply].concat();
-        time::timeout(IDLE, stream.write_all(&message)).await??;
+        tell(&mut writer, reply).await?;
+        next.set(self::next(reader));
+    };
+    while let Some(reply) = forwarded.join_next().await {
+        tell(&mut writer, reply.ok().flatten()).await?;
     }
+    end
+}
+
+async fn forward(
+    desk: Desk,
+    asker: Asker,
+    upstreams: Vec<SocketAddr>,
+    packet: Vec<u8>,
+) -> Option<Vec<u8>> {
+    desk.forward(&asker, &upstreams, &packet, Transport::Tcp).await
+}
+
+/// Sends a reply, if there is one.
+async fn tell(stream: &mut (impl AsyncWrite + Unpin), reply: Option<Vec<u8>>) -> io::Result<()> {
+    let Some(reply) = reply else { return Ok(()) };
+    let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
+    let message = [&length.to_be_bytes()[..], &reply].concat();
+    time::timeout(IDLE, stream.write_all(&message)).await?
+}
+
+/// The next message, and what it was read from: nothing of half a message is lost while there is
+/// something else to do.
+async fn next<S: AsyncRead + Unpin>(mut stream: S) -> (S, io::Result<Vec<u8>>) {
+    let packet = time::timeout(IDLE, receive(&mut stream)).await;
+    (stream, packet.map_err(io::Error::from).flatten())
 }
 
 async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
@@ -102,7 +146,7 @@ pub(super) fn converse_over(desk: &Desk, bytes: &[u8]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the system has an event loop for us");
     runtime.block_on(async {
-        let (mut client, stream) = tokio::io::duplex(1 << 22);
+        let (mut client, stream) = io::duplex(1 << 22);
         client.write_all(bytes).await.expect("there is room for it");
         client.shutdown().await.expect("it can end");
         let asker = desk.asker(IpAddr::from([10, 0, 0, 2]));

@@ -398,6 +398,76 @@ fn who_waits_in_vain_at_the_end_is_told_so() {
     assert_eq!(code(&receive(&client)), 2);
 }
 
+/// A message behind its length.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).unwrap();
+    [&length.to_be_bytes()[..], message].concat()
+}
+
+fn next_framed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).unwrap();
+    message
+}
+
+#[test]
+fn over_a_connection_nobody_waits_for_what_was_asked_before() {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let fixture = start(vec![slow.local_addr().unwrap()], DEADLINE);
+    fixture.names.publish("n", member("e", "web", "10.0.0.2"));
+    let mut client = TcpStream::connect(fixture.address).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let both = [framed(&query(1, "example")), framed(&query(2, "web"))].concat();
+    // In pieces, so that something comes in the middle of a message.
+    let (first, rest) = both.split_at(both.len() - 5);
+    client.write_all(first).unwrap();
+    let (mut server, _) = slow.accept().unwrap();
+    let asked = next_framed(&mut server);
+    client.write_all(rest).unwrap();
+    let reply = next_framed(&mut client);
+    assert!(reply[1] == 2 && reply.ends_with(&[10, 0, 0, 2]), "{reply:?}");
+    // Half a message is there when the other answer comes.
+    let third = framed(&query(3, "web"));
+    client.write_all(&third[..7]).unwrap();
+    server.write_all(&framed(&elsewhere(asked).unwrap())).unwrap();
+    let reply = next_framed(&mut client);
+    assert!(reply[1] == 1 && reply.ends_with(&[192, 0, 2, 1]), "{reply:?}");
+    client.write_all(&third[7..]).unwrap();
+    assert_eq!(next_framed(&mut client)[1], 3);
+}
+
+#[test]
+fn who_has_no_more_to_ask_over_a_connection_still_has_its_answers() {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let fixture = start(vec![slow.local_addr().unwrap()], DEADLINE);
+    let mut client = TcpStream::connect(fixture.address).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    // More than are out at a time: the rest is read when these have come back.
+    for id in 0..40 {
+        client.write_all(&framed(&query(id, &format!("x{id}")))).unwrap();
+    }
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut held: Vec<_> = (0..32).map(|_| slow.accept().unwrap().0).collect();
+    while fixture.server.counters().forwarded < 32 {
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    assert_eq!(fixture.server.counters().forwarded, 32);
+    let answer = |server: &mut TcpStream| {
+        let asked = next_framed(server);
+        server.write_all(&framed(&elsewhere(asked).unwrap())).unwrap();
+    };
+    held.iter_mut().rev().for_each(answer);
+    for _ in 32..40 {
+        answer(&mut slow.accept().unwrap().0);
+    }
+    let mut ids: Vec<_> = (0..40).map(|_| next_framed(&mut client)[1]).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..40).collect::<Vec<u8>>());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "and then it ends");
+}
+
 #[test]
 fn counts_are_told_apart_and_standings_known() {
     let server = upstream(elsewhere);
