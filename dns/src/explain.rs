@@ -153,6 +153,11 @@ pub(crate) fn elsewhere(upstreams: &[SocketAddr], relayed: &Relayed) -> Vec<Stri
             "nobody answered, and an answer past its time is better than none".to_owned()
         }
         Origin::Nobody => "nobody answered".to_owned(),
+        Origin::Failed => {
+            "nobody could answer a moment ago, and so nobody is asked again for some seconds \
+             (RFC 9520)"
+                .to_owned()
+        }
     };
     vec![asked, outcome]
 }

@@ -22,12 +22,14 @@ use crate::reply::OUR_PAYLOAD;
 use crate::upstreams::{HostServers, Upstreams};
 
 mod cache;
+mod failures;
 mod flight;
 mod health;
 mod query;
 mod reply;
 
 use cache::{Cache, Found, Key};
+use failures::{Failures, Put};
 use flight::{Flights, Landed, landing};
 use health::Health;
 use query::Query;
@@ -74,6 +76,8 @@ pub(crate) enum Origin {
     Stale,
     /// Nobody: there is none.
     Nobody,
+    /// Nobody, as there was none a moment ago, and nobody was asked again.
+    Failed,
 }
 
 /// An answer of somebody else's, if there is one.
@@ -87,6 +91,7 @@ pub(crate) struct Relayed {
 
 impl Relayed {
     pub(crate) const NOTHING: Self = Self { packet: None, from: Origin::Nobody };
+    const FAILED: Self = Self { packet: None, from: Origin::Failed };
 }
 
 /// How much is asked of others.
@@ -124,6 +129,7 @@ pub(crate) struct Forwarder {
     health: Mutex<Health>,
     ours: Mutex<Vec<SocketAddr>>,
     cache: Mutex<Cache>,
+    failures: Mutex<Failures>,
     flights: Mutex<Flights>,
     loops: AtomicU64,
 }
@@ -142,6 +148,7 @@ impl Forwarder {
             health: Mutex::default(),
             ours: Mutex::default(),
             cache: Mutex::new(Cache::new(cache)),
+            failures: Mutex::default(),
             flights: Mutex::default(),
             loops: AtomicU64::default(),
         }
@@ -270,6 +277,9 @@ impl Forwarder {
             Some(Err(stale)) => Some(stale),
             None => None,
         };
+        if self.has_failed(&(key.clone(), transport)) {
+            return stale.map_or(Relayed::FAILED, |stale| outdated(&stale, question, transport));
+        }
         // What is out ends by itself, and is not to be outrun by who waits for it: who asks next
         // would wait for what is over.
         let bound = self.timeout + GRACE;
@@ -293,9 +303,7 @@ impl Forwarder {
         match (landed, stale) {
             (Some(landed), None) => say(&landed, question, transport),
             (Some(landed), Some(_)) if landed.is_good() => say(&landed, question, transport),
-            (_, Some((told, life))) => {
-                Relayed { packet: Some(told.to(question, transport, life)), from: Origin::Stale }
-            }
+            (_, Some(stale)) => outdated(&stale, question, transport),
             (None, None) => Relayed::NOTHING,
         }
     }
@@ -321,11 +329,15 @@ impl Forwarder {
         let few = place.as_ref().is_none_or(|(_, turn)| turn.has_few());
         tokio::spawn(async move {
             let servers = this.best(key.servers());
+            let mut asked = None;
             let reply = time::timeout(this.timeout, async {
                 let _out = this.admission(few).await?;
+                asked = Some(Instant::now());
                 this.relay(&servers, &packet, transport).await
             });
-            let reply = reply.await.ok().flatten();
+            let reply = reply.await;
+            this.learn((key.clone(), transport), asked, &reply);
+            let reply = reply.ok().flatten();
             let told = reply.as_ref().and_then(|(_, packet)| Told::read(packet)).map(Arc::new);
             let landed = Landed {
                 server: reply.as_ref().map(|(server, _)| *server),
@@ -367,6 +379,11 @@ impl Forwarder {
         packet: &[u8],
         transport: Transport,
     ) -> Relayed {
+        // What comes of it is nobody else's: servers may fail for what is not plain about it.
+        let plain = question::read(packet).map(|it| (Key::of(&it, servers.into()), transport));
+        if plain.is_ok_and(|put| self.has_failed(&put)) {
+            return Relayed::FAILED;
+        }
         let Some(turn) = self.turn(asker) else { return Relayed::NOTHING };
         let reply = time::timeout(self.timeout, async {
             let _turn = turn.0.acquire().await.ok()?;
@@ -381,10 +398,42 @@ impl Forwarder {
         }
     }
 
+    /// Whether nobody could answer it a moment ago.
+    fn has_failed(&self, put: &Put) -> bool {
+        lock(&self.failures).holds(put, Instant::now())
+    }
+
+    /// Learns from what came of a question, and of when it was asked: one that had to wait for so
+    /// long that its servers had no time is none that they could not answer.
+    fn learn(
+        &self,
+        put: Put,
+        asked: Option<Instant>,
+        reply: &Result<Option<(SocketAddr, Vec<u8>)>, time::error::Elapsed>,
+    ) {
+        let Some(asked) = asked else { return };
+        let good = matches!(reply, Ok(Some((_, packet))) if is_good(packet));
+        if good {
+            lock(&self.failures).forget(&put);
+        } else if reply.is_ok() || asked.elapsed() >= self.timeout / 2 {
+            // Those that come after the first ones are asked when these have failed.
+            let rounds = put.0.servers().len().div_ceil(ASKED).saturating_sub(1);
+            let forgiven = u32::try_from(rounds).unwrap_or(u32::MAX);
+            lock(&self.failures).note(put, forgiven, Instant::now());
+        }
+    }
+
     /// The servers to ask, as somebody has put them. Neither who asks nor ourselves: a container
     /// that is its network's server has its own questions answered by the host's.
     fn servers(&self, asker: &Asker, upstreams: &[SocketAddr]) -> Vec<SocketAddr> {
-        let host = || lock(&self.host).at(Instant::now()).to_vec();
+        let host = || {
+            let mut host = lock(&self.host);
+            let servers = host.at(Instant::now()).to_vec();
+            if host.has_changed() {
+                lock(&self.failures).clear();
+            }
+            servers
+        };
         let source = asker.source.to_canonical();
         let asks = |server: &SocketAddr| server.ip() == source && !source.is_loopback();
         let mut servers: Vec<_> =
@@ -526,6 +575,15 @@ impl Drop for Turn {
             }
         }
     }
+}
+
+/// An answer past its time, to one who asks.
+fn outdated(
+    (told, life): &(Arc<Told>, Life),
+    question: &Question<'_>,
+    transport: Transport,
+) -> Relayed {
+    Relayed { packet: Some(told.to(question, transport, *life)), from: Origin::Stale }
 }
 
 /// What came of a question, to one who asked it.

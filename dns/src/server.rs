@@ -460,7 +460,7 @@ impl Desk {
         match from {
             Origin::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
             Origin::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
-            Origin::Server(_) | Origin::Nobody => 0,
+            Origin::Server(_) | Origin::Nobody | Origin::Failed => 0,
         };
         if has_code(reply, Code::ServerFailure) {
             counts.servfail.fetch_add(1, Ordering::Relaxed);

@@ -29,6 +29,7 @@ pub(crate) struct HostServers {
     servers: Vec<SocketAddr>,
     looked: Option<Instant>,
     seen: [Option<Seen>; 2],
+    changed: bool,
 }
 
 /// What tells one state of a file from the next: device, inode, size, and when it changed.
@@ -37,7 +38,14 @@ type Seen = (u64, u64, u64, i64, i64);
 impl HostServers {
     pub(crate) fn new(source: Upstreams) -> Self {
         let resolved = PathBuf::from("/run/systemd/resolve/resolv.conf");
-        Self { source, resolved, servers: Vec::new(), looked: None, seen: [None; 2] }
+        Self {
+            source,
+            resolved,
+            servers: Vec::new(),
+            looked: None,
+            seen: [None; 2],
+            changed: false,
+        }
     }
 
     /// The servers as of `now`.
@@ -50,6 +58,7 @@ impl HostServers {
             self.looked = Some(now);
             let seen = [look(path), look(&self.resolved)];
             if seen != self.seen || seen[0].is_none() {
+                self.changed |= seen != self.seen;
                 self.seen = seen;
                 let read = |path: &Path| {
                     fs::read(path).map_or_else(|_| Vec::new(), |file| nameservers(&file))
@@ -65,6 +74,11 @@ impl HostServers {
             }
         }
         &self.servers
+    }
+
+    /// Whether somebody has written the file since this was asked last, the same servers even.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 }
 
@@ -139,6 +153,7 @@ mod tests {
         fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
         assert!(host.at(start + RECHECK / 2).is_empty());
         assert_eq!(host.at(start + RECHECK), ["192.0.2.1:53".parse().unwrap()]);
+        assert!(host.has_changed() && !host.has_changed());
 
         // Replaced as resolvconf does, by a rename.
         let next = path.with_extension("next");

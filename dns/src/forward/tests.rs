@@ -548,7 +548,88 @@ fn past_its_time_an_answer_is_better_than_none() {
         let stale = forwarder.ask(&asker(), &[server], ASKED_FOR, Transport::Udp).await;
         assert_eq!(stale, Relayed { packet: Some(address(ASKED_FOR, 30, 1)), from: Origin::Stale });
         broken.store(2, Ordering::SeqCst);
+        // It is not asked again at once, and still there is that.
+        assert_eq!(ask(&forwarder, &[server]).await, stale.packet);
+        lock(&forwarder.failures).clear();
         assert_eq!(ask(&forwarder, &[server]).await, Some(address(ASKED_FOR, 1, 2)));
+    });
+}
+
+#[test]
+fn a_failure_is_known_for_a_while_and_nobody_waits_for_it_again() {
+    run(async {
+        let (broken, count) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (state, counting) = (Arc::clone(&broken), Arc::clone(&count));
+        let moody = server(move |query| {
+            counting.fetch_add(1, Ordering::SeqCst);
+            match state.load(Ordering::SeqCst) {
+                0 => Vec::new(),
+                1 => vec![said(&query, 2, 0)],
+                _ => vec![address(&query, 60, 1)],
+            }
+        })
+        .await;
+        let forwarder = forwarder(Duration::from_millis(50));
+        let put = async |packet: &[u8], transport| {
+            forwarder.ask(&asker(), &[moody], packet, transport).await
+        };
+        for state in [0, 1] {
+            broken.store(state, Ordering::SeqCst);
+            let before = count.load(Ordering::SeqCst);
+            let first = put(ASKED_FOR, Transport::Udp).await;
+            assert_eq!(first.packet.is_some(), state == 1, "{first:?}");
+            for _ in 0..5 {
+                assert_eq!(put(ASKED_FOR, Transport::Udp).await, Relayed::FAILED);
+            }
+            // An option makes no difference to servers that do not answer.
+            let cookie = b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08abcdefgh";
+            let mut packet = [ASKED_FOR, cookie].concat();
+            packet[11] = 1;
+            put(&packet, Transport::Udp).await;
+            let asked = count.load(Ordering::SeqCst) - before;
+            assert!(asked <= 2, "{asked}");
+            assert_ne!(put(&question(1), Transport::Udp).await, Relayed::FAILED, "another one");
+            lock(&forwarder.failures).clear();
+        }
+        broken.store(0, Ordering::SeqCst);
+        put(ASKED_FOR, Transport::Udp).await;
+        // Other servers are asked.
+        let good = saying(0, 9).await;
+        assert!(ask(&forwarder, &[good]).await.is_some());
+        // What succeeds has failed no more.
+        broken.store(2, Ordering::SeqCst);
+        assert_eq!(put(ASKED_FOR, Transport::Udp).await, Relayed::FAILED);
+        lock(&forwarder.failures).clear();
+        assert_eq!(put(ASKED_FOR, Transport::Udp).await.from, Origin::Server(moody));
+    });
+}
+
+#[test]
+fn a_resolv_conf_that_is_written_anew_ends_failures() {
+    run(async {
+        let path = std::env::temp_dir().join(format!("failing.{}", std::process::id()));
+        std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        let host = Upstreams::ResolvConf(path.clone());
+        let forwarder = with_host(host, Duration::from_millis(50));
+        forwarder.servers(&asker(), &[]);
+        let silent = silent().await;
+        assert_eq!(ask(&forwarder, &[silent]).await, None);
+        assert_eq!(
+            forwarder.ask(&asker(), &[silent], ASKED_FOR, Transport::Udp).await,
+            Relayed::FAILED
+        );
+        std::fs::write(&path, "nameserver 192.0.2.1\noptions rotate\n").unwrap();
+        let noticed = || {
+            forwarder.servers(&asker(), &[]);
+            !forwarder.has_failed(&(
+                Key::of(&question::plain(ASKED_FOR).unwrap(), [silent].into()),
+                Transport::Udp,
+            ))
+        };
+        while !noticed() {
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        std::fs::remove_file(path).unwrap();
     });
 }
 

@@ -42,7 +42,7 @@ impl By {
     pub(crate) fn of(from: Origin) -> Self {
         match from {
             Origin::Server(_) | Origin::Nobody => Self::Upstream,
-            Origin::Cache => Self::Cache,
+            Origin::Cache | Origin::Failed => Self::Cache,
             Origin::Stale => Self::Stale,
         }
     }
