@@ -314,7 +314,8 @@ impl Drop for Undo {
         netd.registry.borrow_mut().leave(&endpoint.id);
         // Nobody else gets its addresses, or this container's turn, before it is gone.
         tokio::task::spawn_local(async move {
-            let call = DetachEndpoint { network: told.network, endpoint: told.endpoint };
+            let call =
+                DetachEndpoint { network: told.network, endpoint: told.endpoint, netns: None };
             if let Err(error) = driver.call(&call).await {
                 tracing::warn!(endpoint = call.endpoint.id.short(), %error, "undo left to a sync");
             }

@@ -57,7 +57,7 @@ impl Netd {
         let began = Instant::now();
         fault::point("netd.detach.before-record");
         self.resolver.retract(endpoint);
-        self.resolve_inside_no_more(endpoint);
+        let netns = self.resolve_inside_no_more(endpoint);
         self.registry.borrow_mut().leave(&endpoint.id);
         self.unrecord(endpoint);
         fault::point("netd.detach.after-record");
@@ -66,7 +66,7 @@ impl Netd {
         if let Some(network) = network {
             let driver = self.driver(&network.driver);
             let published = self.registry.borrow().published(endpoint);
-            let call = DetachEndpoint { network, endpoint: published };
+            let call = DetachEndpoint { network, endpoint: published, netns };
             let outcome = match driver {
                 Ok(driver) => {
                     let outcome = driver.call(&call).await;

@@ -178,25 +178,25 @@ impl Netd {
         endpoints.find_map(|endpoint| DNS_PORT.port(&endpoint.options))
     }
 
-    fn close_inside(&self, container: &ContainerId) {
-        self.resolver.doors.borrow_mut().remove(container);
+    /// Gives what led there.
+    fn close_inside(&self, container: &ContainerId) -> Option<String> {
+        let door = self.resolver.doors.borrow_mut().remove(container);
         self.resolver.awaited.borrow_mut().remove(container);
         self.problems.borrow_mut().remove(&about(container));
         self.resolver.server.stop_listening(&at(container));
         sockets::forget(&name_of(container));
+        door.map(|door| door.path)
     }
 
-    /// Closes the listener inside a container with the last endpoint that has one.
-    pub(crate) fn resolve_inside_no_more(&self, endpoint: &Endpoint) {
+    /// Closes the listener inside a container with the last endpoint that has one. Gives what led
+    /// there then.
+    pub(crate) fn resolve_inside_no_more(&self, endpoint: &Endpoint) -> Option<String> {
         let container = &endpoint.container.id;
-        if DNS_PORT.port(&endpoint.options).is_none() {
-            return;
-        }
+        DNS_PORT.port(&endpoint.options)?;
         let other =
             |other: &Endpoint| other.id != endpoint.id && DNS_PORT.port(&other.options).is_some();
-        if !self.registry.borrow().endpoints_of(container).any(other) {
-            self.close_inside(container);
-        }
+        let last = !self.registry.borrow().endpoints_of(container).any(other);
+        if last { self.close_inside(container) } else { None }
     }
 
     /// Where the netd before this one listened inside containers, and at which port.

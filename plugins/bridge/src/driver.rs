@@ -380,6 +380,15 @@ impl Driver for Bridge {
         forgotten.map_err(refusal)
     }
 
+    fn leave_inside(&mut self, netns: &str, cookie: u64) {
+        let left = self.kernel().map(|kernel| resolver::forget(&kernel.home, netns, cookie));
+        match left {
+            // With the container it went by itself.
+            Ok(Ok(()) | Err(kernel::Error::NoNamespace(_))) | Err(_) => {}
+            Ok(Err(error)) => eprintln!("what leads to the resolver inside stays: {error}"),
+        }
+    }
+
     fn check(
         &mut self,
         network: &Network,

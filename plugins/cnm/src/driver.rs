@@ -193,6 +193,11 @@ pub struct DetachEndpoint {
     pub network: Network,
     /// The endpoint.
     pub endpoint: Endpoint,
+    /// A path to the sandbox's namespace, where it is the last one there with a `dns-port`: what is
+    /// asked inside is to be led nowhere any more. The path may lead elsewhere by now: the
+    /// namespace's cookie tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
 }
 
 impl Call for DetachEndpoint {
@@ -356,6 +361,10 @@ pub trait Driver {
 
     /// As [`DetachEndpoint`].
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()>;
+
+    /// Leads what a container asks inside itself nowhere any more, in the namespace of a path and a
+    /// cookie ([`DetachEndpoint::netns`]). A detach succeeds whether that can be done or not.
+    fn leave_inside(&mut self, _netns: &str, _cookie: u64) {}
 
     /// As [`PublishPorts`].
     fn publish(

@@ -165,7 +165,10 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
             raw(&Empty {})
         }
         DetachEndpoint::METHOD => {
-            let DetachEndpoint { network, endpoint } = request.params()?;
+            let DetachEndpoint { network, endpoint, netns } = request.params()?;
+            if let (Some(path), Some(own)) = (&netns, endpoint.netns) {
+                driver.leave_inside(path, own.cookie);
+            }
             driver.detach(&network, &endpoint)?;
             raw(&Empty {})
         }

@@ -97,18 +97,46 @@ pub fn keep(home: &Netns, path: &str, cookie: u64, port: u16) -> Result<bool> {
     })?
 }
 
+/// Leads them nowhere any more in a container's namespace, which a path leads to. Another namespace
+/// than that of `cookie` is let be.
+///
+/// # Errors
+/// As [`keep`].
+pub fn forget(home: &Netns, path: &str, cookie: u64) -> Result<()> {
+    Netns::open(path)?.inside(home, || {
+        if Socket::route_small()?.cookie()? != cookie {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
+        take_away(&mut batch);
+        batch.frame(BATCH_END, 0, "end", "a transaction".to_owned(), frame_header);
+        batch.framed();
+        Socket::small(NETLINK_NETFILTER)?.run(batch)
+    })?
+}
+
+/// The table goes, rules and all, where it is there.
+fn take_away(batch: &mut Batch) {
+    for (kind, flags) in [(NEWTABLE, NLM_F_CREATE), (DELTABLE, 0)] {
+        table(batch, kind, flags);
+    }
+}
+
+fn table(batch: &mut Batch, kind: u16, flags: u16) {
+    batch.frame(kind, flags, "lead questions to", ADDRESS.to_string(), |bytes| {
+        header(bytes);
+        text(bytes, TABLE_NAME, TABLE);
+    });
+}
+
 fn batch(port: u16) -> Batch {
     let what = || format!("{ADDRESS} port {DNS} to port {port}");
     let doing = "lead questions from";
     let mut batch = Batch::new();
     batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
-    // One that is there already gives way, rules and all.
-    for (kind, flags) in [(NEWTABLE, NLM_F_CREATE), (DELTABLE, 0), (NEWTABLE, NLM_F_CREATE)] {
-        batch.frame(kind, flags, doing, what(), |bytes| {
-            header(bytes);
-            text(bytes, TABLE_NAME, TABLE);
-        });
-    }
+    take_away(&mut batch);
+    table(&mut batch, NEWTABLE, NLM_F_CREATE);
     batch.frame(NEWCHAIN, NLM_F_CREATE, doing, what(), |bytes| {
         header(bytes);
         text(bytes, CHAIN_TABLE, TABLE);

@@ -516,6 +516,10 @@ impl Driver for Overlay {
         self.bridge.publish(network, endpoint, instead_of)
     }
 
+    fn leave_inside(&mut self, netns: &str, cookie: u64) {
+        self.bridge.leave_inside(netns, cookie);
+    }
+
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()> {
         self.bridge.detach(network, endpoint)
     }

@@ -176,7 +176,7 @@ fn on_request_it_is_inside_whatever_the_network() {
     .unwrap();
     assert_eq!(ask(&client.netns, "web"), [ip(&on_all)]);
     netd.detach("client");
-    let left = client.netns.run("ss -Hlnut");
+    let left = client.netns.run("ss -Hlnut") + &client.netns.run("nft list tables");
     assert!(left.trim().is_empty(), "{left}");
 }
 
@@ -266,6 +266,39 @@ fn what_was_attached_by_a_descriptor_alone_asks_inside_as_well() {
         0 => Ok(()),
         left => Err(format!("{left} endpoints")),
     });
+}
+
+#[test]
+fn nothing_of_it_is_left_in_a_namespace_that_outlives_it() {
+    let world = World::new();
+    let host = world.host("a");
+    let _lan = host.lan();
+    let mut netd = host.client();
+    netd.call(&lan_network("lan")).unwrap();
+    netd.create("app");
+    let web = world.container("web");
+    // Somebody else's there stays.
+    web.netns.run("nft add table ip others");
+    let tables = || web.netns.run("nft list tables");
+    let before = tables();
+    let off = |network: &str| cnm::endpoint::Detach {
+        network: Some(network.into()),
+        container: "web".into(),
+        ifname: None,
+    };
+    for _ in 0..2 {
+        netd.attach(&web.to("lan"));
+        netd.attach(&inside(&web, "app"));
+        assert!(tables().contains("table ip netd_names"));
+        netd.call(&off("lan")).unwrap();
+        assert!(tables().contains("table ip netd_names"), "one is left that has it");
+        netd.attach(&web.to("lan"));
+        netd.call(&off("app")).unwrap();
+        assert!(tables().contains("table ip netd_names"));
+        assert_eq!(ask(&web.netns, "web A").len(), 1);
+        netd.call(&off("lan")).unwrap();
+        assert_eq!(tables(), before);
+    }
 }
 
 #[test]

@@ -105,7 +105,11 @@ fn an_endpoint_that_moves_is_found_where_it_is() {
     let (endpoint, host) = (b.endpoint.clone(), &mut cluster.hosts[1]);
     let overlay = host.local(&network);
     host.session
-        .call(&cnm::driver::DetachEndpoint { network: overlay, endpoint: endpoint.clone() })
+        .call(&cnm::driver::DetachEndpoint {
+            network: overlay,
+            endpoint: endpoint.clone(),
+            netns: None,
+        })
         .unwrap();
     host.endpoints.clear();
     let host = &mut cluster.hosts[2];

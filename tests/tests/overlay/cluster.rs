@@ -329,7 +329,9 @@ impl Cluster {
         let endpoint = running.endpoint.clone();
         here.endpoints.retain(|one| one.id != endpoint.id);
         let gone = Gone { peers: vec![peer(&endpoint, here.node.number)], ..Gone::default() };
-        here.session.call(&DetachEndpoint { network: here.local(network), endpoint }).unwrap();
+        here.session
+            .call(&DetachEndpoint { network: here.local(network), endpoint, netns: None })
+            .unwrap();
         self.tell_others(running.host, &ChangePeers { gone, ..ChangePeers::default() });
     }
 

@@ -267,6 +267,6 @@ fn an_endpoint_is_limited_as_on_a_bridge() {
     };
     host.session.call(&sync).unwrap();
     assert_eq!(host.session.call(&check).unwrap().differences, [""; 0]);
-    host.session.call(&DetachEndpoint { network: local, endpoint }).unwrap();
+    host.session.call(&DetachEndpoint { network: local, endpoint, netns: None }).unwrap();
     eventually("nothing is left of it", || Snapshot::of(&host.netns).same_as(&before));
 }

@@ -604,7 +604,15 @@ sample!(
     PublishPorts { network: network(), endpoint: endpoint(), instead_of: ports() },
     Empty {}
 );
-sample!(DetachEndpoint, DetachEndpoint { network: network(), endpoint: endpoint() }, Empty {});
+sample!(
+    DetachEndpoint,
+    DetachEndpoint {
+        network: network(),
+        endpoint: endpoint(),
+        netns: Some("/run/netns/web".into()),
+    },
+    Empty {}
+);
 sample!(
     CheckAttached,
     CheckAttached {
