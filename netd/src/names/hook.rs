@@ -105,6 +105,13 @@ fn put_into_resolv_conf(path: &Path, server: SocketAddr) -> io::Result<()> {
         ));
     }
     let text = match fs::read_to_string(path) {
+        // Another program's, which will come: it is looked at again.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            return Err(io::Error::other(format!(
+                "{} leads to a file that is not there",
+                path.display()
+            )));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         outcome => outcome?,
     };
@@ -239,6 +246,16 @@ mod tests {
             without(&format!("options edns0\n{put}options rotate\n")),
             format!("options edns0\n{HOST}options rotate\n")
         );
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_stays_what_it_is() {
+        let path = std::env::temp_dir().join(format!("link.{}", std::process::id()));
+        std::os::unix::fs::symlink("nowhere/at all", &path).expect("a link");
+        assert!(put_into_resolv_conf(&path, ADDRESS).is_err());
+        take_from_resolv_conf(&path).expect("there is nothing to take");
+        assert!(path.is_symlink());
+        fs::remove_file(path).expect("it is there");
     }
 
     #[test]

@@ -126,3 +126,51 @@ fn sandboxes_stay_until_they_are_removed() {
     assert_eq!(host.client().status().sandboxes, 0);
     eventually("the host is as before", || host.snapshot().same_as(&before));
 }
+
+#[test]
+fn where_the_host_has_no_resolv_conf_a_command_has_its_own() {
+    let world = World::new();
+    // An `/etc` of the test's own.
+    netd_tests::run("cp -a /etc /run/etc");
+    netd_tests::run("mount --bind /run/etc /etc");
+    let host = world.host("a");
+    let lan = host.lan();
+    lan.serve_udp_with(53, super::names::one_address);
+    let gateway = host.client().create("app").subnets[0].gateway.unwrap();
+    let resolv_conf = std::path::Path::new("/etc/resolv.conf");
+    let wanted = format!("nameserver {gateway}\noptions ndots:0\n");
+    let run = |command: &str| {
+        let words = ["run", "--network", "app", "--name", "web", "--", "sh", "-c", command];
+        host.netctl(&words)
+    };
+    let remove = |path: &std::path::Path| drop(std::fs::remove_file(path));
+    for state in ["missing", "dangling", "empty", "both missing"] {
+        remove(resolv_conf);
+        match state {
+            "dangling" => {
+                std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", resolv_conf)
+                    .unwrap();
+            }
+            "empty" => std::fs::write(resolv_conf, "").unwrap(),
+            "both missing" => remove("/etc/hosts".as_ref()),
+            _ => {}
+        }
+        let before = netd_tests::run("ls -ln /etc");
+        let executed = run("cat /etc/resolv.conf; grep -c web /etc/hosts; getent hosts localhost");
+        assert!(executed.success().starts_with(&format!("{wanted}1\n")), "{state}: {executed:?}");
+        assert_eq!(executed.stderr, "", "{state}");
+        // Whoever else is in there is as it was, and nothing is made on the host.
+        assert_eq!(run("stat -c %a%u%g /etc; cat /etc/passwd; : > /etc/own").code, 0, "{state}");
+        remove("/etc/own".as_ref());
+        assert_eq!(netd_tests::run("ls -ln /etc"), before, "{state}");
+        assert_eq!(run("dig +short +search web").success().lines().count(), 1, "{state}");
+        assert_eq!(run("dig +short example.org").success(), "", "{state}: there is nobody to ask");
+    }
+    // When there is one, it is noticed.
+    std::fs::write("/etc/resolv.next", "nameserver 192.0.2.2\n").unwrap();
+    std::fs::rename("/etc/resolv.next", resolv_conf).unwrap();
+    eventually("others are asked", || match run("dig +short example.org").success() {
+        "203.0.113.7\n" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+}

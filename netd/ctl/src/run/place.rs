@@ -41,10 +41,16 @@ pub(crate) fn settle(setting: &Setting) -> Result<()> {
     // What the host mounts and unmounts later holds here too, but not the other way round.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(|errno| refused("part from the host's mounts", errno))?;
-    let targets = setting.files.iter().filter_map(|(path, text)| Some((target(path)?, text)));
-    let targets: Vec<(PathBuf, &String)> = targets.collect();
-    if targets.is_empty() {
+    if setting.files.is_empty() {
         return Ok(());
+    }
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    for (path, text) in &setting.files {
+        // Symbolic links are followed.
+        match fs::canonicalize(path) {
+            Ok(target) => there.push((target, text)),
+            Err(_) => missing.push((Path::new(path), text)),
+        }
     }
     mount(
         Some("netctl"),
@@ -54,32 +60,67 @@ pub(crate) fn settle(setting: &Setting) -> Result<()> {
         Some("mode=0755"),
     )
     .map_err(|errno| refused("mount a tmpfs", errno))?;
-    let placed = targets.iter().enumerate().try_for_each(|(number, (target, text))| {
+    // What lies under the others comes first.
+    if let Err(error) = add(&missing) {
+        for (path, _) in &missing {
+            out::complain(&format_args!(
+                "the command has no {} of its own, as there is none on the host to put it over, \
+                 and {error}",
+                path.display()
+            ));
+        }
+    }
+    let placed = there.iter().enumerate().try_for_each(|(number, (target, text))| {
         place(&Path::new(STAGE).join(number.to_string()), target, text)
     });
     umount2(STAGE, MntFlags::MNT_DETACH).map_err(|errno| refused("unmount a tmpfs", errno))?;
     placed
 }
 
-/// The file that is to be covered, with symbolic links followed. One that does not exist cannot
-/// be, and is not made: it would be made on the host.
-fn target(path: &str) -> Option<PathBuf> {
-    match fs::canonicalize(path) {
-        Ok(target) => Some(target),
-        Err(error) => {
-            out::complain(&format_args!(
-                "the command has no {path} of its own, as there is none on the host to put it \
-                 over ({error})"
-            ));
-            None
-        }
+/// Puts files where the host has none, or a link that leads nowhere. Nothing can be put over these,
+/// and nothing is to be made on the host: so their directory is covered with what it is and they
+/// are besides. What the command writes to that directory stays its own.
+fn add(files: &[(&Path, &String)]) -> Result<()> {
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for (path, text) in files {
+        let failed = |error| out::system(format_args!("{} cannot be made", path.display()), &error);
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let directory = fs::canonicalize(directory).map_err(failed)?;
+        let number = match directories.iter().position(|other| *other == directory) {
+            Some(number) => number,
+            None => {
+                directories.push(directory.clone());
+                directories.len() - 1
+            }
+        };
+        let layers = layers(number);
+        let usual = fs::metadata(&directory).map_err(failed)?.permissions();
+        layers.iter().try_for_each(fs::create_dir_all).map_err(failed)?;
+        fs::set_permissions(&layers[0], usual).map_err(failed)?;
+        write(&layers[0].join(name), text)?;
     }
+    for (number, directory) in directories.iter().enumerate() {
+        let [upper, work] = layers(number).map(|layer| layer.display().to_string());
+        let options = format!("lowerdir={},upperdir={upper},workdir={work}", directory.display());
+        mount(Some("netctl"), directory, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .map_err(|errno| refused(format_args!("cover {}", directory.display()), errno))?;
+    }
+    Ok(())
+}
+
+/// What covers a directory, and what the kernel needs for that.
+fn layers(number: usize) -> [PathBuf; 2] {
+    ["upper", "work"].map(|layer| Path::new(STAGE).join(format!("{layer}-{number}")))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o644)))
+        .map_err(|error| out::system(format_args!("cannot write {}", path.display()), &error))
 }
 
 fn place(source: &Path, target: &Path, text: &str) -> Result<()> {
-    fs::write(source, text)
-        .and_then(|()| fs::set_permissions(source, Permissions::from_mode(0o644)))
-        .map_err(|error| out::system(format_args!("cannot write {}", source.display()), &error))?;
+    write(source, text)?;
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(|errno| refused(format_args!("put a file over {}", target.display()), errno))
 }
