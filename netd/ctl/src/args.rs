@@ -33,6 +33,7 @@ pub(crate) use network::{
     Update,
 };
 pub(crate) use podman::PodmanCommand;
+pub(crate) use values::ExtraHost;
 
 /// Networks for containers, whatever started them
 #[derive(Debug, Parser)]

@@ -14,6 +14,7 @@ pub(crate) mod place;
 use std::{
     fs::File,
     io::{self, Read as _},
+    net::IpAddr,
     path::Path,
     process::{Child, ExitCode, ExitStatus},
     thread,
@@ -22,6 +23,7 @@ use std::{
 use cnm::{
     ContainerId, Error, Name, Result,
     client::Client,
+    dns::QueryName,
     endpoint::{Container, Detach, Endpoint, Netns},
 };
 use nix::{
@@ -62,6 +64,19 @@ const FORWARDED: [Signal; 6] = [
 /// Runs a command and ends as it does.
 pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
     let isolation = isolation(&args.networks)?;
+    let wishes = Wishes {
+        dns: args.dns,
+        search: args.dns_search,
+        options: args.dns_option,
+        hosts: args.add_host,
+    };
+    if isolation == Isolation::Host && wishes != Wishes::default() {
+        return Err(Error::invalid(format_args!(
+            "on network {HOST} a command reads the host's resolv.conf and hosts: leave --dns, \
+             --dns-search, --dns-option and --add-host out"
+        ))
+        .into());
+    }
     let id = random_id()?;
     let name = match args.name {
         Some(name) => name,
@@ -86,8 +101,12 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
     let endpoints = held
         .netns()
         .and_then(|netns| join(&mut client, &args.networks, &container, args.wanted, &netns));
-    let endpoints = match endpoints {
-        Ok(endpoints) => endpoints,
+    let joined = endpoints.and_then(|endpoints| {
+        let gateways = if wishes.name_this_host() { this_host(&mut client, &id)? } else { vec![] };
+        Ok((endpoints, gateways))
+    });
+    let (endpoints, gateways) = match joined {
+        Ok(joined) => joined,
         Err(error) => {
             held.end();
             leave(socket, &id);
@@ -98,8 +117,7 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
     let (setting, follower) = match isolation {
         Isolation::Host => (Setting::default(), None),
         Isolation::Own => {
-            let wishes = Wishes { dns: args.dns, search: args.dns_search };
-            let mut files = files::all(&wishes, &hostname, &endpoints);
+            let mut files = files::all(&wishes, &hostname, &endpoints, &gateways);
             // On a network that has no names it asks as the host does, until it is on another.
             if files.iter().all(|(path, _)| path != files::RESOLV_CONF) {
                 files.push((files::RESOLV_CONF.to_owned(), files::hosts_own()));
@@ -118,6 +136,28 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
     let ended = held.release(&setting).and_then(|child| wait(child, follower));
     leave(socket, &id);
     Ok(code(ended?))
+}
+
+/// Where a container reaches this host.
+fn this_host(client: &mut Client, container: &ContainerId) -> Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    for kind in ["A", "AAAA"] {
+        let call = QueryName {
+            name: "host.netd.internal".to_owned(),
+            kind: Some(kind.to_owned()),
+            from: Some(container.to_string()),
+        };
+        let records = client.call(&call)?.answers;
+        let data = records.iter().filter_map(|record| record.split_whitespace().next_back());
+        addresses.extend(data.filter_map(|data| data.parse::<IpAddr>().ok()));
+    }
+    if addresses.is_empty() {
+        return Err(Error::invalid(
+            "no network of the command leads to this host, which host-gateway means: say an address \
+             instead, or another network",
+        ));
+    }
+    Ok(addresses)
 }
 
 /// Whether the networks are the host's.

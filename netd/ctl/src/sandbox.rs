@@ -213,7 +213,7 @@ fn exec(socket: &Path, wanted: &str, command: &[OsString]) -> Outcome {
     place::settle(&Setting {
         hostname: hostname.map(ToString::to_string),
         files: hostname
-            .map(|name| files::all(&Wishes::default(), name, &endpoints))
+            .map(|name| files::all(&Wishes::default(), name, &endpoints, &[]))
             .unwrap_or_default(),
     })?;
     Ok(place::execute(command))

@@ -128,6 +128,60 @@ fn sandboxes_stay_until_they_are_removed() {
 }
 
 #[test]
+fn a_command_has_hosts_and_options_as_with_docker() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    let gateway = netd.create_on("app", "10.31.0.0/24").subnets[0].gateway.unwrap();
+    let run = |words: &[&str], command: &str| {
+        let mut all = vec!["run", "--name", "web"];
+        all.extend(words);
+        all.extend(["--", "sh", "-c", command]);
+        host.netctl(&all)
+    };
+    let named = [
+        "--network",
+        "app",
+        "-h",
+        "web-1",
+        "--add-host",
+        "db:10.9.0.7",
+        "--add-host=six:[fd00::7]",
+        "--add-host",
+        "up:host-gateway",
+        "--dns-option",
+        "timeout:2",
+        "--dns-option",
+        "ndots:1",
+    ];
+    let said = run(&named, "hostname; getent hosts db six up; tail -1 /etc/resolv.conf");
+    let lines: Vec<Vec<_>> =
+        said.success().lines().map(|line| line.split_whitespace().collect()).collect();
+    let gateway = gateway.to_string();
+    assert_eq!(
+        lines,
+        [
+            vec!["web-1"],
+            vec!["10.9.0.7", "db"],
+            vec!["fd00::7", "six"],
+            vec![&gateway, "up"],
+            vec!["options", "timeout:2", "ndots:1"],
+        ]
+    );
+    for words in [&["--network", "host", "--add-host", "db:10.9.0.7"][..], &["--add-host", "db"]] {
+        assert_eq!(run(words, "true").code, 2, "{words:?}");
+    }
+    let nowhere = run(&["--network", "none", "--add-host", "up:host-gateway"], "true");
+    assert_eq!(nowhere.code, 2, "{nowhere:?}");
+    assert!(nowhere.stderr.contains("host-gateway"), "{nowhere:?}");
+    assert!(netd.endpoints().is_empty());
+    let help = host.netctl(&["run", "--help"]);
+    for word in ["-h, --hostname", "--add-host <NAME:ADDRESS>", "--dns-option <OPTION>"] {
+        assert!(help.success().contains(word), "{word}: {help:?}");
+    }
+}
+
+#[test]
 fn where_the_host_has_no_resolv_conf_a_command_has_its_own() {
     let world = World::new();
     // An `/etc` of the test's own.

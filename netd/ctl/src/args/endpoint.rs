@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use cnm::{
     ContainerId, IfName, MacAddr, Name,
     bandwidth::{Bandwidth, Limit},
@@ -12,7 +12,7 @@ use cnm::{
 use super::{
     Format,
     join::Join,
-    values::{Pair, netns, pair},
+    values::{ExtraHost, Pair, netns, pair, resolver_option},
 };
 
 /// What an endpoint is to have. What is not said is chosen.
@@ -150,9 +150,11 @@ Examples:
   netctl run --network app --name web -p 8080:80 -- python3 -m http.server 80
   netctl run --network front --network back --name proxy -- haproxy -f proxy.cfg
   netctl run --network back --network name=front,gw-priority=1,ip=10.1.0.9 -- ip route
+  netctl run --network app --add-host db:10.1.0.7 --add-host host:host-gateway -- getent hosts db
 
 Exit codes: the command's own, 128 and the signal's number if one ended it, 127 if there is no such
 command, 126 if it cannot be run.")]
+#[command(disable_help_flag = true)]
 pub(crate) struct Run {
     /// A network to put it on: the first is eth0, the next eth1
     #[arg(
@@ -166,17 +168,26 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) name: Option<Name>,
     /// What it calls itself; its name if not given
-    #[arg(short = 'H', long)]
+    #[arg(short = 'h', short_alias = 'H', long)]
     pub(crate) hostname: Option<Name>,
+    /// A line in its /etc/hosts; host-gateway instead of an address means this host
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<ExtraHost>,
     /// Ask this name server instead of netd's, which alone knows the names of containers
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dns: Vec<IpAddr>,
     /// Try this domain behind names, instead of its networks' or the host's; `.` for none
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) dns_search: Vec<String>,
+    /// An option of its resolv.conf, such as timeout:1, instead of the host's
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = resolver_option)]
+    pub(crate) dns_option: Vec<String>,
     /// What it is to have there.
     #[command(flatten)]
     pub(crate) wanted: Wanted,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

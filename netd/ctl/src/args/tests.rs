@@ -54,6 +54,12 @@ fn values_are_checked_where_they_enter() {
         "attach --netns /x --name a -p 80:0 app",
         "attach --netns /x --name a --mac 01:00:00:00:00:01 app",
         "run --hostname a/b -- true",
+        "run --add-host db -- true",
+        "run --add-host :10.0.0.1 -- true",
+        "run --add-host db:nowhere -- true",
+        "run --add-host db: -- true",
+        "run --add-host db:[10.0.0.1 -- true",
+        "run --dns-option= -- true",
     ] {
         let kind = parse(bad).expect_err(bad);
         assert!(
@@ -92,4 +98,30 @@ fn a_namespace_is_a_path_or_a_process() {
     let path = |text| values::netns(text).map(|path| path.display().to_string());
     assert_eq!(path("PID:7").as_deref(), Ok("/proc/7/ns/net"));
     assert_eq!(path("/run/netns/a").as_deref(), Ok("/run/netns/a"));
+}
+
+#[test]
+fn a_command_is_run_with_dockers_flags() {
+    let line = "run -h web-1 --add-host db:10.1.0.7 --add-host six=[fd00::7] \
+                --add-host old:fd00::8 --add-host up:host-gateway --dns-option timeout:1 \
+                --dns-opt ndots:2 -- true -h --help";
+    let Ok(Command::Run(run)) = parse(line) else { panic!("a run") };
+    assert_eq!(run.hostname.as_ref().map(Name::as_str), Some("web-1"));
+    let hosts = |address: &str| address.parse().ok();
+    let said: Vec<_> = run.add_host.iter().map(|host| (&*host.name, host.address)).collect();
+    assert_eq!(
+        said,
+        [
+            ("db", hosts("10.1.0.7")),
+            ("six", hosts("fd00::7")),
+            ("old", hosts("fd00::8")),
+            ("up", None)
+        ]
+    );
+    assert_eq!(run.dns_option, ["timeout:1", "ndots:2"]);
+    assert_eq!(run.command, ["true", "-h", "--help"]);
+    let Ok(Command::Run(run)) = parse("run -H web-2 -- true") else { panic!("a run") };
+    assert_eq!(run.hostname.as_ref().map(Name::as_str), Some("web-2"));
+    assert_eq!(parse("run --help").unwrap_err(), ErrorKind::DisplayHelp);
+    assert_eq!(parse("run -h").unwrap_err(), ErrorKind::InvalidValue, "as with docker");
 }

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
+    str::FromStr,
 };
 
 use cnm::Error;
@@ -91,4 +92,49 @@ pub(crate) fn place(text: &str) -> Result<SocketAddr, Error> {
         ))
     });
     found?.next().ok_or_else(|| Error::invalid(format_args!("{text} has no address")))
+}
+
+/// A name that stands in a container's `/etc/hosts` besides its own, as on Docker's command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExtraHost {
+    /// The name.
+    pub(crate) name: String,
+    /// Where it is; this host itself where it says nothing.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl FromStr for ExtraHost {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || {
+            Error::invalid(format_args!(
+                "invalid host {text:?}: it should be NAME:ADDRESS, or NAME:host-gateway for this host"
+            ))
+        };
+        // With `=`, as Docker has it, too, an address of IPv6 is told apart better.
+        let at = text.find([':', '=']).ok_or_else(wrong)?;
+        let (name, address) = (&text[..at], &text[at + 1..]);
+        let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '#';
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(wrong());
+        }
+        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = match address {
+            "host-gateway" => None,
+            other => Some(bare.unwrap_or(other).parse().map_err(|_| wrong())?),
+        };
+        Ok(Self { name: name.to_owned(), address })
+    }
+}
+
+/// Reads an option of resolv.conf(5), which is one word.
+pub(crate) fn resolver_option(text: &str) -> Result<String, Error> {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !['#', ';'].contains(&c);
+    if text.is_empty() || !text.chars().all(plain) {
+        return Err(Error::invalid(format_args!(
+            "invalid option {text:?} of resolv.conf: it should be one word, such as ndots:1"
+        )));
+    }
+    Ok(text.to_owned())
 }

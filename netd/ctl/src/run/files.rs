@@ -1,8 +1,10 @@
 //! The text of a sandbox's `/etc/resolv.conf` (resolv.conf(5)) and `/etc/hosts` (hosts(5)).
 
-use std::{fs, net::IpAddr};
+use std::{fs, net::IpAddr, slice};
 
 use cnm::{Name, endpoint::Endpoint, options};
+
+use crate::args::ExtraHost;
 
 /// More name servers than these nobody asks (`MAXNS`, resolv.h).
 const SERVERS: usize = 3;
@@ -12,21 +14,33 @@ pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
 /// What is to be in them, whatever the sandbox's networks say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
     /// Who is asked for names; who its networks say where there is nobody.
     pub(crate) dns: Vec<IpAddr>,
     /// The domains to try behind names; what its networks say, or else the host's, where there is
     /// none.
     pub(crate) search: Vec<String>,
+    /// Options of `resolv.conf`; the host's where there is none.
+    pub(crate) options: Vec<String>,
+    /// Names besides its own.
+    pub(crate) hosts: Vec<ExtraHost>,
 }
 
-/// The files of a sandbox that has `endpoints`, by path. Where nobody is said to be asked for names,
-/// it asks as the host does.
+impl Wishes {
+    /// Whether where this host is has to be known.
+    pub(crate) fn name_this_host(&self) -> bool {
+        self.hosts.iter().any(|host| host.address.is_none())
+    }
+}
+
+/// The files of a sandbox that has `endpoints`, by path, and reaches this host at `gateways`. Where
+/// nobody is said to be asked for names, it asks as the host does.
 pub(crate) fn all(
     wishes: &Wishes,
     hostname: &Name,
     endpoints: &[Endpoint],
+    gateways: &[IpAddr],
 ) -> Vec<(String, String)> {
     let search = &wishes.search;
     let mut servers = wishes.dns.clone();
@@ -46,9 +60,18 @@ pub(crate) fn all(
                 domains.push(domain);
             }
         }
-        files.push((RESOLV_CONF.to_owned(), resolv_conf(&servers, &domains, &host)));
+        files.push((
+            RESOLV_CONF.to_owned(),
+            resolv_conf(&servers, &domains, &wishes.options, &host),
+        ));
     }
-    files.push((HOSTS.to_owned(), hosts(hostname, endpoints)));
+    let mut hosts = hosts(hostname, endpoints);
+    for ExtraHost { name, address } in &wishes.hosts {
+        for address in address.as_ref().map_or(gateways, slice::from_ref) {
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+    }
+    files.push((HOSTS.to_owned(), hosts));
     files
 }
 
@@ -57,9 +80,10 @@ pub(crate) fn hosts_own() -> String {
     fs::read_to_string(RESOLV_CONF).unwrap_or_default()
 }
 
-/// `servers`, with domains to try, unless they are said those that the host has, and its options. Names of containers have no
-/// dot, so unless the host says otherwise they are asked for as they are, before any domain.
-fn resolv_conf(servers: &[IpAddr], domains: &[&str], host: &str) -> String {
+/// `servers`, with domains to try and options, unless they are said those that the host has. Names of
+/// containers have no dot, so unless somebody says otherwise they are asked for as they are, before
+/// any domain.
+fn resolv_conf(servers: &[IpAddr], domains: &[&str], said: &[String], host: &str) -> String {
     let mut search = None;
     let mut options: Vec<&str> = Vec::new();
     for line in host.lines() {
@@ -69,6 +93,9 @@ fn resolv_conf(servers: &[IpAddr], domains: &[&str], host: &str) -> String {
             Some(("options", words)) => options.extend(words.split_whitespace()),
             _ => {}
         }
+    }
+    if !said.is_empty() {
+        options = said.iter().map(String::as_str).collect();
     }
     if !options.iter().any(|option| option.starts_with("ndots:")) {
         options.push("ndots:0");
@@ -131,23 +158,28 @@ mod tests {
             resolv_conf(
                 &servers(&["10.0.0.1", "10.0.0.1", "fd00::1", "10.1.0.1", "10.2.0.1"]),
                 &[],
+                &[],
                 host
             ),
             "nameserver 10.0.0.1\nnameserver fd00::1\nnameserver 10.1.0.1\n\
              search corp.example lab.example\noptions edns0 trust-ad rotate ndots:0\n"
         );
         assert_eq!(
-            resolv_conf(&servers(&["10.0.0.1"]), &["own.example", "b"], host),
+            resolv_conf(&servers(&["10.0.0.1"]), &["own.example", "b"], &[], host),
             "nameserver 10.0.0.1\nsearch own.example b\noptions edns0 trust-ad rotate ndots:0\n"
         );
         assert_eq!(
-            resolv_conf(&servers(&["10.0.0.1"]), &[], "options ndots:2\n"),
+            resolv_conf(&servers(&["10.0.0.1"]), &[], &[], "options ndots:2\n"),
             "nameserver 10.0.0.1\noptions ndots:2\n"
         );
         assert_eq!(
-            resolv_conf(&servers(&["10.0.0.1"]), &[], ""),
+            resolv_conf(&servers(&["10.0.0.1"]), &[], &[], ""),
             "nameserver 10.0.0.1\noptions ndots:0\n"
         );
+        for (said, options) in [("timeout:1", "timeout:1 ndots:0"), ("ndots:3", "ndots:3")] {
+            let text = resolv_conf(&servers(&["10.0.0.1"]), &[], &[said.to_owned()], host);
+            assert!(text.ends_with(&format!("\noptions {options}\n")), "{text}");
+        }
     }
 
     fn endpoint(addresses: &[&str], dns: &[&str]) -> Endpoint {
@@ -180,14 +212,14 @@ mod tests {
         let web: Name = "web".parse().expect("a name");
         let paths = |dns: &[IpAddr], endpoints: &[Endpoint]| -> Vec<String> {
             let wishes = Wishes { dns: dns.to_vec(), ..Wishes::default() };
-            all(&wishes, &web, endpoints).into_iter().map(|(path, _)| path).collect()
+            all(&wishes, &web, endpoints, &[]).into_iter().map(|(path, _)| path).collect()
         };
         assert_eq!(paths(&[], &[endpoint(&[], &[])]), ["/etc/hosts"]);
         let both = ["/etc/resolv.conf", "/etc/hosts"];
         assert_eq!(paths(&[], &[endpoint(&[], &["10.0.0.1"])]), both);
         assert_eq!(paths(&servers(&["192.0.2.7"]), &[]), both);
         let wishes = Wishes { dns: servers(&["192.0.2.7"]), ..Wishes::default() };
-        let chosen = all(&wishes, &web, &[endpoint(&[], &["10.0.0.1"])]);
+        let chosen = all(&wishes, &web, &[endpoint(&[], &["10.0.0.1"])], &[]);
         assert!(chosen[0].1.starts_with("nameserver 192.0.2.7\n"), "{chosen:?}");
         assert!(!chosen[0].1.contains("10.0.0.1"), "{chosen:?}");
     }
@@ -200,9 +232,26 @@ mod tests {
         endpoints[1].options.insert("dns-search".into(), "b.example,c.example".into());
         let text = |search: &[String]| {
             let wishes = Wishes { search: search.to_vec(), ..Wishes::default() };
-            all(&wishes, &web, &endpoints)[0].1.clone()
+            all(&wishes, &web, &endpoints, &[])[0].1.clone()
         };
         assert!(text(&[]).contains("\nsearch a.example b.example c.example\n"));
         assert!(text(&["own.example".to_owned()]).contains("\nsearch own.example\n"));
+    }
+
+    #[test]
+    fn other_names_stand_behind_its_own() {
+        let web: Name = "web".parse().expect("a name");
+        let hosts = ["db:10.9.0.7", "up:host-gateway"].map(|host| host.parse().expect("a host"));
+        let wishes = Wishes { hosts: hosts.into(), ..Wishes::default() };
+        let text = |gateways: &[&str]| {
+            let endpoints = [endpoint(&["10.0.0.2/24"], &[])];
+            all(&wishes, &web, &endpoints, &servers(gateways))[0].1.clone()
+        };
+        let both = text(&["10.0.0.1", "fd00::1"]);
+        assert!(
+            both.ends_with("10.0.0.2\tweb\n10.9.0.7\tdb\n10.0.0.1\tup\nfd00::1\tup\n"),
+            "{both}"
+        );
+        assert!(text(&[]).ends_with("\tdb\n"));
     }
 }

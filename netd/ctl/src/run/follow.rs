@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
@@ -21,7 +22,10 @@ use cnm::{
 };
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::files::{self, Wishes};
+use super::{
+    files::{self, Wishes},
+    this_host,
+};
 use crate::out;
 
 /// How long netd, when it is not there, is waited for.
@@ -69,7 +73,12 @@ impl Follower {
                 ListEndpoints { container: Some(self.container.to_string()), network: None };
             let mut endpoints = client.call(&params)?.endpoints;
             endpoints.retain(|endpoint| endpoint.state == State::Attached);
-            self.renew(&endpoints);
+            let gateways = match self.wishes.name_this_host() {
+                // There may be none at the moment.
+                true => this_host(&mut client, &self.container).unwrap_or_default(),
+                false => Vec::new(),
+            };
+            self.renew(&endpoints, &gateways);
             while !self.concerns(&events.next_line()?)? {}
         }
     }
@@ -84,8 +93,8 @@ impl Follower {
 
     /// Writes what has changed with these endpoints. Where nothing says whom to ask any more, it is
     /// whom it was. A file that somebody else has written is his from then on.
-    fn renew(&mut self, endpoints: &[Endpoint]) {
-        for (path, text) in files::all(&self.wishes, &self.hostname, endpoints) {
+    fn renew(&mut self, endpoints: &[Endpoint], gateways: &[IpAddr]) {
+        for (path, text) in files::all(&self.wishes, &self.hostname, endpoints, gateways) {
             let at = self.files.iter().position(|(known, _)| *known == path);
             let Some(at) = at.filter(|at| self.files[*at].1 != text) else { continue };
             match rewrite(self.pid, &path, &self.files[at].1, &text) {
