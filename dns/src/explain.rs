@@ -1,7 +1,7 @@
 //! Saying why an answer is what it is: the same look at the names that answering takes, told in
 //! sentences for people.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
@@ -12,7 +12,7 @@ use crate::names::Snapshot;
 use crate::question::{self, Question};
 use crate::server::tally::{kind_name, result_name};
 use crate::view::{Finding, Part, View, strip};
-use crate::{Error, limits, special};
+use crate::{Error, limits, reverse, special};
 
 /// An answer and its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +26,18 @@ pub struct Explained {
 }
 
 /// A packet with one question, as a stub resolver puts it. The type is a name such as `AAAA`, or
-/// `TYPE65`.
+/// `TYPE65`; where it is not said, `PTR` of an address and `A` of a name. The `PTR` of an address is
+/// that of its name in reverse.
 ///
 /// # Errors
 /// [`Error::Label`] and [`Error::Name`] when there can be no such name, [`Error::Type`] when there
 /// is no such type.
-pub fn packet(name: &str, kind: &str) -> Result<Vec<u8>, Error> {
+pub fn packet(name: &str, kind: Option<&str>) -> Result<Vec<u8>, Error> {
+    let address = name.parse::<IpAddr>().ok();
+    let usual = if address.is_some() { "PTR" } else { "A" };
+    let kind = kind.unwrap_or(usual);
+    let reverse = address.filter(|_| kind.eq_ignore_ascii_case("PTR")).map(reverse::name);
+    let name = reverse.as_deref().unwrap_or(name);
     let plain = name.strip_suffix('.').unwrap_or(name);
     if !plain.is_empty() {
         limits::check_name(plain, &[])?;
@@ -173,12 +179,21 @@ mod tests {
 
     #[test]
     fn a_question_is_made_of_a_name_and_a_type() {
-        let packet = packet("Web.app.", "aaaa").unwrap();
+        let packet = packet("Web.app.", Some("aaaa")).unwrap();
         assert_eq!(packet[12..], *b"\x03Web\x03app\0\0\x1c\0\x01");
-        assert!(super::packet("web", "TYPE65").unwrap().ends_with(&[0, 65, 0, 1]));
-        assert!(matches!(super::packet("web", "nonsense"), Err(Error::Type { .. })));
-        assert!(matches!(super::packet("a..b", "A"), Err(Error::Label { .. })));
-        super::packet(".", "NS").unwrap();
+        assert!(super::packet("web", Some("TYPE65")).unwrap().ends_with(&[0, 65, 0, 1]));
+        assert!(matches!(super::packet("web", Some("nonsense")), Err(Error::Type { .. })));
+        assert!(matches!(super::packet("a..b", Some("A")), Err(Error::Label { .. })));
+        super::packet(".", Some("NS")).unwrap();
+        let asked = |name, kind| super::packet(name, kind).unwrap()[12..].to_vec();
+        assert!(asked("web", None).ends_with(&[0, 1, 0, 1]));
+        let pointer = b"\x013\x012\x011\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01";
+        for kind in [None, Some("PTR"), Some("ptr")] {
+            assert_eq!(asked("10.1.2.3", kind), pointer);
+        }
+        assert_eq!(asked("3.2.1.10.in-addr.arpa.", Some("PTR")), pointer);
+        assert!(asked("fd00::1", None).ends_with(b"\x01d\x01f\x03ip6\x04arpa\0\0\x0c\0\x01"));
+        assert!(asked("10.1.2.3", Some("A")).starts_with(b"\x0210\x011"), "as it is said");
     }
 
     #[test]
@@ -196,7 +211,7 @@ mod tests {
             },
         );
         let asker = Asker { at: At::Container("c".into()), source: [127, 0, 0, 1].into() };
-        let why = |name| local(&names.load(), &asker, &packet(name, "A").unwrap());
+        let why = |name| local(&names.load(), &asker, &packet(name, Some("A")).unwrap());
         assert_eq!(
             why("www.app"),
             [

@@ -25,6 +25,20 @@ pub(crate) fn range(text: &[u8]) -> Option<IpNetwork> {
     }
 }
 
+/// What an address is called in reverse (RFC 1035, section 3.5; RFC 3596, section 2.5).
+pub(crate) fn name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(ip) => {
+            let nibbles = ip.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa"
+        }
+    }
+}
+
 /// Where, in the text of a reverse name, the zone of `subnet` begins that holds it.
 ///
 /// Reverse zones end between labels. A subnet that does not is as many zones as it has parts that
@@ -71,6 +85,16 @@ mod tests {
         let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
         assert_eq!(of(v6).as_deref(), Some("fd00::1/128"));
         assert_eq!(of("0.d.f.ip6.arpa").as_deref(), Some("fd00::/12"));
+    }
+
+    #[test]
+    fn an_address_is_found_by_its_name() {
+        for text in ["10.1.2.3", "0.0.0.0", "255.1.0.99", "fd00::1", "2001:db8:a:b:c:d:e:f0"] {
+            let address: IpAddr = text.parse().unwrap();
+            let found = range(name(address).as_bytes()).map(|range| (range.ip(), range.prefix()));
+            assert_eq!(found, Some((address, if address.is_ipv4() { 32 } else { 128 })), "{text}");
+        }
+        assert_eq!(name([10, 1, 2, 3].into()), "3.2.1.10.in-addr.arpa");
     }
 
     #[test]

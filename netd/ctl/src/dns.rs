@@ -20,7 +20,7 @@ pub(crate) fn dns(socket: &Path, command: DnsCommand) -> Outcome {
             client.call(&LogQueries { each: matches!(each, Switch::On) })?;
         }
         DnsCommand::Query(query) => {
-            let call = QueryName { name: query.name, kind: Some(query.kind), from: query.from };
+            let call = QueryName { name: query.name, kind: query.kind, from: query.from };
             let answered = client.call(&call)?;
             if query.output.json {
                 out::json(&answered)?;

@@ -20,8 +20,7 @@ impl Netd {
             None => Asker { at: At::Host, source: Ipv4Addr::LOCALHOST.into() },
             Some(given) => self.asker(given)?,
         };
-        let kind = params.kind.as_deref().unwrap_or("A");
-        let packet = dns::packet(&params.name, kind)
+        let packet = dns::packet(&params.name, params.kind.as_deref())
             .map_err(|error| Error::invalid(error).with("name", params.name.as_str()))?;
         let explained = self.resolver.server().explain(asker, packet).await;
         let explained = explained.ok_or_else(|| Error::internal("the resolver does not answer"))?;

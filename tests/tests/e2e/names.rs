@@ -329,6 +329,14 @@ fn netctl_says_what_is_answered_and_why() {
     assert!(json.stdout.contains("--from CONTAINER"), "{json:?}");
     assert_eq!(host.netctl(&["dns", "query", "web", "--from", "nobody"]).code, 3);
     assert_eq!(host.netctl(&["dns", "query", "web", "-t", "nonsense"]).code, 2);
+    let address = ip.to_string();
+    for words in [
+        &["dns", "query", &address, "-t", "PTR", "--from", "client"][..],
+        &["dns", "query", &address, "--from", "client"],
+    ] {
+        let said = host.netctl(words);
+        assert!(said.success().contains("IN PTR web.app"), "{said:?}");
+    }
     host.netctl(&["dns", "log", "on"]).success();
     Host::ask_name(&client.netns, server, "logged.app.netd A");
     assert!(host.log().contains("logged.app.netd"), "{}", host.log());

@@ -12,7 +12,7 @@ pub(crate) enum DnsCommand {
 Examples:
   netctl dns query web --from client
   netctl dns query _http._tcp.web.app.netd --type SRV
-  netctl dns query 2.0.89.10.in-addr.arpa --type PTR --json")]
+  netctl dns query 10.89.0.2 --json")]
     Query(Query),
     /// Have each question written to netd's log, or no longer
     Log {
@@ -24,11 +24,11 @@ Examples:
 /// `dns query`.
 #[derive(Args, Debug)]
 pub(crate) struct Query {
-    /// The name
+    /// The name, or an address of which the name is wanted
     pub(crate) name: String,
-    /// The type of records
-    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
-    pub(crate) kind: String,
+    /// The type of records; A of a name and PTR of an address if not given
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
     /// The container that asks, by name or id; the host itself if not given
     #[arg(long, value_name = "CONTAINER")]
     pub(crate) from: Option<String>,
