@@ -113,7 +113,21 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
             }
         }
     }
+    if let (Finding::Missing { .. }, None, Some(network)) = (&finding, below, view.elsewhere(&text))
+    {
+        why.push(format!(
+            "on {} it is a name, and who asks is not there: they are not told, and nobody else is asked",
+            called(network)
+        ));
+        return why;
+    }
     why.push(verdict(&finding, &question, &domain));
+    if let (Finding::Foreign, Some(network)) = (&finding, view.above(&text)) {
+        why.push(format!(
+            "{} is a network, which has no such name: below its name there may be others' names, too",
+            called(network)
+        ));
+    }
     why
 }
 
@@ -224,5 +238,30 @@ mod tests {
         assert_eq!(why("example.org")[1], "nobody there is called so");
         assert!(why("localhost")[1].contains("whoever asks"));
         assert!(why("x.invalid")[1].contains("nobody is called so, anywhere"));
+
+        names.network_up("n2", Zone { name: "com".into(), ..Zone::default() });
+        names.publish(
+            "n2",
+            Member {
+                endpoint: "f".into(),
+                names: ["web".into(), "db".into()].into(),
+                ..Member::default()
+            },
+        );
+        for name in ["web.com", "db", "_http._tcp.db.com"] {
+            assert!(
+                why(name)[1].contains("on com it is a name, and who asks is not there"),
+                "{name}"
+            );
+        }
+        for (name, network) in [("x.com", "com"), ("www.example.com", "com"), ("x.app", "app")] {
+            let why = why(name);
+            assert_eq!(why[1], "nobody there is called so", "{name}");
+            assert!(
+                why[2].starts_with(&format!("{network} is a network, which has no")),
+                "{why:?}"
+            );
+        }
+        assert!(why("nosuch.com.netd")[1].contains("asked nowhere else"));
     }
 }

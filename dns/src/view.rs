@@ -197,7 +197,7 @@ impl<'a> View<'a> {
             _ if exists => Finding::Name { addresses, zone },
             Some(_) if hollow => Finding::Hollow { zone },
             Some(_) => Finding::Missing { zone },
-            None if self.is_elsewhere(text) => Finding::Missing { zone: 0 },
+            None if self.elsewhere(text).is_some() => Finding::Missing { zone: 0 },
             None => match special::invalid(text) {
                 Some(zone) => Finding::Missing { zone },
                 None => Finding::Foreign,
@@ -219,25 +219,42 @@ impl<'a> View<'a> {
         below.is_none() && !self.host && !self.networks().any(has)
     }
 
-    /// Whether a name that is not there is one of a network that the asker is not on: `db`, or
+    /// The network that a name is of which is not there, as the asker is not on it: `db`, or
     /// `db.back`. Other servers have no business knowing that it is asked for. A name of several
-    /// labels that is not said with its network's may be anything in the world, and is not kept
-    /// from others because some container is called so.
-    fn is_elsewhere(&self, text: &[u8]) -> bool {
+    /// labels that is not said with its network's may be anything in the world, and so may one that
+    /// is and that the network has not: a network may be called as a domain is, `com` even. It is not
+    /// kept from others because some network or container is called so.
+    pub(crate) fn elsewhere(&self, text: &[u8]) -> Option<&'a Network> {
         if self.host {
-            return false;
+            return None;
         }
         let text = without_service(text);
         let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.').peekable();
         if dots.peek().is_none() {
-            return self.snapshot.networks.values().any(|network| network.names.contains_key(text));
+            return self
+                .snapshot
+                .networks
+                .values()
+                .find(|network| network.names.contains_key(text));
         }
-        dots.any(|(dot, _)| {
-            let keys = self.snapshot.called.get(&text[dot + 1..]).map_or(&[][..], |keys| keys);
-            let mut networks = keys.iter().filter_map(|key| self.snapshot.networks.get(key));
-            networks
-                .any(|network| text[..dot] == *GATEWAY || network.names.contains_key(&text[..dot]))
+        dots.find_map(|(dot, _)| {
+            let (inner, name) = (&text[..dot], &text[dot + 1..]);
+            let has = |network: &&Network| {
+                network.names.contains_key(inner) || ways_out(network, inner).is_some()
+            };
+            self.networks_called(name).find(has)
         })
+    }
+
+    /// The network, whoever is on it, below whose name a name is.
+    pub(crate) fn above(&self, text: &[u8]) -> Option<&'a Network> {
+        let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.');
+        dots.find_map(|(dot, _)| self.networks_called(&text[dot + 1..]).next())
+    }
+
+    fn networks_called(&self, name: &[u8]) -> impl Iterator<Item = &'a Network> {
+        let keys = self.snapshot.called.get(name).map_or(&[][..], |keys| keys);
+        keys.iter().filter_map(|key| self.snapshot.networks.get(key))
     }
 
     /// What one network has under a name; `below` is what stands before the domain, and `whole` what

@@ -389,6 +389,45 @@ fn names_of_other_networks_are_not_there_and_not_asked_elsewhere() {
 }
 
 #[test]
+fn a_network_that_is_called_as_a_domain_is_hides_nothing_of_that_but_its_own_names() {
+    let names = names();
+    names.network_up(
+        "n3",
+        Zone { gateways: Vec::new(), ..zone("com", &["10.3.0.0/24"], "10.3.0.1", true) },
+    );
+    names.network_up("n4", zone("example.org", &["10.4.0.0/24"], "10.4.0.1", true));
+    names.publish("n3", member("shop", &["shop", "store"], &["10.3.0.2"]));
+    names.publish("n4", member("www", &["www"], &["10.4.0.2"]));
+    let (on, off) = (from("n3", "10.3.0.2"), from("n1", WEB));
+    let put = |asker: &Asker, name: &str| {
+        put(&names, asker, &packet(name, RecordType::A), Transport::Udp)
+    };
+    // Its own names: to its members, to nobody else, and never outside.
+    assert_eq!(data(&reply(put(&on, "shop.com."))), ["10.3.0.2"]);
+    for name in ["shop.com.", "STORE.com.", "_http._tcp.shop.com.", "www.example.org."] {
+        assert_empty(&reply(put(&off, name)), ResponseCode::NXDomain, name);
+    }
+    assert_empty(&reply(put(&on, "www.example.org.")), ResponseCode::NXDomain, "www.example.org.");
+    // All others are the world's, its apex and the way out that it has not among them.
+    for name in
+        ["google.com.", "www.shop.com.", "com.", "gateway.com.", "x.example.org.", "example.org."]
+    {
+        for asker in [&on, &off] {
+            assert!(matches!(put(asker, name), Outcome::Forward { .. }), "{name}");
+        }
+    }
+    assert_empty(
+        &reply(put(&off, "gateway.example.org.")),
+        ResponseCode::NXDomain,
+        "gateway.example.org.",
+    );
+    // With the domain it is nobody's but ours.
+    for asker in [&on, &off] {
+        assert_empty(&reply(put(asker, "google.com.netd.")), ResponseCode::NXDomain, "netd.");
+    }
+}
+
+#[test]
 fn asked_for_everything_one_kind_of_it_is_told() {
     assert_eq!(data(&told("web.", RecordType::ANY)), [WEB]);
     assert_eq!(data(&told("2.0.1.10.in-addr.arpa.", RecordType::ANY)), ["Web.App."]);
