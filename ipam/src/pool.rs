@@ -376,8 +376,9 @@ impl Pool {
 
     /// Refuses an address that is reserved for another than this owner.
     fn not_anothers(&self, owner: Option<&str>, number: u128) -> Result<(), Error> {
+        let is_owner = |other: &str| owner.is_some_and(|owner| owner.eq_ignore_ascii_case(other));
         match self.reserved.owner(number) {
-            Some(other) if Some(other) != owner => {
+            Some(other) if !is_owner(other) => {
                 Err(self.in_use(number, AddressRole::Reservation(other.to_owned())))
             }
             _ => Ok(()),

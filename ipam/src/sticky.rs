@@ -1,6 +1,6 @@
 //! [`Sticky`]: which owner had which address last. An owner remembers one address; an address may
 //! be remembered by several owners, after one had to take another's, and then whoever asks first
-//! gets it. It knows nothing of leases.
+//! gets it. An owner is one whatever the case of its name. It knows nothing of leases.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub(crate) struct Sticky {
 
 impl Sticky {
     pub(crate) fn get(&self, owner: &str) -> Option<u128> {
-        self.owners.get(owner).copied()
+        self.owners.get(&owner.to_ascii_lowercase()).copied()
     }
 
     /// Whether anybody remembers this address.
@@ -23,13 +23,13 @@ impl Sticky {
     /// Remembers an address for an owner, in place of the one it had: that one is returned.
     pub(crate) fn remember(&mut self, owner: &str, address: u128) -> Option<u128> {
         *self.claims.entry(address).or_default() += 1;
-        let before = self.owners.insert(owner.to_owned(), address);
+        let before = self.owners.insert(owner.to_ascii_lowercase(), address);
         before.inspect(|&before| self.unclaim(before))
     }
 
     /// Forgets an owner; the address it remembered.
     pub(crate) fn forget(&mut self, owner: &str) -> Option<u128> {
-        self.owners.remove(owner).inspect(|&before| self.unclaim(before))
+        self.owners.remove(&owner.to_ascii_lowercase()).inspect(|&before| self.unclaim(before))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u128)> {
@@ -61,5 +61,15 @@ mod tests {
         assert!(!sticky.claimed(1) && sticky.claimed(2));
         assert_eq!(sticky.iter().collect::<Vec<_>>(), [("b", 2)]);
         assert_eq!(sticky.forget("a"), None);
+    }
+
+    #[test]
+    fn an_owner_is_one_whatever_the_case_of_its_name() {
+        let mut sticky = Sticky::default();
+        sticky.remember("Web", 1);
+        assert_eq!(sticky.get("wEB"), Some(1));
+        assert_eq!(sticky.remember("WEB", 2), Some(1));
+        assert_eq!(sticky.iter().collect::<Vec<_>>(), [("web", 2)]);
+        assert_eq!(sticky.forget("web"), Some(2));
     }
 }

@@ -396,10 +396,11 @@ impl Stores {
     }
 }
 
-/// A name has one sticky address of each family, so the key says which.
+/// A name has one sticky address of each family, so the key says which, and it is one name whatever its
+/// case.
 fn sticky_key(network: &NetworkId, owner: &str, address: IpAddr) -> String {
     let family = if address.is_ipv4() { 4 } else { 6 };
-    format!("{network}/{family}/{owner}")
+    format!("{network}/{family}/{}", owner.to_ascii_lowercase())
 }
 
 #[cfg(test)]

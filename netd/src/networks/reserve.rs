@@ -30,7 +30,7 @@ fn set_of(subnet: &Subnet) -> Set {
 /// # Errors
 /// `unsupported` for a driver whose networks span hosts, `invalid` for the other.
 pub(super) fn check_subnets(driver: &str, subnets: &[Subnet]) -> Result<()> {
-    let mut had: BTreeMap<(&Name, Set), IpAddr> = BTreeMap::new();
+    let mut had: BTreeMap<(String, Set), IpAddr> = BTreeMap::new();
     for subnet in subnets {
         for (name, address) in &subnet.reserved {
             if Netd::is_shared(driver) {
@@ -40,12 +40,32 @@ pub(super) fn check_subnets(driver: &str, subnets: &[Subnet]) -> Result<()> {
                 ))
                 .with("name", name.as_str()));
             }
-            if let Some(other) = had.insert((name, set_of(subnet)), *address) {
+            if let Some(other) =
+                had.insert((name.as_str().to_ascii_lowercase(), set_of(subnet)), *address)
+            {
                 return Err(second(name, *address, other));
             }
         }
     }
     Ok(())
+}
+
+/// Whether two names are one, as they are in DNS.
+fn is_same(one: &Name, other: &Name) -> bool {
+    one.as_str().eq_ignore_ascii_case(other.as_str())
+}
+
+fn is_called(endpoint: &Endpoint, name: &Name) -> bool {
+    endpoint.container.name.as_ref().is_some_and(|own| is_same(own, name))
+}
+
+/// What a subnet keeps for a name.
+fn kept_for(subnet: &Subnet, name: &Name) -> Option<IpAddr> {
+    subnet.reserved.iter().find(|(other, _)| is_same(other, name)).map(|(_, address)| *address)
+}
+
+fn forget(subnet: &mut Subnet, name: &Name) {
+    subnet.reserved.retain(|other, _| !is_same(other, name));
 }
 
 fn second(name: &Name, address: IpAddr, other: IpAddr) -> Error {
@@ -73,7 +93,7 @@ impl Netd {
         let sets: Vec<Set> =
             chosen.iter().map(|(place, _)| set_of(&network.subnets[*place])).collect();
         for subnet in changed.subnets.iter_mut().filter(|subnet| sets.contains(&set_of(subnet))) {
-            subnet.reserved.remove(name);
+            forget(subnet, name);
         }
         for (place, address) in chosen {
             changed.subnets[place].reserved.insert(name.clone(), address);
@@ -91,7 +111,7 @@ impl Netd {
         let network = self.keeps_for_names(&params.network)?;
         let mut changed = network.clone();
         for subnet in &mut changed.subnets {
-            subnet.reserved.remove(&params.name);
+            forget(subnet, &params.name);
         }
         self.keep_from_now(&network, &changed, &params.name)?;
         Ok(Reserved { addresses: reserved_for(&network, &params.name) })
@@ -145,12 +165,12 @@ impl Netd {
 
 /// What a network keeps for a name.
 fn reserved_for(network: &Network, name: &Name) -> Vec<IpAddr> {
-    network.subnets.iter().filter_map(|subnet| subnet.reserved.get(name).copied()).collect()
+    network.subnets.iter().filter_map(|subnet| kept_for(subnet, name)).collect()
 }
 
 /// Has pools keep for a name what its network says, and nothing else.
 fn keep(pools: &mut [Pool], network: &Network, name: &Name, now: Moment) -> Result<()> {
-    let subnets = || network.subnets.iter().map(|subnet| subnet.reserved.get(name).copied());
+    let subnets = || network.subnets.iter().map(|subnet| kept_for(subnet, name));
     for (pool, reserved) in pools.iter_mut().zip(subnets()) {
         if pool.reservation(name.as_str()) != reserved {
             pool.unreserve(name.as_str());
@@ -206,7 +226,7 @@ fn not_in_use(
     }
     let has = |endpoint: &&Endpoint| endpoint.addresses.iter().any(|own| own.ip() == address);
     let whose = match registry.endpoints_on(&network.id).find(has) {
-        Some(endpoint) if endpoint.container.name.as_ref() == Some(name) => return Ok(()),
+        Some(endpoint) if is_called(endpoint, name) => return Ok(()),
         Some(endpoint) => format!("container {}", endpoint.container.label()),
         None => "somebody else on the same subnet".to_owned(),
     };
@@ -226,7 +246,7 @@ fn choose(
     name: &Name,
     now: Moment,
 ) -> Result<Vec<(usize, IpAddr)>> {
-    let named = |endpoint: &&Endpoint| endpoint.container.name.as_ref() == Some(name);
+    let named = |endpoint: &&Endpoint| is_called(endpoint, name);
     let holder = registry.endpoints_on(&network.id).find(named);
     let has: Vec<IpAddr> = holder.iter().flat_map(|e| &e.addresses).map(IpNetwork::ip).collect();
     let entry = registry.network_mut(&network.id);
@@ -238,7 +258,7 @@ fn choose(
             let lies_in = |address: &&IpAddr| subnet.subnet.contains(**address);
             Some((place, *has.iter().find(lies_in)?))
         };
-        let kept = subnets().find_map(|(place, s)| Some((place, *s.reserved.get(name)?)));
+        let kept = subnets().find_map(|(place, s)| Some((place, kept_for(s, name)?)));
         let mut next = Err(Error::new(Kind::Exhausted, "no address left"));
         if let Some(known) = kept.or_else(|| subnets().find_map(own)) {
             next = Ok(known);

@@ -197,3 +197,44 @@ fn on_a_lan_no_network_of_the_same_parent_gives_it_out() {
     by_name.addresses = vec![ip("192.0.2.130")];
     assert_eq!(addresses(&netd.attach(&by_name)), [ip("192.0.2.130")]);
 }
+
+#[test]
+fn a_name_is_one_whatever_its_case() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let mut netd = host.client();
+    netd.create_on("app", "10.5.0.0/24");
+    netd.call(&reserve("app", "Db", &["10.5.0.77"])).unwrap();
+    netd.call(&reserve("app", "dB", &["10.5.0.78"])).unwrap();
+    assert_eq!(shown(&mut netd, "app").0, ["dB 10.5.0.78"], "one address in place of the other");
+    let [db, web] = ["DB", "Web"].map(|name| world.container(name));
+    assert_eq!(addresses(&netd.attach(&db.to("app"))), [ip("10.5.0.78")]);
+    assert_eq!(netd.call(&reserve("app", "db", &[])).unwrap().addresses, [ip("10.5.0.78")]);
+    // What it is called is shown as it was said last.
+    assert_eq!(shown(&mut netd, "app").0, ["db 10.5.0.78"]);
+    let static_one = |name: &str| {
+        let container = world.container(name);
+        let attach =
+            cnm::endpoint::Attach { addresses: vec![ip("10.5.0.90")], ..container.to("app") };
+        (container, attach)
+    };
+    netd.call(&reserve("app", "cache", &["10.5.0.90"])).unwrap();
+    let (_other, attach) = static_one("other");
+    assert_eq!(kind_of(netd.call(&attach)).0, Kind::Exists);
+    let (_cache, attach) = static_one("CACHE");
+    assert_eq!(addresses(&netd.attach(&attach)), [ip("10.5.0.90")]);
+    assert_eq!(netd.call(&unreserve("app", "Cache")).unwrap().addresses, [ip("10.5.0.90")]);
+    assert_eq!(shown(&mut netd, "app").0, ["db 10.5.0.78"]);
+
+    let sticky = |container: &netd_tests::Container| cnm::endpoint::Attach {
+        sticky: true,
+        ..container.to("app")
+    };
+    let had = addresses(&netd.attach(&sticky(&web)));
+    netd.detach("Web");
+    host.kill();
+    host.start();
+    let mut netd = host.client();
+    let again = world.container("wEB");
+    assert_eq!(addresses(&netd.attach(&sticky(&again))), had);
+}
