@@ -45,6 +45,16 @@ pub enum Error {
         zone: String,
     },
 
+    /// A domain means something else to programs and resolvers, which would not ask for it.
+    #[error(
+        "{domain} cannot be the domain of networks: programs and resolvers have an answer of their own \
+         for it; choose another, such as netd"
+    )]
+    Domain {
+        /// The domain.
+        domain: String,
+    },
+
     /// A name is an address, which nobody asks for.
     #[error("{name} is no name for a container or a network: it is an address; choose another")]
     Address {

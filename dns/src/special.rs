@@ -22,6 +22,17 @@ const INVALID: &str = "invalid";
 /// Where addresses have their names.
 const REVERSE: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 
+/// Domains that others answer for, or that nobody asks for, whatever a resolver has there: at and below
+/// them no network's names would be found (RFC 6761; RFC 7686; RFC 9476).
+const OTHERS: [&str; 6] = [INTERNAL, LOCALHOST, INVALID, "onion", "alt", "arpa"];
+
+/// The one below `arpa` that is for whoever wants names of his own (RFC 8375).
+const HOME: &str = "home.arpa";
+
+/// Asked for by multicast (RFC 6762); below it people have domains that are asked for as others are,
+/// `cluster.local` among them.
+const LOCAL: &str = "local";
+
 /// What a name at or below `localhost` stands for, and where that begins in it.
 pub(crate) fn localhost(text: &[u8]) -> Option<(Vec<IpAddr>, usize)> {
     strip(text, LOCALHOST.as_bytes())?;
@@ -70,9 +81,45 @@ pub fn check_free(name: &str, domain: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks that the networks' names can be found below a domain.
+///
+/// # Errors
+/// [`Error::Domain`].
+pub fn check_domain(domain: &str) -> Result<(), Error> {
+    let given = text(domain);
+    let below = |zone: &str| strip(&given, zone.as_bytes()).is_some();
+    if given == text(LOCAL) || (OTHERS.into_iter().any(below) && !below(HOME)) {
+        return Err(Error::Domain { domain: domain.to_owned() });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_below_no_domain_that_is_anothers() {
+        for good in ["netd", "cluster.local", "home.arpa", "x.home.arpa", "test", "internal", "lan"]
+        {
+            check_domain(good).unwrap();
+        }
+        for bad in [
+            "localhost",
+            "x.LocalHost",
+            "local",
+            "Local.",
+            "invalid",
+            "netd.internal",
+            "x.onion",
+            "alt",
+            "arpa",
+            "in-addr.arpa",
+            "10.in-addr.arpa",
+        ] {
+            assert!(matches!(check_domain(bad), Err(Error::Domain { .. })), "{bad}");
+        }
+    }
 
     #[test]
     fn nobody_is_called_what_netd_answers_by_itself() {

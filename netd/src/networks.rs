@@ -1,6 +1,6 @@
 //! Networks: made, shown, removed.
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, rc::Rc, time::Duration};
 
 use cnm::{
     Empty, Error, Kind, Name, Result,
@@ -15,7 +15,7 @@ use ipam::{Moment, Pool, PoolConfig};
 use crate::{
     attach::{check_network_wishes, check_outbound},
     clock,
-    names::given::{check_network, check_network_name},
+    names::given::{check_network, check_network_name, check_reach},
     netd::{Netd, address_error},
     registry::{NetworkEntry, Stage, called::taken, from_outside, whose},
 };
@@ -61,6 +61,7 @@ impl Netd {
         }
         let id = clock::network_id()?;
         let network = self.plan_network(id, name, &driver, params, false, key).await?;
+        check_reach(&network, &BTreeMap::new())?;
         // The cluster may have got one of this name meanwhile.
         self.made_before(&network.name, &driver, None)?;
         self.make_network(network).await

@@ -33,6 +33,12 @@ pub(super) fn check(file: &File) -> Result<(), Wrong> {
     servers(file)?;
     if let Some(domain) = &file.dns_domain {
         domain_name("dns_domain", domain)?;
+        if dns::check_domain(domain).is_err() {
+            let should = "a domain for which programs and resolvers have no answer of their own, as \
+                          they have for localhost, local, invalid, onion, alt and arpa: netd, or \
+                          cluster.local";
+            return wrong("dns_domain", domain, should);
+        }
     }
     for domain in file.dns_stubs.keys() {
         domain_name("dns_stubs", domain)?;
@@ -130,6 +136,9 @@ mod tests {
             ("dns_domain = \"a..b\"", "dns_domain", "\"a..b\""),
             ("dns_domain = \"\"", "dns_domain", "\"\""),
             ("dns_domain = \"a b\"", "dns_domain", "\"a b\""),
+            ("dns_domain = \"localhost\"", "dns_domain", "\"localhost\""),
+            ("dns_domain = \"local\"", "dns_domain", "\"local\""),
+            ("dns_domain = \"x.netd.internal\"", "dns_domain", "\"x.netd.internal\""),
             ("dns_port = 0", "dns_port", "0"),
             ("node_name = \"a b\"", "node_name", "\"a b\""),
             ("node_name = \"\"", "node_name", "\"\""),

@@ -8,7 +8,7 @@ use std::{
 use cnm::{
     Error, Name, Result,
     endpoint::{Attach, Container, Endpoint, Protocol},
-    network::Network,
+    network::{Network, Subnet},
     options::{
         self, DNS, DNS_OF_DOMAIN, DNS_PORT, DNS_SEARCH, LIVE_OF_ANY_NETWORK, OF_ANY_NETWORK, search,
     },
@@ -96,6 +96,24 @@ pub(super) fn place(endpoint: &Options, network: &Options) -> Result<Option<Plac
         ))
         .with(RESOLVER, other)),
     }
+}
+
+/// Refuses to have containers ask at the gateway of a network on which the host is not: they would have
+/// nobody to ask.
+pub(crate) fn check_reach(network: &Network, endpoint: &Options) -> Result<()> {
+    let isolated =
+        |subnet: &Subnet| options::is_isolated(&network.options, subnet.subnet.is_ipv6());
+    let subnets = &network.subnets;
+    let reached = !network.internal || subnets.is_empty() || !subnets.iter().all(isolated);
+    if reached || place(endpoint, &network.options)? != Some(Place::Gateway) {
+        return Ok(());
+    }
+    Err(Error::invalid(format_args!(
+        "network {} is isolated, and nobody is asked at its gateway: leave {RESOLVER}=gateway out, and \
+         containers ask inside themselves",
+        network.name
+    ))
+    .with("network", network.id.as_str()))
 }
 
 /// The servers of a list like `10.0.0.53,[fd00::53]:5353`.
@@ -240,6 +258,7 @@ pub(crate) fn check_endpoint(params: &Attach, network: &Network, domain: &str) -
         upstreams(&params.options)?;
         exposed(&params.options)?;
         place(&params.options, &network.options)?;
+        check_reach(network, &params.options)?;
         check_search(&params.options)?;
         if let Some((name, _)) = DNS_PORT.given(&params.options) {
             return Err(Error::invalid(format_args!(

@@ -237,6 +237,22 @@ fn what_cannot_be_is_refused() {
     let none = Attach { network: "none".into(), ..inside(&web, "none") };
     assert_eq!(kind_of(netd.call(&none)).0, Kind::Unsupported);
     assert!(netd.endpoints().is_empty());
+
+    // Where the host is not there is nobody at a gateway.
+    let vault = |options: &[(&str, &str)]| CreateNetwork {
+        internal: true,
+        options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        ..CreateNetwork::named("vault")
+    };
+    let (isolated, gateway) = (("gateway-mode", "isolated"), ("resolver", "gateway"));
+    let (kind, error) = kind_of(netd.call(&vault(&[isolated, gateway])));
+    assert_eq!(kind, Kind::Invalid);
+    assert!(error.message.contains("vault is isolated"), "{error}");
+    netd.call(&vault(&[isolated])).unwrap();
+    let options = [("resolver".to_owned(), "gateway".to_owned())].into();
+    let attach = Attach { options, ..web.to("vault") };
+    assert_eq!(kind_of(netd.call(&attach)).0, Kind::Invalid);
+    assert_eq!(netd.attach(&web.to("vault")).dns, [INSIDE]);
 }
 
 #[test]
