@@ -19,7 +19,7 @@ use tokio::time::{self, Instant};
 
 use crate::answer::{self, Asker, At, Outcome, Transport};
 use crate::forward::{Forwarder, Origin, Pressure, Relayed, Standing};
-use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, NetworkKey, Stub};
+use crate::names::{DEFAULT_DOMAIN, DEFAULT_TTL, Names, Stub};
 use crate::question::Question;
 use crate::reply::Code;
 use crate::{Error, Explained, Upstreams, explain, question};
@@ -382,23 +382,30 @@ impl Desk {
                 let may_ask = || self.serving.guests.may_ask(source, std::time::Instant::now());
                 guests::place(&self.serving.names.peek(), source, self.own, may_ask)
             }
-            At::Network(asked) => {
-                let moved = guests::moved(&self.serving.names.peek(), asked, source);
-                At::Network(moved.unwrap_or_else(|| NetworkKey::clone(asked)))
-            }
             own => own.clone(),
         };
         Asker { at, source }
     }
 
-    /// Decides about one packet, as [`answer()`](crate::answer()) does, and counts it.
-    fn decide(&self, asker: &Asker, packet: &[u8], transport: Transport) -> Outcome {
+    /// Decides about one packet, as [`answer()`](crate::answer()) does, and counts it. Somebody who is
+    /// refused may be one of another network's, and is an asker there from then on.
+    fn decide(&self, asker: &mut Asker, packet: &[u8], transport: Transport) -> Outcome {
         let counts = &self.serving.counts;
         let count = counts.queries.fetch_add(1, Ordering::Relaxed);
         // Spread, not counted: resolvers ask for A and AAAA in turn, so that counting up would show
         // every A question the same one of two addresses.
         let spin = count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let outcome = answer::answer(&self.serving.names.peek(), asker, packet, transport, spin);
+        let names = self.serving.names.peek();
+        let mut outcome = answer::answer(&names, asker, packet, transport, spin);
+        // Not before: hardly anybody is, and it takes another look at the networks.
+        if let Outcome::Reply(reply) = &outcome
+            && has_code(reply, Code::Refused)
+            && let At::Network(asked) = &asker.at
+            && let Some(own) = guests::moved(&names, asked, asker.source)
+        {
+            asker.at = At::Network(own);
+            outcome = answer::answer(&names, asker, packet, transport, spin);
+        }
         match &outcome {
             Outcome::Reply(reply) => {
                 counts.local.fetch_add(1, Ordering::Relaxed);

@@ -72,6 +72,7 @@ async fn converse(
     asker: &Asker,
     stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
+    let mut asker = asker.clone();
     let (reader, mut writer) = io::split(stream);
     let mut forwarded = JoinSet::new();
     let mut next = pin!(next(reader));
@@ -90,11 +91,11 @@ async fn converse(
             Ok(packet) => packet,
             Err(error) => break Err(error),
         };
-        let reply = match desk.decide(asker, &packet, Transport::Tcp) {
+        let reply = match desk.decide(&mut asker, &packet, Transport::Tcp) {
             Outcome::Drop => break Ok(()),
             Outcome::Reply(reply) => Some(reply),
             Outcome::Forward { upstreams } => {
-                let known = desk.at_once(asker, &upstreams, &packet, Transport::Tcp);
+                let known = desk.at_once(&asker, &upstreams, &packet, Transport::Tcp);
                 if known.is_none() {
                     forwarded.spawn(forward(desk.clone(), asker.clone(), upstreams, packet));
                 }

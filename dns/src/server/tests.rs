@@ -335,6 +335,56 @@ fn at_a_shared_address_who_asks_is_known_by_its_own() {
 }
 
 #[test]
+fn who_was_moved_is_answered_from_where_it_is() {
+    let names = Names::new();
+    let zone = |name: &str, subnet: &str| Zone {
+        name: name.into(),
+        subnets: vec![subnet.parse().unwrap()],
+        forward: true,
+        ..Zone::default()
+    };
+    names.network_up("n", zone("app", "127.1.0.0/24"));
+    names.network_up("m", zone("lab", "127.2.0.0/24"));
+    names.publish("n", member("e", "web", "127.1.0.2"));
+    names.publish("m", member("f", "db", "127.2.0.2"));
+    let upstreams = Upstreams::Fixed(vec![upstream(elsewhere)]);
+    let server = Server::start(names, Options { upstreams, ..Options::default() }).unwrap();
+    let (udp, tcp) = sockets();
+    let address = udp.local_addr().unwrap();
+    server.listen(at("n"), udp, tcp).unwrap();
+    let ask = |source: [u8; 4], name: &str| {
+        let client = UdpSocket::bind((std::net::Ipv4Addr::from(source), 0)).unwrap();
+        client.connect(address).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.send(&query(7, name)).unwrap();
+        receive(&client)
+    };
+    assert!(ask([127, 2, 0, 2], "db").ends_with(&[127, 2, 0, 2]));
+    assert_eq!(code(&ask([127, 2, 0, 2], "web")), 3, "it is not on that network any more");
+    assert!(ask([127, 2, 0, 2], "example").ends_with(&[192, 0, 2, 1]));
+    assert_eq!(code(&ask([127, 2, 0, 9], "db")), 5, "nobody's address");
+    assert_eq!(code(&ask([127, 3, 0, 2], "example")), 5);
+    assert!(ask([127, 1, 0, 2], "web").ends_with(&[127, 1, 0, 2]));
+    // What is no business of its network's is refused all the same.
+    let mut chaos = query(1, "db");
+    *chaos.last_mut().unwrap() = 3;
+    let client = UdpSocket::bind("127.2.0.2:0").unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.connect(address).unwrap();
+    client.send(&chaos).unwrap();
+    assert_eq!(code(&receive(&client)), 5);
+
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 2, 0, 2], 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(&[framed(&query(1, "db")), framed(&query(2, "web"))].concat()).unwrap();
+    assert!(next_framed(&mut client).ends_with(&[127, 2, 0, 2]));
+    assert_eq!(code(&next_framed(&mut client)), 3);
+}
+
+#[test]
 fn scraps_and_refusals_are_counted() {
     let fixture = start(Vec::new(), DEADLINE);
     fixture.names.publish("n", member("e", "web", "10.0.0.2"));

@@ -57,8 +57,8 @@ fn take_turn<F: Family>(desk: &Desk, socket: &UdpSocket, shares: &mut Shares) ->
                     desk.dropped();
                     return None;
                 }
-                let asker = desk.asker(source.ip());
-                match desk.decide(&asker, packet, Transport::Udp) {
+                let mut asker = desk.asker(source.ip());
+                match desk.decide(&mut asker, packet, Transport::Udp) {
                     Outcome::Drop => None,
                     Outcome::Reply(reply) => Some(reply),
                     Outcome::Forward { upstreams } => {

@@ -98,7 +98,10 @@ impl Follower {
             let at = self.files.iter().position(|(known, _)| *known == path);
             let Some(at) = at.filter(|at| self.files[*at].1 != text) else { continue };
             match rewrite(self.pid, &path, &self.files[at].1, &text) {
-                Ok(()) => self.files[at].1 = text,
+                Ok(true) => self.files[at].1 = text,
+                Ok(false) => drop(self.files.remove(at)),
+                // With the command it is gone.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     out::complain(&format_args!(
                         "{path} of the command does not follow its networks any more: {error}"
@@ -119,18 +122,19 @@ impl Follower {
     }
 }
 
-/// Puts a text in the place of the one that was written last.
-fn rewrite(pid: u32, path: &str, known: &str, text: &str) -> io::Result<()> {
+/// Puts a text in the place of the one that was written last, where that is still there.
+fn rewrite(pid: u32, path: &str, known: &str, text: &str) -> io::Result<bool> {
     let mut file = open(pid, path)?;
     let mut there = String::new();
     file.read_to_string(&mut there)?;
     if there != known || is_hosts(&file, path) {
-        return Err(io::Error::other("somebody else has written it"));
+        return Ok(false);
     }
     // Never empty for who reads it now: longer or shorter for a moment.
     file.seek(SeekFrom::Start(0))?;
     file.write_all(text.as_bytes())?;
-    file.set_len(text.len().try_into().map_err(io::Error::other)?)
+    file.set_len(text.len().try_into().map_err(io::Error::other)?)?;
+    Ok(true)
 }
 
 /// Whether an open file is the one that the host has there.
