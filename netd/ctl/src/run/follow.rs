@@ -67,8 +67,9 @@ impl Follower {
     fn watch(&mut self) -> Result<()> {
         let mut events = Client::connect(&self.socket)?;
         events.call(&Subscribe {})?;
-        let mut client = Client::connect(&self.socket)?;
         loop {
+            // Only who waits for something keeps a connection.
+            let mut client = Client::connect(&self.socket)?;
             let params =
                 ListEndpoints { container: Some(self.container.to_string()), network: None };
             let mut endpoints = client.call(&params)?.endpoints;
@@ -78,6 +79,7 @@ impl Follower {
                 true => this_host(&mut client, &self.container).unwrap_or_default(),
                 false => Vec::new(),
             };
+            drop(client);
             self.renew(&endpoints, &gateways);
             while !self.concerns(&events.next_line()?)? {}
         }
