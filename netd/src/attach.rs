@@ -23,8 +23,8 @@ use ipnetwork::IpNetwork;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
-    drivers::Session, netd::Netd, networks::lan::is_lan, processes, registry::SandboxRecord,
-    server::Line,
+    drivers::Session, host::sockets, netd::Netd, networks::lan::is_lan, processes,
+    registry::SandboxRecord, server::Line,
 };
 
 mod mac;
@@ -108,6 +108,7 @@ impl Netd {
         } else {
             (None, network)
         };
+        let unseen = !params.ports_bound && sockets::are_many(&params.ports);
         let mut endpoint = self.reserve(&network, params, ifname, capabilities, key)?;
         let inside = self.plan_inside(&driver, &network, &mut endpoint, &netns);
         let undo = Undo::new(self.clone(), endpoint, turn);
@@ -116,7 +117,7 @@ impl Netd {
             self.remember_sticky(&undo.endpoint)?;
         }
         let (driver_name, spread) = (network.driver.clone(), network.overlay.is_some());
-        let made = self.record_and_make(network, undo, &driver, &netns, path.clone()).await;
+        let made = self.record_and_make(network, undo, &driver, &netns, path.clone(), unseen).await;
         let endpoint = made.map_err(|error| place::explain(error, &netns, path.as_deref()))?;
         self.tell_endpoint("attach", &endpoint);
         if spread {
@@ -142,7 +143,9 @@ impl Netd {
         );
     }
 
-    /// From the intent on record to the endpoint in place.
+    /// From the intent on record to the endpoint in place. Whether processes of the host have its ports
+    /// may be `unseen` yet: where the kernel's list of sockets has to tell, it is read while the driver is
+    /// at work, and what that made goes again if it turns out so.
     async fn record_and_make(
         self: &Rc<Self>,
         network: Network,
@@ -150,6 +153,7 @@ impl Netd {
         driver: &Rc<Session>,
         netns: &File,
         path: Option<String>,
+        unseen: bool,
     ) -> Result<Rc<Endpoint>> {
         let endpoint = undo.endpoint.clone();
         let record = self.sandbox_for(&endpoint, path.clone());
@@ -170,7 +174,8 @@ impl Netd {
         let (_, call) = undo.made.insert((driver.clone(), call));
         // The names are made ready while the driver is at work.
         let names = async { self.resolver.prepare(&endpoint) };
-        let (attached, names) = future::join(driver.call(call), names).await;
+        let seen = async { if unseen { self.check_unbound(&endpoint) } else { Ok(()) } };
+        let (attached, names, seen) = future::join3(driver.call(call), names, seen).await;
         let attached = match attached {
             Ok(attached) => attached,
             Err(mut error) => {
@@ -185,6 +190,10 @@ impl Netd {
             }
         };
         fault::point("netd.attach.after-driver");
+        if let Err(error) = seen {
+            undo.take_back().await;
+            return Err(error);
+        }
         let endpoint = self.take_in(&endpoint, &attached)?;
         fault::point("netd.attach.after-record");
         if !endpoint.ports.is_empty() {
@@ -295,6 +304,16 @@ struct Undo {
 impl Undo {
     fn new(netd: Rc<Netd>, endpoint: Endpoint, turn: OwnedMutexGuard<()>) -> Self {
         Self { netd, endpoint: endpoint.into(), made: None, turn: Some(turn) }
+    }
+
+    /// Has the driver take away what it made: who is refused is told so when nothing of it is left.
+    async fn take_back(&mut self) {
+        let Some((driver, told)) = &self.made else { return };
+        let (network, endpoint) = (told.network.clone(), told.endpoint.clone());
+        // Else it is tried once more.
+        if driver.call(&DetachEndpoint { network, endpoint }).await.is_ok() {
+            self.made = None;
+        }
     }
 
     /// There is nothing to undo any more.

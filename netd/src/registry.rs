@@ -34,7 +34,7 @@ mod ways;
 pub(crate) use blocks::{Blocks, Room};
 use called::folded;
 pub(crate) use namesakes::whose;
-pub(crate) use ports::{Ports, Taker, protocols};
+pub(crate) use ports::{Ports, Taker, check_bound, protocols};
 pub(crate) use sets::Wishes;
 
 /// A network and its addresses.

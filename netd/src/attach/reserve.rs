@@ -18,7 +18,7 @@ use crate::{
     host::sockets::{self, Bound},
     names::given::{check_endpoint, with_search},
     netd::Netd,
-    registry::{Registry, Stage, Taker, Wishes, from_outside, protocols},
+    registry::{Registry, Stage, Taker, Wishes, check_bound, from_outside, protocols},
 };
 
 impl Netd {
@@ -45,7 +45,9 @@ impl Netd {
         let now = self.now();
         let mut ports = params.ports;
         sockets::check_addresses(&mut ports)?;
-        let bound = if params.ports_bound { Vec::new() } else { self.bound_by_host(&ports)? };
+        // Who has one of many is seen later.
+        let unseen = params.ports_bound || sockets::are_many(&ports);
+        let bound = if unseen { Vec::new() } else { self.bound_by_host(&ports)? };
         let (addresses, dns, metric) = {
             let mut registry = self.registry.borrow_mut();
             let metric = registry.next_metric(&params.container.id, params.gateway_priority)?;
@@ -130,6 +132,16 @@ impl Netd {
             created: clock::timestamp(),
             idempotency_key: key,
         })
+    }
+
+    /// Refuses what an endpoint publishes where a process of the host has it.
+    pub(super) fn check_unbound(&self, endpoint: &Endpoint) -> Result<()> {
+        let bound = self.bound_by_host(&endpoint.ports)?;
+        let registry = self.registry.borrow();
+        // What leads through another endpoint of the container is its already.
+        let own = |port: &&Port| registry.ports.leads_through(&endpoint.id, port);
+        let mut ports = endpoint.ports.iter().filter(own);
+        ports.try_for_each(|port| check_bound(port, &bound, &endpoint.container.id))
     }
 
     /// What processes of the host hold, of the protocols of these ports: one look for all of them,

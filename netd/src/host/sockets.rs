@@ -92,8 +92,8 @@ pub(crate) fn bound_within(
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     for protocol in protocols {
-        for family in [AF_INET, AF_INET6] {
-            match dump(&mut socket, &request(family, *protocol, &ports), *protocol, &mut found) {
+        for request in requests(*protocol, &ports) {
+            match dump(&mut socket, &request, *protocol, &mut found) {
                 // No such sockets on this host.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 outcome => outcome?,
@@ -103,15 +103,28 @@ pub(crate) fn bound_within(
     Ok(found)
 }
 
+/// How many ports are asked for one by one at most: of more the list is sooner there.
+const MANY: usize = 32;
+
 /// Whether ports of the host are surely free for these: who would bind them may. The kernel says so
 /// in the same time however many others are bound, where a list of those is longer the more there are;
-/// where it says no, the list tells who is meant, and whether it matters. Of many ports the list is
-/// sooner there.
+/// where it says no, the list tells who is meant, and whether it matters.
 pub(crate) fn are_free(ports: &[Port]) -> bool {
-    const MANY: usize = 32;
-    let count: usize = ports.iter().map(|port| usize::from(port.count)).sum();
-    let is_known = |port: &Port| port.host_port != 0 && port.host_port_to.is_none();
-    count <= MANY && ports.iter().all(|port| is_known(port) && is_free(port).unwrap_or(false))
+    count(ports) <= MANY
+        && ports.iter().all(|port| is_known(port) && is_free(port).unwrap_or(false))
+}
+
+/// Whether these are so many that only the list tells, and nothing is to be chosen by it.
+pub(crate) fn are_many(ports: &[Port]) -> bool {
+    count(ports) > MANY && ports.iter().all(is_known)
+}
+
+fn count(ports: &[Port]) -> usize {
+    ports.iter().map(|port| usize::from(port.count)).sum()
+}
+
+fn is_known(port: &Port) -> bool {
+    port.host_port != 0 && port.host_port_to.is_none()
 }
 
 fn is_free(port: &Port) -> io::Result<bool> {
@@ -223,37 +236,54 @@ fn dump(
     }
 }
 
-/// `struct nlmsghdr`, `struct inet_diag_req_v2` and a filter of ports (linux/inet_diag.h).
-fn request(family: u8, protocol: Protocol, ports: &RangeInclusive<u16>) -> [u8; 92] {
+/// What asks for the sockets of a protocol: a `struct inet_diag_req_v2` for each family. All of TCP's
+/// sockets are walked for each, whatever namespace they are in, so of these the older `struct
+/// inet_diag_req` asks, which is for both (linux/inet_diag.h).
+fn requests(protocol: Protocol, ports: &RangeInclusive<u16>) -> Vec<Vec<u8>> {
+    const TCPDIAG_GETSOCK: u16 = 18;
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    const REQUEST_AND_DUMP: u16 = 0x301;
     /// States of TCP (net/tcp_states.h), as bits; a UDP socket is closed unless it is connected.
     const CLOSE: u32 = 1 << 7;
     const LISTEN: u32 = 1 << 10;
-    let states = match protocol {
-        Protocol::Udp => CLOSE,
-        Protocol::Tcp | Protocol::Sctp => LISTEN,
+    if protocol == Protocol::Tcp {
+        let mut body = [0; 60];
+        body[52..56].copy_from_slice(&LISTEN.to_ne_bytes());
+        return vec![request(TCPDIAG_GETSOCK, &body, ports)];
+    }
+    let states = if protocol == Protocol::Udp { CLOSE } else { LISTEN };
+    let of_family = |family| {
+        let mut body = [0; 56];
+        (body[0], body[1]) = (family, protocol.number());
+        body[4..8].copy_from_slice(&states.to_ne_bytes());
+        request(SOCK_DIAG_BY_FAMILY, &body, ports)
     };
+    [AF_INET, AF_INET6].map(of_family).into()
+}
+
+/// `struct nlmsghdr`, what is asked for, and a filter of ports (linux/inet_diag.h).
+fn request(kind: u16, body: &[u8], ports: &RangeInclusive<u16>) -> Vec<u8> {
+    const REQUEST_AND_DUMP: u16 = 0x301;
     /// `INET_DIAG_REQ_BYTECODE`, and two comparisons of the own port: with an operation each comes
     /// where to go on if it holds and if not, in bytes, behind all of them to refuse; and the number.
     const BYTECODE: u16 = 1;
     const AT_LEAST: u8 = 2;
     const AT_MOST: u8 = 3;
     let comparisons = [(AT_LEAST, 20_u16, *ports.start()), (AT_MOST, 12, *ports.end())];
-    let mut bytes = [0; 92];
-    bytes[72..74].copy_from_slice(&20_u16.to_ne_bytes());
-    bytes[74..76].copy_from_slice(&BYTECODE.to_ne_bytes());
-    for (at, (operation, refuse, number)) in (76..).step_by(8).zip(comparisons) {
-        (bytes[at], bytes[at + 1]) = (operation, 8);
-        bytes[at + 2..at + 4].copy_from_slice(&refuse.to_ne_bytes());
-        bytes[at + 6..at + 8].copy_from_slice(&number.to_ne_bytes());
+    let mut bytes = vec![0; 4];
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&REQUEST_AND_DUMP.to_ne_bytes());
+    bytes.resize(HEADER, 0);
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&20_u16.to_ne_bytes());
+    bytes.extend_from_slice(&BYTECODE.to_ne_bytes());
+    for (operation, refuse, number) in comparisons {
+        bytes.extend_from_slice(&[operation, 8]);
+        bytes.extend_from_slice(&refuse.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&number.to_ne_bytes());
     }
-    bytes[..4].copy_from_slice(&92_u32.to_ne_bytes());
-    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&REQUEST_AND_DUMP.to_ne_bytes());
-    bytes[16] = family;
-    bytes[17] = protocol.number();
-    bytes[20..24].copy_from_slice(&states.to_ne_bytes());
+    let length = u32::try_from(bytes.len()).expect("a request is short");
+    bytes[..4].copy_from_slice(&length.to_ne_bytes());
     bytes
 }
 

@@ -165,15 +165,7 @@ impl Ports {
             return Err(taken(port, at, &format!("endpoint {}", hold.endpoint.short()))
                 .with("endpoint", hold.endpoint.as_str()));
         }
-        let meeting: Vec<_> =
-            taker.bound.iter().filter(|socket| socket.meets(port)).copied().collect();
-        let Some(socket) = meeting.first() else { return Ok(()) };
-        let holders = sockets::holders(&meeting);
-        // Who had it may have ended since, and then nobody has.
-        if holders.is_empty() && !still_there(&meeting) {
-            return Ok(());
-        }
-        held_by(port, socket.port, taker.container, &holders)
+        check_bound(port, taker.bound, taker.container)
     }
 
     /// The first port from a port's own to `last` that nobody has.
@@ -249,6 +241,21 @@ fn meet(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
 fn still_there(seen: &[Bound]) -> bool {
     let protocols = seen.iter().map(|socket| socket.protocol).collect();
     sockets::bound(&protocols).is_ok_and(|now| now.iter().any(|socket| seen.contains(socket)))
+}
+
+/// Refuses a port for a container where one of the host's sockets has it.
+///
+/// # Errors
+/// `exists` with the number of the process under `pid`.
+pub(crate) fn check_bound(port: &Port, bound: &[Bound], container: &ContainerId) -> Result<()> {
+    let meeting: Vec<_> = bound.iter().filter(|socket| socket.meets(port)).copied().collect();
+    let Some(socket) = meeting.first() else { return Ok(()) };
+    let holders = sockets::holders(&meeting);
+    // Who had it may have ended since, and then nobody has.
+    if holders.is_empty() && !still_there(&meeting) {
+        return Ok(());
+    }
+    held_by(port, socket.port, container, &holders)
 }
 
 fn taken(port: &Port, number: u16, whose: &str) -> Error {

@@ -122,6 +122,35 @@ fn the_process_that_holds_a_port_is_named() {
 }
 
 #[test]
+fn the_process_that_holds_one_of_many_ports_is_named_and_nothing_is_left() {
+    let world = World::new();
+    let (host, lan) = dual_stack(&world);
+    let mut netd = host.client();
+    let before = host.snapshot();
+    let web = world.container("web");
+    let held = host.netns.inside(|| {
+        (TcpListener::bind("127.0.0.1:8085").unwrap(), UdpSocket::bind("[::]:8999").unwrap())
+    });
+    let own = format!("(pid {})", std::process::id());
+    let many = ["8000-8999:8000-8999", "8000-8999:18000-18999", "0.0.0.0:8000-8999:1-1000/udp"];
+    for text in many {
+        let (kind, error) = kind_of(netd.call(&publishing(&web, &[text])));
+        assert_eq!(kind, Kind::Exists, "{text}");
+        assert!(error.message.contains(&own), "{text}: {error}");
+        assert_eq!(error.operands["pid"], std::process::id(), "{text}");
+        // The ports at once, the link in a moment.
+        assert_eq!((elements(&host, "ranges4"), elements(&host, "publish4")), (0, 0), "{text}");
+        eventually("nothing is left", || host.snapshot().same_as(&before));
+    }
+    netd.attach(&publishing(&web, &["127.0.0.2:8000-8999:8000-8999", "8000-8999:8000-8999/sctp"]));
+    netd.detach("web");
+    drop(held);
+    web.netns.serve_tcp(18085);
+    netd.attach(&publishing(&web, &many[1..]));
+    lan.ask_tcp(at("192.0.2.1:8085")).unwrap();
+}
+
+#[test]
 fn a_process_that_takes_a_published_port_is_reported() {
     let world = World::new();
     let host = world.host("a");
