@@ -19,7 +19,7 @@ use crate::{
     apply::{self, Kernel},
     inside,
     options::LAYOUT,
-    plan,
+    plan, publish,
     reaper::free_ports,
     refusal::refusal,
     shape, shards,
@@ -116,7 +116,7 @@ impl Kernel {
             fault::point("bridge.attach.after-elements");
             Ok(cookie)
         });
-        finished.map_err(refusal)
+        finished.map_err(publish::explain)
     }
 
     fn make_pair(

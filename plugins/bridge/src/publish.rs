@@ -3,8 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use cnm::Result;
-use kernel::{Errno, firewall::Fact, links, netlink::Batch};
+use cnm::{Error, Kind, Result};
+use kernel::{
+    Errno,
+    firewall::{Fact, PORTS},
+    links,
+    netlink::Batch,
+};
 
 use crate::{Port, apply::Kernel, refusal::refusal};
 
@@ -26,13 +31,28 @@ impl Kernel {
                 self.firewall.forget(&stale).map_err(refusal)?;
                 if let Err(error) = self.publish(&new) {
                     self.publish(&stale).map_err(refusal)?;
-                    return Err(refusal(error));
+                    return Err(explain(error));
                 }
             }
-            outcome => outcome.map_err(refusal)?,
+            outcome => outcome.map_err(explain)?,
         }
         self.redirected(stale.iter().chain(&new));
         Ok(())
+    }
+}
+
+/// Why ports could not be published, where the kernel's word alone would not tell.
+pub(crate) fn explain(error: kernel::Error) -> Error {
+    match error.errno() {
+        Some(Errno::ENFILE) => Error::new(
+            Kind::Exhausted,
+            format_args!(
+                "the host's firewall takes {PORTS} ports of one family one by one, and others have too \
+                 many of them: publish fewer, or many in a row under their own numbers, which take \
+                 one place together"
+            ),
+        ),
+        _ => refusal(error),
     }
 }
 

@@ -42,6 +42,9 @@ pub const WITHOUT_IPV6: [u32; 2] = [0x6e65_7466, 0x6e65_7482];
 /// The counters of VXLAN packets that were dropped: from nobody we know, and from nodes that are
 /// not on the network.
 pub const DROPPED: [&str; 2] = ["vxlan_strangers", "vxlan_misplaced"];
+/// How many ports can be published one by one, of a family: on one address of the host, and on all of
+/// them, each.
+pub const PORTS: usize = 65536;
 /// How many changes go into one transaction at most, so that it fits a socket's buffer.
 const CHUNK: usize = 4096;
 
@@ -289,6 +292,14 @@ mod tests {
     fn the_rules_know_the_groups_without_ipv6() {
         let [bridge, overlay] = WITHOUT_IPV6;
         assert!(BASE.contains(&format!("oifgroup {{ {bridge:#x}, {overlay:#x} }} ")));
+    }
+
+    #[test]
+    fn the_rules_have_room_for_ports() {
+        let maps = ["publish4_at", "publish6_at", "publish4", "publish6"];
+        let line = |map: &&str| BASE.lines().find(|line| line.contains(&format!("map {map} ")));
+        let lines: Vec<_> = maps.iter().filter_map(line).collect();
+        assert!(lines.len() == 4 && lines.iter().all(|l| l.contains(&format!("size {PORTS}; }}"))));
     }
 
     #[test]

@@ -151,6 +151,25 @@ fn the_process_that_holds_one_of_many_ports_is_named_and_nothing_is_left() {
 }
 
 #[test]
+fn more_single_ports_than_there_is_room_for_are_refused_and_nothing_is_left() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let (web, api) = (world.container("web"), world.container("api"));
+    netd.attach(&publishing(&web, &["1024-65535:1023-65534"]));
+    let links = || host.netns.run("ip -o link show type veth").lines().count();
+    for text in ["2000-3999:2001-4000/udp", "2000-9999:2001-10000/udp"] {
+        let (kind, error) = kind_of(netd.call(&publishing(&api, &[text])));
+        assert_eq!(kind, Kind::Exhausted, "{error}");
+        assert!(error.message.contains("65536 ports"), "{error}");
+        eventually("nothing is left", || if links() == 1 { Ok(()) } else { Err(links()) });
+    }
+    netd.attach(&publishing(&api, &["2000-3023:2001-3024/udp", "4000-9999:4000-9999/udp"]));
+    assert_eq!((elements(&host, "publish4"), elements(&host, "ranges4")), (65536, 1));
+}
+
+#[test]
 fn a_process_that_takes_a_published_port_is_reported() {
     let world = World::new();
     let host = world.host("a");
