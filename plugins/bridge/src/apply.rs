@@ -269,7 +269,7 @@ impl Kernel {
         self.socket.run_but(&NOT_THERE, batch, |_| ()).map(drop)
     }
 
-    /// Leads to the subnets of bridges where nobody else has by now.
+    /// Leads to the subnets of bridges again.
     fn connect(&mut self, steps: &[Step], index: &HashMap<String, u32>) -> Result<()> {
         let mut batch = Batch::new();
         for step in steps {

@@ -281,6 +281,10 @@ impl Watcher {
             }
             Change::AddressGone { link } => self.addresses |= is_bridge(link),
             Change::RouteGone { link } => self.routes |= is_bridge(link),
+            Change::RouteReplaced { to } => {
+                let mut own = made.addresses.values().flatten();
+                self.routes |= own.any(|own| routes::subnet_of(*own) == Some(to));
+            }
             Change::Rules => self.rules = true,
             Change::Missed => {
                 self.suspects.extend(made.bridges.keys());

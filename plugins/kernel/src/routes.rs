@@ -157,7 +157,7 @@ pub fn subnet_of(address: IpNetwork) -> Option<IpNetwork> {
 }
 
 /// Makes the route that the kernel made to the subnet of a link's address, so that it goes with the
-/// address as if it were the same.
+/// address as if it were the same. One to there that took its place, and so costs the same, gives way.
 pub fn connect(batch: &mut Batch, link: u32, address: IpNetwork) {
     /// `IP6_RT_PRIO_ADDRCONF` (linux/ipv6_route.h).
     const COST: u32 = 256;
@@ -176,13 +176,21 @@ pub fn connect(batch: &mut Batch, link: u32, address: IpNetwork) {
         message.attributes.push(RouteAttribute::Priority(COST));
     }
     let message = RouteNetlinkMessage::NewRoute(message);
-    batch.push(&message, NLM_F_CREATE, "add the route", format!("to {address}"));
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    batch.push(&message, flags, "add the route", format!("to {address}"));
 }
 
 /// The link of a route, of which a message of the kernel tells.
 pub(crate) fn link_of(payload: &[u8]) -> Option<u32> {
     const RTA_OIF: u16 = 4;
     Attributes(payload.get(12..)?).value(RTA_OIF).and_then(read_u32)
+}
+
+/// Where a route leads, of which a message of the kernel tells; none for one that leads everywhere.
+pub(crate) fn target_of(payload: &[u8]) -> Option<IpNetwork> {
+    const RTA_DST: u16 = 1;
+    let to = Attributes(payload.get(12..)?).value(RTA_DST).and_then(ip)?;
+    IpNetwork::new(to, *payload.get(1)?).ok()
 }
 
 /// A way that packets take.

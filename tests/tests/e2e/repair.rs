@@ -208,6 +208,35 @@ fn routes_to_a_bridges_subnets_are_put_back_and_named() {
 }
 
 #[test]
+fn routes_to_a_bridges_subnets_that_somebody_replaced_lead_there_again() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let via = |to: &str| {
+        let route = site.host.netns.json(&format!("ip -j route get {to}"));
+        route[0]["dev"].as_str().unwrap().to_owned()
+    };
+    site.host.netns.run("ip route add 198.51.100.0/24 via 192.0.2.2");
+    for (subnet, member, instead) in [
+        ("10.21.0.0/24", "10.21.0.2", "via 192.0.2.2"),
+        ("fd00:21::/64", "fd00:21::2", "via 2001:db8::2 metric 256"),
+    ] {
+        assert_eq!(via(member), site.bridge);
+        site.survives(PROMISED, &format!("ip route replace {subnet} {instead}"));
+        assert_eq!(via(member), site.bridge);
+        let noticed = format!("the bridge {} has no route to {subnet}", site.bridge);
+        assert!(site.host.log().contains(&noticed), "{}", site.host.log());
+    }
+    // What is nobody's but the administrator's stays as it is.
+    let before = site.host.log().matches("disturbed").count();
+    site.host.netns.run("ip route replace 198.51.100.0/24 via 192.0.2.9");
+    site.survives(PROMISED, &format!("ip link set {} down", site.bridge));
+    let own = site.host.netns.json("ip -j route show 198.51.100.0/24");
+    assert_eq!(own[0]["gateway"], "192.0.2.9");
+    assert!(!site.host.log().contains("198.51.100.0/24"), "{}", site.host.log());
+    assert!(site.host.log().matches("disturbed").count() > before);
+}
+
+#[test]
 fn parameters_that_were_turned_back_are_set_again() {
     let world = World::new();
     let site = Site::new(&world, "");

@@ -3,6 +3,7 @@
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
+use ipnetwork::IpNetwork;
 use netlink_sys::{
     Socket as RawSocket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
@@ -34,6 +35,11 @@ pub enum Change {
     RouteGone {
         /// The link, by index.
         link: u32,
+    },
+    /// A route of the main table took the place of another.
+    RouteReplaced {
+        /// Where both lead.
+        to: IpNetwork,
     },
     /// Somebody's rules, chains or tables changed.
     Rules,
@@ -166,6 +172,7 @@ fn parse(message: Received<'_>) -> Option<Change> {
     const NEWLINK: u16 = 16;
     const DELLINK: u16 = 17;
     const DELADDR: u16 = 21;
+    const NEWROUTE: u16 = 24;
     const DELROUTE: u16 = 25;
     const NFTABLES: u16 = 10;
     let payload = message.payload;
@@ -178,6 +185,7 @@ fn parse(message: Received<'_>) -> Option<Change> {
         NEWLINK => link().map(Change::Link),
         DELLINK => link().map(Change::LinkGone),
         DELADDR => Some(Change::AddressGone { link: read_u32(payload.get(4..)?)? }),
+        NEWROUTE => Some(Change::RouteReplaced { to: routes::target_of(payload)? }),
         DELROUTE => Some(Change::RouteGone { link: routes::link_of(payload)? }),
         kind if kind >> 8 == NFTABLES => Some(Change::Rules),
         _ => None,

@@ -21,8 +21,9 @@ const EQUAL: u16 = 0x15;
 const HAS: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// Where `struct nlmsghdr` has its type (linux/netlink.h).
+/// Where `struct nlmsghdr` has its type and its flags (linux/netlink.h).
 const TYPE: u32 = 4;
+const HEADER_FLAGS: u32 = 6;
 /// Where `struct ifinfomsg` behind it has its family, its flags and which of these changed, and
 /// where its attributes begin (linux/rtnetlink.h).
 const FAMILY: u32 = 16;
@@ -40,7 +41,10 @@ const FIND: u32 = 0xffff_f00c;
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const DELADDR: u16 = 21;
+const NEWROUTE: u16 = 24;
 const DELROUTE: u16 = 25;
+/// `NLM_F_REPLACE`: of a new route, that it took another's place.
+const REPLACED: u16 = 0x100;
 const UP: u32 = 1_u32.to_be();
 /// What changed of a link that is new (`rtnl_configure_link`, net/core/rtnetlink.c).
 const EVERYTHING: u32 = u32::MAX;
@@ -103,7 +107,8 @@ fn half(value: u16) -> u32 {
 
 /// Lets through what may be damage to links: one that is up and on no bridge, one that was taken
 /// down and is not in the group `condemned`, and one that is gone and was no end of a pair; and
-/// addresses that are gone, and routes that were made for an address. (A new link is down at first. One
+/// addresses that are gone, routes that are gone and were made for an address, and routes that took the
+/// place of another. (A new link is down at first. One
 /// that is taken off its bridge while it is down was taken down before.)
 pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
     let mut gone = vec![act(LOAD_BYTE, FAMILY)];
@@ -125,8 +130,15 @@ pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
     route.extend(refuse_if(EQUAL, LINK_LOCAL));
     route.push(PASS);
 
+    let mut instead = vec![act(LOAD_BYTE, TABLE)];
+    instead.extend(refuse_unless(EQUAL, MAIN));
+    instead.push(act(LOAD_HALF, HEADER_FLAGS));
+    instead.extend(pass_if(HAS, half(REPLACED)));
+    instead.push(REFUSE);
+
     let mut filter = vec![act(LOAD_HALF, TYPE)];
     filter.extend(pass_if(EQUAL, half(DELADDR)));
+    filter.extend(when(EQUAL, half(NEWROUTE), instead));
     filter.extend(when(EQUAL, half(DELROUTE), route));
     filter.extend(when(EQUAL, half(DELLINK), gone));
     filter.extend(refuse_unless(EQUAL, half(NEWLINK)));
