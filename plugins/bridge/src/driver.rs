@@ -236,6 +236,11 @@ impl Bridge {
     }
 }
 
+/// The id of the namespace that an endpoint is in.
+fn nsid_of(endpoint: &Endpoint) -> Option<i32> {
+    endpoint.netns.and_then(|netns| netns.nsid)
+}
+
 fn gone(bridge: &str) -> Error {
     Error::new(Kind::Busy, format_args!("the bridge {bridge} was taken away as it was made"))
         .with("bridge", bridge)
@@ -370,7 +375,12 @@ impl Driver for Bridge {
             hosts.push(shape::detour_of(&hosts[0]));
         }
         hosts.iter().for_each(|host| condemn(&mut batch, &kernel.marks, host));
-        match kernel.socket.run_but(&[Errno::ENODEV], batch, |_| ()).map_err(refusal)? {
+        let mut condemned =
+            kernel.socket.run_but(&[Errno::ENODEV], batch, |_| ()).map_err(refusal)?;
+        if let Some(port) = port.as_ref().filter(|_| condemned == 0) {
+            condemned = kernel.condemn_renamed(port, nsid_of(endpoint)).map_err(refusal)?;
+        }
+        match condemned {
             0 => {}
             count if desired::is_looked_for(endpoint) => kernel.reaper.condemned_at_once(count),
             count => kernel.reaper.condemned(count),
@@ -444,6 +454,8 @@ impl Driver for Bridge {
         let first = !kernel.firewall.laid();
         let relaid = kernel.firewall.lay().map_err(refusal)?;
         let mut observed = kernel.observe(&segments).map_err(refusal)?;
+        let whose = ports.iter().zip(desired.endpoints.iter().map(nsid_of));
+        let renamed = kernel.name_again(whose, &mut observed).map_err(refusal)?;
         kernel.observe_limits(ports.iter(), &mut observed).map_err(refusal)?;
         segments.retain(|segment| match not_others(&marks, segment, &observed) {
             Ok(()) => true,
@@ -474,7 +486,8 @@ impl Driver for Bridge {
             let link = observed.link(name.as_str());
             link.is_some_and(|link| marks.is_end(link))
         };
-        let mut repaired: Vec<_> = steps.iter().map(Step::to_string).collect();
+        let mut repaired = renamed;
+        repaired.extend(steps.iter().map(Step::to_string));
         if relaid {
             repaired.insert(0, "lay the firewall's rules down again".to_owned());
         }

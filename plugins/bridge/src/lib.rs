@@ -16,6 +16,7 @@ pub mod plan;
 mod publish;
 mod reaper;
 mod refusal;
+mod renamed;
 mod resize;
 mod shape;
 mod shards;

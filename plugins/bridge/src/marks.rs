@@ -46,6 +46,13 @@ impl Marks {
             && link.name.starts_with(PREFIX)
     }
 
+    /// Whether a link is the host end of a pair of the driver's own that is in use, whatever somebody
+    /// has called it.
+    pub fn is_port(&self, link: &Link) -> bool {
+        [self.owned, self.without_ipv6].contains(&link.group)
+            && link.kind.as_deref() == Some("veth")
+    }
+
     /// Whether a link is one of the driver's own over which what a container sends makes a detour,
     /// condemned or not.
     pub fn is_detour(&self, link: &Link) -> bool {

@@ -16,13 +16,13 @@ use kernel::{
     links::{self, Link},
     netlink::{
         Socket,
-        monitor::{Change, Ear, Monitor},
+        monitor::{Change, Ear, Monitor, Own},
     },
     nft::Nft,
     routes, sysctl,
 };
 
-use crate::{Marks, Segment, attach::Joined, coexist};
+use crate::{Marks, PREFIX, Segment, attach::Joined, coexist};
 
 /// How long changes are let come in before they are looked at: they come many at a time, and most
 /// are the driver's own.
@@ -86,7 +86,9 @@ impl Watch {
     /// Begins to watch, in the calling thread's network namespace, until the process ends.
     pub(crate) fn start(marks: Marks, teller: Teller) -> kernel::Result<Self> {
         let made = Arc::<Mutex<Made>>::default();
-        let monitor = Monitor::open(marks.condemned)?;
+        let groups = [marks.owned, marks.without_ipv6];
+        let prefix = PREFIX.as_bytes().first_chunk().copied().unwrap_or_default();
+        let monitor = Monitor::open(&Own { groups, prefix, condemned: marks.condemned })?;
         let ear = monitor.ear();
         let mut watcher = Watcher {
             marks,
@@ -264,13 +266,12 @@ impl Watcher {
         let made = lock(&self.made);
         let is_bridge = |index: u32| made.bridges.contains_key(&index);
         match change {
-            Change::Link(link) if is_bridge(link.index) => {
-                if !link.up {
-                    self.suspects.insert(link.index);
-                }
-            }
             Change::Link(link) => {
-                if self.marks.is_end(&link) && !self.marks.is_condemned(&link) {
+                let wrong = match made.bridges.get(&link.index) {
+                    Some(name) => !link.up || link.name != *name,
+                    None => self.marks.is_port(&link),
+                };
+                if wrong {
                     self.suspects.insert(link.index);
                 }
             }
@@ -313,9 +314,15 @@ impl Watcher {
         let made = lock(&self.made);
         match (made.bridges.get(&index), link) {
             (Some(name), None) => Some(format!("the bridge {name} is gone")),
+            (Some(name), Some(link)) if link.name != *name => {
+                Some(format!("the bridge {name} is called {}", link.name))
+            }
             (Some(name), Some(link)) => (!link.up).then(|| format!("the bridge {name} is down")),
             (None, None) => None,
-            (None, Some(link)) if !self.marks.is_end(link) || self.marks.is_condemned(link) => None,
+            (None, Some(link)) if !self.marks.is_port(link) => None,
+            (None, Some(link)) if !self.marks.is_end(link) => {
+                Some(format!("the link {} was called otherwise", link.name))
+            }
             (None, Some(link)) if !link.up => Some(format!("the link {} is down", link.name)),
             (None, Some(link)) => {
                 let joined = link.master.is_some_and(|master| made.bridges.contains_key(&master));

@@ -206,6 +206,15 @@ pub fn change_index(batch: &mut Batch, index: u32, change: &Change) {
     apply_change(batch, message, format!("number {index}"), change);
 }
 
+/// Gives the link of an index another name. The kernel takes an RCU grace period for it (20 ms); one
+/// older than 6.2 refuses it (`EBUSY`) while the link is up.
+pub fn rename(batch: &mut Batch, index: u32, name: &str) {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    batch.push(&RouteNetlinkMessage::NewLink(message), 0, "give the name", name);
+}
+
 /// Changes all links of a group alike (`rtnl_group_changelink`, net/core/rtnetlink.c).
 pub fn change_group(batch: &mut Batch, group: u32, change: &Change) {
     let change = Change { group: Some(group), ..change.clone() };
@@ -350,6 +359,21 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     get(socket, message, format!("number {index}"))
+}
+
+/// The link of a name in the namespace that the socket's own knows by this id, if there is one.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn within(socket: &mut Socket, nsid: i32, name: &str) -> Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfNetnsId(nsid));
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    match get(socket, message, format!("{name} in namespace {nsid}")) {
+        // The namespace is gone.
+        Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(None),
+        outcome => outcome,
+    }
 }
 
 /// Has the kernel take note of a link's line now (`ETHTOOL_GLINK`, linux/ethtool.h, which asks

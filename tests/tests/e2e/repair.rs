@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cnm::network::{CreateNetwork, Subnet};
+use cnm::{
+    network::{CreateNetwork, Subnet},
+    system::Reconcile,
+};
 use netd_tests::{
     Asking as _, Container, Host, HostOptions, Namespace, Snapshot, World, eventually,
 };
@@ -176,6 +179,50 @@ fn a_port_that_was_taken_off_its_bridge_is_put_back() {
     let site = Site::new(&world, "");
     site.survives(PROMISED, &format!("ip link set {} nomaster", site.port));
     site.survives(PROMISED, &format!("ip link set {} down", site.port));
+}
+
+#[test]
+fn links_that_were_called_otherwise_get_their_names_back() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let Site { host, port, bridge, .. } = &site;
+    let as_before = || {
+        eventually("the host is as before", || host.snapshot().same_as(&site.before));
+        site.works().unwrap();
+    };
+    for link in [port, bridge] {
+        let rename = || {
+            host.netns.run(&format!("ip link set {link} name mine"));
+            eventually("it has its name back", || {
+                let shown = host.netns.output(&format!("ip link show {link}"));
+                if shown.status.success() { Ok(()) } else { Err(host.log()) }
+            });
+        };
+        in_time(PROMISED, "a new name", rename, as_before);
+    }
+    assert!(host.log().contains(&format!("call mine {port} again")), "{}", host.log());
+    // One that looks like another of netd's own.
+    host.netns.run(&format!("ip link set {port} name nd00000000000f"));
+    host.client().call(&Reconcile {}).unwrap();
+    as_before();
+    assert_eq!(host.client().status().problems, [""; 0]);
+}
+
+#[test]
+fn an_endpoint_whose_link_was_called_otherwise_goes_without_a_trace() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let before = host.snapshot();
+    let web = world.container("web");
+    let endpoint = netd.attach(&web.to("app"));
+    let port = endpoint.id.link_name();
+    // Nobody is told in time.
+    host.netns.run(&format!("ip link set {port} name nd00000000000f"));
+    netd.detach("web");
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+    netd.attach(&web.to("app"));
 }
 
 #[test]

@@ -22,7 +22,7 @@ mod filter;
 /// Something that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A link came up or went down, or was taken off its bridge.
+    /// A link came up or went down, was taken off its bridge, or got another name than one's own.
     Link(Link),
     /// A link is gone, other than the end of a pair.
     LinkGone(Link),
@@ -75,6 +75,17 @@ impl Ear {
     }
 }
 
+/// By what a monitor knows links whose changes are somebody's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The link groups of ports of bridges.
+    pub groups: [u32; 2],
+    /// What the names of these begin with.
+    pub prefix: [u8; 2],
+    /// The link group of those that were taken down.
+    pub condemned: u32,
+}
+
 /// Two sockets on which the kernel speaks, of the namespace that they were opened in.
 #[derive(Debug)]
 pub struct Monitor {
@@ -84,12 +95,11 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to listen. Of links that are new, or down and in the group `condemned`, nothing is
-    /// said.
+    /// Begins to listen. Of links that are new, or down and condemned, nothing is said.
     ///
     /// # Errors
     /// What `socket(2)` and `setsockopt(2)` refuse.
-    pub fn open(condemned: u32) -> Result<Self> {
+    pub fn open(own: &Own) -> Result<Self> {
         /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR` and
         /// `RTNLGRP_IPV6_ROUTE` (linux/rtnetlink.h).
         const LINKS: [u32; 5] = [1, 5, 7, 9, 11];
@@ -99,7 +109,7 @@ impl Monitor {
         };
         let (links, rules) = (bound(NETLINK_ROUTE)?, bound(NETLINK_NETFILTER)?);
         let unfiltered = |error| Error::io("filter", "a netlink socket", &error);
-        filter::damage_alone(&links.raw, condemned).map_err(unfiltered)?;
+        filter::damage_alone(&links.raw, own).map_err(unfiltered)?;
         filter::no_elements(&rules.raw).map_err(unfiltered)?;
         for group in LINKS {
             join(&links.raw, group)?;

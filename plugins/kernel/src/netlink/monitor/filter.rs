@@ -7,11 +7,15 @@ use std::io;
 use netlink_sys::Socket;
 use socket2::{SockFilter, SockRef};
 
-/// `BPF_LD` of a word, of two bytes and of one, and of a word behind the index register.
+use super::Own;
+
+/// `BPF_LD` of a word, of two bytes and of one, and of a word and of two bytes behind the index
+/// register.
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_BYTE: u16 = 0x30;
 const LOAD_WORD_BEHIND: u16 = 0x40;
+const LOAD_HALF_BEHIND: u16 = 0x48;
 /// `BPF_LD | BPF_IMM`, `BPF_LDX | BPF_IMM` and `BPF_MISC | BPF_TAX`.
 const SET: u16 = 0x00;
 const SET_INDEX: u16 = 0x01;
@@ -50,7 +54,8 @@ const UP: u32 = 1_u32.to_be();
 const EVERYTHING: u32 = u32::MAX;
 /// `IFLA_LINK`: of the end of a pair, the other end.
 const OTHER_END: u32 = 5;
-/// `IFLA_MASTER` and `IFLA_GROUP`.
+/// `IFLA_IFNAME`, `IFLA_MASTER` and `IFLA_GROUP`.
+const NAME: u32 = 3;
 const MASTER: u32 = 10;
 const GROUP: u32 = 27;
 /// `RTA_DST`, `RT_TABLE_MAIN` and `RTPROT_KERNEL`.
@@ -105,12 +110,13 @@ fn half(value: u16) -> u32 {
     u32::from(value.to_be())
 }
 
-/// Lets through what may be damage to links: one that is up and on no bridge, one that was taken
-/// down and is not in the group `condemned`, and one that is gone and was no end of a pair; and
+/// Lets through what may be damage to links: one that is up and on no bridge, or is one's own by its
+/// group and not by its name, one that was taken down and is not condemned, and one that is gone and was
+/// no end of a pair; and
 /// addresses that are gone, routes that are gone and were made for an address, and routes that took the
 /// place of another. (A new link is down at first. One
 /// that is taken off its bridge while it is down was taken down before.)
-pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
+pub(super) fn damage_alone(socket: &Socket, own: &Own) -> io::Result<()> {
     let mut gone = vec![act(LOAD_BYTE, FAMILY)];
     gone.extend(refuse_unless(EQUAL, 0));
     gone.extend(find(OTHER_END));
@@ -119,6 +125,12 @@ pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
 
     let mut up = Vec::from(find(MASTER));
     up.extend(pass_if(EQUAL, 0));
+    up.extend(find(NAME));
+    up.extend([act(TO_INDEX, 0), act(LOAD_HALF_BEHIND, 4)]);
+    up.extend(refuse_if(EQUAL, u32::from(u16::from_be_bytes(own.prefix))));
+    up.extend(find(GROUP));
+    up.extend([act(TO_INDEX, 0), act(LOAD_WORD_BEHIND, 4)]);
+    up.extend(own.groups.iter().flat_map(|group| pass_if(EQUAL, group.to_be())));
     up.push(REFUSE);
 
     let mut route = vec![act(LOAD_BYTE, TABLE)];
@@ -151,7 +163,7 @@ pub(super) fn damage_alone(socket: &Socket, condemned: u32) -> io::Result<()> {
     filter.extend(refuse_unless(HAS, UP));
     filter.extend(find(GROUP));
     filter.extend([act(TO_INDEX, 0), act(LOAD_WORD_BEHIND, 4)]);
-    filter.extend(refuse_if(EQUAL, condemned.to_be()));
+    filter.extend(refuse_if(EQUAL, own.condemned.to_be()));
     filter.push(PASS);
     SockRef::from(socket).attach_filter(&filter)
 }
