@@ -164,6 +164,15 @@ impl Netd {
             all.any(|one| one.id == *id && one.state != State::Attached)
         };
         synced.missing.retain(|id| !coming(id));
+        // Whose link was lost and is there again is well.
+        let missing = &synced.missing;
+        let there = |id: &str| {
+            let mut all = desired.endpoints.iter();
+            all.any(|one| one.id.as_str() == id && !missing.contains(&one.id))
+        };
+        let mut problems = self.problems.borrow_mut();
+        problems.retain(|about, _| !about.strip_prefix("endpoint ").is_some_and(there));
+        drop(problems);
         Ok(synced)
     }
 

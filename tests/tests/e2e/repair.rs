@@ -209,6 +209,24 @@ fn links_that_were_called_otherwise_get_their_names_back() {
 }
 
 #[test]
+fn a_link_that_was_away_and_is_back_is_no_problem_any_more() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    let Site { host, port, .. } = &site;
+    let aside = world.container("aside").netns;
+    let problems = || {
+        host.client().call(&Reconcile {}).unwrap();
+        host.client().status().problems
+    };
+    host.netns.run(&format!("ip link set {port} netns {}", aside.path()));
+    let lost = problems();
+    assert!(lost.len() == 1 && lost[0].contains("has lost its link"), "{lost:?}");
+    aside.run(&format!("ip link set {port} netns {}", host.netns.path()));
+    assert_eq!(problems(), [""; 0]);
+    eventually("it works again", || site.works());
+}
+
+#[test]
 fn an_endpoint_whose_link_was_called_otherwise_goes_without_a_trace() {
     let world = World::new();
     let host = world.host("a");
