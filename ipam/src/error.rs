@@ -112,7 +112,10 @@ pub enum Error {
     },
 
     /// Gateway and auxiliary addresses are all the subnet has.
-    #[error("invalid subnet {subnet}: it is too small to lease an address from")]
+    #[error(
+        "invalid subnet {subnet}: beside its gateway and auxiliary addresses it has none for \
+         containers; name a larger one"
+    )]
     SubnetTooSmall {
         /// The subnet as given.
         subnet: IpNetwork,

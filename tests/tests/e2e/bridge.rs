@@ -214,3 +214,26 @@ fn a_subnet_of_two_addresses_is_enough_for_one_container() {
     let (kind, error) = netd_tests::kind_of(netd.call(&full.to("app")));
     assert_eq!(kind, cnm::Kind::Exhausted, "{error}");
 }
+
+#[test]
+fn a_subnet_of_one_address_is_enough_where_there_is_no_gateway() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    let subnets = ["10.42.0.7/32", "fd00:42::7/128"].map(|s| Subnet::new(s.parse().unwrap()));
+    let mut create = CreateNetwork { subnets: subnets.to_vec(), ..CreateNetwork::named("app") };
+    let (kind, error) = netd_tests::kind_of(netd.call(&create));
+    assert_eq!(kind, cnm::Kind::Invalid);
+    assert!(error.message.contains("beside its gateway"), "{error}");
+    create.internal = true;
+    for family in ["ipv4", "ipv6"] {
+        create.options.insert(format!("gateway-mode-{family}"), "isolated".to_owned());
+    }
+    netd.call(&create).unwrap();
+    let (web, full) = (world.container("web"), world.container("full"));
+    let endpoint = netd.attach(&web.to("app"));
+    let addresses: Vec<_> = endpoint.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.42.0.7/32", "fd00:42::7/128"]);
+    let (kind, error) = netd_tests::kind_of(netd.call(&full.to("app")));
+    assert_eq!(kind, cnm::Kind::Exhausted, "{error}");
+}

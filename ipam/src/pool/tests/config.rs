@@ -135,7 +135,8 @@ fn an_address_has_one_role() {
 fn a_subnet_has_room_for_one_lease_at_least() {
     assert_invalid(
         with_gateway("10.0.0.0/32", "10.0.0.0"),
-        "invalid subnet 10.0.0.0/32: it is too small to lease an address from",
+        "invalid subnet 10.0.0.0/32: beside its gateway and auxiliary addresses it has none for \
+         containers; name a larger one",
     );
     let full = with_aux(with_gateway("10.0.0.0/30", "10.0.0.1"), &[("nas", "10.0.0.2")]);
     assert_eq!(Pool::new(full).unwrap_err(), Error::SubnetTooSmall { subnet: net("10.0.0.0/30") });
