@@ -172,6 +172,7 @@ impl Netd {
             Ok(synced) => {
                 self.tell("driver", "repair", &driver, &[("what", &noticed)]);
                 self.after_sync(&driver, synced);
+                self.driver_started(&driver);
             }
             // It starts again, and is told everything.
             Err(error) => tracing::error!(driver, %error, "not put right"),

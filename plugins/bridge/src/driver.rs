@@ -152,6 +152,20 @@ impl Bridge {
         Ok(())
     }
 
+    /// Watches over a link besides that is there for its networks, until the next sync.
+    pub fn watch_link(&self, index: u32, name: &str) {
+        if let Some(watch) = &self.watch {
+            watch.besides(index, name);
+        }
+    }
+
+    /// Watches over such a link no longer.
+    pub fn watch_link_no_more(&self, index: u32) {
+        if let Some(watch) = &self.watch {
+            watch.besides_no_more(index);
+        }
+    }
+
     /// Where so many elements are to change, nobody is told of each.
     fn quiet(&self, elements: usize) -> Option<Quiet> {
         self.watch.as_ref().filter(|_| elements > FEW).and_then(Watch::quiet)

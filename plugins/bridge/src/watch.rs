@@ -43,6 +43,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 struct Made {
     /// Bridges by index.
     bridges: BTreeMap<u32, String>,
+    /// Links besides, by index.
+    besides: BTreeMap<u32, String>,
     /// The addresses of bridges.
     addresses: BTreeMap<String, Vec<IpNetwork>>,
     /// Kernel parameters of bridges, and of the host under no name.
@@ -138,6 +140,16 @@ impl Watch {
             made.addresses.insert(segment.bridge.clone(), segment.gateways.clone());
             made.parameters.insert(segment.bridge.clone(), segment.parameters());
         }
+    }
+
+    /// Watches over a link besides, which is to be there.
+    pub(crate) fn besides(&self, index: u32, name: &str) {
+        lock(&self.made).besides.insert(index, name.to_owned());
+    }
+
+    /// Watches over such a link no longer.
+    pub(crate) fn besides_no_more(&self, index: u32) {
+        lock(&self.made).besides.remove(&index);
     }
 
     /// Says whether something of others' is in the way: when it is gone, that is told, too.
@@ -276,7 +288,7 @@ impl Watcher {
                 }
             }
             Change::LinkGone(link) => {
-                if is_bridge(link.index) {
+                if is_bridge(link.index) || made.besides.contains_key(&link.index) {
                     self.suspects.insert(link.index);
                 }
             }
@@ -288,7 +300,7 @@ impl Watcher {
             }
             Change::Rules => self.rules = true,
             Change::Missed => {
-                self.suspects.extend(made.bridges.keys());
+                self.suspects.extend(made.bridges.keys().chain(made.besides.keys()));
                 self.addresses = true;
                 self.routes = true;
                 self.rules = true;
@@ -318,7 +330,7 @@ impl Watcher {
                 Some(format!("the bridge {name} is called {}", link.name))
             }
             (Some(name), Some(link)) => (!link.up).then(|| format!("the bridge {name} is down")),
-            (None, None) => None,
+            (None, None) => made.besides.get(&index).map(|name| format!("the link {name} is gone")),
             (None, Some(link)) if !self.marks.is_port(link) => None,
             (None, Some(link)) if !self.marks.is_end(link) => {
                 Some(format!("the link {} was called otherwise", link.name))

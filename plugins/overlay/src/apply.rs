@@ -276,7 +276,9 @@ impl Kernel {
         self.firewall.forget(stale)
     }
 
-    /// Writes rows, and deletes others; how many it wrote and deleted. Routes go by `underlay`.
+    /// Writes rows, and deletes others; how many it wrote and deleted. Routes go by `underlay`. What would
+    /// be on a device that somebody took away is passed over, so that the others' rows are right: all of
+    /// it is told again once the device is back.
     pub(crate) fn change(
         &mut self,
         difference: &Difference,
@@ -288,8 +290,9 @@ impl Kernel {
             for (key, value) in chunk {
                 write(&mut batch, *key, *value, underlay);
             }
-            self.socket.run(batch)?;
-            rows += chunk.len();
+            let messages = batch.len();
+            let refused = messages - self.socket.run_but(&[Errno::ENODEV], batch, |_| ())?;
+            rows += chunk.len().saturating_sub(refused);
         }
         for chunk in difference.delete.chunks(CHUNK) {
             let mut batch = Batch::new();

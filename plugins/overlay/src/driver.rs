@@ -159,6 +159,7 @@ impl Overlay {
             self.here.underlay = underlay.or(self.here.underlay);
             let ingress = overlay.ingress.and_then(|ingress| {
                 let found = observed.tunnel(&tunnel_link(ingress.vni))?;
+                self.bridge.watch_link(found.link.index, &found.link.name);
                 Some((found.link.index, found.vni))
             });
             self.here.ingress = ingress.or(self.here.ingress);
@@ -170,6 +171,7 @@ impl Overlay {
             let bridge = segment.as_ref().and_then(|bridge| observed.bridges.get(bridge));
             let found = observed.tunnel(&tunnel.name);
             if let (Some(bridge), Some(found)) = (bridge, found) {
+                self.bridge.watch_link(found.link.index, &tunnel.name);
                 let (vni, bridge, tunnel, broadcast) =
                     (tunnel.vni, *bridge, found.link.index, tunnel.broadcast);
                 let routed = routed.then(|| segment.clone()).flatten();
@@ -479,6 +481,13 @@ impl Driver for Overlay {
     fn network_down(&mut self, network: &Network) -> Result<()> {
         self.learned.clear();
         let segment = Segment::of(network).bridge;
+        let device = self.here.networks.get(&network.id).map(|place| place.tunnel);
+        let between = self.here.ingress.map(|(link, _)| link);
+        // The device between the nodes may go with it.
+        let last = self.here.networks.len() <= 1;
+        for link in device.into_iter().chain(between.filter(|_| last)) {
+            self.bridge.watch_link_no_more(link);
+        }
         let kernel = self.kernel()?;
         let observed = kernel.observe(&[]).map_err(refusal)?;
         let bridge = kernel.link(&segment).map_err(refusal)?.map(|link| link.index);

@@ -50,6 +50,35 @@ fn a_container_that_dies_while_netd_is_away_is_gone_everywhere() {
 }
 
 #[test]
+fn a_device_that_somebody_deleted_is_made_again_with_all_that_was_on_it() {
+    let fleet = Fleet::new(2);
+    fleet.create("shop");
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&a, "b", &[b.ip()]);
+    reaches(&a.container.netns, b.ip());
+    let here = &fleet.hosts[0].netns;
+    let devices = || {
+        let listed = here.json("ip -j link show type vxlan");
+        let name = |link: &serde_json::Value| link["ifname"].as_str().unwrap().to_owned();
+        listed.as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    let before = devices();
+    assert!(!before.is_empty());
+    for device in &before {
+        here.run(&format!("ip link delete {device}"));
+        reaches(&a.container.netns, b.ip());
+        reaches(here, b.ip());
+        eventually("the devices are there", || {
+            let (mut now, mut all) = (devices(), before.clone());
+            (now.sort(), all.sort());
+            if now == all { Ok(()) } else { Err(now) }
+        });
+        let log = fleet.hosts[0].log();
+        assert!(log.contains(&format!("the link {device} is gone")), "{log}");
+    }
+}
+
+#[test]
 fn rows_that_others_took_away_are_there_again_when_they_are_looked_at() {
     let fleet = Fleet::new(2);
     let network = fleet.create("shop");

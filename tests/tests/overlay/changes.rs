@@ -1,5 +1,7 @@
 //! Nodes and endpoints come, move and go.
 
+use std::collections::BTreeSet;
+
 use cnm::peers::{ChangePeers, Elsewhere, Gone};
 use netd_tests::Ping;
 
@@ -92,6 +94,41 @@ fn with_a_node_goes_everything_of_it() {
     cluster.hosts.insert(1, dead);
     cluster.tell_all();
     assert!(a.netns.pings(b.v4()));
+}
+
+#[test]
+fn what_is_gone_goes_on_all_networks_where_the_device_of_one_went_before() {
+    let mut cluster = Cluster::new(Underlay::V4, 3);
+    let [a, _b] = pair(&mut cluster);
+    let network = cluster.hosts[0].networks[0].clone();
+    let c = cluster.attach(&network, 2, 12);
+    let other = crate::cluster::network(2, &["10.2.0.0/16"], 1450);
+    cluster.up(&other);
+    let members = [(0, 20), (1, 21)].map(|(host, number)| cluster.attach(&other, host, number));
+    assert!(members[0].netns.pings(members[1].v4()));
+    let device = |name: &str| format!("ip link delete {name}");
+    cluster.hosts[0].netns.run(&device("nx001001"));
+    let dead = cluster.hosts.remove(1);
+    let gone = Gone { nodes: vec![2], ..Gone::default() };
+    cluster.tell_others(usize::MAX, &ChangePeers { gone, ..ChangePeers::default() });
+    let stale = |cluster: &Cluster| {
+        let mut rows = cluster.hosts[0].rows();
+        rows.retain(|row| row.contains("10.2.0.21 ") || row.contains("192.0.2.2 "));
+        let facts = cluster.hosts[0].netns.run("nft list table inet netd-overlay");
+        rows.extend(facts.lines().filter(|line| line.contains("192.0.2.2 ")).map(str::to_owned));
+        rows
+    };
+    assert_eq!(stale(&cluster), BTreeSet::new());
+    // The look that comes each minute finds nothing to do beyond what is missing with the device.
+    cluster.tell_all();
+    assert_eq!(stale(&cluster), BTreeSet::new());
+    cluster.hosts[0].sync();
+    cluster.tell_all();
+    assert!(a.netns.pings(c.v4()));
+    cluster.hosts.insert(1, dead);
+    cluster.tell_all();
+    assert!(members[0].netns.pings(members[1].v4()));
+    assert_eq!(cluster.tell_all(), [0, 0, 0]);
 }
 
 #[test]
