@@ -78,11 +78,11 @@ fn below<'a>(ours: &'a BTreeMap<String, Ours>, name: &'a str) -> BTreeSet<&'a st
     found
 }
 
-/// The executables that netd starts as drivers: all of `plugins` but the two libraries.
+/// The executables that netd starts as drivers: all of `plugins` but the libraries.
 fn plugins(ours: &BTreeMap<String, Ours>) -> Vec<&str> {
     let plugins: Vec<_> = ours
         .iter()
-        .filter(|(name, _)| !matches!(name.as_str(), "cnm" | "kernel"))
+        .filter(|(name, _)| !matches!(name.as_str(), "cnm" | "kernel" | "words"))
         .filter(|(_, crate_)| crate_.folder.starts_with("plugins/"))
         .map(|(name, _)| name.as_str())
         .collect();
@@ -101,9 +101,11 @@ fn arrows_never_turn_back() {
             "cluster" => &["cnm", "store"],
             "netd" => &["cnm", "ipam", "dns", "store", "cluster"],
             "netctl" | "netd-relay" => &["cnm"],
+            // What the protocol says in the kernel's words, and the other way round.
+            "words" => &["cnm", "kernel"],
             // An overlay network is a bridge network on each host, with one port more.
-            "netd-overlay" => &["cnm", "kernel", "netd-bridge"],
-            name if plugins.contains(&name) => &["cnm", "kernel"],
+            "netd-overlay" => &["cnm", "kernel", "words", "netd-bridge"],
+            name if plugins.contains(&name) => &["cnm", "kernel", "words"],
             // Tests use everything.
             "netd-tests" => continue,
             other => panic!("{other} has no place in the picture yet: give it one here"),

@@ -14,14 +14,14 @@ use kernel::{
     resolver, routes, sysctl,
 };
 
+use words::{refusal, way};
+
 use crate::{
     Port,
     apply::{self, Kernel},
-    inside,
     options::LAYOUT,
     plan, publish,
     reaper::free_ports,
-    refusal::refusal,
     shape, shards,
 };
 
@@ -203,13 +203,13 @@ impl Kernel {
             (&[][..], &port.routes[..])
         };
         for route in before {
-            routes::add_route(&mut batch, &inside::way(route, index));
+            routes::add_route(&mut batch, &way(route, index));
         }
         for gateway in &port.gateways {
             routes::add_default_route(&mut batch, index, *gateway, port.metric);
         }
         for route in after {
-            routes::add_route(&mut batch, &inside::way(route, index));
+            routes::add_route(&mut batch, &way(route, index));
         }
         socket.run(batch)?;
         self.spent = Some(socket);

@@ -27,6 +27,8 @@ use kernel::{
 };
 use serde_json::json;
 
+use words::{no_netns, refusal};
+
 use crate::{
     Marks, Port, Segment,
     apply::{Kernel, condemn},
@@ -38,7 +40,6 @@ use crate::{
     options::options,
     plan::{self, Observed, Step},
     reaper::Moved,
-    refusal::{no_netns, refusal},
     shape, shards, uninstall,
     watch::{Quiet, Watch},
 };

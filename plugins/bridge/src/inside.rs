@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use cnm::endpoint;
 use kernel::{
     Result,
     links::{self, Link},
     netlink::Socket,
     netns::Netns,
     resolver,
-    routes::{self, Address, Refusal, Route},
+    routes::{self, Address, Route},
 };
+
+use words::way;
 
 use crate::Port;
 
@@ -84,22 +85,5 @@ impl Inside {
             }
         }
         differences
-    }
-}
-
-/// A route as the kernel is told of it.
-pub(crate) fn way(route: &endpoint::Route, link: u32) -> Route {
-    Route {
-        mtu: route.mtu,
-        advmss: route.advmss,
-        priority: route.priority,
-        table: route.table,
-        scope: route.scope,
-        refusal: route.refusal.map(|refusal| match refusal {
-            endpoint::Refusal::Blackhole => Refusal::Blackhole,
-            endpoint::Refusal::Unreachable => Refusal::Unreachable,
-            endpoint::Refusal::Prohibit => Refusal::Prohibit,
-        }),
-        ..Route::new(link, route.dst, route.gateway)
     }
 }

@@ -11,7 +11,9 @@ use kernel::{
     netlink::Batch,
 };
 
-use crate::{Port, apply::Kernel, refusal::refusal};
+use words::refusal;
+
+use crate::{Port, apply::Kernel};
 
 impl Kernel {
     /// Publishes what a port is to publish now instead of `before`, all of it or nothing.

@@ -8,18 +8,17 @@
 
 use std::collections::BTreeMap;
 
-use cnm::{
-    Error,
-    bandwidth::{Bandwidth, Limit},
-};
+use cnm::{Error, bandwidth::Bandwidth};
 use kernel::{
     Errno, Result,
     links::{self, Link},
     netlink::Batch,
-    shaping::{self, Bucket, Seen},
+    shaping::{self, Seen},
 };
 
-use crate::{Marks, PREFIX, Port, apply::Kernel, plan::Observed, refusal::refusal};
+use words::{bucket, refusal};
+
+use crate::{Marks, PREFIX, Port, apply::Kernel, plan::Observed};
 
 /// What the names of the links begin with over which what containers send makes a detour.
 pub const DETOUR_PREFIX: &str = "nq";
@@ -36,10 +35,6 @@ pub struct Limits {
     pub buckets: BTreeMap<u32, Seen>,
     /// The links over which others take what they receive, by the index of those.
     pub detours: BTreeMap<u32, u32>,
-}
-
-fn bucket(limit: Limit, mtu: u32) -> Bucket {
-    Bucket::of_bits(limit.rate, limit.burst, mtu)
 }
 
 /// Which limits of an endpoint are not in place, one sentence each. Without a host end there is

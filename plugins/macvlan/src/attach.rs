@@ -16,13 +16,9 @@ use kernel::{
     resolver, routes, shaping, sysctl,
 };
 
-use crate::{
-    OWNED, Port, Segment,
-    apply::Kernel,
-    inside::{bucket, way},
-    plan,
-    refusal::refusal,
-};
+use words::{bucket, refusal, way};
+
+use crate::{OWNED, Port, Segment, apply::Kernel, plan};
 
 /// A network that is up, as an attach needs to know it.
 #[derive(Clone, Debug)]

@@ -17,6 +17,8 @@ use kernel::{
 };
 use serde_json::json;
 
+use words::{no_netns, refusal};
+
 use crate::{
     Parent, Port, Segment,
     apply::Kernel,
@@ -25,7 +27,6 @@ use crate::{
     inside,
     options::options,
     plan::{self, Base, Observed, Step},
-    refusal::{no_netns, refusal},
 };
 
 /// The driver `macvlan`. It touches nothing until it is called, since a runtime's call ends with

@@ -1,18 +1,17 @@
 //! What is seen of an endpoint from within its container: routes, and how fast its packets go.
 
-use cnm::{Result, bandwidth::Limit, endpoint};
+use cnm::Result;
 use kernel::{
     netlink::Socket,
     netns::Netns,
     resolver,
-    routes::{self, Refusal, Route},
-    shaping::{self, Bucket, Seen},
+    routes::{self, Route},
+    shaping::{self, Seen},
 };
 
-use crate::{
-    Port,
-    refusal::{no_netns, refusal},
-};
+use words::{bucket, no_netns, refusal, way};
+
+use crate::Port;
 
 /// What is not as it should be; what is there beyond is the container's own. `link` is the macvlan,
 /// of this MTU.
@@ -57,26 +56,4 @@ pub(crate) fn differences(
         differences.push(format!("what comes from {} is not limited to {wanted}", port.name));
     }
     Ok(differences)
-}
-
-/// A limit as the kernel is told of it.
-pub(crate) fn bucket(limit: Limit, mtu: u32) -> Bucket {
-    Bucket::of_bits(limit.rate, limit.burst, mtu)
-}
-
-/// A route as the kernel is told of it.
-pub(crate) fn way(route: &endpoint::Route, link: u32) -> Route {
-    Route {
-        mtu: route.mtu,
-        advmss: route.advmss,
-        priority: route.priority,
-        table: route.table,
-        scope: route.scope,
-        refusal: route.refusal.map(|refusal| match refusal {
-            endpoint::Refusal::Blackhole => Refusal::Blackhole,
-            endpoint::Refusal::Unreachable => Refusal::Unreachable,
-            endpoint::Refusal::Prohibit => Refusal::Prohibit,
-        }),
-        ..Route::new(link, route.dst, route.gateway)
-    }
 }

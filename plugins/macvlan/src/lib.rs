@@ -12,7 +12,6 @@ mod driver;
 mod inside;
 mod options;
 pub mod plan;
-mod refusal;
 
 pub use desired::{HostEnd, Parent, Port, Segment};
 pub use driver::Macvlan;

@@ -22,10 +22,9 @@ use kernel::{
     links::Link,
     routes::Address,
 };
-use netd_bridge::{
-    Bridge, HAIRPIN, MASQUERADE, SPOOF_CHECK, SYSCTLS, Segment, refusal, tunnel_link,
-};
+use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, SPOOF_CHECK, SYSCTLS, Segment, tunnel_link};
 use serde_json::json;
+use words::refusal;
 
 use crate::{
     MARKS, OWNER, TUNNELS, Tunnel,

@@ -4,7 +4,7 @@ use cnm::{Error, Kind};
 use kernel::Errno;
 
 /// As an error of the protocol, with errno, the kernel's text and the operand.
-pub(crate) fn refusal(error: kernel::Error) -> Error {
+pub fn refusal(error: kernel::Error) -> Error {
     let kind = match (&error, error.errno()) {
         (kernel::Error::NoNamespace(_), _) => Kind::Invalid,
         (_, Some(Errno::EPERM | Errno::EACCES)) => Kind::Denied,
@@ -27,7 +27,7 @@ pub(crate) fn refusal(error: kernel::Error) -> Error {
 }
 
 /// As [`refusal`], of an attempt to open the namespace of a container.
-pub(crate) fn no_netns(path: &str, error: kernel::Error) -> Error {
+pub fn no_netns(path: &str, error: kernel::Error) -> Error {
     match error.errno() {
         Some(Errno::ENOENT) => {
             Error::not_found(format_args!("network namespace {path} not found")).with("netns", path)
