@@ -161,6 +161,13 @@ pub(crate) fn check_addresses(ports: &mut [Port]) -> cnm::Result<()> {
         let why = match of_many(ip) {
             Ok(None) => continue,
             Ok(Some(kind)) => nobody_connects(kind),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                "it is none of the host's addresses".to_owned()
+            }
+            // It would have to be said of which link.
+            Err(_) if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) => {
+                "it is a link-local address, which every link may have".to_owned()
+            }
             Err(error) => error.to_string(),
         };
         return Err(cnm::Error::invalid(format_args!(
@@ -428,7 +435,8 @@ mod tests {
             // What the loopback link's own subnet has.
             ("127.255.255.255:80:80", "a broadcast address"),
             ("[::ffff:224.0.0.1]:80:80", "a multicast address"),
-            ("198.51.100.1:80:80", "requested address"),
+            ("198.51.100.1:80:80", "none of the host's"),
+            ("[fe80::1]:80:80", "a link-local address"),
         ] {
             let error = checked(bad).expect_err(bad);
             assert_eq!(error.kind, cnm::Kind::Invalid);

@@ -122,7 +122,7 @@ fn ports_are_published_only_where_somebody_can_connect_to() {
         ("[ff02::1]:8080:80", "multicast"),
         ("255.255.255.255:8080:80", "broadcast"),
         ("192.0.2.255:8080:80", "broadcast"),
-        ("198.51.100.1:8080:80", "requested address"),
+        ("198.51.100.1:8080:80", "none of the host's addresses"),
     ] {
         let (kind, error) = kind_of(netd.call(&with(port)));
         assert_eq!(kind, Kind::Invalid, "{port}: {error}");

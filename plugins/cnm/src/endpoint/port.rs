@@ -43,11 +43,12 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// In capitals or not, as Docker has it.
 impl FromStr for Protocol {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
             "sctp" => Ok(Self::Sctp),
@@ -208,6 +209,7 @@ mod tests {
         assert_eq!(port("8080:80").as_deref(), Ok("8080->80/tcp"));
         assert_eq!(port("53:5353/udp").as_deref(), Ok("53->5353/udp"));
         assert_eq!(port("9:9/sctp").as_deref(), Ok("9->9/sctp"));
+        assert_eq!(port("9:9/TCP").as_deref(), Ok("9->9/tcp"));
         assert_eq!(port("127.0.0.1:8080:80").as_deref(), Ok("127.0.0.1:8080->80/tcp"));
         assert_eq!(port("[::1]:8080:80").as_deref(), Ok("[::1]:8080->80/tcp"));
         assert_eq!(port("80").as_deref(), Ok("0->80/tcp"));
