@@ -65,7 +65,10 @@ fn run(info: &Info, verb: &str, netns: Option<&str>) -> Result<String> {
             })?;
             setup::setup(info, &setup, netns)
         }
-        "teardown" => teardown::teardown(info, &read::<Teardown>(verb)?),
+        "teardown" => {
+            teardown::teardown(info, &read::<Teardown>(verb)?)?;
+            Ok(String::new())
+        }
         _ => Err(Error::invalid(format_args!(
             "unknown subcommand {verb:?}: it should be info, create, setup or teardown"
         ))),

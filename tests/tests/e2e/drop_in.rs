@@ -12,6 +12,8 @@ use crate::netavark::refused;
 use netd_tests::{Asking as _, Container, Executed, Host, World};
 use serde_json::{Value, json};
 
+mod earlier;
+
 /// A host where netd is found under netavark's name.
 struct Place {
     host: Host,

@@ -21,6 +21,7 @@ use serde_json::{json, value::RawValue};
 mod another;
 mod complete;
 mod container;
+mod earlier;
 mod line;
 mod part;
 
@@ -104,10 +105,15 @@ fn run(line: &Line) -> Result<String> {
             setup(&container, line, netns)
         }
         Verb::Teardown(netns) => {
-            let container: Container = super::decode("teardown", &read(line)?)?;
-            teardown(&container, line, netns)
+            let text = read(line)?;
+            let container: Container = super::decode("teardown", &text)?;
+            teardown(&container, line, netns, &text)
         }
-        Verb::Update { servers } => update(servers),
+        Verb::Update { network, servers } => {
+            let text = update(servers)?;
+            update_theirs(line, network)?;
+            Ok(text)
+        }
         Verb::Create => {
             let wanted: complete::Create = super::decode("create", &read(line)?)?;
             create(wanted, line)
@@ -156,16 +162,30 @@ fn setup(container: &Container, line: &Line, netns: &str) -> Result<String> {
     serde_json::to_string(&told).map_err(Error::internal)
 }
 
-/// Takes a container off its networks: each of them, whatever becomes of the others.
-fn teardown(container: &Container, line: &Line, netns: &str) -> Result<String> {
+/// Takes a container off its networks: each of them, whatever becomes of the others. Those on which it
+/// has been since before netd was in netavark's place are netavark's to take it off.
+fn teardown(container: &Container, line: &Line, netns: &str, text: &[u8]) -> Result<String> {
     let mut refused: Option<Error> = None;
+    let mut refuse = |error: Error| {
+        refused = Some(match refused.take() {
+            None => error,
+            Some(first) => Error::new(first.kind, format_args!("{first}; {error}")),
+        });
+    };
+    let mut theirs = Vec::new();
     for part in container.parts_left()? {
-        if let Err(error) = part.teardown(&line.plugin_dirs, netns) {
-            refused = Some(match refused {
-                None => error,
-                Some(first) => Error::new(first.kind, format_args!("{first}; {error}")),
-            });
+        match part.teardown(&line.plugin_dirs, netns) {
+            Ok(true) => theirs.push(part.name),
+            Ok(false) => {}
+            Err(error) => refuse(error),
         }
+    }
+    if !theirs.is_empty() {
+        let handed_over = container::on(&theirs, text).and_then(|document| {
+            let about = format!("the container's place on {}", theirs.join(", "));
+            another::hand_over(Program::Netavark.name(), &about, &document)
+        });
+        handed_over.unwrap_or_else(refuse);
     }
     refused.map_or(Ok(String::new()), Err)
 }
@@ -178,6 +198,14 @@ fn update(servers: &str) -> Result<String> {
         })?;
     }
     Ok(String::new())
+}
+
+/// Has netavark hear of an update of a network on which it has containers from before.
+fn update_theirs(line: &Line, network: &str) -> Result<()> {
+    if !earlier::serves(line.config.as_deref(), network) {
+        return Ok(());
+    }
+    another::hand_over(Program::Netavark.name(), &format!("network {network}"), "null")
 }
 
 /// A network with everything that was not said. One of another driver's is that plugin's.

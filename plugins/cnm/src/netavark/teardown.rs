@@ -3,11 +3,17 @@
 
 use super::document::Teardown;
 use crate::{
-    Error, Result, driver::Info, endpoint::Detach, fault, plugin::front, plugin::making::exactly,
+    Error, Result,
+    driver::Info,
+    endpoint::{Detach, Detached},
+    fault,
+    plugin::front,
+    plugin::making::exactly,
 };
 
-/// Always succeeds as far as netd goes: when it is not there, it hears of it at its next start.
-pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<String> {
+/// Always succeeds as far as netd goes: when it is not there, it hears of it at its next start. What
+/// netd took off is told; nothing where it knows of nothing, or is away.
+pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<Detached> {
     let detach = Detach {
         network: Some(exactly(&given.network.name)),
         container: exactly(given.container_id.as_str()),
@@ -15,7 +21,7 @@ pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<String> {
         ifname: info.capabilities.addresses.then(|| given.network_options.interface_name.clone()),
     };
     fault::point("front.detach.before-call");
-    match super::connect().and_then(|mut client| client.call(&detach)) {
+    let detached = match super::connect().and_then(|mut client| client.call(&detach)) {
         Err(error) if super::is_away(&error) => {
             let spool = front::socket().with_file_name("spool");
             front::spool_detach(&spool, &detach).map_err(|io| {
@@ -24,9 +30,10 @@ pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<String> {
                     spool.display()
                 ))
             })?;
+            Detached::default()
         }
-        outcome => drop(outcome?),
-    }
+        outcome => outcome?,
+    };
     fault::point("front.detach.before-answer");
-    Ok(String::new())
+    Ok(detached)
 }

@@ -1,13 +1,14 @@
-//! Others that are executed in turn: plugins of drivers that netd does not have, and for whoever is
-//! not root what the distribution has under the program's own name.
+//! Others that are executed in turn: plugins of drivers that netd does not have, and what the
+//! distribution has under the program's own name, for whoever is not root, and for who was its before
+//! netd was in its place.
 
 use std::{
     env,
     ffi::OsString,
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -34,25 +35,38 @@ pub(super) fn plugin(
     let failed = |why: &dyn std::fmt::Display| {
         Error::unavailable(format_args!("the plugin {} failed: {why}", program.display()))
     };
-    let mut child = Command::new(&program)
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(&error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read to the end says by itself whether that was a fault.
-        drop(stdin.write_all(document.as_bytes()));
-    }
-    let output = child.wait_with_output().map_err(|error| failed(&error))?;
+    let output =
+        Command::new(&program).args(words).told(document).map_err(|error| failed(&error))?;
     if output.status.success() {
         return String::from_utf8(output.stdout).map_err(|error| failed(&error));
     }
-    let said: Option<Value> = serde_json::from_slice(&output.stdout).ok();
-    Err(match said.as_ref().and_then(|said| said["error"].as_str()) {
+    Err(match said(&output) {
         Some(message) => failed(&message),
         None => failed(&output.status),
     })
+}
+
+/// Executing something to its end.
+trait Told {
+    /// With a document on its standard input.
+    fn told(&mut self, document: &str) -> io::Result<Output>;
+}
+
+impl Told for Command {
+    fn told(&mut self, document: &str) -> io::Result<Output> {
+        let mut child = self.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not read to the end says by itself whether that was a fault.
+            drop(stdin.write_all(document.as_bytes()));
+        }
+        child.wait_with_output()
+    }
+}
+
+/// The sentence in which a program of Podman's says what went wrong.
+fn said(output: &Output) -> Option<String> {
+    let said: Value = serde_json::from_slice(&output.stdout).ok()?;
+    Some(said["error"].as_str()?.to_owned())
 }
 
 fn is_program(path: &Path) -> bool {
@@ -62,12 +76,39 @@ fn is_program(path: &Path) -> bool {
 /// Becomes the distribution's program of that name, as `netctl podman install` has left it beside
 /// this one; returns only when there is none.
 pub(super) fn distribution(name: &str, words: &[OsString]) -> Error {
-    let own = env::args_os().next().unwrap_or_default();
-    let program = Path::new(&own).with_file_name(format!("{name}.distribution"));
+    let program = distributions(name);
     let why = Command::new(&program).args(words).exec();
     Error::unavailable(format_args!(
         "netd serves root's containers, and {} cannot be executed for others: {why}; install the \
          distribution's {name}, and say netctl podman install again",
         program.display()
     ))
+}
+
+/// Has the distribution's program of that name do what this one was asked for, in the same words: what
+/// it was asked about is its own, from before. What goes wrong there is told in its own words.
+pub(super) fn hand_over(name: &str, about: &str, document: &str) -> Result<()> {
+    let program = distributions(name);
+    let words = env::args_os().skip(1);
+    let output = Command::new(&program).args(words).told(document).map_err(|error| {
+        Error::unavailable(format_args!(
+            "{about} is the distribution's {name}'s, from before netd was in its place, and {} cannot be \
+             executed: {error}; what it has in the kernel stays: install the distribution's {name}, and \
+             say netctl podman install again",
+            program.display()
+        ))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::unavailable(match said(&output) {
+        Some(message) => message,
+        None => format!("{about}: {} failed: {}", program.display(), output.status),
+    }))
+}
+
+/// Where `netctl podman install` has left the distribution's program of a name.
+fn distributions(name: &str) -> PathBuf {
+    let own = env::args_os().next().unwrap_or_default();
+    Path::new(&own).with_file_name(format!("{name}.distribution"))
 }

@@ -97,3 +97,31 @@ impl Container {
         }
     }
 }
+
+/// What was said of a container, of some of its networks alone: to the byte where these are all.
+///
+/// # Errors
+/// `invalid` where it is not understood.
+pub(super) fn on(networks: &[String], text: &[u8]) -> Result<String> {
+    let mut said: Value = serde_json::from_slice(text).map_err(Error::invalid)?;
+    let is_meant = |name: &str| networks.iter().any(|network| network == name);
+    let mut is_whole = true;
+    let mut look = |meant: bool| {
+        is_whole &= meant;
+        meant
+    };
+    match said.get_mut("networks") {
+        Some(Value::Object(by_name)) => by_name.retain(|name, _| look(is_meant(name))),
+        Some(Value::Array(list)) => {
+            list.retain(|here| look(is_meant(here["name"].as_str().unwrap_or_default())));
+        }
+        _ => {}
+    }
+    if is_whole {
+        return String::from_utf8(text.to_vec()).map_err(Error::invalid);
+    }
+    if let Some(Value::Object(info)) = said.get_mut("network_info") {
+        info.retain(|name, _| is_meant(name));
+    }
+    Ok(said.to_string())
+}

@@ -11,6 +11,8 @@ pub(super) struct Line {
     pub(super) file: Option<PathBuf>,
     /// Where plugins are, the first that has one first.
     pub(super) plugin_dirs: Vec<PathBuf>,
+    /// Where netavark itself keeps what it knows.
+    pub(super) config: Option<PathBuf>,
     pub(super) verb: Verb,
 }
 
@@ -23,6 +25,7 @@ pub(super) enum Verb {
     Teardown(String),
     /// Other servers for names that are nobody's here.
     Update {
+        network: String,
         servers: String,
     },
     Create,
@@ -50,7 +53,7 @@ impl Line {
                 Error::invalid(format_args!("the argument {} is no text", word.display()))
             })
         });
-        let (mut file, mut plugin_dirs) = (None, Vec::new());
+        let (mut file, mut config, mut plugin_dirs) = (None, None, Vec::new());
         let (mut plain, mut servers): (Vec<String>, _) = (Vec::new(), None);
         while let Some(word) = words.next().transpose()? {
             let (name, joined) = match word.split_once('=') {
@@ -71,8 +74,9 @@ impl Line {
                 "-f" | "--file" => file = Some(PathBuf::from(value)),
                 "--plugin-directory" => plugin_dirs.push(PathBuf::from(value)),
                 "-n" | "--network-dns-servers" => servers = Some(value),
-                // State of netavark's own, where its resolver is, and whose firewall it fills.
-                "-c" | "--config" | "-a" | "--aardvark-binary" | "--firewall-driver" => {}
+                "-c" | "--config" => config = Some(PathBuf::from(value)),
+                // Where netavark's resolver is, and whose firewall it fills.
+                "-a" | "--aardvark-binary" | "--firewall-driver" => {}
                 "-r" | "--rootless" if value == "false" => {}
                 _ => {
                     return Err(Error::invalid(format_args!("unexpected argument {name}={value}")));
@@ -91,10 +95,10 @@ impl Line {
         let verb = match verb.as_str() {
             "setup" => Verb::Setup(operand("the path of the network namespace")?),
             "teardown" => Verb::Teardown(operand("the path of the network namespace")?),
-            "update" => {
-                operand("the name of the network")?;
-                Verb::Update { servers: servers.unwrap_or_default() }
-            }
+            "update" => Verb::Update {
+                network: operand("the name of the network")?,
+                servers: servers.unwrap_or_default(),
+            },
             "create" => Verb::Create,
             "version" => Verb::Version,
             other => {
@@ -104,6 +108,6 @@ impl Line {
                 )));
             }
         };
-        Ok(Self { file, plugin_dirs, verb })
+        Ok(Self { file, plugin_dirs, config, verb })
     }
 }

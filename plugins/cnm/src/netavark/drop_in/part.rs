@@ -11,7 +11,7 @@ use super::{
         setup, teardown,
         translate::{DHCP, HOST_LOCAL, LABEL, NONE, PARENT},
     },
-    another,
+    another, earlier,
 };
 use crate::{
     Error, Kind, PROTOCOL, Result,
@@ -38,6 +38,9 @@ pub(super) fn own(driver: &str) -> Option<Info> {
         options: Some(Options::of(&[interface], &[])),
     })
 }
+
+/// A driver of Podman's that netavark has, and netd has not.
+const IPVLAN: &str = "ipvlan";
 
 /// What is said where addresses are to come by DHCP.
 pub(super) fn no_dhcp() -> Error {
@@ -76,15 +79,19 @@ impl Part {
     }
 
     /// Takes the container off the network, and the network away if it was made for Podman and
-    /// nobody is left on it: nobody else would ever do so.
-    pub(super) fn teardown(&self, plugin_dirs: &[PathBuf], netns: &str) -> Result<()> {
+    /// nobody is left on it: nobody else would ever do so. Tells whether it is on the network still,
+    /// by the distribution's netavark.
+    pub(super) fn teardown(&self, plugin_dirs: &[PathBuf], netns: &str) -> Result<bool> {
         let Some(info) = own(&self.driver) else {
+            if self.driver == IPVLAN {
+                return Ok(self.is_theirs(netns));
+            }
             let document = self.document.to_string();
             return another::plugin(plugin_dirs, &self.driver, &["teardown", netns], &document)
-                .map(drop);
+                .map(|_| false);
         };
         let teardown: Teardown = self.decode()?;
-        teardown::teardown(&info, &teardown)?;
+        let detached = teardown::teardown(&info, &teardown)?;
         match self.remove_network() {
             // It is there again with the next container, or was never netd's to take away.
             Err(error)
@@ -94,7 +101,12 @@ impl Part {
             }
             _ => {}
         }
-        Ok(())
+        Ok(detached.endpoints.is_empty() && self.is_theirs(netns))
+    }
+
+    fn is_theirs(&self, netns: &str) -> bool {
+        let ifname = self.document["network_options"]["interface_name"].as_str();
+        ifname.is_some_and(|ifname| earlier::is_theirs(netns, ifname))
     }
 
     fn remove_network(&self) -> Result<()> {

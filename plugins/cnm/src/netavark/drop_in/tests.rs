@@ -33,14 +33,12 @@ fn the_words_of_podman_are_understood() {
     assert_eq!(line.expect("no resolver").verb, Verb::Teardown("/run/netns/n".into()));
     let line = parsed("--config=/run/n -f /tmp/file update app --network-dns-servers 192.0.2.53");
     let line = line.expect("an update");
-    assert_eq!(line.verb, Verb::Update { servers: "192.0.2.53".into() });
+    let update = |servers: &str| Verb::Update { network: "app".into(), servers: servers.into() };
+    assert_eq!(line.verb, update("192.0.2.53"));
     assert_eq!(line.file, Some("/tmp/file".into()));
     let mut none = words("--config /run/n update app --network-dns-servers");
     none.push(OsString::new());
-    assert_eq!(
-        Line::parse(none).expect("no servers").verb,
-        Verb::Update { servers: String::new() }
-    );
+    assert_eq!(Line::parse(none).expect("no servers").verb, update(""));
     assert_eq!(parsed("--config /run/n create").expect("of Podman 6").verb, Verb::Create);
 }
 
@@ -104,6 +102,25 @@ fn document(more: Value) -> Value {
 
 fn container(more: Value) -> Container {
     decode("setup", document(more).to_string().as_bytes()).expect("a document")
+}
+
+#[test]
+fn what_is_said_of_some_networks_is_to_the_byte_where_these_are_all() {
+    let text = document(json!({})).to_string() + "\n ";
+    let both = ["back".to_owned(), "app".to_owned()];
+    assert_eq!(container::on(&both, text.as_bytes()).expect("a document"), text);
+    let one = container::on(&both[..1], text.as_bytes()).expect("a document");
+    let one: Value = serde_json::from_str(&one).expect("JSON");
+    let mut expected = document(json!({}));
+    for key in ["networks", "network_info"] {
+        expected[key].as_object_mut().expect("an object").remove("app");
+    }
+    assert_eq!(one, expected);
+    let list =
+        json!({"networks": [{"name": "app"}, {"name": "back", "x": 1}], "network_info": null});
+    let one = container::on(&both[..1], list.to_string().as_bytes()).expect("a document");
+    let expected = json!({"networks": [{"name": "back", "x": 1}], "network_info": null});
+    assert_eq!(serde_json::from_str::<Value>(&one).expect("JSON"), expected);
 }
 
 fn names(container: &Container) -> Vec<String> {
