@@ -1,8 +1,11 @@
 //! `netctl podman`: what has to do with Podman.
 
+mod distribution;
 mod install;
 mod prune;
+mod running;
 mod settings;
+mod whose;
 
 use std::path::Path;
 
@@ -11,8 +14,8 @@ use crate::{args::PodmanCommand, out::Outcome};
 /// Does one of the commands.
 pub(crate) fn podman(socket: &Path, command: &PodmanCommand) -> Outcome {
     match command {
-        PodmanCommand::Install(args) => install::install(args),
-        PodmanCommand::Uninstall(places) => install::uninstall(places),
+        PodmanCommand::Install(args) => install::install(socket, args),
+        PodmanCommand::Uninstall(args) => install::uninstall(socket, args),
         PodmanCommand::Prune(args) => prune::prune(socket, args),
     }
 }

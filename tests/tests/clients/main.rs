@@ -14,6 +14,7 @@ mod docker_cli;
 mod docker_names;
 mod every;
 mod podman;
+mod podman_before;
 mod podman_netd;
 mod runtimes;
 mod site;

@@ -10,14 +10,15 @@ pub(crate) enum PodmanCommand {
     /// Tell Podman where netd's drivers are, or put netd in netavark's place
     #[command(after_help = "\
 Without --drop-in, networks made with `podman network create -d netd-bridge` are netd's (Podman 4.5 and
-later). With it all networks of root's containers are. Stop these before.
+later). With it all networks of root's containers are. Those that run stay with the distribution's netavark
+until they end. Once there, the drop-in stays until `uninstall`.
 
 Examples:
   netctl podman install
   netctl podman install --drop-in --dry-run")]
     Install(Install),
     /// Take away what `install` has written
-    Uninstall(Places),
+    Uninstall(Uninstall),
     /// Remove networks that were made for Podman, that it has no more, and that nobody is on
     #[command(after_help = "\
 Podman tells no plugin that a network is removed. With netd in netavark's place networks go by themselves.
@@ -33,6 +34,17 @@ pub(crate) struct Install {
     /// Stand in netavark's place, too
     #[arg(long)]
     pub(crate) drop_in: bool,
+    /// Where.
+    #[command(flatten)]
+    pub(crate) places: Places,
+}
+
+/// `podman uninstall`.
+#[derive(Args, Debug)]
+pub(crate) struct Uninstall {
+    /// Also while containers of Podman's are on netd's networks, and what was changed by hand since
+    #[arg(short, long)]
+    pub(crate) force: bool,
     /// Where.
     #[command(flatten)]
     pub(crate) places: Places,

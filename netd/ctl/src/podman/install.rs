@@ -9,9 +9,13 @@ use std::{
 
 use cnm::{Error, Kind};
 
-use super::settings::{self, HELPERS, MARK};
+use super::{
+    distribution, running,
+    settings::{self, HELPERS},
+    whose::{self, Whose},
+};
 use crate::{
-    args::podman::{Install, Places},
+    args::podman::{Install, Uninstall},
     cni::install::source,
     out::{self, Outcome, Stop, Tally},
     replace::replace,
@@ -33,55 +37,64 @@ enum Thing {
 }
 
 /// `podman install`.
-pub(crate) fn install(args: &Install) -> Outcome {
+pub(crate) fn install(socket: &Path, args: &Install) -> Outcome {
     let places = &args.places;
     let plugins = absolute(&source(places.plugin_dir.as_deref())?)?;
     let file = places.conf_dir.join(FILE);
     let files = settings::read(&places.conf_dir, &file)?;
-    let helpers = match &places.helper_dir {
-        Some(given) => absolute(given)?,
-        None => plugins.join("podman"),
+    let before = written(&file)?;
+    // What is in netavark's place stays there until it is taken away.
+    let drop_in = args.drop_in || before.is_some();
+    let helpers = match (&places.helper_dir, &before) {
+        (Some(given), _) => absolute(given)?,
+        (None, Some(before)) => before.clone(),
+        (None, None) => plugins.join("podman"),
     };
+    let others = HELPERS.of(&files);
     let mut wanted = Vec::new();
-    if args.drop_in {
-        let others = HELPERS.of(&files);
-        for name in PROGRAMS {
-            wanted.push((helpers.join(name), Thing::Link(plugins.join(PLUGIN))));
-            match others.iter().map(Path::new).find(|p| **p != helpers && p.join(name).is_file()) {
-                Some(place) => {
-                    let link = Thing::Link(place.join(name));
-                    wanted.push((helpers.join(format!("{name}.distribution")), link));
-                }
-                None => out::complain(&format_args!(
-                    "no {name} is in {}: for containers of others than root there will be none",
-                    others.join(" or ")
-                )),
+    for name in PROGRAMS.into_iter().filter(|_| drop_in) {
+        wanted.push((helpers.join(name), Thing::Link(plugins.join(PLUGIN))));
+        match distribution::find(name, &others, &helpers) {
+            Some(program) => {
+                wanted.push((helpers.join(format!("{name}.distribution")), Thing::Link(program)));
             }
+            None => out::complain(&format_args!(
+                "no {name} is in {}: for containers of others than root there will be none",
+                others.join(" or ")
+            )),
         }
     }
-    let text = settings::text(&files, &plugins, args.drop_in.then_some(helpers.as_path()));
+    let text = settings::text(&files, &plugins, drop_in.then_some(helpers.as_path()));
     // Last, since by it Podman finds the others.
-    wanted.push((file, Thing::File(text)));
+    wanted.push((file, Thing::File(whose::sealed(&text))));
     for (path, _) in &wanted {
-        if exists(path) && !is_ours(path) {
-            return Err(Error::exists(format_args!(
-                "{} is there and not netctl's: move it away, or name another directory",
-                path.display()
-            ))
-            .into());
-        }
+        Whose::of(path, PLUGIN).check(path)?;
     }
     for (path, thing) in wanted {
         put(&path, &thing, places.dry_run)?;
     }
-    if !args.drop_in {
-        return remove(&links(&helpers), &helpers, places.dry_run);
+    if let Some(before) = before.filter(|before| *before != helpers) {
+        remove(&links(&before), &before, places.dry_run)?;
+    }
+    if drop_in {
+        // Now, since Podman may have started some meanwhile.
+        if let Some(those) = running::on_netavark(socket, &files) {
+            out::complain(&format_args!(
+                "the distribution's netavark goes on with what it has, and takes it off when it ends \
+                 ({those}): end them all before one of these networks is netd's"
+            ));
+        }
+    } else if let Some(netavark) = distribution::find(PROGRAMS[0], &others, &helpers)
+        && let Some(why) = distribution::takes_no_plugins(&netavark)
+    {
+        out::complain(&why);
     }
     Ok(process::ExitCode::SUCCESS)
 }
 
 /// `podman uninstall`. What is not there is no fault, and what is another's stays.
-pub(crate) fn uninstall(places: &Places) -> Outcome {
+pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
+    let places = &args.places;
     let file = places.conf_dir.join(FILE);
     let helpers = match (&places.helper_dir, written(&file)?) {
         (Some(given), _) => given.clone(),
@@ -93,15 +106,37 @@ pub(crate) fn uninstall(places: &Places) -> Outcome {
             Err(stop) => return Err(stop),
         },
     };
+    let whose = Whose::of(&file, PLUGIN);
+    if whose == Whose::Changed && !args.force {
+        whose.check(&file)?;
+    }
+    let is_there = matches!(whose, Whose::Ours | Whose::Changed);
+    let running = if is_there { running::on_netd(socket) } else { Vec::new() };
+    if !running.is_empty() && !args.force && !places.dry_run {
+        let message = format!(
+            "Podman's containers {} are on netd's networks: end them first, or say --force, and netd lets \
+             go of each when it ends",
+            running.join(", ")
+        );
+        return Err(Error::new(Kind::Busy, message).into());
+    }
     // First, since by it Podman finds the others.
     let mut paths = vec![file];
     paths.extend(links(&helpers));
-    remove(&paths, &helpers, places.dry_run)
+    let removed = remove(&paths, &helpers, places.dry_run)?;
+    if !running.is_empty() {
+        out::complain(&format_args!(
+            "{} stay on netd's networks until they end, and Podman then complains of what the \
+             distribution's netavark does not find; netctl podman prune takes these networks away",
+            running.join(", ")
+        ));
+    }
+    Ok(removed)
 }
 
 /// The directory of the stand-ins, as an earlier install has written it down.
 fn written(file: &Path) -> Result<Option<PathBuf>, Stop> {
-    if !is_ours(file) {
+    if !matches!(Whose::of(file, PLUGIN), Whose::Ours | Whose::Changed) {
         return Ok(None);
     }
     let text = fs::read_to_string(file)
@@ -115,22 +150,6 @@ fn written(file: &Path) -> Result<Option<PathBuf>, Stop> {
 fn links(helpers: &Path) -> Vec<PathBuf> {
     let both = |name: &str| [name.to_owned(), format!("{name}.distribution")];
     PROGRAMS.into_iter().flat_map(both).map(|name| helpers.join(name)).collect()
-}
-
-/// Whether something is there, wherever a link leads.
-fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
-}
-
-/// Whether an install has left it: the file by what it begins with, links by where they lead.
-fn is_ours(path: &Path) -> bool {
-    match fs::read_link(path) {
-        Ok(target) => {
-            let ends = |path: &Path, end: &str| path.extension().is_some_and(|e| e == end);
-            ends(path, "distribution") || target.file_name().is_some_and(|name| name == PLUGIN)
-        }
-        Err(_) => fs::read_to_string(path).is_ok_and(|text| text.starts_with(MARK)),
-    }
 }
 
 /// Puts a thing where it is to be, unless it is there, and says so.
@@ -167,10 +186,14 @@ fn link(target: &Path, path: &Path) -> io::Result<()> {
 /// Takes away what of these is ours, and the directory of the stand-ins if nothing else is there.
 fn remove(paths: &[PathBuf], helpers: &Path, dry_run: bool) -> Outcome {
     let mut tally = Tally::default();
-    for path in paths.iter().filter(|path| exists(path)) {
-        if !is_ours(path) {
-            out::print(&format!("{} is another's and stays\n", path.display()))?;
-            continue;
+    for path in paths {
+        match Whose::of(path, PLUGIN) {
+            Whose::Nobodys => continue,
+            Whose::Anothers => {
+                out::print(&format!("{} is another's and stays\n", path.display()))?;
+                continue;
+            }
+            Whose::Ours | Whose::Changed => {}
         }
         if !dry_run && let Err(error) = fs::remove_file(path) {
             tally.fault(&out::system(format_args!("cannot remove {}", path.display()), &error));

@@ -26,7 +26,13 @@ const LABEL: &str = "netavark";
 #[derive(Debug, Deserialize)]
 struct Written {
     id: String,
+    #[serde(default)]
+    driver: String,
 }
+
+/// Podman's own drivers. What netd, in netavark's place, has of a network of theirs goes with its last
+/// container: of one that nobody is on it is left.
+const PODMANS: [&str; 3] = ["", "bridge", "macvlan"];
 
 /// `podman prune`.
 pub(crate) fn prune(socket: &Path, args: &Prune) -> Outcome {
@@ -66,7 +72,8 @@ fn directory(args: &Prune) -> Result<PathBuf> {
     }
 }
 
-/// The ids of Podman's networks. Where they cannot all be read, none is known not to be there.
+/// The ids of Podman's networks of drivers of netd's. Where they cannot all be read, none is known not
+/// to be there.
 fn known(directory: &Path) -> Result<BTreeSet<String>> {
     let refused = |path: &Path, error: &io::Error| {
         let what = format_args!(
@@ -93,7 +100,9 @@ fn known(directory: &Path) -> Result<BTreeSet<String>> {
                 path.display()
             ))
         })?;
-        known.insert(written.id);
+        if !PODMANS.contains(&written.driver.as_str()) {
+            known.insert(written.id);
+        }
     }
     Ok(known)
 }

@@ -10,10 +10,6 @@ use toml::{Table, Value};
 
 use crate::out;
 
-/// What the file begins with, by which it is known again.
-pub(super) const MARK: &str =
-    "# Written by `netctl podman install`; `netctl podman uninstall` takes it away.\n";
-
 /// A list of directories.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List {
@@ -97,9 +93,9 @@ pub(super) fn networks(files: &[Table]) -> PathBuf {
     given.unwrap_or("/etc/containers/networks").into()
 }
 
-/// The file, for plugins in one directory and, where it is given, helpers in another.
+/// What the file says, for plugins in one directory and, where it is given, helpers in another.
 pub(super) fn text(files: &[Table], plugins: &Path, helpers: Option<&Path>) -> String {
-    let mut text = format!("{MARK}\n[network]\n");
+    let mut text = "\n[network]\n".to_owned();
     if helpers.is_some() {
         // Podman 4 may take CNI otherwise.
         text += "network_backend = \"netavark\"\n";
@@ -187,7 +183,7 @@ mod tests {
     fn the_file_says_all_that_held_with_netds_before_it() {
         let files = [table("[engine]\nhelper_binaries_dir = [\"/usr/lib/podman\", \"/n/podman\"]")];
         let plain = text(&files, Path::new("/n"), None);
-        assert!(plain.starts_with(MARK) && !plain.contains("[engine]"), "{plain}");
+        assert!(!plain.contains("[engine]"), "{plain}");
         let plugins = PLUGINS.of(&[table(&plain)]);
         assert_eq!(plugins[0], "/n");
         assert_eq!(plugins[1..], PLUGINS.usual);

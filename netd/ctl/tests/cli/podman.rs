@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,10 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let netctl = Fake::new(|_, _| Ok(json!({})));
+        Self::with(Fake::new(|_, _| Ok(json!({}))))
+    }
+
+    fn with(netctl: Fake) -> Self {
         let directory = fs::canonicalize(&netctl.directory).expect("a directory");
         let (plugins, conf) = (directory.join("plugins"), directory.join("containers.conf.d"));
         let theirs = directory.join("theirs");
@@ -112,12 +115,18 @@ fn the_stand_in_leads_to_a_plugin_and_the_distributions_is_beside_it() {
     assert!(text.contains("network_backend = \"netavark\""), "{text}");
     let again = place.podman("install --drop-in");
     assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""), "it is there");
-    // Without the word it is not in netavark's place any more.
+    // Without the word it stays where it is, and what has changed is followed.
+    let all = place.all();
     let plain = place.podman("install");
-    assert_eq!(done(&plain).lines().count(), 4, "{plain:?}");
-    assert!(!place.helper("netavark").is_symlink() && !place.text().contains("[engine]"));
-    place.podman("install --drop-in");
+    assert_eq!((plain.code, plain.stdout.as_str()), (Some(0), ""), "{plain:?}");
+    assert_eq!(place.all(), all);
+    let elsewhere = place.plugins.join("elsewhere");
+    let moved = place.podman(&format!("install --helper-dir {}", elsewhere.display()));
+    assert_eq!((moved.code, moved.stdout.lines().count()), (Some(0), 7), "{moved:?}");
+    assert!(!place.plugins.join("podman").exists() && elsewhere.join("netavark").is_symlink());
+    assert!(place.text().contains(&elsewhere.display().to_string()));
     assert_eq!(done(&place.podman("uninstall")).lines().count(), 4);
+    assert!(!elsewhere.exists());
     assert_eq!(place.all(), before);
 }
 
@@ -144,6 +153,66 @@ fn what_is_anothers_is_neither_written_over_nor_taken_away() {
     refused(&netavark, "install --drop-in");
     place.podman("uninstall");
     assert!(netavark.is_symlink());
+}
+
+#[test]
+fn what_somebody_changed_is_theirs() {
+    let place = Place::new();
+    place.podman("install --drop-in");
+    let text = place.text() + "log_driver = \"journald\"\n";
+    fs::write(&place.file, &text).expect("a file");
+    let before = place.all();
+    for words in ["install", "install --drop-in", "uninstall"] {
+        let refused = place.podman(words);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(4), ""), "{refused:?}");
+        let said = format!("{} was changed since netctl wrote it", place.file.display());
+        assert!(refused.stderr.contains(&said), "{refused:?}");
+        assert_eq!(place.all(), before, "{words}");
+    }
+    place.podman("uninstall --force");
+    assert!(!place.file.exists() && !place.plugins.join("podman").exists());
+}
+
+#[test]
+fn a_netavark_that_takes_no_plugins_is_named() {
+    let place = Place::new();
+    let netavark = place.conf.with_file_name("theirs").join("netavark");
+    let says = |version: &str| {
+        fs::write(&netavark, format!("#!/bin/sh\necho netavark {version}\n")).expect("a file");
+        fs::set_permissions(&netavark, fs::Permissions::from_mode(0o755)).expect("a mode");
+        place.podman("install")
+    };
+    let old = says("1.4.0");
+    assert_eq!(old.code, Some(0), "{old:?}");
+    assert!(old.stderr.contains("is netavark 1.4.0, which takes no plugins"), "{old:?}");
+    assert_eq!(says("1.6.0").stderr, "");
+    assert_eq!(says("").stderr, "");
+}
+
+#[test]
+fn what_runs_on_netd_is_not_left_alone_unasked() {
+    let netd = Fake::new(|method, _| match method {
+        "endpoint.list" => {
+            let endpoints = [("web", "netavark"), ("db", "netavark"), ("other", "docker")];
+            Ok(json!({"endpoints": endpoints.map(|(name, label)| json!({
+                "id": "1".repeat(64), "network": "2".repeat(64), "network_name": "app",
+                "container": {"id": name, "name": name}, "ifname": "eth0", "state": "attached",
+                "created": "", "labels": {label: "x"},
+            }))}))
+        }
+        _ => Ok(json!({})),
+    });
+    let place = Place::with(netd);
+    place.podman("install");
+    let refused = place.podman("uninstall");
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.stderr.contains("Podman's containers db, web are on netd's"), "{refused:?}");
+    assert!(place.file.exists());
+    let forced = place.podman("uninstall --force");
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    assert!(forced.stderr.contains("db, web stay on netd's networks"), "{forced:?}");
+    // Where nothing is installed there is nothing to say.
+    assert_eq!(done(&place.podman("uninstall")), "");
 }
 
 #[test]
