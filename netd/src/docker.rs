@@ -14,6 +14,7 @@ mod engine;
 mod http;
 mod one_way;
 mod plugin;
+mod shared;
 
 impl Netd {
     /// Listens where the configuration says, for as long as netd runs. Where it cannot, everybody else

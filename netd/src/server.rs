@@ -206,7 +206,8 @@ impl Netd {
             }
             RemoveNetwork::METHOD => {
                 let params = request.params::<RemoveNetwork>()?;
-                self.to_the_end(|netd| async move { netd.remove_network(&params).await }).await
+                self.to_the_end(|netd| async move { netd.remove_unless_dockers(&params).await })
+                    .await
             }
             PruneNetworks::METHOD => {
                 let params = request.params::<PruneNetworks>()?;

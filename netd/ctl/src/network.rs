@@ -190,7 +190,7 @@ fn rm(socket: &Path, args: Remove) -> Outcome {
     for network in args.networks {
         // Whether it is there is said by its removal.
         let known = client.call(&InspectNetwork { network: network.clone() }).ok();
-        match client.call(&RemoveNetwork { network: network.clone() }) {
+        match remove(&mut client, &network, args.force) {
             Ok(_) => {
                 if let Some(known) = known {
                     cni::list::withdraw(&args.cni_dir, &known.network);
@@ -202,6 +202,24 @@ fn rm(socket: &Path, args: Remove) -> Outcome {
         }
     }
     Ok(tally.code())
+}
+
+/// Removes a network; with force also one that another has as well, which loses its hold on it then.
+fn remove(client: &mut Client, network: &str, force: bool) -> cnm::Result<cnm::Empty> {
+    let remove = RemoveNetwork { network: network.to_owned() };
+    // As often as somebody else has a hold on it.
+    loop {
+        let error = match client.call(&remove) {
+            Err(error) if force && error.kind == Kind::Busy => error,
+            outcome => return outcome,
+        };
+        let operand = |name: &str| error.operands.get(name)?.as_str().map(str::to_owned);
+        let (Some(id), Some(label)) = (operand("network"), operand("label")) else {
+            return Err(error);
+        };
+        let (network, remove_labels) = (format!("={id}"), vec![label]);
+        client.call(&UpdateNetwork { network, remove_labels, ..UpdateNetwork::default() })?;
+    }
 }
 
 fn prune(socket: &Path, args: Prune) -> Outcome {

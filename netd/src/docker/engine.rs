@@ -240,7 +240,8 @@ impl Engine {
     async fn remove(&self, network: &str) -> Result<Answer, Refusal> {
         let remove = RemoveNetwork { network: network.to_owned() };
         let netd = self.netd.clone();
-        let removed = tokio::task::spawn_local(async move { netd.remove_network(&remove).await });
+        let removed =
+            tokio::task::spawn_local(async move { netd.remove_unless_dockers(&remove).await });
         removed.await.map_err(Error::internal)?.map_err(wording::of_remove)?;
         Ok(empty(StatusCode::NO_CONTENT))
     }

@@ -16,6 +16,7 @@ use netd_tests::{Asking as _, Container, Host, HostOptions, World, eventually};
 use serde_json::{Value, json};
 
 mod disorder;
+mod holding;
 mod one_way;
 mod sharing;
 

@@ -239,7 +239,7 @@ pub(crate) struct Unreserve {
 /// `network rm`.
 #[derive(Args, Debug)]
 pub(crate) struct Remove {
-    /// It is no fault if one is not there
+    /// It is no fault if one is not there, nor if dockerd has one as well
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Where `create --cni` wrote its list, which goes too unless somebody has changed it

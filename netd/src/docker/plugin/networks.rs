@@ -8,13 +8,17 @@ use cnm::{
 use super::{
     Plugin,
     messages::CreateNetwork,
-    translate::{self, JOINED, OWN, label},
+    translate::{self, JOINED, OWN, PREFIX, label},
 };
 
 /// Whether dockerd has a network.
 pub(in crate::docker) fn is_dockers(network: &Network) -> bool {
-    let prefix = label("");
-    network.labels.keys().any(|label| label.starts_with(&prefix))
+    dockers_ids(network).next().is_some()
+}
+
+/// The ids under which dockerd has a network.
+pub(in crate::docker) fn dockers_ids(network: &Network) -> impl Iterator<Item = &str> {
+    network.labels.keys().filter_map(|key| key.strip_prefix(PREFIX))
 }
 
 impl Plugin {

@@ -26,9 +26,12 @@ const TYPE: &str = "type";
 /// is there is shared with whoever else is on it.
 pub(super) const NETWORK: &str = "network";
 
+/// What the labels of networks that dockerd has begin with.
+pub(super) const PREFIX: &str = "docker/";
+
 /// The label of a network that dockerd has, with its id there.
-pub(super) fn label(id: &str) -> String {
-    format!("docker/{id}")
+pub(in crate::docker) fn label(id: &str) -> String {
+    format!("{PREFIX}{id}")
 }
 
 /// The label of an endpoint, with dockerd's id of it.

@@ -1,0 +1,110 @@
+//! What dockerd has, netd does not take from it.
+
+use std::process::Child;
+
+use netd_tests::Executed;
+
+use super::*;
+
+const API: &str = "/run/api-of-the-test.sock";
+
+/// A process that is called as dockerd is.
+struct Called(Child);
+
+impl Called {
+    fn dockerd(host: &Host) -> Self {
+        fs::copy("/bin/sleep", "/run/dockerd").unwrap();
+        let child = host.netns.command(["/run/dockerd", "1000"]).spawn().unwrap();
+        let comm = format!("/proc/{}/comm", child.id());
+        eventually("it is executed", || match fs::read_to_string(&comm).unwrap().trim() {
+            "dockerd" => Ok(()),
+            other => Err(other.to_owned()),
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn place() -> (Host, World) {
+    let world = World::new();
+    let config = format!(
+        "docker_plugin = \"{SOCKET}\"\ndocker_socket = \"{DOCKERD}\"\ndocker_api = \"{API}\""
+    );
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    (host, world)
+}
+
+/// The name of Docker's network in netd, with dockerd's id of it.
+fn made(name: &str, digit: char) -> String {
+    let net = id(digit);
+    let subnet = format!("10.9.{}.", u32::from(digit) - 96);
+    let [whole, gateway] = ["0/24", "1/24"].map(|end| format!("{subnet}{end}"));
+    call("NetworkDriver.CreateNetwork", network(&net, &whole, &gateway, json!({"network": name})));
+    net
+}
+
+#[test]
+fn a_network_that_dockerd_has_is_not_taken_from_it() {
+    let (host, _world) = place();
+    let net = made("app", 'a');
+    host.client().create("idle");
+    let refused = |known: &str, executed: Executed| {
+        let said = format!("dockerd has network app: say docker network rm {known} first");
+        assert!(executed.code != 0 && executed.stderr.contains(&said), "{executed:?}");
+    };
+    refused(&net[..12], host.netctl(&["network", "rm", "app"]));
+    let rm = netd_tests::docker(API, &["network", "rm", "app"]);
+    refused(&net[..12], rm);
+    let pruned = host.netctl(&["network", "prune", "--force"]);
+    assert_eq!(pruned.success(), "Deleted Networks:\nidle\n\n");
+    assert!(pruned.stderr.contains("dockerd has app"), "{pruned:?}");
+    host.client().create("idle");
+    let pruned = netd_tests::docker(API, &["network", "prune", "--force"]);
+    assert_eq!(pruned.success(), "Deleted Networks:\nidle\n\n");
+    // dockerd says how it calls the network, and whether it has it.
+    let told = Told::listen();
+    let path = format!("/networks/{net}");
+    told.0.lock().unwrap().insert(path.clone(), json!({"Name": "shop", "Containers": {}}));
+    let _dockerd = Called::dockerd(&host);
+    refused("shop", host.netctl(&["network", "rm", "app"]));
+    call("NetworkDriver.CreateEndpoint", endpoint(&net, &id('e'), "10.9.1.2/24"));
+    call("NetworkDriver.DeleteEndpoint", of(&net, &id('e')));
+    told.0.lock().unwrap().remove(&path);
+    host.netctl(&["network", "rm", "app"]).success();
+    // And dockerd itself may always let go of it.
+    let net = made("app", 'b');
+    call("NetworkDriver.DeleteNetwork", json!({"NetworkID": net}));
+    let left = host.netctl(&["network", "ls", "--filter", "type=custom", "-q"]);
+    assert_eq!(left.success(), "");
+}
+
+#[test]
+fn who_insists_has_a_network_of_dockerds_removed() {
+    let (host, _world) = place();
+    made("app", 'a');
+    host.client().create("shared");
+    let shared = inspect(&host, "shared").network.subnets[0].clone();
+    for digit in ['b', 'c'] {
+        let gateway = format!("{}/24", shared.gateway.unwrap());
+        let network =
+            network(&id(digit), &shared.subnet.to_string(), &gateway, json!({"network": "shared"}));
+        call("NetworkDriver.CreateNetwork", network);
+    }
+    let rm = host.netctl(&["network", "rm", "shared"]);
+    assert!(rm.stderr.contains("dockerd has network shared"), "{rm:?}");
+    assert_eq!(
+        host.netctl(&["network", "rm", "--force", "app", "shared", "none-such"]).success(),
+        "app\nshared\n"
+    );
+    // Whoever is on it is another matter.
+    made("app", 'd');
+    call("NetworkDriver.CreateEndpoint", endpoint(&id('d'), &id('e'), "10.9.4.2/24"));
+    let rm = host.netctl(&["network", "rm", "--force", "app"]);
+    assert!(rm.code != 0 && rm.stderr.contains("has active endpoints"), "{rm:?}");
+}
