@@ -106,7 +106,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     tokio::task::spawn_local(netd.clone().serve(listener));
-    netd.start_docker();
+    let sockets = netd.start_docker();
     notify::ready()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
     tokio::select! {
@@ -115,6 +115,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     }
     tracing::info!("ending; networks and endpoints stay as they are");
     notify::stopping()?;
+    sockets.remove();
     netd.finish_resolving();
     Ok(())
 }

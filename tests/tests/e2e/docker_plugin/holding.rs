@@ -1,6 +1,6 @@
-//! What dockerd has, netd does not take from it.
+//! What dockerd has, netd does not take from it; and where netd does not run, it has no sockets.
 
-use std::process::Child;
+use std::{path::Path, process::Child};
 
 use netd_tests::Executed;
 
@@ -107,4 +107,26 @@ fn who_insists_has_a_network_of_dockerds_removed() {
     call("NetworkDriver.CreateEndpoint", endpoint(&id('d'), &id('e'), "10.9.4.2/24"));
     let rm = host.netctl(&["network", "rm", "--force", "app"]);
     assert!(rm.code != 0 && rm.stderr.contains("has active endpoints"), "{rm:?}");
+}
+
+#[test]
+fn sockets_are_there_while_netd_is() {
+    let (mut host, _world) = place();
+    let are_there = || [SOCKET, API].map(|path| Path::new(path).exists());
+    assert_eq!(are_there(), [true; 2]);
+    host.stop();
+    assert_eq!(are_there(), [false; 2]);
+    // What a netd leaves that is killed the next one takes over.
+    host.start();
+    call("Plugin.Activate", Value::Null);
+    host.kill();
+    assert_eq!(are_there(), [true; 2]);
+    host.start();
+    call("Plugin.Activate", Value::Null);
+    netd_tests::docker(API, &["network", "ls"]).success();
+    // What is another's by now stays.
+    fs::remove_file(SOCKET).unwrap();
+    let _other = UnixListener::bind(SOCKET).unwrap();
+    host.stop();
+    assert_eq!(are_there(), [true, false]);
 }
