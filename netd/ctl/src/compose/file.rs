@@ -92,7 +92,27 @@ pub(super) fn parse(
         wanted.push(network(&place, &project, key, map(&place, value)?)?);
     }
     wanted.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok((project, wanted))
+    Ok((project, each_once(wanted)?))
+}
+
+/// Each network once: two keys may stand for one that is there already, and for no other, of which it
+/// could not be said whose it is. Names that differ by case alone are one.
+fn each_once(all: Vec<Wanted>) -> Result<Vec<Wanted>> {
+    let mut once: Vec<Wanted> = Vec::new();
+    for wanted in all {
+        match once.iter().find(|other| other.name.eq_ignore_ascii_case(&wanted.name)) {
+            None => once.push(wanted),
+            Some(other) if [&other.origin, &wanted.origin] == [&Origin::External; 2] => {}
+            Some(other) => {
+                return Err(format!(
+                    "networks.{} and networks.{} are both network {}: give one another name, or make both \
+                     external",
+                    other.key, wanted.key, wanted.name
+                ));
+            }
+        }
+    }
+    Ok(once)
 }
 
 /// A project's name out of a text (Compose specification, "Name top-level element").

@@ -119,3 +119,20 @@ fn what_is_wrong_is_named_by_its_place() {
         assert!(error.contains(why), "{text}: {error}");
     }
 }
+
+#[test]
+fn two_keys_are_one_network_only_if_it_is_there_already() {
+    let external = "networks:\n  a: {external: true, name: lan}\n  b: {external: {name: LAN}}\n";
+    let (_, wanted) = read(external).expect("a file");
+    assert_eq!(wanted.iter().map(Wanted::name).collect::<Vec<_>>(), ["lan"]);
+    for (a, b) in [
+        ("{name: lan}", "{name: lan}"),
+        ("{name: lan}", "{name: Lan, internal: true}"),
+        ("{name: lan}", "{external: true, name: lan}"),
+        ("{external: true, name: lan}", "{name: lan}"),
+        ("{external: true, name: myshop_b}", ""),
+    ] {
+        let error = read(&format!("networks:\n  a: {a}\n  b: {b}\n")).expect_err(b);
+        assert!(error.starts_with("networks.a and networks.b are both network "), "{error}");
+    }
+}
