@@ -152,7 +152,8 @@ impl Netd {
     }
 }
 
-/// Where an endpoint's ports lead from `[::1]`: to its address of IPv6 where it has one.
+/// Where an endpoint's ports lead from `[::1]`: to its address of IPv6 where it has one, as those at all
+/// addresses of IPv6 always do.
 fn leads(endpoint: &Endpoint) -> Vec<Lead> {
     let address = |v4: bool| {
         endpoint.addresses.iter().map(|address| address.ip()).find(|ip| ip.is_ipv4() == v4)
@@ -161,8 +162,8 @@ fn leads(endpoint: &Endpoint) -> Vec<Lead> {
         const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
         const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         match port.host_ip {
-            None => address(false).or_else(|| address(true)),
-            Some(LOOPBACK | ALL) => address(false),
+            None | Some(LOOPBACK) => address(false).or_else(|| address(true)),
+            Some(ALL) => address(false),
             Some(_) => None,
         }
     };
@@ -360,6 +361,7 @@ mod tests {
         assert_eq!(lead(&["8080:80"], &both), ["8080 [fd00::2]:80"]);
         assert_eq!(lead(&["8080:80"], &both[..1]), ["8080 10.0.0.2:80"]);
         assert_eq!(lead(&["[::1]:8080:80", "[::]:81:81"], &both).len(), 2);
+        assert_eq!(lead(&["[::1]:8080:80"], &both[..1]), ["8080 10.0.0.2:80"]);
         assert_eq!(lead(&["8080-8081:80-81/udp"], &both[..1])[1], "8081 10.0.0.2:81");
         assert_eq!(lead(&["8000-8015:8000-8015"], &both).len(), 16);
         let none = [

@@ -1,7 +1,7 @@
 //! What networks and endpoints should look like in the kernel, as far as it follows from what netd
 //! says of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use cnm::{
     Error, Result,
@@ -232,7 +232,7 @@ impl Port {
         let mut facts = Vec::new();
         for port in &endpoint.ports {
             let published = publish(port, &endpoint.addresses);
-            if published.is_empty() {
+            if published.is_empty() && !is_relayed(port) {
                 return Err(Error::invalid(format_args!(
                     "cannot publish port {port} of {}: it has no address of that family on network {}",
                     endpoint.container.label(),
@@ -360,6 +360,14 @@ fn publish(port: &endpoint::Port, addresses: &[IpNetwork]) -> Vec<Fact> {
     facts
 }
 
+/// Whether a port leads into the container by netd's relay alone: at the one address that the kernel
+/// cannot translate, from which the relay leads to an address of either family.
+fn is_relayed(port: &endpoint::Port) -> bool {
+    port.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))
+        && port.protocol != endpoint::Protocol::Sctp
+        && port.count <= ROW
+}
+
 /// What a port leads to: an endpoint with more addresses is reached at the first of a family.
 fn first_of_each_family(addresses: &[IpNetwork]) -> impl Iterator<Item = IpAddr> {
     let of = |v4: bool| addresses.iter().map(IpNetwork::ip).find(move |ip| ip.is_ipv4() == v4);
@@ -385,6 +393,15 @@ mod tests {
         );
         assert_eq!(facts("0.0.0.0:53:53/udp"), ["port 53 to 10.0.0.2:53 udp"]);
         assert_eq!(facts("[::1]:53:53/udp"), ["[::1]:port 53 to [fd00::2]:53 udp"]);
+    }
+
+    #[test]
+    fn a_port_at_the_loopback_of_ipv6_is_the_relays() {
+        let is = |port: &str| is_relayed(&port.parse().expect("a port"));
+        assert!(is("[::1]:53:53/udp") && is("[::1]:8000-8015:80-95"));
+        for other in ["[::]:53:53", "53:53", "[::1]:9:9/sctp", "[::1]:8000-8016:80-96"] {
+            assert!(!is(other), "{other}");
+        }
     }
 
     #[test]

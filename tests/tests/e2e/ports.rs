@@ -407,7 +407,11 @@ fn a_port_is_reached_at_the_loopback_of_either_family() {
     let ports = ["8080:80", "8080:80/udp", "[::1]:81:80", "[::1]:81:80/udp"];
     let made = netd.attach(&publishing(&web, &ports));
     let mut attach = old.to("four");
-    attach.ports = ["82:80", "82:80/udp"].map(|port| port.parse().unwrap()).into();
+    attach.ports = vec!["[::]:82:80".parse().unwrap()];
+    let (_, error) = kind_of(netd.call(&attach));
+    assert!(error.message.contains("no address of that family"), "{error}");
+    let of_old = ["82:80", "82:80/udp", "[::1]:83:80", "[::1]:83:80/udp"];
+    attach.ports = of_old.map(|port| port.parse().unwrap()).into();
     netd.attach(&attach);
     host.netns.ask_tcp(at("127.0.0.1:8080")).unwrap();
     host.netns.ask_udp(at("127.0.0.1:8080")).unwrap();
@@ -415,6 +419,9 @@ fn a_port_is_reached_at_the_loopback_of_either_family() {
     assert_eq!(ask_loopback(&host, 8080), made.gateways[1]);
     ask_loopback(&host, 81);
     ask_loopback(&host, 82);
+    // Of a container without IPv6 as well.
+    ask_loopback(&host, 83);
+    assert!(host.netns.try_tcp(at("127.0.0.1:83")).is_err());
     assert!(lan.try_tcp(at("[2001:db8::1]:81")).is_err());
     assert_eq!(netd.status().problems, [""; 0]);
 
