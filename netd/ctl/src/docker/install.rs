@@ -28,12 +28,24 @@ struct Change {
     what: String,
 }
 
+/// An install under way: what it was asked, what is there, and what comes of it.
+struct Plan<'a> {
+    args: &'a Install,
+    /// What netd is to be told, and is told already.
+    settings: Settings,
+    /// What an earlier install has written.
+    before: Notes,
+    /// What this one writes.
+    notes: Notes,
+    changes: Vec<Change>,
+    tally: Tally,
+}
+
 /// `docker install`.
 pub(crate) fn install(args: &Install) -> Outcome {
     let mut tally = Tally::default();
     let config = Place::read(&args.netd_config)?;
     let there = config.there.as_deref().unwrap_or_default();
-    let before = Notes::of(there);
     let own = netd_toml::without(there);
     // Others' and ours together are what netd would read.
     let checked = Settings::of(there).and_then(|_| Settings::of(&own));
@@ -49,10 +61,12 @@ pub(crate) fn install(args: &Install) -> Outcome {
     wanted.extend(args.dns.is_none().then_some(RESOLVER));
     let missing = settings.missing(&wanted);
 
-    let mut notes = Notes::default();
-    let mut changes = Vec::new();
-    changes.extend(spec(args, &settings, &before, &mut notes, &mut tally)?);
-    changes.extend(daemon(args, &settings, &before, &mut notes, &mut tally)?);
+    let before = Notes::of(there);
+    let (notes, changes) = (Notes::default(), Vec::new());
+    let mut plan = Plan { args, settings, before, notes, changes, tally };
+    plan.spec()?;
+    plan.daemon()?;
+    let Plan { before, mut notes, mut changes, tally, .. } = plan;
     if !tally.is_well() {
         return Ok(tally.code());
     }
@@ -123,123 +137,106 @@ fn check_link(settings: Settings) -> Result<Settings, String> {
     }
 }
 
-/// What tells dockerd where netd listens, unless it looks there by itself.
-fn spec(
-    args: &Install,
-    settings: &Settings,
-    before: &Notes,
-    notes: &mut Notes,
-    tally: &mut Tally,
-) -> Result<Vec<Change>, Stop> {
-    let mut changes = Vec::new();
-    let plugin = settings.plugin.as_deref().unwrap_or(PLUGIN.1);
-    let wanted = (!FOUND.contains(&plugin)).then(|| format!("unix://{plugin}"));
-    let place = Place::read(&args.spec_dir.join("netd.spec"))?;
-    let mut is_replaced = false;
-    if let Some((content, path)) = &before.spec {
-        let earlier = Place::read(path)?;
-        is_replaced = earlier.path == place.path;
-        let is_own = earlier.there.as_deref().is_some_and(|there| there.trim_end() == content);
-        if is_own && !(is_replaced && wanted.is_some()) {
-            let what = format!("without {content}");
-            changes.push(Change { place: earlier, wanted: None, what });
-        }
-    }
-    let Some(content) = wanted else { return Ok(changes) };
-    let is_ours = |there: &str| {
-        is_replaced && before.spec.as_ref().is_some_and(|(own, _)| own == there.trim_end())
-    };
-    match place.there.as_deref() {
-        Some(there) if !is_ours(there) => {
-            if there.trim_end() != content {
-                let message = format!("{} is another's and stays", place.path.display());
-                tally.fault(&Error::new(Kind::Exists, message));
+impl Plan<'_> {
+    /// What tells dockerd where netd listens, unless it looks there by itself.
+    fn spec(&mut self) -> Result<(), Stop> {
+        let plugin = self.settings.plugin.as_deref().unwrap_or(PLUGIN.1);
+        let wanted = (!FOUND.contains(&plugin)).then(|| format!("unix://{plugin}"));
+        let place = Place::read(&self.args.spec_dir.join("netd.spec"))?;
+        let mut is_replaced = false;
+        if let Some((content, path)) = &self.before.spec {
+            let earlier = Place::read(path)?;
+            is_replaced = earlier.path == place.path;
+            let is_own = earlier.there.as_deref().is_some_and(|there| there.trim_end() == content);
+            if is_own && !(is_replaced && wanted.is_some()) {
+                let what = format!("without {content}");
+                self.changes.push(Change { place: earlier, wanted: None, what });
             }
         }
-        _ => {
-            notes.spec = Some((content.clone(), place.path.clone()));
-            changes.push(Change { place, wanted: Some(format!("{content}\n")), what: content });
-        }
-    }
-    Ok(changes)
-}
-
-/// What has Docker's own resolver ask netd's.
-fn daemon(
-    args: &Install,
-    settings: &Settings,
-    before: &Notes,
-    notes: &mut Notes,
-    tally: &mut Tally,
-) -> Result<Vec<Change>, Stop> {
-    let place = Place::read(&args.daemon_json)?;
-    let server = args.dns.unwrap_or_else(|| {
-        let own = settings.resolver.map(IpAddr::from);
-        own.unwrap_or_else(|| RESOLVER.1.parse().expect("an address"))
-    });
-    match changed(&place, server, settings, before, notes) {
-        Ok((text, what)) => {
-            let mut changes = vec![];
-            if let Some(change) = elsewhere(before, &place.path, tally)? {
-                changes.push(change);
+        let Some(content) = wanted else { return Ok(()) };
+        let is_ours = |there: &str| {
+            is_replaced && self.before.spec.as_ref().is_some_and(|(own, _)| own == there.trim_end())
+        };
+        match place.there.as_deref() {
+            Some(there) if !is_ours(there) => {
+                if there.trim_end() != content {
+                    let message = format!("{} is another's and stays", place.path.display());
+                    self.tally.fault(&Error::new(Kind::Exists, message));
+                }
             }
-            changes.push(Change { place, wanted: text, what });
-            Ok(changes)
+            _ => {
+                self.notes.spec = Some((content.clone(), place.path.clone()));
+                let wanted = Some(format!("{content}\n"));
+                self.changes.push(Change { place, wanted, what: content });
+            }
         }
-        Err(why) => {
-            tally.fault(&place.refuse(&why));
-            Ok(Vec::new())
-        }
+        Ok(())
     }
-}
 
-/// The file with a server in place of the one that an earlier install put there.
-fn changed(
-    place: &Place,
-    server: IpAddr,
-    settings: &Settings,
-    before: &Notes,
-    notes: &mut Notes,
-) -> Result<(Option<String>, String), String> {
-    let link = settings.link.as_deref().unwrap_or(LINK.1);
-    let told = daemon_json::bridge(place.there.as_deref().unwrap_or_default())?;
-    if told.as_deref() == Some(link) {
-        return Err(format!(
-            "\"bridge\" is {link}, which is netd's own, and dockerd would give its addresses out a second \
-             time: name another"
-        ));
-    }
-    let earlier = before.dns.as_ref().filter(|(_, _, path)| *path == place.path);
-    let own = match (earlier, &place.there) {
-        (Some((server, made, _)), Some(text)) => daemon_json::without(text, *server, *made)?,
-        (_, there) => there.clone(),
-    };
-    let instead = match earlier {
-        Some((earlier, ..)) if *earlier != server => format!(" in place of {earlier}"),
-        _ => String::new(),
-    };
-    match daemon_json::with(own.as_deref(), server)? {
-        Some((text, made)) => {
-            notes.dns = Some((server, made, place.path.clone()));
-            Ok((Some(text), format!("dns {server}{instead}")))
+    /// What has Docker's own resolver ask netd's.
+    fn daemon(&mut self) -> Result<(), Stop> {
+        let place = Place::read(&self.args.daemon_json)?;
+        let server = self.args.dns.unwrap_or_else(|| {
+            let own = self.settings.resolver.map(IpAddr::from);
+            own.unwrap_or_else(|| RESOLVER.1.parse().expect("an address"))
+        });
+        match self.changed(&place, server) {
+            Ok((wanted, what)) => {
+                self.elsewhere(&place.path)?;
+                self.changes.push(Change { place, wanted, what });
+            }
+            Err(why) => self.tally.fault(&place.refuse(&why)),
         }
-        None => Ok((own, format!("dns {server}, which was there{instead}"))),
+        Ok(())
     }
-}
 
-/// What an earlier install put into another file than this one goes.
-fn elsewhere(before: &Notes, path: &Path, tally: &mut Tally) -> Result<Option<Change>, Stop> {
-    let Some((server, made, other)) = before.dns.as_ref().filter(|(.., other)| other != path)
-    else {
-        return Ok(None);
-    };
-    let place = Place::read(other)?;
-    let Some(text) = &place.there else { return Ok(None) };
-    match daemon_json::without(text, *server, *made) {
-        Ok(wanted) => Ok(Some(Change { place, wanted, what: format!("without dns {server}") })),
-        Err(why) => {
-            tally.fault(&place.refuse(&why));
-            Ok(None)
+    /// The file with a server in place of the one that an earlier install put there.
+    fn changed(
+        &mut self,
+        place: &Place,
+        server: IpAddr,
+    ) -> Result<(Option<String>, String), String> {
+        let link = self.settings.link.as_deref().unwrap_or(LINK.1);
+        let told = daemon_json::bridge(place.there.as_deref().unwrap_or_default())?;
+        if told.as_deref() == Some(link) {
+            return Err(format!(
+                "\"bridge\" is {link}, which is netd's own, and dockerd would give its addresses out a \
+                 second time: name another"
+            ));
         }
+        let earlier = self.before.dns.as_ref().filter(|(_, _, path)| *path == place.path);
+        let own = match (earlier, &place.there) {
+            (Some((server, made, _)), Some(text)) => daemon_json::without(text, *server, *made)?,
+            (_, there) => there.clone(),
+        };
+        let instead = match earlier {
+            Some((earlier, ..)) if *earlier != server => format!(" in place of {earlier}"),
+            _ => String::new(),
+        };
+        match daemon_json::with(own.as_deref(), server)? {
+            Some((text, made)) => {
+                self.notes.dns = Some((server, made, place.path.clone()));
+                Ok((Some(text), format!("dns {server}{instead}")))
+            }
+            None => Ok((own, format!("dns {server}, which was there{instead}"))),
+        }
+    }
+
+    /// What an earlier install put into another file than this one goes.
+    fn elsewhere(&mut self, path: &Path) -> Result<(), Stop> {
+        let Some((server, made, other)) =
+            self.before.dns.as_ref().filter(|(.., other)| other != path)
+        else {
+            return Ok(());
+        };
+        let place = Place::read(other)?;
+        let Some(text) = &place.there else { return Ok(()) };
+        match daemon_json::without(text, *server, *made) {
+            Ok(wanted) => {
+                self.changes.push(Change { place, wanted, what: format!("without dns {server}") });
+            }
+            Err(why) => self.tally.fault(&place.refuse(&why)),
+        }
+        Ok(())
     }
 }

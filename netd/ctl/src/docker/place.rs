@@ -21,11 +21,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where a file really is: what leads there stays.
+    /// Where a file really is: what leads there stays, also where there is nothing yet.
     pub(super) fn read(path: &Path) -> Result<Self, Stop> {
-        let path = fs::canonicalize(path)
-            .or_else(|_| std::path::absolute(path))
-            .unwrap_or_else(|_| path.to_owned());
+        let path = target(path);
         let there = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -66,4 +64,18 @@ impl Place {
         self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
         replace(&self.path, text.as_bytes(), mode & 0o7777)
     }
+}
+
+/// Where a path leads to by links.
+fn target(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        if let Ok(whole) = fs::canonicalize(&path) {
+            return whole;
+        }
+        let Ok(next) = fs::read_link(&path) else { break };
+        path = path.parent().map_or_else(|| next.clone(), |directory| directory.join(&next));
+    }
+    std::path::absolute(&path).unwrap_or(path)
 }

@@ -191,3 +191,24 @@ fn a_configuration_that_netd_or_dockerd_would_not_take_is_named() {
         assert_eq!(site.read("docker/daemon.json").as_deref(), Some(json));
     }
 }
+
+#[test]
+fn a_link_to_a_file_that_is_not_there_yet_stays_one() {
+    let site = Site::new();
+    site.write("docker/other", "");
+    let link = site.path("docker/daemon.json");
+    std::os::unix::fs::symlink("../managed/daemon.json", &link).expect("a link");
+    let installed = site.docker("install");
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    assert!(installed.stdout.contains("managed/daemon.json: dns 169.254.76.53"), "{installed:?}");
+    assert!(link.is_symlink());
+    assert!(site.read("managed/daemon.json").is_some(), "it leads to what was written");
+    assert_eq!(site.docker("uninstall").code, Some(0));
+    assert!(link.is_symlink() && site.read("managed/daemon.json").is_none());
+    // One that leads nowhere at all is no place to write to.
+    fs::remove_file(&link).expect("it is there");
+    std::os::unix::fs::symlink("daemon.json", &link).expect("a link");
+    let refused = site.docker("install");
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(link.is_symlink() && site.read("netd/netd.toml").is_none(), "{refused:?}");
+}
