@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Write as _},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -14,6 +14,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{Error, Result};
+
+/// netavark's resolver, which it is told where to find.
+const RESOLVER: &str = "aardvark-dns";
 
 /// What a plugin prints. What goes wrong there is told in its own words.
 pub(super) fn plugin(
@@ -77,7 +80,7 @@ fn is_program(path: &Path) -> bool {
 /// this one; returns only when there is none.
 pub(super) fn distribution(name: &str, words: &[OsString]) -> Error {
     let program = distributions(name);
-    let why = Command::new(&program).args(words).exec();
+    let why = Command::new(&program).args(distributions_words(words)).exec();
     Error::unavailable(format_args!(
         "netd serves root's containers, and {} cannot be executed for others: {why}; install the \
          distribution's {name}, and say netctl podman install again",
@@ -89,7 +92,8 @@ pub(super) fn distribution(name: &str, words: &[OsString]) -> Error {
 /// it was asked about is its own, from before. What goes wrong there is told in its own words.
 pub(super) fn hand_over(name: &str, about: &str, document: &str) -> Result<()> {
     let program = distributions(name);
-    let words = env::args_os().skip(1);
+    let words: Vec<_> = env::args_os().skip(1).collect();
+    let words = distributions_words(&words);
     let output = Command::new(&program).args(words).told(document).map_err(|error| {
         Error::unavailable(format_args!(
             "{about} is the distribution's {name}'s, from before netd was in its place, and {} cannot be \
@@ -111,4 +115,48 @@ pub(super) fn hand_over(name: &str, about: &str, document: &str) -> Result<()> {
 fn distributions(name: &str) -> PathBuf {
     let own = env::args_os().next().unwrap_or_default();
     Path::new(&own).with_file_name(format!("{name}.distribution"))
+}
+
+/// The words that Podman would have for the distribution's netavark: the resolver that it found beside
+/// this program is the distribution's, and none where there is none, without which netavark has no names.
+fn distributions_words(words: &[OsString]) -> Vec<OsString> {
+    let (own, theirs) = (distributions(RESOLVER).with_file_name(RESOLVER), distributions(RESOLVER));
+    let theirs = if theirs.exists() { theirs.into_os_string() } else { OsString::new() };
+    words.iter().map(|word| in_place_of(word, own.as_os_str(), &theirs)).collect()
+}
+
+/// A word, or the value after its `=`, with another in its place where it is `own`.
+fn in_place_of(word: &OsStr, own: &OsStr, theirs: &OsStr) -> OsString {
+    if word == own {
+        return theirs.to_owned();
+    }
+    match word.to_str().and_then(|word| word.split_once('=')) {
+        Some((name, value)) if OsStr::new(value) == own => {
+            let mut word = OsString::from(format!("{name}="));
+            word.push(theirs);
+            word
+        }
+        _ => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resolver_of_ours_is_the_distributions_for_its_netavark() {
+        let put = |word: &str, theirs: &str| {
+            in_place_of(word.as_ref(), "/n/aardvark-dns".as_ref(), theirs.as_ref())
+        };
+        for (word, there, none) in [
+            ("--aardvark-binary=/n/aardvark-dns", "--aardvark-binary=/d", "--aardvark-binary="),
+            ("/n/aardvark-dns", "/d", ""),
+            ("--aardvark-binary=/usr/aardvark-dns", "--aardvark-binary=/usr/aardvark-dns", "-"),
+            ("teardown", "teardown", "-"),
+        ] {
+            assert_eq!(put(word, "/d"), there);
+            assert_eq!(put(word, ""), if none == "-" { there } else { none });
+        }
+    }
 }
