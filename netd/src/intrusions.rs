@@ -1,5 +1,6 @@
-//! What others on the host have done since that is in a network's way: processes at published ports,
-//! and routes over subnets. Both are looked for when somebody asks how netd is, and not before.
+//! What others on the host have done since that is in a network's way: processes at published ports, rules
+//! that lead these elsewhere, and routes over subnets. They are looked for when somebody asks how netd is,
+//! and not before.
 
 use std::net::IpAddr;
 
@@ -12,6 +13,8 @@ use crate::{
     registry::{Registry, protocols},
     relay,
 };
+
+mod rules;
 
 /// A route of the host that is none of netd's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,7 @@ impl Netd {
     pub(crate) async fn status_now(&self) -> Status {
         let mut status = self.status();
         status.problems.extend(usurpations(&self.registry.borrow()));
+        status.problems.extend(self.led_astray().await);
         let ways = self.host.ways().await;
         status.problems.extend(clashes(&self.registry.borrow(), &ways));
         status.problems.extend(self.shared_with_docker().await);

@@ -107,7 +107,12 @@ impl Ports {
             container_port: port,
             count: 1,
         };
-        self.overlapping(&there).next().map(|(_, hold)| &hold.endpoint)
+        self.holder(&there)
+    }
+
+    /// Whose a port is, or one of several in a row.
+    pub(crate) fn holder(&self, port: &Port) -> Option<&EndpointId> {
+        self.overlapping(port).next().map(|(_, hold)| &hold.endpoint)
     }
 
     /// Takes ports as they were stored.

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
+mod astray;
 mod beside;
 mod bridge;
 mod called;
