@@ -10,7 +10,7 @@ use cnm::{
 
 use super::{
     daemon,
-    plugin::{dockers_ids, label},
+    plugin::{dockers_ids, is_dockers, label},
 };
 use crate::netd::Netd;
 
@@ -18,14 +18,16 @@ use crate::netd::Netd;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Netd {
-    /// `network.remove` of whoever is not dockerd.
+    /// `network.remove` of whoever is not dockerd. That somebody is on the network is said first: who
+    /// insists would have it taken from dockerd, and it would stay.
     pub(crate) async fn remove_unless_dockers(
         self: &Rc<Self>,
         params: &RemoveNetwork,
     ) -> Result<Empty> {
         let found = {
             let registry = self.registry.borrow();
-            registry.resolve_network(&params.network).ok().map(|entry| entry.network.clone())
+            let found = registry.resolve_network(&params.network).ok();
+            found.filter(|entry| entry.endpoints.is_empty()).map(|entry| entry.network.clone())
         };
         if let Some(network) = found
             && let Some((id, known)) = self.dockers(&network).await
@@ -64,14 +66,12 @@ impl Netd {
         None
     }
 
-    /// Networks without those that dockerd has; of these it is said that they stay.
-    pub(crate) fn without_dockers(&self, networks: Vec<Network>) -> (Vec<Network>, Option<String>) {
-        let (dockers, others): (Vec<_>, Vec<_>) =
-            networks.into_iter().partition(super::plugin::is_dockers);
-        let names: Vec<_> = dockers.iter().map(|network| network.name.as_str()).collect();
-        let note = (!names.is_empty()).then(|| {
-            format!("dockerd has {}, which docker network rm takes away", names.join(", "))
-        });
-        (others, note)
+    /// Networks without those that dockerd has, and a sentence for each of these.
+    pub(crate) fn without_dockers(networks: Vec<Network>) -> (Vec<Network>, Vec<String>) {
+        let (dockers, others): (Vec<_>, Vec<_>) = networks.into_iter().partition(is_dockers);
+        let stays = |Network { name, .. }: &Network| {
+            format!("network {name} stays: dockerd has it, and docker network rm takes it away")
+        };
+        (others, dockers.iter().map(stays).collect())
     }
 }

@@ -15,10 +15,10 @@ impl Netd {
     /// `network.prune`.
     pub(crate) async fn prune_networks(self: &Rc<Self>, params: &PruneNetworks) -> Result<Pruned> {
         let _turn = self.network_turn.lock().await;
-        let (unused, note) = self.without_dockers(self.unused(params)?);
+        let (unused, notes) = Self::without_dockers(self.unused(params)?);
         let (shared, own): (Vec<_>, Vec<_>) =
             unused.into_iter().partition(|network| Self::is_shared(&network.driver));
-        let mut pruned = Pruned { notes: note.into_iter().collect(), ..Pruned::default() };
+        let mut pruned = Pruned { notes, ..Pruned::default() };
         for network in own {
             let still = self
                 .registry

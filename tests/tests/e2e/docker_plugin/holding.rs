@@ -63,7 +63,7 @@ fn a_network_that_dockerd_has_is_not_taken_from_it() {
     refused(&net[..12], rm);
     let pruned = host.netctl(&["network", "prune", "--force"]);
     assert_eq!(pruned.success(), "Deleted Networks:\nidle\n\n");
-    assert!(pruned.stderr.contains("dockerd has app"), "{pruned:?}");
+    assert!(pruned.stderr.contains("network app stays: dockerd has it"), "{pruned:?}");
     host.client().create("idle");
     let pruned = netd_tests::docker(API, &["network", "prune", "--force"]);
     assert_eq!(pruned.success(), "Deleted Networks:\nidle\n\n");
@@ -107,6 +107,8 @@ fn who_insists_has_a_network_of_dockerds_removed() {
     call("NetworkDriver.CreateEndpoint", endpoint(&id('d'), &id('e'), "10.9.4.2/24"));
     let rm = host.netctl(&["network", "rm", "--force", "app"]);
     assert!(rm.code != 0 && rm.stderr.contains("has active endpoints"), "{rm:?}");
+    call("NetworkDriver.DeleteEndpoint", of(&id('d'), &id('e')));
+    assert_eq!(host.client().endpoints(), [], "dockerd has it still");
 }
 
 #[test]
