@@ -85,20 +85,22 @@ fn rules(listed: &str) -> impl Iterator<Item = Rule> {
     })
 }
 
-/// A rule of a line such as `ip daddr 192.0.2.1 tcp dport { 80, 8000-8010 } dnat to 10.0.0.2:80`.
+/// A rule of a line such as `ip daddr 192.0.2.1 tcp dport { 80, 8000-8010 } dnat to 10.0.0.2:80`. One for
+/// some callers alone is between others and them.
 fn rule(table: &str, line: &str) -> Option<Rule> {
     let (matches, to) = line.split_once(" dnat ")?;
     let to = to.split_once("to ")?.1.split(' ').next()?;
     // Where it depends on the packet it is a map, which is not looked into.
     to.contains(|c: char| c.is_ascii_digit()).then_some(())?;
-    let (before, after) = matches.split_once(" dport ")?;
+    let (before, after) = matches.split_once(" dport ").filter(|_| !matches.contains(" saddr "))?;
     let protocol: Protocol = before.rsplit(' ').next()?.trim().parse().ok()?;
     let numbers = match after.strip_prefix('{') {
         Some(set) => set.split('}').next()?,
         None => after.split(' ').next()?,
     };
-    let address = match before.split_once(" daddr ") {
-        Some((_, at)) => Some(at.split(' ').next()?.parse().ok()?),
+    let at = before.split_once(" daddr ").map(|(_, at)| at).filter(|at| !at.starts_with("!= "));
+    let address = match at {
+        Some(at) => Some(at.split(' ').next()?.parse().ok()?),
         None if table.starts_with("ip ") => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         None if table.starts_with("ip6 ") => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         None => None,
@@ -131,6 +133,8 @@ table ip nat {
 \t\ttype nat hook prerouting priority dstnat; policy accept;
 \t\ttcp dport 8081 counter packets 0 bytes 0 dnat to 10.89.0.3:80
 \t\tip daddr 192.0.2.1 udp dport 53 counter packets 0 bytes 0 dnat to 10.89.0.3
+\t\tip daddr != 127.0.0.0/8 tcp dport 54 counter packets 0 bytes 0 dnat to 10.89.0.3
+\t\tip saddr 10.89.0.0/24 tcp dport 55 counter packets 0 bytes 0 dnat to 10.89.0.3
 \t\ttcp dport 99 counter packets 0 bytes 0 redirect to :8080
 \t}
 \tchain X {
@@ -182,6 +186,7 @@ table inet netdata {
             [
                 "ip nat: 0.0.0.0 8081-8081/tcp to 10.89.0.3:80",
                 "ip nat: 192.0.2.1 53-53/udp to 10.89.0.3",
+                "ip nat: 0.0.0.0 54-54/tcp to 10.89.0.3",
                 "ip nat: 0.0.0.0 80-80/tcp to 10.89.0.4",
                 "ip nat: 0.0.0.0 8000-8010/tcp to 10.89.0.4",
                 "inet theirs: 0-65534/tcp to fd00::1",

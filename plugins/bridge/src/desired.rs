@@ -232,7 +232,7 @@ impl Port {
         let mut facts = Vec::new();
         for port in &endpoint.ports {
             let published = publish(port, &endpoint.addresses);
-            if published.is_empty() && !is_relayed(port) {
+            if published.is_empty() && (endpoint.addresses.is_empty() || !is_relayed(port)) {
                 return Err(Error::invalid(format_args!(
                     "cannot publish port {port} of {}: it has no address of that family on network {}",
                     endpoint.container.label(),

@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Always succeeds as far as netd goes: when it is not there, it hears of it at its next start. What
-/// netd took off is told; nothing where it knows of nothing, or is away.
-pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<Detached> {
+/// netd took off is told; nothing is where it is away.
+pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<Option<Detached>> {
     let detach = Detach {
         network: Some(exactly(&given.network.name)),
         container: exactly(given.container_id.as_str()),
@@ -30,9 +30,9 @@ pub(super) fn teardown(info: &Info, given: &Teardown) -> Result<Detached> {
                     spool.display()
                 ))
             })?;
-            Detached::default()
+            None
         }
-        outcome => outcome?,
+        outcome => Some(outcome?),
     };
     fault::point("front.detach.before-answer");
     Ok(detached)

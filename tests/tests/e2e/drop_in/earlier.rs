@@ -69,6 +69,27 @@ fn a_container_of_netavarks_is_taken_off_by_netavark() {
 }
 
 #[test]
+fn a_macvlan_of_netds_is_no_one_elses_while_netd_is_away() {
+    let mut place = Place::new();
+    let told = distributions(&place);
+    let _lan = place.host.lan();
+    let web = place.world.container("web");
+    let more = json!({"driver": "macvlan", "network_interface": "lan0"});
+    let whole = document(&web, 7, &[network("near", 1, more)]);
+    place.setup(&web, &whole).success();
+    place.host.kill();
+    place.teardown(&web, &whole).success();
+    place.host.start();
+    assert_eq!((told(), place.networks()), (vec![], vec![("near".to_owned(), 0)]));
+    // One that netd does not know is.
+    let pid = web.netns.pid();
+    place.host.netns.run(&format!("ip link add name m0 link lan0 netns {pid} type macvlan"));
+    web.netns.run("ip link set m0 name eth0");
+    place.teardown(&web, &whole).success();
+    assert_eq!(told().len(), 2);
+}
+
+#[test]
 fn a_container_of_both_is_taken_off_by_each() {
     let place = Place::new();
     let told = distributions(&place);

@@ -20,6 +20,9 @@ use crate::{
     options::{LINK, Options, Setting},
 };
 
+/// The driver whose interfaces have no other end.
+const MACVLAN: &str = "macvlan";
+
 /// What macvlans hang on, as their driver calls it.
 const OF_MACVLAN: Setting = Setting { names: &[PARENT], about: "a link of the host's" };
 
@@ -27,7 +30,7 @@ const OF_MACVLAN: Setting = Setting { names: &[PARENT], about: "a link of the ho
 pub(super) fn own(driver: &str) -> Option<Info> {
     let (name, interface) = match driver {
         "" | "bridge" => ("bridge", LINK),
-        "macvlan" => ("macvlan", OF_MACVLAN),
+        MACVLAN => ("macvlan", OF_MACVLAN),
         _ => return None,
     };
     Some(Info {
@@ -101,7 +104,12 @@ impl Part {
             }
             _ => {}
         }
-        Ok(detached.endpoints.is_empty() && self.is_theirs(netns))
+        Ok(match detached {
+            Some(detached) if !detached.endpoints.is_empty() => false,
+            // What one of its interfaces hangs on tells nothing of who made it.
+            None if self.driver == MACVLAN => false,
+            _ => self.is_theirs(netns),
+        })
     }
 
     fn is_theirs(&self, netns: &str) -> bool {
