@@ -133,7 +133,7 @@ fn what_docker_is_refused_is_said_in_names() {
     assert!(said.contains("8080"), "{said}");
     // Somebody has taken the networks away behind Docker's back.
     let names = [app, back].map(|id| format!("docker-{id}"));
-    host.netctl(&["network", "rm", &names[0], &names[1]]).success();
+    host.netctl(&["network", "rm", "--force", &names[0], &names[1]]).success();
     let said = run("app", &[]);
     assert!(said.contains("netd has no network with 10.76."), "{said}");
     let said = run("back", &[]);

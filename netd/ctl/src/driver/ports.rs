@@ -60,7 +60,7 @@ pub(crate) const RULES: &[Rule] = &[
             stage.needs_addresses()?;
             let mut site = Site::publishing(stage, &[FIRST])?;
             site.publish(stage, &[FIRST])?;
-            let nowhere = json!({ "host_ip": "::1", "host_port": 18082, "container_port": 80 });
+            let nowhere = json!({ "host_ip": "::", "host_port": 18082, "container_port": 80 });
             let params = site.instead(stage, json!([port(SECOND), nowhere]));
             stage.refused(PublishPorts::METHOD, &params, &[Kind::Invalid])?;
             site.lead(stage, &[FIRST], &[SECOND])
