@@ -311,7 +311,8 @@ impl Undo {
         let Some((driver, told)) = &self.made else { return };
         let (network, endpoint) = (told.network.clone(), told.endpoint.clone());
         // Else it is tried once more.
-        if driver.call(&DetachEndpoint { network, endpoint }).await.is_ok() {
+        let call = DetachEndpoint { network, endpoint, netns: None };
+        if driver.call(&call).await.is_ok() {
             self.made = None;
         }
     }

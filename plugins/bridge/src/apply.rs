@@ -1,7 +1,7 @@
 //! Seeing what the kernel has, and doing the steps of a plan that need no container's namespace.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -9,6 +9,7 @@ use kernel::{
     Errno, Result,
     conntrack::Destination,
     firewall::{Fact, Firewall},
+    guard::Guards,
     links::{self, Bridge, Change, Link},
     neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
@@ -35,6 +36,8 @@ pub(crate) struct Kernel {
     pub(crate) socket: Socket,
     /// The firewall.
     pub(crate) firewall: Firewall,
+    /// Who speaks for whom; nothing before anybody is asked about.
+    pub(crate) guards: Option<Guards>,
     /// Who takes condemned links away.
     pub(crate) reaper: Reaper,
     /// The socket of the last container that was set up, to be closed when nobody waits.
@@ -49,6 +52,7 @@ impl Kernel {
             marks,
             socket: Socket::route()?,
             firewall: Firewall::open_as(marks.owner)?,
+            guards: None,
             reaper: Reaper::start(marks)?,
             spent: None,
         })
@@ -79,6 +83,7 @@ impl Kernel {
             facts: self.firewall.facts()?,
             uplink_mtu,
             limits: Limits::default(),
+            doors: BTreeMap::new(),
             near: routes::near(&routes),
             links,
         })
@@ -187,9 +192,9 @@ impl Kernel {
                         routes::delete_address(&mut batch, *link, *address);
                     }
                 }
-                Step::Join { host, bridge, ipv6, hairpin, isolated } => {
+                Step::Join { host, bridge, hairpin, isolated } => {
                     if let Some(bridge) = index.get(bridge) {
-                        let group = self.marks.group(*ipv6);
+                        let group = self.marks.owned;
                         let (up, master, group) = (Some(true), Some(*bridge), Some(group));
                         links::change(
                             &mut batch,
@@ -230,6 +235,15 @@ impl Kernel {
         match self.resize(&resized, paths) {
             Ok(left) => problems = left,
             Err(error) => note(Err(error)),
+        }
+
+        // Before the limits: a detour hangs at the same door.
+        for step in steps {
+            if let Step::Guard { host, door } = step
+                && let Some(link) = observed.link(host)
+            {
+                note(self.rehang(link.index, observed.doors.get(&link.index), door));
+            }
         }
 
         for step in steps {

@@ -19,6 +19,7 @@ use words::{refusal, way};
 use crate::{
     Port,
     apply::{self, Kernel},
+    door,
     options::LAYOUT,
     plan, publish,
     reaper::free_ports,
@@ -81,6 +82,9 @@ impl Kernel {
         fault::point("bridge.attach.after-veth");
         // Before the container's end is up: nothing goes without its limit.
         let shaped = port.bandwidth.map_or(Ok(()), |bandwidth| {
+            if port.door.detour {
+                self.hang(host, &port.door).map_err(door::explain)?;
+            }
             let shaped = self.shape(&port.host, bandwidth, host, bridge.mtu);
             fault::point("bridge.attach.after-limits");
             shaped.map_err(|error| shape::explain(error, port))
@@ -111,7 +115,7 @@ impl Kernel {
         let finished = set_up.and_then(|cookie| {
             fault::point("bridge.attach.after-config");
             self.bring_up(port, host)?;
-            self.publish(&port.at_once())?;
+            self.publish(&port.facts)?;
             self.redirected(&port.facts);
             fault::point("bridge.attach.after-elements");
             Ok(cookie)
@@ -129,7 +133,7 @@ impl Kernel {
         let pair = Pair {
             host: &port.host,
             bridge: bridge.index,
-            group: self.marks.group(port.ipv6()),
+            group: self.marks.owned,
             netns: netns.as_fd(),
             name: &port.name,
             mac: port.mac,
@@ -222,6 +226,9 @@ impl Kernel {
     /// done here, for both ends: whoever is told that the endpoint is there may send at once.
     fn bring_up(&mut self, port: &Port, host: u32) -> kernel::Result<()> {
         let mut batch = Batch::new();
+        if let Some(guards) = self.guards.as_mut().filter(|_| !port.door.detour) {
+            guards.queue(&mut batch, host, &port.door)?;
+        }
         let up = links::Change { up: Some(true), ..links::Change::default() };
         links::change_index(&mut batch, host, &up);
         self.socket.run(batch)?;
@@ -253,7 +260,7 @@ impl Kernel {
     }
 
     fn undo(&mut self, port: &Port) {
-        if let Err(error) = self.firewall.forget(&port.at_once()) {
+        if let Err(error) = self.firewall.forget(&port.facts) {
             eprintln!("cannot undo the attach of {}: {error}", port.host);
         }
         self.leave(port);

@@ -11,11 +11,12 @@ use cnm::{
     options::{DNS_PORT, LINGER, is_delivered_on_host},
 };
 use ipnetwork::IpNetwork;
-use kernel::{firewall::Fact, links::Mac};
+use kernel::{firewall::Fact, guard::Door, links::Mac};
 
 use crate::{
+    door,
     modes::{self, Mode},
-    options::{HAIRPIN, SPOOF_CHECK, is_on},
+    options::{HAIRPIN, is_on},
     shards, sysctls,
 };
 
@@ -215,9 +216,8 @@ pub struct Port {
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// What the firewall is to know: its published ports.
     pub facts: Vec<Fact>,
-    /// What the firewall is to know so that it speaks for nobody else. It can wait until the
-    /// container is told that it may begin.
-    pub guards: Vec<Fact>,
+    /// What goes through its host end.
+    pub door: Door,
     /// The port inside where netd's resolver is, where it is there.
     pub resolver: Option<u16>,
 }
@@ -250,7 +250,7 @@ impl Port {
         // Of one that others set up, the ports come later.
         let hairpin = delivered || !facts.is_empty() || is_on(&network.options, HAIRPIN, false);
         let mut port = Self {
-            guards: guards(network, endpoint, &host, mac),
+            door: door::of(network, endpoint, mac),
             host,
             bridge: bridge.as_str().to_owned(),
             name: name.as_str().to_owned(),
@@ -296,38 +296,10 @@ impl Port {
         !self.neighbours.is_empty()
     }
 
-    /// What the firewall is to know before the container is told that it may begin. Where there is
-    /// something, its guards are in the same transaction.
-    pub(crate) fn at_once(&self) -> Vec<Fact> {
-        let guards = if self.facts.is_empty() { &[][..] } else { &self.guards };
-        self.facts.iter().chain(guards).cloned().collect()
-    }
-
-    /// What it is to know as soon as nobody waits for the container.
-    pub(crate) fn later(&self) -> &[Fact] {
-        if self.facts.is_empty() { &self.guards } else { &[] }
-    }
-
     /// Whether it has an address of IPv6.
     pub fn ipv6(&self) -> bool {
         self.addresses.iter().any(IpNetwork::is_ipv6)
     }
-}
-
-/// Who it may speak as. Nobody knows as whom one without addresses of netd's may.
-fn guards(network: &Network, endpoint: &Endpoint, host: &str, mac: Mac) -> Vec<Fact> {
-    let checked = is_on(&network.options, SPOOF_CHECK, true);
-    if endpoint.addresses.is_empty() || !is_on(&endpoint.options, SPOOF_CHECK, checked) {
-        return Vec::new();
-    }
-    let port = || host.to_owned();
-    let mut guards = vec![Fact::Guarded(port())];
-    if endpoint.addresses.iter().any(IpNetwork::is_ipv6) {
-        guards.push(Fact::Sender { port: port(), mac });
-    }
-    let source = |address: &IpNetwork| Fact::Source { port: port(), mac, address: address.ip() };
-    guards.extend(endpoint.addresses.iter().map(source));
-    guards
 }
 
 /// From so many ports in a row on they are one element, where each leads to the same number: below

@@ -18,12 +18,7 @@ use cnm::{
 };
 use ipnetwork::IpNetwork;
 use kernel::{
-    Errno,
-    firewall::{Fact, Firewall},
-    links,
-    netlink::Batch,
-    netns::Netns,
-    resolver,
+    Errno, firewall::Firewall, guard::Door, links, netlink::Batch, netns::Netns, resolver,
 };
 use serde_json::json;
 
@@ -34,7 +29,7 @@ use crate::{
     apply::{Kernel, condemn},
     attach::{Joined, Made},
     coexist::Coexist,
-    desired,
+    desired, door,
     inside::Inside,
     modes,
     options::options,
@@ -57,9 +52,8 @@ pub struct Bridge {
     joined: HashMap<String, Joined>,
     /// Addresses that endpoints had and have no more: neighbours may still look for those there.
     left: HashMap<NetworkId, HashSet<IpAddr>>,
-    /// What the firewall is to know of whom each endpoint may speak as, once nobody waits: each with
-    /// whether it is new.
-    guards: Vec<(Fact, bool)>,
+    /// The host ends, by index, whose doors are to be shut once nobody waits.
+    doors: Vec<(u32, Door)>,
     /// How it gets along with the rules of others.
     coexist: Coexist,
     /// Who is told when somebody disturbs it.
@@ -82,7 +76,7 @@ impl Bridge {
             kernel: None,
             joined: HashMap::new(),
             left: HashMap::new(),
-            guards: Vec::new(),
+            doors: Vec::new(),
             coexist: Coexist::default(),
             teller: None,
             watch: None,
@@ -119,24 +113,13 @@ impl Bridge {
         Ok(())
     }
 
-    /// Has the firewall know whom endpoints may speak as.
-    fn guard(&mut self) -> Result<()> {
-        if self.guards.is_empty() {
-            return Ok(());
+    /// Shuts the doors of new endpoints.
+    fn shut(&mut self) -> kernel::Result<()> {
+        let doors = std::mem::take(&mut self.doors);
+        match &mut self.kernel {
+            Some(kernel) if !doors.is_empty() => kernel.shut(&doors),
+            _ => Ok(()),
         }
-        let guards = std::mem::take(&mut self.guards);
-        let of =
-            |new: bool| guards.iter().filter(move |(_, n)| *n == new).map(|(fact, _)| fact.clone());
-        let (delete, add): (Vec<_>, Vec<_>) = (of(false).collect(), of(true).collect());
-        let firewall = &mut self.kernel()?.firewall;
-        match firewall.change(&delete, &add) {
-            // What is to go is gone, or never came.
-            Err(error) if error.errno() == Some(Errno::ENOENT) => {
-                firewall.forget(&delete).and_then(|()| firewall.change(&[], &add))
-            }
-            outcome => outcome,
-        }
-        .map_err(refusal)
     }
 
     /// Begins to watch over what this session made, where there is somebody to tell.
@@ -334,11 +317,17 @@ impl Driver for Bridge {
             ))
             .with("netns", netns));
         }
+        if port.door != Door::default() {
+            kernel.guards().map_err(door::explain)?;
+        }
         let quiet = self.quiet(port.facts.len());
         let made = self.make(network, &port, &mut bridge, &sandbox)?;
         drop(quiet);
         self.announce(network, &port, bridge)?;
-        self.guards.extend(port.later().iter().map(|fact| (fact.clone(), true)));
+        // One that has a detour is shut already.
+        if !port.door.detour {
+            self.doors.push((made.host, port.door));
+        }
         let name =
             if port.delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Attached {
@@ -379,8 +368,7 @@ impl Driver for Bridge {
         if let Some(port) = &port {
             kernel.leave(port);
         }
-        let guards = port.as_ref().map(Port::later).unwrap_or_default().to_vec();
-        let facts = port.as_ref().map(Port::at_once).unwrap_or_default();
+        let facts = port.as_ref().map(|port| port.facts.clone()).unwrap_or_default();
         let forgotten = kernel.firewall.forget(&facts);
         kernel.redirected(&facts);
         fault::point("bridge.detach.after-elements");
@@ -401,7 +389,6 @@ impl Driver for Bridge {
             count => kernel.reaper.condemned(count),
         }
         fault::point("bridge.detach.after-condemn");
-        self.guards.extend(guards.into_iter().map(|fact| (fact, false)));
         forgotten.map_err(refusal)
     }
 
@@ -426,6 +413,7 @@ impl Driver for Bridge {
         let kernel = self.kernel()?;
         let mut observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
         kernel.observe_limits(std::iter::once(&port), &mut observed).map_err(refusal)?;
+        kernel.observe_doors(&mut observed).map_err(door::explain)?;
         let mut differences = differences(&marks, &segment, &port, &observed);
         differences.extend(shape::missing(&marks, &port, &observed));
         if let Some(netns) = netns {
@@ -462,7 +450,7 @@ impl Driver for Bridge {
             ports.push(Port::of(network, endpoint)?);
         }
         self.joined.clear();
-        self.guards.clear();
+        self.doors.clear();
         self.heed(&desired.settings)?;
         let marks = self.marks;
         let kernel = self.kernel()?;
@@ -472,6 +460,7 @@ impl Driver for Bridge {
         let whose = ports.iter().zip(desired.endpoints.iter().map(nsid_of));
         let renamed = kernel.name_again(whose, &mut observed).map_err(refusal)?;
         kernel.observe_limits(ports.iter(), &mut observed).map_err(refusal)?;
+        kernel.observe_doors(&mut observed).map_err(door::explain)?;
         segments.retain(|segment| match not_others(&marks, segment, &observed) {
             Ok(()) => true,
             Err(error) => {
@@ -526,7 +515,7 @@ impl Driver for Bridge {
         if let Some(kernel) = &mut self.kernel {
             kernel.spent = None;
         }
-        if let Err(error) = self.guard() {
+        if let Err(error) = self.shut() {
             eprintln!("cannot see to it that an endpoint speaks for nobody else: {error}");
         }
     }
@@ -546,12 +535,13 @@ fn is_lost(error: &Error) -> bool {
 fn differences(marks: &Marks, segment: &Segment, port: &Port, observed: &Observed) -> Vec<String> {
     let mut differences = Vec::new();
     let bridge = observed.link(&port.bridge);
-    match observed.link(&port.host).filter(|link| marks.is_end(link)) {
+    let end = observed.link(&port.host).filter(|link| marks.is_end(link));
+    match end {
         None => differences.push(format!("the link {} is missing", port.host)),
         Some(link) => {
             if marks.is_condemned(link) {
                 differences.push(format!("the link {} is about to be taken away", port.host));
-            } else if link.group != marks.group(port.ipv6()) {
+            } else if link.group != marks.owned {
                 differences.push(format!("the link {} is in the wrong link group", port.host));
             }
             if !link.up {
@@ -573,8 +563,11 @@ fn differences(marks: &Marks, segment: &Segment, port: &Port, observed: &Observe
     for lead in plan::leads(port).filter(|lead| !observed.leads.contains(lead)) {
         differences.push(format!("the host does not lead to {} on {}", lead.address, lead.link));
     }
-    let facts = port.facts.iter().chain(&port.guards);
-    let unknown = facts.filter(|fact| !observed.facts.contains(fact));
+    if let Some(link) = end.filter(|link| !door::is_right(port, link.index, observed)) {
+        let wanted = door::words(&port.door);
+        differences.push(format!("it is not so that the container at {} {wanted}", link.name));
+    }
+    let unknown = port.facts.iter().filter(|fact| !observed.facts.contains(fact));
     differences.extend(unknown.map(|fact| format!("the firewall does not have the {fact}")));
     differences
 }

@@ -7,6 +7,7 @@ mod apply;
 mod attach;
 mod coexist;
 mod desired;
+mod door;
 mod driver;
 mod inside;
 mod marks;

@@ -1,7 +1,7 @@
 //! By what the links and rules of a driver's bridges are known as its own after any crash. Each
 //! driver that makes bridges has marks of its own, so that none sweeps away what is another's.
 
-use kernel::{firewall::WITHOUT_IPV6, links::Link};
+use kernel::{guard::Blocks, links::Link};
 
 use crate::shape::DETOUR_PREFIX;
 
@@ -15,11 +15,10 @@ pub struct Marks {
     pub driver: &'static str,
     /// The group of its bridges and of the host ends of its pairs.
     pub owned: u32,
-    /// The group, in place of that, of host ends whose container has no IPv6: the firewall lets
-    /// none through to it.
-    pub without_ipv6: u32,
     /// The group of host ends that wait for the reaper.
     pub condemned: u32,
+    /// The blocks of filters of its host ends.
+    pub blocks: Blocks,
     /// Whose its elements of the firewall are; those of the bridge driver say nothing.
     pub owner: Option<&'static str>,
 }
@@ -29,8 +28,8 @@ impl Marks {
     pub const BRIDGE: Self = Self {
         driver: "bridge",
         owned: 0x6e65_7464,
-        without_ipv6: WITHOUT_IPV6[0],
         condemned: 0x6e65_7465,
+        blocks: Blocks { speakers: 0x6e65_7464, no_ipv6: 0x6e65_7466 },
         owner: None,
     };
 
@@ -41,7 +40,7 @@ impl Marks {
 
     /// Whether a link is the host end of a pair of the driver's own, condemned or not.
     pub fn is_end(&self, link: &Link) -> bool {
-        [self.owned, self.without_ipv6, self.condemned].contains(&link.group)
+        [self.owned, self.condemned].contains(&link.group)
             && link.kind.as_deref() == Some("veth")
             && link.name.starts_with(PREFIX)
     }
@@ -49,8 +48,7 @@ impl Marks {
     /// Whether a link is the host end of a pair of the driver's own that is in use, whatever somebody
     /// has called it.
     pub fn is_port(&self, link: &Link) -> bool {
-        [self.owned, self.without_ipv6].contains(&link.group)
-            && link.kind.as_deref() == Some("veth")
+        link.group == self.owned && link.kind.as_deref() == Some("veth")
     }
 
     /// Whether a link is one of the driver's own over which what a container sends makes a detour,
@@ -64,10 +62,5 @@ impl Marks {
     /// Whether a link waits for the driver's reaper.
     pub fn is_condemned(&self, link: &Link) -> bool {
         link.group == self.condemned && (self.is_end(link) || self.is_detour(link))
-    }
-
-    /// The group of a host end.
-    pub fn group(&self, ipv6: bool) -> u32 {
-        if ipv6 { self.owned } else { self.without_ipv6 }
     }
 }

@@ -10,13 +10,14 @@ use cnm::{bandwidth::Bandwidth, endpoint::Route};
 use ipnetwork::IpNetwork;
 use kernel::{
     firewall::Fact,
+    guard::Door,
     links::{Change, Link, Mac},
     routes::{self, Address},
 };
 use serde::Serialize;
 
 use crate::{
-    Marks, Port, Segment,
+    Marks, Port, Segment, door,
     shape::{self, Limits},
 };
 
@@ -37,6 +38,8 @@ pub struct Observed {
     pub uplink_mtu: Option<u32>,
     /// What limits there are, where an endpoint should have one.
     pub limits: Limits,
+    /// What goes through host ends, by their index; those that let everything through are absent.
+    pub doors: BTreeMap<u32, Door>,
     /// What the host reaches on links themselves, each with the link's index.
     pub near: BTreeSet<(u32, IpNetwork)>,
 }
@@ -133,8 +136,6 @@ pub enum Step {
         isolated: bool,
         /// Whether frames may leave the bridge by the port they came from.
         hairpin: bool,
-        /// Whether IPv6 goes through it.
-        ipv6: bool,
     },
     /// Set up the container's end.
     Configure {
@@ -162,8 +163,6 @@ pub enum Step {
         host: String,
         /// The bridge.
         bridge: String,
-        /// Whether IPv6 goes through it.
-        ipv6: bool,
         /// Whether frames may leave the bridge by the port they came from.
         hairpin: bool,
         /// Whether it is kept from the other ports of the bridge.
@@ -177,6 +176,13 @@ pub enum Step {
         hairpin: bool,
         /// Whether it is kept from the other ports of the bridge.
         isolated: bool,
+    },
+    /// Have a host end let through what its container may send and get, and nothing else.
+    Guard {
+        /// The host end.
+        host: String,
+        /// What goes through it.
+        door: Door,
     },
     /// Give both ends of a pair another MTU.
     Resize {
@@ -225,7 +231,7 @@ impl fmt::Display for Step {
             Self::SetParameter { path, value } => {
                 write!(f, "set {} to {value}", path.replace('/', "."))
             }
-            Self::MakePair { host, bridge, name, mac, mtu, hairpin, ipv6, isolated } => {
+            Self::MakePair { host, bridge, name, mac, mtu, hairpin, isolated } => {
                 write!(f, "make {name} with address {}", Hex(mac))?;
                 if let Some(mtu) = mtu {
                     write!(f, " and mtu {mtu}")?;
@@ -234,10 +240,7 @@ impl fmt::Display for Step {
                 if *hairpin {
                     f.write_str(", hairpin on")?;
                 }
-                if *isolated {
-                    f.write_str(", isolated")?;
-                }
-                f.write_str(through(*ipv6))
+                if *isolated { f.write_str(", isolated") } else { Ok(()) }
             }
             Self::Configure { name, addresses, gateways, metric, routes } => {
                 write!(f, "set {name} up in the container")?;
@@ -263,8 +266,9 @@ impl fmt::Display for Step {
             Self::Unlead(Lead { link, address, .. }) => {
                 write!(f, "lead to {address} on {link} no more")
             }
-            Self::Join { host, bridge, ipv6, .. } => {
-                write!(f, "put {host} on {bridge}, up{}", through(*ipv6))
+            Self::Join { host, bridge, .. } => write!(f, "put {host} on {bridge}, up"),
+            Self::Guard { host, door } => {
+                write!(f, "see to it that the container at {host} {}", door::words(door))
             }
             Self::Tune { host, hairpin, isolated } => {
                 let on = |flag: bool| if flag { "on" } else { "off" };
@@ -276,10 +280,6 @@ impl fmt::Display for Step {
             Self::Forget(fact) => write!(f, "delete the {fact} from the firewall"),
         }
     }
-}
-
-fn through(ipv6: bool) -> &'static str {
-    if ipv6 { "" } else { ", without IPv6" }
 }
 
 struct Hex<'a>(&'a Mac);
@@ -405,7 +405,6 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
         mtu,
         hairpin: port.hairpin,
         isolated: port.isolated,
-        ipv6: port.ipv6(),
     }];
     steps.extend(leads(port).map(Step::Lead));
     steps.extend(shaped(port));
@@ -418,8 +417,15 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
             routes: port.routes.clone(),
         });
     }
-    steps.extend(port.facts.iter().chain(&port.guards).cloned().map(Step::Learn));
+    steps.extend(port.facts.iter().cloned().map(Step::Learn));
+    if port.door != Door::default() {
+        steps.push(guarded(port));
+    }
     steps
+}
+
+fn guarded(port: &Port) -> Step {
+    Step::Guard { host: port.host.clone(), door: port.door.clone() }
 }
 
 fn shaped(port: &Port) -> Option<Step> {
@@ -454,24 +460,24 @@ pub fn everything(
         if port.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
             detours.insert(shape::detour_of(&port.host));
         }
-        if !shape::missing(marks, port, observed).is_empty() {
+        let ajar = !door::is_right(port, link.index, observed);
+        if ajar {
+            steps.push(guarded(port));
+        }
+        // A detour goes with the door that it hangs at.
+        if ajar && port.door.detour || !shape::missing(marks, port, observed).is_empty() {
             steps.extend(shaped(port));
         }
-        wanted.extend(port.facts.iter().chain(&port.guards));
+        wanted.extend(port.facts.iter());
         // Of a network whose bridge is another's nothing can be put right.
         let mut its = segments.iter().filter(|s| s.bridges().any(|bridge| *bridge == port.bridge));
         let Some(segment) = its.next() else { continue };
         leading.extend(leads(port));
         let bridge = links.get(port.bridge.as_str()).map(|bridge| bridge.index);
-        if !link.up
-            || link.group != marks.group(port.ipv6())
-            || bridge.is_none()
-            || link.master != bridge
-        {
+        if !link.up || link.group != marks.owned || bridge.is_none() || link.master != bridge {
             steps.push(Step::Join {
                 host: port.host.clone(),
                 bridge: port.bridge.clone(),
-                ipv6: port.ipv6(),
                 hairpin: port.hairpin,
                 isolated: port.isolated,
             });

@@ -39,8 +39,8 @@ pub(crate) fn everything(marks: Marks, check: bool) -> Result<Uninstalled> {
         found.push(format!("the bridge {}", link.name));
         links::delete(&mut batch, &link.name);
     }
-    for family in firewall.tables()? {
-        found.push(format!("the table {family} {} of nftables", firewall.table()));
+    if firewall.is_there()? {
+        found.push(format!("the table inet {} of nftables", firewall.table()));
     }
     if !check {
         // First what a netd that runs has for itself: nothing is taken from under it.

@@ -88,9 +88,9 @@ impl Watch {
     /// Begins to watch, in the calling thread's network namespace, until the process ends.
     pub(crate) fn start(marks: Marks, teller: Teller) -> kernel::Result<Self> {
         let made = Arc::<Mutex<Made>>::default();
-        let groups = [marks.owned, marks.without_ipv6];
         let prefix = PREFIX.as_bytes().first_chunk().copied().unwrap_or_default();
-        let monitor = Monitor::open(&Own { groups, prefix, condemned: marks.condemned })?;
+        let monitor =
+            Monitor::open(&Own { group: marks.owned, prefix, condemned: marks.condemned })?;
         let ear = monitor.ear();
         let mut watcher = Watcher {
             marks,

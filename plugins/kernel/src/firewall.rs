@@ -3,7 +3,7 @@
 //! The rules are [`BASE`], readable as they are, laid down by `nft` once per start in one
 //! transaction that keeps the elements. (They go in as text: the JSON of nft 1.0.6 cannot declare
 //! a map whose values are `address . port`, and ends with a segmentation fault when asked to.)
-//! Where the kernel lets tables have owners, they are then the kept socket's, and nobody else's
+//! Where the kernel lets a table have an owner, it is then the kept socket's, and nobody else's
 //! `nft flush ruleset` takes them away.
 
 use std::{
@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 use crate::{
     Error, Result,
-    nft::{Family, Nft, Transaction},
+    nft::{Nft, Transaction},
 };
 
 mod fact;
@@ -27,18 +27,13 @@ use fact::SETS;
 
 /// The rules, with empty sets, as `nft -f` takes them.
 pub const BASE: &str = include_str!("firewall/base.nft");
-/// The name of their tables, of the families `inet` and `bridge`.
+/// The name of their table, of the family `inet`.
 pub const TABLE: &str = "netd";
-/// The name of the same tables of the driver that spans hosts: a table has one owner.
+/// The name of the same table of the driver that spans hosts: a table has one owner.
 pub const OVERLAY_TABLE: &str = "netd-overlay";
-/// The families that have a table.
-pub const FAMILIES: [Family; 2] = [Family::Inet, Family::Bridge];
 /// The bit of a packet's mark (`meta mark`) that says: our rules let this through. Rules in the
 /// chains of others go by it.
 pub const PASSED: u32 = 0x4000_0000;
-/// The link groups of bridge ports that get no frame of IPv6, one for each driver that makes them: a
-/// port says so by its group, which it is born with, rather than by an element.
-pub const WITHOUT_IPV6: [u32; 2] = [0x6e65_7466, 0x6e65_7482];
 /// The counters of VXLAN packets that were dropped: from nobody we know, and from nodes that are
 /// not on the network.
 pub const DROPPED: [&str; 2] = ["vxlan_strangers", "vxlan_misplaced"];
@@ -52,9 +47,9 @@ const CHUNK: usize = 4096;
 #[derive(Debug)]
 pub struct Firewall {
     nft: Nft,
-    /// The name of its tables.
+    /// The name of its table.
     table: &'static str,
-    /// Whether tables are to belong to its socket, where the kernel can do that.
+    /// Whether the table is to belong to its socket, where the kernel can do that.
     owning: bool,
     /// Whether they do.
     owned: bool,
@@ -84,13 +79,13 @@ impl Firewall {
         Ok(Self { nft, table, owning: true, owned: false, owner, rules: None })
     }
 
-    /// As another's facts in the same tables, through the same socket: both are to be used by one
+    /// As another's facts in the same table, through the same socket: both are to be used by one
     /// thread.
     pub fn share(&self, owner: &'static str) -> Self {
         Self { nft: self.nft.share(), owner: Some(owner), ..*self }
     }
 
-    /// Whether tables are to belong to its socket. Those that do already are given up when the rules
+    /// Whether the table is to belong to its socket. One that does already is given up when the rules
     /// are laid next.
     pub fn set_owning(&mut self, owning: bool) {
         if self.owning != owning {
@@ -99,18 +94,18 @@ impl Firewall {
         }
     }
 
-    /// Whether the tables are its socket's.
+    /// Whether the table is its socket's.
     pub fn is_owner(&self) -> bool {
         self.owned
     }
 
-    /// What others can take away: the name of its tables, and how many rules there should be. Nothing
-    /// when the tables are its socket's.
+    /// What others can take away: the name of its table, and how many rules there should be. Nothing
+    /// when the table is its socket's.
     pub fn watched(&self) -> Option<(&'static str, usize)> {
         self.rules.filter(|_| !self.owned).map(|rules| (self.table, rules))
     }
 
-    /// The name of its tables.
+    /// The name of its table.
     pub fn table(&self) -> &'static str {
         self.table
     }
@@ -119,7 +114,7 @@ impl Firewall {
     /// stay. Whether somebody had taken them away since.
     ///
     /// # Errors
-    /// When `nft` cannot be run or refuses, or the tables are another process's.
+    /// When `nft` cannot be run or refuses, or the table is another process's.
     pub fn lay(&mut self) -> Result<bool> {
         let before = self.rules;
         if before.is_some() && before == Some(self.nft.rules(self.table)?) {
@@ -130,50 +125,36 @@ impl Firewall {
             self.nft = Nft::open()?;
             self.owned = false;
         }
-        let mut persistent = self.owning;
-        for family in FAMILIES {
-            persistent = persistent && self.nft.make_orphan(family, self.table)?;
-        }
+        let persistent = self.owning && self.nft.make_orphan(self.table)?;
         // One that is there may be persistent, which `nft` does not know and would take back.
-        let mut made = String::new();
-        for family in FAMILIES {
-            if !self.nft.has_table(family, self.table)? {
-                made.push_str(&format!("add table {family} {}\n", self.table));
-            }
-        }
+        let made = if self.is_there()? {
+            String::new()
+        } else {
+            format!("add table inet {}\n", self.table)
+        };
         run_nft(&format!("{made}{}", text::ruleset(BASE, self.table)))?;
         if persistent {
-            for family in FAMILIES {
-                self.nft.own(family, self.table)?;
-            }
+            self.nft.own(self.table)?;
             self.owned = true;
         }
         self.rules = Some(self.nft.rules(self.table)?);
         Ok(before.is_some())
     }
 
-    /// Which of its tables there are.
+    /// Whether its table is there.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn tables(&mut self) -> Result<Vec<Family>> {
-        let mut there = Vec::new();
-        for family in FAMILIES {
-            if self.nft.has_table(family, self.table)? {
-                there.push(family);
-            }
-        }
-        Ok(there)
+    pub fn is_there(&mut self) -> Result<bool> {
+        self.nft.has_table(self.table)
     }
 
-    /// Takes its tables away, with everything in them.
+    /// Takes its table away, with everything in it.
     ///
     /// # Errors
-    /// What the kernel refuses: tables that are another process's.
+    /// What the kernel refuses: a table that is another process's.
     pub fn remove(&mut self) -> Result<()> {
-        for family in FAMILIES {
-            self.nft.delete_table(family, self.table)?;
-        }
+        self.nft.delete_table(self.table)?;
         self.rules = None;
         self.owned = false;
         Ok(())
@@ -208,8 +189,8 @@ impl Firewall {
 
     fn read(&mut self, wanted: impl Fn(Option<&str>) -> bool) -> Result<BTreeSet<Fact>> {
         let mut facts = BTreeSet::new();
-        for (family, set) in SETS {
-            let elements = self.nft.elements_of(self.table, family, set, &wanted)?;
+        for set in SETS {
+            let elements = self.nft.elements_of(self.table, set, &wanted)?;
             let elements = elements.unwrap_or_default();
             facts.extend(elements.iter().filter_map(Fact::parse));
         }
@@ -287,12 +268,6 @@ fn run_nft(ruleset: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_rules_know_the_groups_without_ipv6() {
-        let [bridge, overlay] = WITHOUT_IPV6;
-        assert!(BASE.contains(&format!("oifgroup {{ {bridge:#x}, {overlay:#x} }} ")));
-    }
 
     #[test]
     fn the_rules_have_room_for_ports() {

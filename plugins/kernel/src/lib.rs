@@ -3,11 +3,13 @@
 //! its sockets, and holds the project's only `unsafe`.
 
 pub mod announce;
+mod bpf;
 pub mod conntrack;
 pub mod direct;
 mod error;
 pub mod fdb;
 pub mod firewall;
+pub mod guard;
 pub mod host_routes;
 pub mod links;
 pub mod loopback;
@@ -21,6 +23,7 @@ pub mod resolver;
 pub mod routes;
 pub mod shaping;
 pub mod sysctl;
+mod traffic;
 pub mod vxlan;
 
 pub use error::{Error, Result};

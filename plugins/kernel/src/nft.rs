@@ -61,41 +61,14 @@ const COUNTER_PACKETS: u16 = 2;
 /// `struct nfgenmsg` of `NFPROTO_UNSPEC`: a dump is of every family.
 const ALL_FAMILIES: [u8; 4] = [0; 4];
 
-/// The families that tables of netd's are of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4 and IPv6.
-    #[default]
-    Inet,
-    /// What is bridged.
-    Bridge,
-}
-
-impl Family {
-    /// `struct nfgenmsg` (linux/netfilter/nfnetlink.h).
-    fn header(self, bytes: &mut Vec<u8>) {
-        let number = match self {
-            Self::Inet => libc::NFPROTO_INET,
-            Self::Bridge => libc::NFPROTO_BRIDGE,
-        };
-        bytes.extend_from_slice(&[u8::try_from(number).unwrap_or(0), 0, 0, 0]);
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Inet => "inet",
-            Self::Bridge => "bridge",
-        })
-    }
-}
+/// `struct nfgenmsg` of the family `inet`, IPv4 and IPv6, of which netd's tables are
+/// (linux/netfilter/nfnetlink.h).
+const INET: [u8; 4] = [1, 0, 0, 0];
+const _: () = assert!(libc::NFPROTO_INET == 1);
 
 /// An element of a set or a map. Of a concatenation each field is padded to 4 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
-    /// The family of the table that the set is in.
-    pub family: Family,
     /// The set or map it is of.
     pub set: &'static str,
     /// Its key, or the first of its keys.
@@ -136,14 +109,13 @@ impl Element {
         std::str::from_utf8(text.strip_suffix(&[0]).unwrap_or(text)).ok()
     }
 
-    fn parse(family: Family, set: &'static str, bytes: &[u8]) -> Option<Self> {
+    fn parse(set: &'static str, bytes: &[u8]) -> Option<Self> {
         let element = Attributes(bytes);
         let value = |kind| {
             let nested = Attributes(element.value(kind)?);
             Some(nested.value(DATA_VALUE)?.to_vec())
         };
         Some(Self {
-            family,
             set,
             key: value(ELEMENT_KEY)?,
             end: value(ELEMENT_KEY_END),
@@ -182,7 +154,6 @@ pub struct Transaction {
 struct List {
     /// What is done with them: the message's type.
     kind: u16,
-    family: Family,
     set: &'static str,
     /// Where it begins in the batch.
     start: usize,
@@ -226,9 +197,9 @@ impl Transaction {
         what: impl fmt::Display,
     ) {
         let comment = self.comment.filter(|_| kind == NEWSETELEM);
-        let (family, set) = (element.family, element.set);
+        let set = element.set;
         let write = |bytes: &mut Vec<u8>| element.write(bytes, kind == NEWSETELEM, comment);
-        let goes_on = |list: &List| (list.kind, list.family, list.set) == (kind, family, set);
+        let goes_on = |list: &List| (list.kind, list.set) == (kind, set);
         if let Some(List { start, .. }) = self.list.filter(goes_on)
             && self.batch.bytes().len() - start < LIST
         {
@@ -240,13 +211,13 @@ impl Transaction {
         }
         let mut start = 0;
         self.batch.frame(kind, flags, doing, what.to_string(), |bytes| {
-            family.header(bytes);
+            bytes.extend_from_slice(&INET);
             text(bytes, LIST_TABLE, self.table);
             text(bytes, LIST_SET, set);
             start = bytes.len();
             nest(bytes, LIST_ELEMENTS, write);
         });
-        self.list = Some(List { kind, family, set, start });
+        self.list = Some(List { kind, set, start });
     }
 
     /// The messages, closed.
@@ -288,29 +259,28 @@ impl Nft {
         self.socket.run(transaction.into_batch())
     }
 
-    /// The elements of a set or map of the family `inet`; none when there is no such set.
+    /// The elements of a set or map; none when there is no such set.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn elements(&mut self, table: &str, set: &'static str) -> Result<Option<Vec<Element>>> {
-        self.elements_of(table, Family::Inet, set, |_| true)
+        self.elements_of(table, set, |_| true)
     }
 
-    /// As [`Nft::elements`], of any family, and of those whose comment is wanted.
+    /// As [`Nft::elements`], of those whose comment is wanted.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn elements_of(
         &mut self,
         table: &str,
-        family: Family,
         set: &'static str,
         wanted: impl Fn(Option<&str>) -> bool,
     ) -> Result<Option<Vec<Element>>> {
         let mut batch = Batch::new();
         let what = format!("{table} {set}");
         batch.frame(GETSETELEM, NLM_F_DUMP, "list the elements of", what, |bytes| {
-            family.header(bytes);
+            bytes.extend_from_slice(&INET);
             text(bytes, LIST_TABLE, table);
             text(bytes, LIST_SET, set);
         });
@@ -320,11 +290,7 @@ impl Nft {
             let elements = Attributes(list)
                 .filter(|(kind, _)| *kind == LIST_ELEMENT)
                 .filter(|(_, bytes)| wanted(Element::comment(bytes)));
-            Some(
-                elements
-                    .filter_map(|(_, bytes)| Element::parse(family, set, bytes))
-                    .collect::<Vec<_>>(),
-            )
+            Some(elements.filter_map(|(_, bytes)| Element::parse(set, bytes)).collect::<Vec<_>>())
         };
         match self.socket.dump_frame(batch, parse) {
             Ok(chunks) => Ok(Some(chunks.into_iter().flatten().collect())),
@@ -340,7 +306,7 @@ impl Nft {
     pub fn counters(&mut self, table: &str) -> Result<BTreeMap<String, u64>> {
         let mut batch = Batch::new();
         batch.frame(GETOBJ, NLM_F_DUMP, "list the counters of", table.to_owned(), |bytes| {
-            Family::Inet.header(bytes);
+            bytes.extend_from_slice(&INET);
             text(bytes, OBJ_TABLE, table);
             attribute(bytes, OBJ_TYPE, &OBJ_COUNTER.to_be_bytes());
         });
@@ -420,7 +386,6 @@ mod tests {
     #[test]
     fn a_transaction_is_framed_and_its_element_nested() {
         let element = Element {
-            family: Family::Inet,
             set: "ports",
             key: vec![6, 0, 0, 0, 0, 80, 0, 0],
             end: None,
@@ -453,7 +418,7 @@ mod tests {
     fn elements_of_one_set_are_one_message_as_long_as_its_list_may_be() {
         let element = |n: u32, set| {
             let (key, data) = (n.to_be_bytes().to_vec(), Some(vec![0; 8]));
-            Element { family: Family::Inet, set, key, end: None, data }
+            Element { set, key, end: None, data }
         };
         let mut transaction = Transaction::new("netd");
         for n in 0..10 {
@@ -479,12 +444,12 @@ mod tests {
     #[test]
     fn an_element_reads_as_it_was_written() {
         let (key, end, data) = (vec![1; 20], Some(vec![2; 20]), Some(vec![3; 8]));
-        let element = Element { family: Family::Inet, set: "s", key, end, data };
+        let element = Element { set: "s", key, end, data };
         let mut bytes = Vec::new();
         nest(&mut bytes, LIST_ELEMENTS, |bytes| element.write(bytes, true, Some("overlay")));
         let list = Attributes(&bytes).value(LIST_ELEMENTS).expect("a list");
         let one = Attributes(list).value(LIST_ELEMENT).expect("an element");
         assert_eq!(Element::comment(one), Some("overlay"));
-        assert_eq!(Element::parse(Family::Inet, "s", one), Some(element));
+        assert_eq!(Element::parse("s", one), Some(element));
     }
 }

@@ -15,24 +15,15 @@ use nix::errno::Errno;
 use crate::{
     Result,
     netlink::{Attributes, Batch, Received, Socket, append, read_u32},
+    traffic::{
+        self, CLSACT, CLSACT_HANDLE, HEADER, INGRESS_FILTERS, ROOT, RTM_DELTFILTER, RTM_GETQDISC,
+        RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS, header,
+    },
 };
 
-const RTM_NEWQDISC: u16 = 36;
-const RTM_DELQDISC: u16 = 37;
-const RTM_GETQDISC: u16 = 38;
-const RTM_NEWTFILTER: u16 = 44;
-const RTM_GETTFILTER: u16 = 46;
+/// The order in which the filter of a detour is asked: after a port's guard.
+const SECOND: u16 = 2;
 
-/// `TC_H_ROOT` and `TC_H_INGRESS`: where a queue hangs.
-const ROOT: u32 = 0xffff_ffff;
-const INGRESS: u32 = 0xffff_fff1;
-/// The one handle that the queue of what comes in has.
-const INGRESS_HANDLE: u32 = 0xffff_0000;
-
-/// `struct tcmsg` is as long as this.
-const HEADER: usize = 20;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
 const TCA_U32_ACT: u16 = 7;
@@ -80,13 +71,6 @@ pub struct Seen {
 impl From<Bucket> for Seen {
     fn from(bucket: Bucket) -> Self {
         Self { rate: bucket.rate, backlog: bucket.backlog() }
-    }
-}
-
-fn header(bytes: &mut Vec<u8>, link: u32, handle: u32, parent: u32, info: u32) {
-    bytes.extend_from_slice(&[0; 4]);
-    for number in [link, handle, parent, info] {
-        bytes.extend_from_slice(&number.to_ne_bytes());
     }
 }
 
@@ -141,17 +125,15 @@ pub fn detour(batch: &mut Batch, link: u32, over: u32) {
     const TCA_ACT_KIND: u16 = 1;
     const TC_ACT_STOLEN: u32 = 4;
     const TCA_EGRESS_REDIR: u32 = 1;
-    const ETH_P_ALL: u16 = 3;
-    const FIRST: u32 = 1 << 16;
 
     let what = || format!("of number {link}");
-    batch.frame(RTM_NEWQDISC, NLM_F_CREATE, "make the ingress queue", what(), |bytes| {
-        header(bytes, link, INGRESS_HANDLE, INGRESS, 0);
-        append(bytes, TCA_KIND, b"ingress\0");
+    batch.frame(RTM_NEWQDISC, NLM_F_CREATE, "make the queue for filters", what(), |bytes| {
+        header(bytes, link, CLSACT_HANDLE, CLSACT, 0);
+        append(bytes, TCA_KIND, b"clsact\0");
     });
     let flags = NLM_F_CREATE | NLM_F_EXCL;
     batch.frame(RTM_NEWTFILTER, flags, "redirect what arrives", what(), |bytes| {
-        header(bytes, link, 0, INGRESS_HANDLE, FIRST | u32::from(ETH_P_ALL.to_be()));
+        header(bytes, link, 0, INGRESS_FILTERS, traffic::order(SECOND));
         append(bytes, TCA_KIND, b"u32\0");
         // struct tc_u32_sel with one key, whose mask of zeros everything matches.
         let mut all = vec![TC_U32_TERMINAL, 0, 1];
@@ -178,8 +160,8 @@ pub fn detour(batch: &mut Batch, link: u32, over: u32) {
 pub fn no_detour(socket: &mut Socket, link: u32) -> Result<()> {
     let mut batch = Batch::new();
     let what = format!("of number {link}");
-    batch.frame(RTM_DELQDISC, 0, "delete the ingress queue", what, |bytes| {
-        header(bytes, link, INGRESS_HANDLE, INGRESS, 0);
+    batch.frame(RTM_DELTFILTER, 0, "delete the redirection", what, |bytes| {
+        header(bytes, link, 0, INGRESS_FILTERS, traffic::order(SECOND));
     });
     socket.run_but(&[Errno::ENOENT, Errno::EINVAL], batch, |_| ()).map(drop)
 }
@@ -224,7 +206,7 @@ pub fn detour_of(socket: &mut Socket, link: u32) -> Result<Option<u32>> {
     let mut batch = Batch::new();
     let what = format!("filters of number {link}");
     batch.frame(RTM_GETTFILTER, NLM_F_DUMP, "list", what, |bytes| {
-        header(bytes, link, 0, INGRESS_HANDLE, 0);
+        header(bytes, link, 0, INGRESS_FILTERS, 0);
     });
     Ok(socket.dump_frame(batch, redirection)?.pop())
 }
@@ -233,7 +215,9 @@ fn redirection(message: Received<'_>) -> Option<u32> {
     if message.kind != RTM_NEWTFILTER {
         return None;
     }
-    let options = Attributes(message.payload.get(HEADER..)?).value(TCA_OPTIONS)?;
+    let filter = Attributes(message.payload.get(HEADER..)?);
+    let is_it = filter.value(TCA_KIND)? == b"u32\0";
+    let options = filter.value(TCA_OPTIONS).filter(|_| is_it)?;
     let actions = Attributes(options).value(TCA_U32_ACT)?;
     let (_, action) = Attributes(actions).next()?;
     let parameters = Attributes(action).value(TCA_ACT_OPTIONS)?;

@@ -18,7 +18,7 @@ pub use tunnel::Tunnel;
 pub const MARKS: netd_bridge::Marks = netd_bridge::Marks {
     driver: "overlay",
     owned: 0x6e65_7480,
-    without_ipv6: kernel::firewall::WITHOUT_IPV6[1],
+    blocks: kernel::guard::Blocks { speakers: 0x6e65_7480, no_ipv6: 0x6e65_7482 },
     condemned: 0x6e65_7481,
     owner: Some("overlay"),
 };

@@ -6,17 +6,60 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use kernel::netns::Netns;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 use crate::{Options, report::Samples, sandbox::Sandbox};
 
-/// How long one run takes.
-const RUN: Duration = Duration::from_millis(250);
+/// How long one run takes: many short ones, by turns, meet the same weather.
+const RUN: Duration = Duration::from_millis(100);
+
+/// The calling thread stays on one processor, the sender on the first and the receiver on the last:
+/// where the kernel puts them otherwise decides more than all that is between them. What was before
+/// comes back when this is dropped.
+struct Pinned(CpuSet);
+
+/// The processors that the benchmark may use.
+static ALLOWED: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect()
+});
+
+impl Pinned {
+    fn first() -> Result<Self> {
+        Self::to(ALLOWED.first())
+    }
+
+    fn last() -> Result<Self> {
+        Self::to(ALLOWED.last())
+    }
+
+    fn to(cpu: Option<&usize>) -> Result<Self> {
+        let me = Pid::from_raw(0);
+        let before = sched_getaffinity(me)?;
+        let mut one = CpuSet::new();
+        one.set(*cpu.context("a thread runs somewhere")?)?;
+        sched_setaffinity(me, &one)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = sched_setaffinity(Pid::from_raw(0), &self.0) {
+            eprintln!("a thread stays where it was put: {error}");
+        }
+    }
+}
 
 /// A command in a namespace.
 pub(crate) fn run(sandbox: &Sandbox, script: &str) -> Result<()> {
@@ -74,8 +117,10 @@ impl Side {
     /// Gigabits in a second.
     fn throughput(&self) -> Result<f64> {
         let (mut client, mut server) = self.connect()?;
+        let _pinned = Pinned::first()?;
         let start = Instant::now();
         let reader = thread::spawn(move || -> Result<f64> {
+            let _pinned = Pinned::last()?;
             let (mut bytes, mut total) = (vec![0; 256 << 10], 0_u32);
             let mut megabytes = 0.0;
             loop {
@@ -101,12 +146,14 @@ impl Side {
     /// Thousands of single bytes there and back in a second.
     fn round_trips(&self) -> Result<f64> {
         let (mut client, mut server) = self.connect()?;
+        let _pinned = Pinned::first()?;
         let echo = thread::spawn(move || {
+            let _pinned = Pinned::last()?;
             let mut byte = [0; 1];
             while server.read(&mut byte)? == 1 {
                 server.write_all(&byte)?;
             }
-            std::io::Result::Ok(())
+            anyhow::Ok(())
         });
         let (start, mut count, mut byte) = (Instant::now(), 0_u32, [1; 1]);
         while start.elapsed() < RUN {
@@ -127,19 +174,21 @@ impl Side {
         let client = self.inside[0].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
         client.connect(SocketAddr::new(self.to, server.local_addr()?.port()))?;
         server.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let _pinned = Pinned::first()?;
         let counter = thread::spawn(move || {
+            let _pinned = Pinned::last()?;
             let (mut count, mut bytes) = (0_u32, [0; 64]);
             while server.recv(&mut bytes).is_ok() {
                 count += 1;
             }
-            count
+            anyhow::Ok(count)
         });
         let start = Instant::now();
         while start.elapsed() < RUN {
             client.send(&[7; 64])?;
         }
         let took = start.elapsed().as_secs_f64();
-        let count = counter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let count = counter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(f64::from(count) / 1e3 / took)
     }
 }
@@ -171,7 +220,7 @@ pub(crate) fn measure<const N: usize>(
     for (what, unit, of) in kinds {
         let mut samples: [Samples; N] = std::array::from_fn(|_| Samples::default());
         // The first of each finds its way, and does not count.
-        for round in 0..=options.rounds.div_ceil(15) {
+        for round in 0..=options.rounds.div_ceil(5) {
             for turn in 0..N {
                 let who = (turn + round) % N;
                 let value = of(sides[who])?;

@@ -35,7 +35,6 @@ fn what_is_netds_is_shown_and_taken_out_and_nothing_else() {
         "the bridge netd0",
         "the bridge br-",
         "the table inet netd of nftables",
-        "the table bridge netd of nftables",
         "a rule in the chain ip filter FORWARD",
         "net.ipv4.ip_forward is 1",
         "the relay netd-relay (pid ",

@@ -34,7 +34,7 @@ fn port(number: u8) -> Port {
         parameters: Vec::new(),
         isolated: false,
         neighbours: Vec::new(),
-        guards: Vec::new(),
+        door: Door { gets_no_ipv6: true, ..Door::default() },
         metric: 0,
         facts: vec![Fact::Publish {
             protocol: 6,
@@ -64,7 +64,7 @@ fn settled(ports: &[Port]) -> Observed {
         name: port.host.clone(),
         kind: Some("veth".into()),
         up: true,
-        group: MARKS.group(port.ipv6()),
+        group: MARKS.owned,
         master: Some(5),
         hairpin: port.hairpin,
         isolated: port.isolated,
@@ -87,6 +87,7 @@ fn settled(ports: &[Port]) -> Observed {
         facts,
         uplink_mtu: None,
         limits: Limits::default(),
+        doors: (10..).zip(ports).map(|(index, port)| (index, port.door.clone())).collect(),
         leads: BTreeSet::new(),
         near: [(5, "10.1.0.0/24".parse().unwrap())].into(),
     }
@@ -119,9 +120,10 @@ fn an_endpoint_out_of_nothing() {
         lines(&attach(&port(2), Some(1450))),
         [
             "make eth0 with address 02:00:00:00:01:02 and mtu 1450 in the container, its other \
-             end nd2 on br-a, hairpin on, without IPv6",
+             end nd2 on br-a, hairpin on",
             "set eth0 up in the container, address 10.1.0.2/24, default route via 10.1.0.1",
             "add the port 8002 to 10.1.0.2:80 tcp to the firewall",
+            "see to it that the container at nd2 gets no IPv6",
         ]
     );
 }
@@ -167,7 +169,7 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
         lines(&everything(&MARKS, &[segment], &[port(2), port(4)], &observed)),
         [
             "change the bridge br-a: mtu 1450 up",
-            "put nd2 on br-a, up, without IPv6",
+            "put nd2 on br-a, up",
             "give nd2 and its other end mtu 1450",
             "take nd3 away",
             "delete the port 8003 to 10.1.0.3:80 tcp from the firewall",
@@ -201,16 +203,34 @@ fn a_port_has_the_flags_and_the_mtu_that_its_network_has_by_now() {
 }
 
 #[test]
-fn a_port_without_ipv6_is_of_another_group() {
-    let mut dual = port(2);
-    dual.addresses.push("fd00:1::2/64".parse().unwrap());
-    let [pair, ..] = &lines(&attach(&dual, None))[..] else { panic!("no steps") };
-    assert!(!pair.contains("IPv6"), "{pair}");
-    let mut observed = settled(&[port(2), dual]);
-    observed.links[1].group = MARKS.owned;
+fn a_door_that_somebody_took_away_is_hung_again() {
+    let mut port = port(2);
+    let speakers = Door::speakers(port.mac, port.addresses.iter().map(IpNetwork::ip));
+    port.door = Door { speakers: Some(speakers), ..port.door };
+    let words = "see to it that the container at nd2 speaks as 02:00:00:00:01:02, 10.1.0.2 alone, \
+                 gets no IPv6";
+    assert_eq!(lines(&attach(&port, None)).last().unwrap(), words);
+    let ports = std::slice::from_ref(&port);
+    let mut observed = settled(ports);
+    assert_eq!(everything(&MARKS, &[segment()], ports, &observed), []);
+    observed.doors.clear();
+    assert_eq!(lines(&everything(&MARKS, &[segment()], ports, &observed)), [words]);
+    // One that lets everybody through has none.
+    port.door = Door::default();
+    assert_eq!(everything(&MARKS, &[segment()], &[port], &observed), []);
+}
+
+#[test]
+fn a_detour_is_made_again_with_the_door_that_it_hung_at() {
+    let mut port = port(2);
+    port.bandwidth = Bandwidth::of(None, "5mbit".parse().ok());
+    port.door.detour = true;
+    let mut observed = limited(&port);
+    assert_eq!(everything(&MARKS, &[segment()], std::slice::from_ref(&port), &observed), []);
+    observed.doors.clear();
     assert_eq!(
-        lines(&everything(&MARKS, &[segment()], &[port(2)], &observed)),
-        ["put nd2 on br-a, up, without IPv6"]
+        lines(&everything(&MARKS, &[segment()], &[port], &observed)),
+        ["see to it that the container at nd2 gets no IPv6", "limit nd2, from it 5mbit"]
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io::Write, net::Ipv6Addr, process::Stdio};
 
-use cnm::driver::Driver;
+use cnm::driver::{Driver, Sync};
 use netd_bridge::Bridge;
 
 use crate::world::{Sandbox, endpoint, eventually, leave_home, network, run};
@@ -61,6 +61,7 @@ fn no_neighbour_gives_ipv6_to_a_container_without() {
     let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
     driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
     driver.attach(&network, &endpoint(&network, 2), &victim.path()).unwrap();
+    driver.after_answer();
     for tags in 0..3 {
         neighbour.send(&advertisement(tags));
     }
@@ -70,9 +71,9 @@ fn no_neighbour_gives_ipv6_to_a_container_without() {
     neighbour.run("ping -c1 -W2 10.1.0.4");
     assert_eq!(victim.received6(), 0);
     assert!(!victim.has_ipv6());
-    // It is the rules that keep them out: without those, each kind arrives.
+    // It is the neighbour's door that keeps them in: without it, each kind arrives.
     drop(driver);
-    run("nft delete table bridge netd");
+    run(&format!("tc qdisc del dev {} clsact", endpoint(&network, 1).id.link_name()));
     for tags in 0..3 {
         let before = victim.received6();
         neighbour.send(&advertisement(tags));
@@ -81,11 +82,50 @@ fn no_neighbour_gives_ipv6_to_a_container_without() {
     eventually("it configures the container", || victim.has_ipv6());
     // A driver that starts notices.
     let mut driver = Bridge::default();
-    driver.network_up(&network).unwrap();
+    let endpoints = vec![endpoint(&network, 1), endpoint(&network, 2)];
+    let everything = Sync { networks: vec![network], endpoints, ..Sync::default() };
+    assert_eq!(driver.sync(&everything).unwrap().repaired.len(), 1);
     let before = victim.received6();
     neighbour.send(&advertisement(0));
     neighbour.run("ping -c1 -W2 10.1.0.4");
     assert_eq!(victim.received6(), before);
+}
+
+#[test]
+fn nor_does_one_that_may_speak_as_anybody() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let mut network = network(1, &["10.1.0.0/24"]);
+    network.options.insert("spoof-check".to_owned(), "false".to_owned());
+    let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
+    driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
+    driver.attach(&network, &endpoint(&network, 2), &victim.path()).unwrap();
+    driver.after_answer();
+    for tags in 0..3 {
+        neighbour.send(&advertisement(tags));
+    }
+    neighbour.run("ping -c1 -W2 10.1.0.4");
+    assert_eq!(victim.received6(), 0);
+}
+
+#[test]
+fn a_container_without_ipv6_gets_none_where_others_have_it() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24", "fd00:1::/64"]);
+    let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
+    driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
+    let mut without = endpoint(&network, 2);
+    without.addresses.truncate(1);
+    without.gateways.truncate(1);
+    driver.attach(&network, &without, &victim.path()).unwrap();
+    driver.after_answer();
+    for tags in 0..3 {
+        neighbour.send(&advertisement(tags));
+    }
+    neighbour.run("ping -c1 -W2 10.1.0.4");
+    assert_eq!(victim.received6(), 0);
+    assert!(!victim.has_ipv6());
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn rules_that_were_flushed_are_laid_again() {
     assert_eq!(synced.repaired, ["lay the firewall's rules down again"]);
     run("nft flush ruleset");
     let synced = driver.sync(&everything).unwrap();
-    assert_eq!(synced.repaired.len(), 8, "{:?}", synced.repaired);
+    assert_eq!(synced.repaired.len(), 6, "{:?}", synced.repaired);
     assert_eq!(driver.sync(&everything).unwrap().repaired, [""; 0]);
     // Tables that belong to the session nobody else takes away.
     let owned = Sync { settings: Default::default(), ..everything };

@@ -7,56 +7,49 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use crate::{
-    links::Mac,
-    nft::{Element, Family},
-};
+use crate::nft::Element;
 
 /// The sets that facts are elements of.
-pub(super) const SETS: [(Family, &str); 43] = [
-    (Family::Inet, "bridges"),
-    (Family::Inet, "internal"),
-    (Family::Inet, "outward4"),
-    (Family::Inet, "outward6"),
-    (Family::Inet, "outbound4"),
-    (Family::Inet, "outbound6"),
-    (Family::Inet, "within"),
-    (Family::Inet, "open4"),
-    (Family::Inet, "open6"),
-    (Family::Inet, "gates4"),
-    (Family::Inet, "gates6"),
-    (Family::Inet, "trusted"),
-    (Family::Inet, "admitted4"),
-    (Family::Inet, "admitted6"),
-    (Family::Inet, "members4"),
-    (Family::Inet, "members6"),
-    (Family::Inet, "publish4_at"),
-    (Family::Inet, "publish6_at"),
-    (Family::Inet, "publish4"),
-    (Family::Inet, "publish6"),
-    (Family::Inet, "ranges4_at"),
-    (Family::Inet, "ranges6_at"),
-    (Family::Inet, "ranges4"),
-    (Family::Inet, "ranges6"),
-    (Family::Inet, "through"),
-    (Family::Inet, "node4"),
-    (Family::Inet, "node6"),
-    (Family::Inet, "nodes4"),
-    (Family::Inet, "nodes6"),
-    (Family::Inet, "kin4"),
-    (Family::Inet, "kin6"),
-    (Family::Inet, "routed4"),
-    (Family::Inet, "afar4"),
-    (Family::Inet, "vxlan_ports"),
-    (Family::Inet, "vnis"),
-    (Family::Inet, "vteps4"),
-    (Family::Inet, "vteps6"),
-    (Family::Inet, "tunnels4"),
-    (Family::Inet, "tunnels6"),
-    (Family::Bridge, "guarded"),
-    (Family::Bridge, "senders"),
-    (Family::Bridge, "sources4"),
-    (Family::Bridge, "sources6"),
+pub(super) const SETS: [&str; 39] = [
+    "bridges",
+    "internal",
+    "outward4",
+    "outward6",
+    "outbound4",
+    "outbound6",
+    "within",
+    "open4",
+    "open6",
+    "gates4",
+    "gates6",
+    "trusted",
+    "admitted4",
+    "admitted6",
+    "members4",
+    "members6",
+    "publish4_at",
+    "publish6_at",
+    "publish4",
+    "publish6",
+    "ranges4_at",
+    "ranges6_at",
+    "ranges4",
+    "ranges6",
+    "through",
+    "node4",
+    "node6",
+    "nodes4",
+    "nodes6",
+    "kin4",
+    "kin6",
+    "routed4",
+    "afar4",
+    "vxlan_ports",
+    "vnis",
+    "vteps4",
+    "vteps6",
+    "tunnels4",
+    "tunnels6",
 ];
 
 /// Something that the firewall is to know: one element.
@@ -117,24 +110,6 @@ pub enum Fact {
         protocol: u8,
         /// The container's address and port.
         to: SocketAddr,
-    },
-    /// What comes from this port of a bridge is compared with what is known of it.
-    Guarded(String),
-    /// This port of a bridge sends from this link-layer address.
-    Sender {
-        /// The port.
-        port: String,
-        /// The address.
-        mac: Mac,
-    },
-    /// This port of a bridge sends from this link-layer address and this address.
-    Source {
-        /// The port.
-        port: String,
-        /// The link-layer address.
-        mac: Mac,
-        /// The address.
-        address: IpAddr,
     },
     /// These addresses are on this bridge.
     Members {
@@ -238,11 +213,6 @@ impl fmt::Display for Fact {
             Self::Admitted { protocol, to } => {
                 write!(f, "way to {to} {}", protocol_name(*protocol))
             }
-            Self::Guarded(port) => write!(f, "guard of the port {port}"),
-            Self::Sender { port, .. } => write!(f, "link address of the port {port}"),
-            Self::Source { port, address, .. } => {
-                write!(f, "address {address} of the port {port}")
-            }
             Self::Members { bridge, subnet } => write!(f, "members {subnet} of {bridge}"),
             Self::Publish { protocol, address, port, to } => {
                 host(f, *address)?;
@@ -285,11 +255,6 @@ fn protocol_name(number: u8) -> &'static str {
         132 => "sctp",
         _ => "protocol of another name",
     }
-}
-
-fn mac(key: &mut Vec<u8>, mac: Mac) {
-    key.extend_from_slice(&mac);
-    key.extend_from_slice(&[0; 2]);
 }
 
 /// A link's name as nftables' type `ifname`: 16 bytes, `IFNAMSIZ`.
@@ -350,13 +315,13 @@ impl Fact {
         let mut key = Vec::with_capacity(32);
         let (mut end, mut data) = (None, None);
         let set = match self {
-            Self::Bridge(link) | Self::Internal(link) | Self::Guarded(link) => {
+            Self::Bridge(link) => {
                 ifname(&mut key, link);
-                match self {
-                    Self::Bridge(_) => "bridges",
-                    Self::Internal(_) => "internal",
-                    _ => "guarded",
-                }
+                "bridges"
+            }
+            Self::Internal(link) => {
+                ifname(&mut key, link);
+                "internal"
             }
             Self::Outward { bridge, v6 }
             | Self::Open { bridge, v6 }
@@ -381,17 +346,6 @@ impl Fact {
                 key.extend_from_slice(&[*protocol, 0, 0, 0]);
                 port(&mut key, to.port());
                 of_family(to.ip(), "admitted4", "admitted6")
-            }
-            Self::Sender { port, mac: from } => {
-                ifname(&mut key, port);
-                mac(&mut key, *from);
-                "senders"
-            }
-            Self::Source { port, mac: from, address: at } => {
-                ifname(&mut key, port);
-                mac(&mut key, *from);
-                address(&mut key, *at);
-                of_family(*at, "sources4", "sources6")
             }
             Self::Within(link) => {
                 ifname(&mut key, link);
@@ -497,11 +451,7 @@ impl Fact {
                 of_family(*vtep, "tunnels4", "tunnels6")
             }
         };
-        let family = match self {
-            Self::Guarded(_) | Self::Sender { .. } | Self::Source { .. } => Family::Bridge,
-            _ => Family::Inet,
-        };
-        Element { family, set, key, end, data }
+        Element { set, key, end, data }
     }
 
     /// Whether both publish a port of one address of the host.
@@ -533,7 +483,6 @@ impl Fact {
         Some(match element.set {
             "bridges" => Self::Bridge(name_at(key)?),
             "internal" => Self::Internal(name_at(key)?),
-            "guarded" => Self::Guarded(name_at(key)?),
             set @ ("outward4" | "outward6") => {
                 Self::Outward { bridge: name_at(key)?, v6: set == "outward6" }
             }
@@ -547,12 +496,6 @@ impl Fact {
                 let port = u16::from_be_bytes(*rest.get(4..)?.first_chunk()?);
                 Self::Admitted { protocol: *rest.first()?, to: SocketAddr::new(ip, port) }
             }
-            "senders" => Self::Sender { port: name_at(key)?, mac: *key.get(16..)?.first_chunk()? },
-            set @ ("sources4" | "sources6") => Self::Source {
-                port: name_at(key)?,
-                mac: *key.get(16..)?.first_chunk()?,
-                address: take_address(key.get(24..)?, set == "sources6")?.0,
-            },
             "within" => match (name_at(key)?, name_at(key.get(16..)?)?) {
                 (from, to) if from == to => Self::Within(from),
                 (from, to) => Self::Between { from, to },
@@ -696,18 +639,6 @@ mod tests {
             Fact::Trusted { link: "wg0".into(), bridge: "netd0".into() },
             Fact::Admitted { protocol: 17, to: "10.1.0.2:80".parse().unwrap() },
             Fact::Admitted { protocol: 6, to: "[fd00::2]:80".parse().unwrap() },
-            Fact::Guarded("nd0123456789ab".into()),
-            Fact::Sender { port: "nd0123456789ab".into(), mac: [2, 0, 0, 1, 2, 3] },
-            Fact::Source {
-                port: "nd0123456789ab".into(),
-                mac: [2, 0, 0, 1, 2, 3],
-                address: "10.1.0.2".parse().unwrap(),
-            },
-            Fact::Source {
-                port: "nd0123456789ab".into(),
-                mac: [2, 0, 0, 1, 2, 3],
-                address: "fd00::2".parse().unwrap(),
-            },
         ]
     }
 
@@ -745,7 +676,7 @@ mod tests {
 
     #[test]
     fn facts_are_of_sets_that_the_rules_declare() {
-        for (_, set) in SETS {
+        for set in SETS {
             assert!(
                 BASE.contains(&format!("set {set} {{")) || BASE.contains(&format!("map {set} {{")),
                 "{set}"
@@ -753,7 +684,7 @@ mod tests {
         }
         for fact in facts() {
             let element = fact.element();
-            assert!(SETS.contains(&(element.family, element.set)), "{fact}");
+            assert!(SETS.contains(&element.set), "{fact}");
         }
     }
 }

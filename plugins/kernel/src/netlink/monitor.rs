@@ -78,8 +78,8 @@ impl Ear {
 /// By what a monitor knows links whose changes are somebody's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
-    /// The link groups of ports of bridges.
-    pub groups: [u32; 2],
+    /// The link group of ports of bridges.
+    pub group: u32,
     /// What the names of these begin with.
     pub prefix: [u8; 2],
     /// The link group of those that were taken down.

@@ -7,7 +7,7 @@ use netlink_packet_core::NLM_F_CREATE;
 use nix::errno::Errno;
 
 use super::{
-    BATCH_BEGIN, BATCH_END, DELTABLE, Family, NEWTABLE, Nft, SUBSYSTEM, TABLE_NAME, attribute,
+    BATCH_BEGIN, BATCH_END, DELTABLE, INET, NEWTABLE, Nft, SUBSYSTEM, TABLE_NAME, attribute,
     frame_header, text,
 };
 use crate::{Error, Result, netlink::Batch};
@@ -32,36 +32,36 @@ impl Nft {
     ///
     /// # Errors
     /// [`Error::Held`] when the table is another's.
-    pub fn make_orphan(&mut self, family: Family, table: &str) -> Result<bool> {
+    pub fn make_orphan(&mut self, table: &str) -> Result<bool> {
         let orphan = Act::Make(PERSIST);
         let refused = |outcome: Result<()>| match outcome {
             Err(error) => match error.errno() {
-                Some(Errno::EPERM) => Err(Error::Held { table: format!("{family} {table}") }),
+                Some(Errno::EPERM) => Err(Error::Held { table: format!("inet {table}") }),
                 Some(Errno::EOPNOTSUPP | Errno::ENOENT) => Ok(false),
                 _ => Err(error),
             },
             Ok(()) => Ok(true),
         };
-        Ok(refused(self.act(family, table, &[orphan]))?
-            || refused(self.act(family, table, &[Act::Delete, orphan]))?)
+        Ok(refused(self.act(table, &[orphan]))?
+            || refused(self.act(table, &[Act::Delete, orphan]))?)
     }
 
     /// Takes a table that has no owner: from now on it is this socket's.
     ///
     /// # Errors
     /// What the kernel refuses: a table that is another's, or not persistent.
-    pub fn own(&mut self, family: Family, table: &str) -> Result<()> {
-        self.act(family, table, &[Act::Make(OWNER | PERSIST)])
+    pub fn own(&mut self, table: &str) -> Result<()> {
+        self.act(table, &[Act::Make(OWNER | PERSIST)])
     }
 
     /// Whether there is such a table.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn has_table(&mut self, family: Family, table: &str) -> Result<bool> {
+    pub fn has_table(&mut self, table: &str) -> Result<bool> {
         let mut batch = Batch::new();
-        batch.frame(GETTABLE, 0, "look at the table", format!("{family} {table}"), |bytes| {
-            family.header(bytes);
+        batch.frame(GETTABLE, 0, "look at the table", format!("inet {table}"), |bytes| {
+            bytes.extend_from_slice(&INET);
             text(bytes, TABLE_NAME, table);
         });
         match self.socket.run(batch) {
@@ -74,18 +74,18 @@ impl Nft {
     ///
     /// # Errors
     /// [`Error::Held`] when it is another's.
-    pub fn delete_table(&mut self, family: Family, table: &str) -> Result<bool> {
-        match self.act(family, table, &[Act::Delete]) {
+    pub fn delete_table(&mut self, table: &str) -> Result<bool> {
+        match self.act(table, &[Act::Delete]) {
             Ok(()) => Ok(true),
             Err(error) => match error.errno() {
                 Some(Errno::ENOENT) => Ok(false),
-                Some(Errno::EPERM) => Err(Error::Held { table: format!("{family} {table}") }),
+                Some(Errno::EPERM) => Err(Error::Held { table: format!("inet {table}") }),
                 _ => Err(error),
             },
         }
     }
 
-    fn act(&mut self, family: Family, table: &str, acts: &[Act]) -> Result<()> {
+    fn act(&mut self, table: &str, acts: &[Act]) -> Result<()> {
         let mut batch = Batch::new();
         batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
         for act in acts {
@@ -93,8 +93,8 @@ impl Nft {
                 Act::Make(_) => (NEWTABLE, NLM_F_CREATE, "take the table"),
                 Act::Delete => (DELTABLE, 0, "delete the table"),
             };
-            batch.frame(kind, flags, doing, format!("{family} {table}"), |bytes| {
-                family.header(bytes);
+            batch.frame(kind, flags, doing, format!("inet {table}"), |bytes| {
+                bytes.extend_from_slice(&INET);
                 text(bytes, TABLE_NAME, table);
                 if let Act::Make(flags) = act {
                     attribute(bytes, TABLE_FLAGS, &flags.to_be_bytes());

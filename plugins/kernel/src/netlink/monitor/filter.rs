@@ -112,10 +112,9 @@ fn half(value: u16) -> u32 {
 
 /// Lets through what may be damage to links: one that is up and on no bridge, or is one's own by its
 /// group and not by its name, one that was taken down and is not condemned, and one that is gone and was
-/// no end of a pair; and
-/// addresses that are gone, routes that are gone and were made for an address, and routes that took the
-/// place of another. (A new link is down at first. One
-/// that is taken off its bridge while it is down was taken down before.)
+/// no end of a pair; and addresses that are gone, routes that are gone and were made for an address, and
+/// routes that took the place of another. (A new link is down at first. One that is taken off its bridge
+/// while it is down was taken down before.)
 pub(super) fn damage_alone(socket: &Socket, own: &Own) -> io::Result<()> {
     let mut gone = vec![act(LOAD_BYTE, FAMILY)];
     gone.extend(refuse_unless(EQUAL, 0));
@@ -130,7 +129,7 @@ pub(super) fn damage_alone(socket: &Socket, own: &Own) -> io::Result<()> {
     up.extend(refuse_if(EQUAL, u32::from(u16::from_be_bytes(own.prefix))));
     up.extend(find(GROUP));
     up.extend([act(TO_INDEX, 0), act(LOAD_WORD_BEHIND, 4)]);
-    up.extend(own.groups.iter().flat_map(|group| pass_if(EQUAL, group.to_be())));
+    up.extend(pass_if(EQUAL, own.group.to_be()));
     up.push(REFUSE);
 
     let mut route = vec![act(LOAD_BYTE, TABLE)];

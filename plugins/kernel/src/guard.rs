@@ -1,0 +1,463 @@
+//! What goes through the host end of a container's pair: a container speaks for nobody but itself, and
+//! gets no IPv6 where it has none.
+//!
+//! Two programs decide, each of them kept in a block of filters that all ports of a driver share
+//! (tc(8), BLOCK): a port that is new has a queue that names the blocks, and an entry for each of its
+//! addresses in the one set that the program for what comes looks senders up in. All of that goes with
+//! the link; what is left of the set is swept now and then. (Chains of nftables did this before.
+//! They cost every frame of every bridge on the host a tenth of its way, an empty chain as much as a
+//! twentieth, and every attach a transaction.)
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd},
+};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use nix::errno::Errno;
+
+use crate::{
+    Error, Result,
+    bpf::{Program, Set},
+    links::Mac,
+    netlink::{Attributes, Batch, Received, Socket, append, read_u32},
+    traffic::{
+        self, CLSACT, CLSACT_HANDLE, HEADER, INGRESS_FILTERS, RTM_DELQDISC, RTM_GETQDISC,
+        RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS,
+    },
+};
+
+mod program;
+
+/// Attributes of a queue and of a filter (linux/rtnetlink.h, linux/pkt_cls.h).
+const TCA_INGRESS_BLOCK: u16 = 13;
+const TCA_EGRESS_BLOCK: u16 = 14;
+const TCA_BPF_FD: u16 = 6;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_ID: u16 = 11;
+
+/// How long a key of the set is: a link, a link-layer address, two bytes of nothing, and an address,
+/// of IPv4 as one of IPv6.
+const KEY: usize = 28;
+type Key = [u8; KEY];
+
+/// How many addresses there may be. The kernel keeps 16 bytes for each of as many, and more for each
+/// that there is.
+const CAPACITY: u32 = 1 << 16;
+/// After so many that were written those are swept whose link is gone.
+const SWEEP: usize = 1 << 13;
+
+/// Who a container may say that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Speaker {
+    /// Its link-layer address.
+    pub mac: Mac,
+    /// An address of its own. The unspecified one of IPv6 says that it has IPv6 at all.
+    pub address: IpAddr,
+}
+
+/// What goes through the host end of a pair; everything by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Door {
+    /// Who the container may say that it is; anybody where this is none.
+    pub speakers: Option<BTreeSet<Speaker>>,
+    /// Whether IPv6 that it sends is kept from others. It is where speakers are compared and none has
+    /// an address of IPv6.
+    pub sends_no_ipv6: bool,
+    /// Whether IPv6 is kept from it.
+    pub gets_no_ipv6: bool,
+    /// Whether what it sends makes a [detour](crate::shaping::detour), which is a filter of the link
+    /// alone.
+    pub detour: bool,
+}
+
+impl Door {
+    /// Who somebody with these addresses may say that he is.
+    pub fn speakers(mac: Mac, addresses: impl Iterator<Item = IpAddr>) -> BTreeSet<Speaker> {
+        let mut speakers: BTreeSet<_> = addresses.map(|address| Speaker { mac, address }).collect();
+        if speakers.iter().any(|speaker| speaker.address.is_ipv6()) {
+            speakers.insert(Speaker { mac, address: Ipv6Addr::UNSPECIFIED.into() });
+        }
+        speakers
+    }
+
+    /// Whether everything goes through, without a filter of ours.
+    fn is_open(&self) -> bool {
+        self.speakers.is_none() && !self.sends_no_ipv6 && !self.gets_no_ipv6
+    }
+
+    /// The rule for what comes in.
+    fn rule(&self) -> Option<Rule> {
+        match self.speakers {
+            Some(_) => Some(Rule::Speakers),
+            None => self.sends_no_ipv6.then_some(Rule::NoIpv6),
+        }
+    }
+}
+
+impl Speaker {
+    fn key(self, link: u32) -> Key {
+        let address = match self.address {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let mut key = [0; KEY];
+        key[..4].copy_from_slice(&link.to_ne_bytes());
+        key[4..10].copy_from_slice(&self.mac);
+        key[12..].copy_from_slice(&address.octets());
+        key
+    }
+
+    fn parse(key: &Key) -> Option<(u32, Self)> {
+        let mac = *key[4..].first_chunk()?;
+        let ip = Ipv6Addr::from(*key[12..].first_chunk::<16>()?);
+        let v4: Option<Ipv4Addr> = ip.to_ipv4_mapped();
+        Some((read_u32(key)?, Self { mac, address: v4.map_or(IpAddr::V6(ip), IpAddr::V4) }))
+    }
+}
+
+/// The numbers of a driver's two blocks, which are its own in the host's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Of ports whose senders are compared.
+    pub speakers: u32,
+    /// Of ports that let no IPv6 through.
+    pub no_ipv6: u32,
+}
+
+/// What a program decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Speakers,
+    NoIpv6,
+}
+
+impl Rule {
+    /// The name that `tc filter show` has for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Speakers => "netd_speakers",
+            Self::NoIpv6 => "netd_no_ipv6",
+        }
+    }
+}
+
+impl Blocks {
+    fn of(self, rule: Rule) -> u32 {
+        match rule {
+            Rule::Speakers => self.speakers,
+            Rule::NoIpv6 => self.no_ipv6,
+        }
+    }
+}
+
+/// The guards of the namespace that they were opened in.
+#[derive(Debug)]
+pub struct Guards {
+    blocks: Blocks,
+    set: Set<KEY>,
+    speakers: Program,
+    no_ipv6: Program,
+    written: usize,
+}
+
+impl Guards {
+    /// Makes them, or goes on with what an earlier process knew, as long as any port has it.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn open(socket: &mut Socket, blocks: Blocks) -> Result<Self> {
+        let in_place = programs(socket, &Hook::Block(blocks.speakers))?;
+        let map = in_place.first().map(|(id, _)| Program::map_of(*id)).transpose()?.flatten();
+        let known = map.map(Set::of_id).transpose()?.flatten();
+        let set = match known {
+            Some(set) => set,
+            None => Set::make("netd_speakers", CAPACITY)?,
+        };
+        let speakers = Program::load(Rule::Speakers.name(), &program::speakers(set.as_fd()))?;
+        let no_ipv6 = Program::load(Rule::NoIpv6.name(), &program::no_ipv6())?;
+        let guards = Self { blocks, set, speakers, no_ipv6, written: 0 };
+        // What an earlier process left is replaced by this one's, which may know better.
+        let mut batch = Batch::new();
+        for rule in [Rule::Speakers, Rule::NoIpv6] {
+            let block = Hook::Block(blocks.of(rule));
+            if !programs(socket, &block)?.is_empty() {
+                guards.filter(&mut batch, NLM_F_CREATE, &block, rule);
+            }
+        }
+        socket.run(batch)?;
+        Ok(guards)
+    }
+
+    /// Lets through what goes by a door, and nothing else, where nothing was kept before.
+    ///
+    /// # Errors
+    /// What the kernel refuses: `E2BIG` when there are too many addresses.
+    pub fn hang(&mut self, socket: &mut Socket, link: u32, door: &Door) -> Result<()> {
+        let mut batch = Batch::new();
+        self.queue(&mut batch, link, door)?;
+        self.filters(&mut batch, link, door);
+        socket.run_but(&[Errno::EEXIST], batch, |_| ()).map(drop)
+    }
+
+    /// The first half of [`Guards::hang`]: who may speak, and the queue that has the filters. While a
+    /// link is up, a queue costs an RCU grace period, and what the link is about to send is lost
+    /// (`dev_deactivate`, net/sched/sch_generic.c).
+    ///
+    /// # Errors
+    /// `E2BIG` when there are too many addresses.
+    pub fn queue(&mut self, batch: &mut Batch, link: u32, door: &Door) -> Result<()> {
+        if door.is_open() {
+            return Ok(());
+        }
+        for speaker in door.speakers.iter().flatten() {
+            self.written += 1;
+            self.set.insert(&speaker.key(link)).map_err(|errno| of_speaker(*speaker, errno))?;
+        }
+        let what = format!("of number {link}");
+        batch.frame(RTM_NEWQDISC, NEW, "make the queue for filters", what, |bytes| {
+            traffic::header(bytes, link, CLSACT_HANDLE, CLSACT, 0);
+            append(bytes, TCA_KIND, b"clsact\0");
+            if let Some(rule) = door.rule().filter(|_| !door.detour) {
+                append(bytes, TCA_INGRESS_BLOCK, &self.blocks.of(rule).to_ne_bytes());
+            }
+            if door.gets_no_ipv6 {
+                append(bytes, TCA_EGRESS_BLOCK, &self.blocks.no_ipv6.to_ne_bytes());
+            }
+        });
+        Ok(())
+    }
+
+    /// The other half: the filters, which are in their block as long as any other port has it. That
+    /// one is there (`EEXIST`) is to be passed over.
+    pub fn filters(&self, batch: &mut Batch, link: u32, door: &Door) {
+        if let Some(rule) = door.rule() {
+            let shared = Hook::Block(self.blocks.of(rule));
+            let hook = if door.detour { Hook::Link(link) } else { shared };
+            self.filter(batch, NEW, &hook, rule);
+        }
+        if door.gets_no_ipv6 {
+            self.filter(batch, NEW, &Hook::Block(self.blocks.no_ipv6), Rule::NoIpv6);
+        }
+    }
+
+    /// The same where something was kept before.
+    ///
+    /// # Errors
+    /// As [`Guards::hang`].
+    pub fn rehang(
+        &mut self,
+        socket: &mut Socket,
+        link: u32,
+        was: Option<&Door>,
+        door: &Door,
+    ) -> Result<()> {
+        let mut batch = Batch::new();
+        let what = format!("of number {link}");
+        batch.frame(RTM_DELQDISC, 0, "delete the queue for filters", what, |bytes| {
+            traffic::header(bytes, link, CLSACT_HANDLE, CLSACT, 0);
+        });
+        socket.run_but(&[Errno::ENOENT, Errno::EINVAL], batch, |_| ())?;
+        let left = was.and_then(|was| was.speakers.as_ref()).into_iter().flatten();
+        for speaker in left.filter(|left| door.speakers.iter().all(|new| !new.contains(left))) {
+            self.set.remove(&speaker.key(link)).map_err(|errno| of_speaker(*speaker, errno))?;
+        }
+        self.hang(socket, link, door)
+    }
+
+    /// What there is, by the index of the link. Links that nothing is kept from are not among it.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn doors(&self, socket: &mut Socket) -> Result<BTreeMap<u32, Door>> {
+        let mut speakers: BTreeMap<u32, BTreeSet<Speaker>> = BTreeMap::new();
+        let keys = self.set.keys().map_err(|errno| Error::call("list", "who may speak", errno))?;
+        for (link, speaker) in keys.iter().filter_map(Speaker::parse) {
+            speakers.entry(link).or_default().insert(speaker);
+        }
+        // A block without its filter keeps nothing from anybody.
+        let mut there = Vec::new();
+        for rule in [Rule::Speakers, Rule::NoIpv6] {
+            let block = self.blocks.of(rule);
+            if !programs(socket, &Hook::Block(block))?.is_empty() {
+                there.push((block, rule));
+            }
+        }
+        let rule_of = |block: Option<u32>| {
+            there.iter().find(|(other, _)| Some(*other) == block).map(|(_, rule)| *rule)
+        };
+        let mut doors = BTreeMap::new();
+        for queue in queues(socket)? {
+            let mut door = Door {
+                gets_no_ipv6: rule_of(queue.egress) == Some(Rule::NoIpv6),
+                ..Door::default()
+            };
+            let rule = if queue.ingress.is_some() {
+                rule_of(queue.ingress)
+            } else {
+                door.detour = has_filters(socket, queue.link)?;
+                programs(socket, &Hook::Link(queue.link))?.first().map(|(_, rule)| *rule)
+            };
+            door.sends_no_ipv6 = rule == Some(Rule::NoIpv6);
+            if rule == Some(Rule::Speakers) {
+                door.speakers = Some(speakers.remove(&queue.link).unwrap_or_default());
+            }
+            doors.insert(queue.link, door);
+        }
+        Ok(doors)
+    }
+
+    /// Forgets the addresses of links that are gone, if there may be many of them.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn sweep(&mut self, links: impl FnOnce() -> Result<BTreeSet<u32>>) -> Result<()> {
+        if self.written < SWEEP {
+            return Ok(());
+        }
+        self.written = 0;
+        let links = links()?;
+        let failed = |errno| Error::call("sweep", "who may speak", errno);
+        for key in self.set.keys().map_err(failed)? {
+            if read_u32(&key).is_some_and(|link| !links.contains(&link)) {
+                self.set.remove(&key).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a frame that comes by a link goes on, as the program itself says.
+    ///
+    /// # Errors
+    /// What the kernel refuses: a frame that is shorter than Ethernet's header.
+    pub fn passes(&self, link: u32, frame: &[u8]) -> Result<bool> {
+        let verdict = self.speakers.verdict(frame, link);
+        verdict
+            .map(|verdict| verdict == program::PASS)
+            .map_err(|errno| Error::call("try", "a frame", errno))
+    }
+
+    /// Appends the message that puts a program in its place.
+    fn filter(&self, batch: &mut Batch, flags: u16, hook: &Hook, rule: Rule) {
+        const DIRECT_ACTION: u32 = 1;
+        let program = match rule {
+            Rule::Speakers => &self.speakers,
+            Rule::NoIpv6 => &self.no_ipv6,
+        };
+        batch.frame(RTM_NEWTFILTER, flags, "add the guard", hook.to_string(), |bytes| {
+            let (link, parent) = hook.address();
+            traffic::header(bytes, link, ONE, parent, traffic::order(FIRST));
+            append(bytes, TCA_KIND, b"bpf\0");
+            let mut options = Vec::new();
+            append(&mut options, TCA_BPF_FD, &program.as_fd().as_raw_fd().to_ne_bytes());
+            append(&mut options, TCA_BPF_NAME, &[rule.name().as_bytes(), &[0]].concat());
+            append(&mut options, TCA_BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
+            append(bytes, TCA_OPTIONS, &options);
+        });
+    }
+}
+
+/// Nothing may be there yet.
+const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+/// The order in which the guard is asked, and its number there. What makes a detour comes after it.
+const FIRST: u16 = 1;
+const ONE: u32 = 1;
+
+/// Where a filter hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hook {
+    /// In a block.
+    Block(u32),
+    /// At what comes in by one link.
+    Link(u32),
+}
+
+impl Hook {
+    /// The link and the parent that say so in a message.
+    fn address(self) -> (u32, u32) {
+        /// `TCM_IFINDEX_MAGIC_BLOCK` (linux/rtnetlink.h).
+        const A_BLOCK: u32 = 0xffff_ffff;
+        match self {
+            Self::Block(block) => (A_BLOCK, block),
+            Self::Link(link) => (link, INGRESS_FILTERS),
+        }
+    }
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Block(block) => write!(f, "of the block {block}"),
+            Self::Link(link) => write!(f, "of the link with number {link}"),
+        }
+    }
+}
+
+fn of_speaker(speaker: Speaker, errno: Errno) -> Error {
+    Error::call("write down who may speak from", speaker.address.to_string(), errno)
+}
+
+/// A queue that has filters.
+struct Queue {
+    link: u32,
+    ingress: Option<u32>,
+    egress: Option<u32>,
+}
+
+fn queues(socket: &mut Socket) -> Result<Vec<Queue>> {
+    let mut batch = Batch::new();
+    batch.frame(RTM_GETQDISC, NLM_F_DUMP, "list", "queues".to_owned(), |bytes| {
+        traffic::header(bytes, 0, 0, 0, 0);
+    });
+    socket.dump_frame(batch, |message| {
+        let header = message.payload.get(..HEADER)?;
+        let attributes = Attributes(message.payload.get(HEADER..)?);
+        let is_one = message.kind == RTM_NEWQDISC && attributes.value(TCA_KIND)? == b"clsact\0";
+        let block = |kind| attributes.value(kind).and_then(read_u32);
+        Some(Queue {
+            link: read_u32(&header[4..])?,
+            ingress: block(TCA_INGRESS_BLOCK),
+            egress: block(TCA_EGRESS_BLOCK),
+        })
+        .filter(|_| is_one)
+    })
+}
+
+fn filters<T>(
+    socket: &mut Socket,
+    hook: &Hook,
+    parse: impl FnMut(Received<'_>) -> Option<T>,
+) -> Result<Vec<T>> {
+    let mut batch = Batch::new();
+    let what = format!("filters {hook}");
+    batch.frame(RTM_GETTFILTER, NLM_F_DUMP, "list", what, |bytes| {
+        let (link, parent) = hook.address();
+        traffic::header(bytes, link, 0, parent, 0);
+    });
+    socket.dump_frame(batch, parse)
+}
+
+/// The numbers of the programs that hang somewhere, and by what they decide.
+fn programs(socket: &mut Socket, hook: &Hook) -> Result<Vec<(u32, Rule)>> {
+    filters(socket, hook, |message| {
+        let attributes = Attributes(message.payload.get(HEADER..)?);
+        let is_program = message.kind == RTM_NEWTFILTER && attributes.value(TCA_KIND)? == b"bpf\0";
+        let options = Attributes(attributes.value(TCA_OPTIONS)?);
+        let name = options.value(TCA_BPF_NAME)?.strip_suffix(b"\0")?;
+        let mut rules = [Rule::Speakers, Rule::NoIpv6].into_iter();
+        let rule = rules.find(|rule| rule.name().as_bytes() == name)?;
+        options.value(TCA_BPF_ID).and_then(read_u32).filter(|_| is_program).zip(Some(rule))
+    })
+}
+
+fn has_filters(socket: &mut Socket, link: u32) -> Result<bool> {
+    let all = filters(socket, &Hook::Link(link), |message| {
+        (message.kind == RTM_NEWTFILTER).then_some(())
+    })?;
+    Ok(!all.is_empty())
+}
+
+#[cfg(test)]
+mod tests;
