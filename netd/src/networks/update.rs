@@ -131,7 +131,10 @@ impl Netd {
         let mut changed = network.clone();
         changed.subnets.extend(changes.subnets.iter().cloned());
         changes.label(&mut changed.labels);
-        let others = options.is_some();
+        // What is let through to those that are there follows from which families there are, too.
+        let has = |of: &Network, v6| of.subnets.iter().any(|subnet| subnet.subnet.is_ipv6() == v6);
+        let family = [false, true].into_iter().any(|v6| has(&changed, v6) != has(&network, v6));
+        let others = options.is_some() || family;
         if let Some(options) = options {
             changed.mtu = plan::mtu(&options)?;
             changed.options = options;

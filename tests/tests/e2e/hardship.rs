@@ -8,7 +8,7 @@ use cnm::{
     endpoint::{Attach, Detach, Netns},
     network::{CreateNetwork, InspectNetwork, ListNetworks, RemoveNetwork},
 };
-use netd_tests::{Asking as _, HostOptions, World, eventually, kind_of};
+use netd_tests::{Asking as _, HostOptions, Namespace, World, eventually, kind_of};
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -80,11 +80,17 @@ fn the_resolver_tells_a_stranger_nothing() {
     let gateway = endpoint.gateways[0];
     let lan = host.lan();
     lan.run("ip route add 10.0.0.0/8 via 192.0.2.1");
-    for asker in [&lan, &probe.netns] {
-        for name in ["web", "web.app.netd", "example.org"] {
-            let answer = asker.run(&format!("dig +tries=1 +time=3 @{gateway} {name}"));
-            assert!(answer.contains("status: REFUSED"), "{name}: {answer}");
-        }
+    let ask = |asker: &Namespace, name: &str| {
+        asker.run(&format!("dig +tries=1 +time=3 @{gateway} {name}"))
+    };
+    for name in ["web", "web.app.netd", "example.org"] {
+        let answer = ask(&lan, name);
+        assert!(answer.contains("status: REFUSED"), "{name}: {answer}");
+    }
+    // Who is on another network of this host is answered as there.
+    for name in ["web", "web.app", "web.app.netd"] {
+        let answer = ask(&probe.netns, name);
+        assert!(answer.contains("status: NXDOMAIN"), "{name}: {answer}");
     }
     let own = netd_tests::Host::ask_name(&web.netns, gateway, "web");
     assert_eq!(own, [endpoint.addresses[0].ip().to_string()]);
