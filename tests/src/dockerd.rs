@@ -105,6 +105,17 @@ impl<'a> Dockerd<'a> {
         });
     }
 
+    /// Its process, as those outside of the machine know it: the child of whoever entered that.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        let entered = self.daemon.as_ref().expect("dockerd runs").id();
+        let children = fs::read_to_string(format!("/proc/{entered}/task/{entered}/children"));
+        let children = children.expect("dockerd runs");
+        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("dockerd runs")
+    }
+
     /// Ends it by a signal, and waits until it has.
     ///
     /// # Panics

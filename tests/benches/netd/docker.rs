@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// The two networks, ours first, and one on which a container is beside them.
-const OURS: &str = "ours";
-const THEIRS: &str = "theirs";
-const HOME: &str = "home";
+pub(crate) const OURS: &str = "ours";
+pub(crate) const THEIRS: &str = "theirs";
+pub(crate) const HOME: &str = "home";
 
 /// What Docker's own driver is called in the table.
 const BRIDGE: &str = "Docker's bridge driver";
@@ -37,12 +37,16 @@ const CONFIG: &str = "docker_plugin = \"/run/docker/plugins/netd.sock\"\n\
                       docker_socket = \"/run/a-machine/docker/docker.sock\"";
 
 /// Docker's API.
-struct Api(PathBuf);
+pub(crate) struct Api {
+    socket: PathBuf,
+    /// The process that serves it.
+    pub(crate) pid: u32,
+}
 
 impl Api {
     /// A request; the answer's body.
-    fn call(&self, method: &str, path: &str, body: &Value) -> Result<String> {
-        let mut stream = UnixStream::connect(&self.0).context("cannot reach dockerd")?;
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Result<String> {
+        let mut stream = UnixStream::connect(&self.socket).context("cannot reach dockerd")?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
         let head = format!(
@@ -59,7 +63,7 @@ impl Api {
     }
 
     /// A container that is yet to be started.
-    fn create(&self, network: &str, command: &[&str], ports: &[u16]) -> Result<String> {
+    pub(crate) fn create(&self, network: &str, command: &[&str], ports: &[u16]) -> Result<String> {
         let binding = |port: &u16| {
             let host = (20_000 + port).to_string();
             (format!("{port}/tcp"), json!([{ "HostPort": host }]))
@@ -80,7 +84,7 @@ impl Api {
         Ok(created["Id"].as_str().context("a container has an id")?.to_owned())
     }
 
-    fn start(&self, container: &str) -> Result<()> {
+    pub(crate) fn start(&self, container: &str) -> Result<()> {
         self.call("POST", &format!("/containers/{container}/start"), &Value::Null).map(drop)
     }
 
@@ -98,7 +102,9 @@ impl Api {
 }
 
 /// Does something on a host with netd and a dockerd that has both networks.
-fn with_dockerd(act: impl FnOnce(&World, &netd_tests::Host, &Api) -> Result<()>) -> Result<()> {
+pub(crate) fn with_dockerd(
+    act: impl FnOnce(&World, &netd_tests::Host, &Api) -> Result<()>,
+) -> Result<()> {
     let world = World::new();
     let options = HostOptions { config: CONFIG.to_owned(), ..HostOptions::default() };
     let host = world.host_with("a", options);
@@ -113,7 +119,7 @@ fn with_dockerd(act: impl FnOnce(&World, &netd_tests::Host, &Api) -> Result<()>)
     make(&["-d", "netd", "--ipam-driver", "netd", "-o", "network=ours", OURS])?;
     make(&["-d", "bridge", THEIRS])?;
     make(&["-d", "bridge", HOME])?;
-    act(&world, &host, &Api(Dockerd::socket(&machine)))
+    act(&world, &host, &Api { socket: Dockerd::socket(&machine), pid: dockerd.pid() })
 }
 
 /// Putting a container that runs on a network, and, beside it, netd's own plugin.

@@ -12,6 +12,7 @@ mod cluster;
 mod cni;
 mod daemon;
 mod docker;
+mod docker_names;
 mod floor;
 mod growth;
 mod names;
@@ -36,7 +37,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 26] = [
+const SECTIONS: [Section; 27] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -45,6 +46,7 @@ const SECTIONS: [Section; 26] = [
     ("docker-connect", docker::connect),
     ("docker-start", docker::start),
     ("docker-ports", docker::ports),
+    ("docker-names", docker_names::measure),
     ("endpoints", growth::endpoints),
     ("ports", growth::ports),
     ("published", publish::connections),

@@ -101,7 +101,7 @@ const CASES: [Case; 6] = [
     },
 ];
 
-fn own(n: usize) -> String {
+pub(crate) fn own(n: usize) -> String {
     format!("web-{n}")
 }
 
@@ -332,18 +332,18 @@ impl Drop for Aardvark {
 
 /// What was seen of a server.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// Answers for a second of its processor time, as fast as they come.
-    per_cpu_second: Samples,
+    pub(crate) per_cpu_second: Samples,
     /// Answers in a second.
-    per_second: Samples,
+    pub(crate) per_second: Samples,
     /// What one in a hundred took longer than, in microseconds, at half as many questions.
-    late: Samples,
+    pub(crate) late: Samples,
 }
 
 impl Seen {
     /// Has dnsperf ask a server whose processor time `spent` tells.
-    fn look(
+    pub(crate) fn look(
         &mut self,
         questions: &Path,
         address: &str,
