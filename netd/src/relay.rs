@@ -24,7 +24,7 @@ use tokio::{
     },
     process::Command,
     sync::mpsc,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{host::sockets::Bound, netd::Netd};
@@ -36,8 +36,10 @@ pub(crate) const PROGRAM: &str = "netd-relay";
 const STEP: Duration = Duration::from_millis(5);
 const STEPS: u32 = 400;
 
-/// How long after its death it is started again.
+/// How long after its death it is started again; where it ended for want of a port that it could have,
+/// twice as long each time, up to the longest.
 const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// A port of `[::1]` and where it leads.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -105,6 +107,7 @@ impl Relay {
             socket: run_dir.join("relay.sock"),
             directories,
             wanted: HashMap::new(),
+            failed: false,
             talk: None,
         };
         tokio::task::spawn_local(keeper.keep(changes));
@@ -153,7 +156,7 @@ impl Netd {
 }
 
 /// Where an endpoint's ports lead from `[::1]`: to its address of IPv6 where it has one, as those at all
-/// addresses of IPv6 always do.
+/// addresses of IPv6 always do. Where somebody else holds the port there, he gets what comes.
 fn leads(endpoint: &Endpoint) -> Vec<Lead> {
     let address = |v4: bool| {
         endpoint.addresses.iter().map(|address| address.ip()).find(|ip| ip.is_ipv4() == v4)
@@ -161,6 +164,10 @@ fn leads(endpoint: &Endpoint) -> Vec<Lead> {
     let of = |port: &Port| -> Option<IpAddr> {
         const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
         const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        match port.host_ip.filter(|_| endpoint.ports_bound) {
+            Some(LOOPBACK | ALL) => return None,
+            _ => {}
+        }
         match port.host_ip {
             None | Some(LOOPBACK) => address(false).or_else(|| address(true)),
             Some(ALL) => address(false),
@@ -188,6 +195,8 @@ struct Keeper {
     socket: PathBuf,
     directories: Vec<PathBuf>,
     wanted: HashMap<(Protocol, u16), SocketAddr>,
+    /// Whether something of the last order could not be had.
+    failed: bool,
     talk: Option<Talk>,
 }
 
@@ -199,6 +208,7 @@ struct Talk {
 
 impl Keeper {
     async fn keep(mut self, mut changes: mpsc::UnboundedReceiver<Change>) {
+        let (mut pause, mut again) = (PAUSE, None);
         loop {
             let change = tokio::select! {
                 change = changes.recv() => match change {
@@ -210,11 +220,14 @@ impl Keeper {
                     if self.wanted.is_empty() {
                         continue;
                     }
-                    tracing::warn!("the relay ended: it is started again");
-                    sleep(PAUSE).await;
-                    Change::Add(Vec::new())
+                    pause = if self.failed { (pause * 2).min(LONGEST) } else { PAUSE };
+                    tracing::warn!(?pause, "the relay ended: it is started again");
+                    again = Some(Instant::now() + pause);
+                    continue;
                 }
+                () = due(again) => Change::Add(Vec::new()),
             };
+            again = None;
             if let Err(error) = self.carry_out(&change).await {
                 self.talk = None;
                 tracing::error!(%error, "ports are not relayed from [::1]");
@@ -251,7 +264,8 @@ impl Keeper {
                 Change::Add(add) => Orders { add, ..Orders::default() },
                 Change::Remove(remove) => Orders { remove, ..Orders::default() },
             };
-            if talk.order(&orders).await.is_ok() {
+            if let Ok(failed) = talk.order(&orders).await {
+                self.failed = failed;
                 return Ok(());
             }
             // It ended meanwhile.
@@ -264,8 +278,8 @@ impl Keeper {
         if let Ok(stream) = UnixStream::connect(&self.socket).await {
             let mut talk = Talk::over(stream);
             // One that is ending takes none any more.
-            if talk.order(&orders).await.is_ok() {
-                self.talk = Some(talk);
+            if let Ok(failed) = talk.order(&orders).await {
+                (self.failed, self.talk) = (failed, Some(talk));
                 return Ok(());
             }
         }
@@ -273,7 +287,7 @@ impl Keeper {
             return Ok(());
         }
         let mut talk = self.start().await?;
-        talk.order(&orders).await?;
+        self.failed = talk.order(&orders).await?;
         self.talk = Some(talk);
         Ok(())
     }
@@ -313,23 +327,32 @@ async fn end(talk: &mut Option<Talk>) {
     }
 }
 
+/// Waits until then; for ever where there is no such time.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Talk {
     fn over(stream: UnixStream) -> Self {
         let (read, orders) = stream.into_split();
         Self { answers: BufReader::new(read).lines(), orders }
     }
 
-    async fn order(&mut self, orders: &Orders<'_>) -> io::Result<()> {
+    /// Whether something of it could not be had.
+    async fn order(&mut self, orders: &Orders<'_>) -> io::Result<bool> {
         let mut line = serde_json::to_string(orders)?;
         line.push('\n');
         self.orders.write_all(line.as_bytes()).await?;
         let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let answer = self.answers.next_line().await?.ok_or_else(gone)?;
         let done: Done = serde_json::from_str(&answer)?;
-        for failed in done.failed {
+        for failed in &done.failed {
             tracing::warn!(failed, "not relayed");
         }
-        Ok(())
+        Ok(!done.failed.is_empty())
     }
 }
 
@@ -346,16 +369,21 @@ mod tests {
 
     #[test]
     fn what_comes_to_the_loopback_leads_to_the_container() {
-        let lead = |ports: &[&str], addresses: &[&str]| -> Vec<String> {
+        let endpoint = |ports: &[&str], addresses: &[&str]| -> Endpoint {
             let ports: Vec<Port> = ports.iter().map(|port| port.parse().expect("a port")).collect();
-            let endpoint: Endpoint = serde_json::from_value(serde_json::json!({
+            serde_json::from_value(serde_json::json!({
                 "id": cnm::EndpointId::from_bytes([1; 32]),
                 "network": cnm::NetworkId::from_bytes([2; 32]),
                 "network_name": "app", "container": {"id": "web"}, "ifname": "eth0",
                 "state": "attached", "created": "", "ports": ports, "addresses": addresses,
             }))
-            .expect("an endpoint");
-            leads(&endpoint).iter().map(|lead| format!("{} {}", lead.port, lead.to)).collect()
+            .expect("an endpoint")
+        };
+        let lead = |ports: &[&str], addresses: &[&str]| -> Vec<String> {
+            leads(&endpoint(ports, addresses))
+                .iter()
+                .map(|lead| format!("{} {}", lead.port, lead.to))
+                .collect()
         };
         let both = ["10.0.0.2/24", "fd00::2/64"];
         assert_eq!(lead(&["8080:80"], &both), ["8080 [fd00::2]:80"]);
@@ -373,5 +401,9 @@ mod tests {
         ];
         assert!(lead(&none, &both).is_empty());
         assert!(lead(&["[::]:81:81"], &both[..1]).is_empty());
+        // Who holds a port himself holds it where he said.
+        let mut held = endpoint(&["[::]:80:80", "[::1]:81:81", "82:82"], &both);
+        held.ports_bound = true;
+        assert_eq!(leads(&held).iter().map(|lead| lead.port).collect::<Vec<_>>(), [82]);
     }
 }

@@ -124,6 +124,7 @@ impl Netd {
             dns,
             aliases: params.aliases,
             ports,
+            ports_bound: params.ports_bound,
             bandwidth: params.bandwidth.and_then(|b| Bandwidth::of(b.ingress, b.egress)),
             netns: None,
             mtu: None,

@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::http::{Answer, Dialect, Question};
+use super::plugin::is_of_dockerd;
 use crate::{netd::Netd, server::Line};
 
 mod events;
@@ -296,6 +297,18 @@ impl Engine {
             }
             return Err(wording::not_there(&given.container, detail.network.name.as_str()));
         };
+        // Dockerd would go on as if the container were there.
+        if is_of_dockerd(endpoint) && !given.force {
+            let (name, container) = (&detail.network.name, endpoint.container.label());
+            return Err(Error::new(
+                Kind::Busy,
+                format_args!(
+                    "dockerd has container {container} on network {name}: say docker network disconnect \
+                     to dockerd itself, or -f where there is no Docker any more"
+                ),
+            )
+            .into());
+        }
         let detach = Detach {
             network: list.network,
             container: format!("={}", endpoint.container.id),

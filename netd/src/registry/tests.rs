@@ -63,6 +63,7 @@ fn endpoint(registry: &mut Registry, byte: u8, on: u8, container: &str) -> Endpo
         dns: vec![],
         aliases: vec![],
         ports: vec!["8080:80".parse().expect("a port")],
+        ports_bound: false,
         bandwidth: None,
         netns: None,
         mtu: None,

@@ -204,6 +204,7 @@ fn endpoint(network: &Network, n: u16) -> Endpoint {
         dns: Vec::new(),
         aliases: Vec::new(),
         ports: Vec::new(),
+        ports_bound: false,
         bandwidth: None,
         netns: None,
         mtu: None,

@@ -62,6 +62,9 @@ pub struct Endpoint {
     /// Its ports that the host answers for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// Whether whoever asked for them holds these ports on the host himself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ports_bound: bool,
     /// How fast its packets may come and go; without limits unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,

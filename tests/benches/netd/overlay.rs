@@ -135,6 +135,7 @@ fn endpoint(network: &Network, last: u8) -> Result<Endpoint> {
         dns: Vec::new(),
         aliases: Vec::new(),
         ports: Vec::new(),
+        ports_bound: false,
         bandwidth: None,
         netns: None,
         mtu: None,

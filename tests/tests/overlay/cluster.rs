@@ -133,6 +133,7 @@ pub(crate) fn endpoint(network: &Network, number: u16, ports: &[&str]) -> Endpoi
         dns: Vec::new(),
         aliases: Vec::new(),
         ports: ports.iter().map(|text| text.parse::<Port>().unwrap()).collect(),
+        ports_bound: false,
         bandwidth: None,
         netns: None,
         mtu: None,

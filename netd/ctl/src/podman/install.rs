@@ -112,7 +112,7 @@ pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
     }
     let is_there = matches!(whose, Whose::Ours | Whose::Changed);
     let running = if is_there { running::on_netd(socket) } else { Vec::new() };
-    if !running.is_empty() && !args.force && !places.dry_run {
+    if !running.is_empty() && !args.force {
         let message = format!(
             "Podman's containers {} are on netd's networks: end them first, or say --force, and netd lets \
              go of each when it ends",

@@ -20,6 +20,11 @@ pub(in crate::docker) fn is_unnamed(endpoint: &Endpoint) -> bool {
     endpoint.labels.get(ENDPOINT).is_some_and(|id| id == endpoint.container.id.as_str())
 }
 
+/// Whether it is one of dockerd's.
+pub(in crate::docker) fn is_of_dockerd(endpoint: &Endpoint) -> bool {
+    endpoint.labels.contains_key(ENDPOINT)
+}
+
 impl Plugin {
     /// The endpoint that dockerd knows by this id.
     pub(super) fn endpoint(&self, network: &str, id: &str) -> Result<Endpoint> {

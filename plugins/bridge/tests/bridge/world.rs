@@ -150,6 +150,7 @@ pub(crate) fn endpoint(network: &Network, number: u16) -> Endpoint {
         dns: Vec::new(),
         aliases: Vec::new(),
         ports: Vec::new(),
+        ports_bound: false,
         bandwidth: None,
         netns: None,
         mtu: None,

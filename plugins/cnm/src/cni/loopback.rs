@@ -86,6 +86,7 @@ fn made_up(attachment: &Attachment) -> (Network, Endpoint) {
         dns: Vec::new(),
         aliases: Vec::new(),
         ports: Vec::new(),
+        ports_bound: false,
         bandwidth: None,
         netns: None,
         mtu: None,

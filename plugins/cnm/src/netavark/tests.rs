@@ -173,6 +173,10 @@ fn an_attach_says_whose_it_is_and_that_podman_binds_the_ports() {
     assert!(attach.ports_bound);
     assert_eq!(attach.mac, Some(MacAddr([2, 0, 0, 0, 0, 7])));
     assert_eq!(attach.addresses, ["10.9.0.7".parse::<std::net::IpAddr>().expect("an address")]);
+    let loopback = json!([{"host_ip": "::1", "container_port": 80, "host_port": 8080, "range": 1,
+        "protocol": "tcp"}]);
+    let error = attach_of(json!({}), json!({}), loopback).expect_err("Podman has it itself");
+    assert!(error.message.contains("leave the address out"), "{error}");
     let attach = attach_of(json!({}), json!({}), Value::Null).expect("an attach");
     assert!(!attach.ports_bound && attach.assigned.is_none() && attach.routes.is_none());
     let none = json!({"ipam_options": {"driver": "none"}});

@@ -149,6 +149,14 @@ pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
     attach.mac = here.static_mac;
     attach.aliases = aliases(here);
     attach.ports = ports(setup.port_mappings.as_deref().unwrap_or_default())?;
+    let loopback = Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    if let Some(port) = attach.ports.iter().find(|port| port.host_ip == loopback) {
+        return Err(Error::invalid(format_args!(
+            "cannot publish port {port}: Podman holds a port of [::1] itself, and nothing of the kernel's \
+             leads past it; leave the address out, and the port answers at [::1] as well"
+        ))
+        .with("port", port.to_string()));
+    }
     // Podman holds them for as long as the container runs, and finds out by itself who else does.
     attach.ports_bound = !attach.ports.is_empty();
     attach.options = here.options.clone().unwrap_or_default();

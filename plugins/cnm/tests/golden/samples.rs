@@ -220,6 +220,7 @@ fn endpoint() -> Endpoint {
         dns: vec![from("10.89.0.1")],
         aliases: vec![from("www")],
         ports: ports(),
+        ports_bound: false,
         bandwidth: Some(bandwidth()),
         netns: Some(netns_id()),
         mtu: Some(1450),

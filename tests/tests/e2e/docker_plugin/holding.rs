@@ -107,6 +107,10 @@ fn who_insists_has_a_network_of_dockerds_removed() {
     call("NetworkDriver.CreateEndpoint", endpoint(&id('d'), &id('e'), "10.9.4.2/24"));
     let rm = host.netctl(&["network", "rm", "--force", "app"]);
     assert!(rm.code != 0 && rm.stderr.contains("has active endpoints"), "{rm:?}");
+    // Nor is anybody's container taken off, of which dockerd would not know.
+    let off = netd_tests::docker(API, &["network", "disconnect", "app", &id('e')]);
+    assert!(off.code != 0 && off.stderr.contains("say docker network disconnect"), "{off:?}");
+    assert_eq!(host.client().endpoints().len(), 1);
     call("NetworkDriver.DeleteEndpoint", of(&id('d'), &id('e')));
     assert_eq!(host.client().endpoints(), [], "dockerd has it still");
 }
