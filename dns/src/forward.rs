@@ -484,9 +484,17 @@ impl Forwarder {
                 let query = Query::new(packet, self.ids.next(), transport)?;
                 asked.spawn(async move { (server, query.put_to(server).await) });
             }
+            let all = servers.as_slice().is_empty();
+            let others = bad.is_some() && !asked.is_empty();
             let outcome = tokio::select! {
                 Some(outcome) = asked.join_next() => outcome.ok()?,
-                () = time::sleep(PATIENCE), if !servers.as_slice().is_empty() => continue,
+                () = time::sleep(PATIENCE), if !all || others => {
+                    // Those that are left may be dead: what there is is not to be lost with them.
+                    if all {
+                        return bad;
+                    }
+                    continue;
+                }
                 else => return bad,
             };
             let (server, reply) = outcome;

@@ -164,9 +164,8 @@ fn leads(endpoint: &Endpoint) -> Vec<Lead> {
     let of = |port: &Port| -> Option<IpAddr> {
         const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
         const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        match port.host_ip.filter(|_| endpoint.ports_bound) {
-            Some(LOOPBACK | ALL) => return None,
-            _ => {}
+        if let Some(LOOPBACK | ALL) = port.host_ip.filter(|_| endpoint.ports_bound) {
+            return None;
         }
         match port.host_ip {
             None | Some(LOOPBACK) => address(false).or_else(|| address(true)),

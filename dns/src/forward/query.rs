@@ -5,9 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{self, Instant};
 
 use crate::answer::Transport;
 use crate::question::{self, HEADER, Question, word};
+
+/// After how long a datagram is taken for lost and sent once more; twice as long after each.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// One query, as one server is asked it.
 pub(super) struct Query {
@@ -47,8 +51,19 @@ impl Query {
         socket.send(&self.packet).await?;
         // One byte more than allowed shows that there was more.
         let mut reply = vec![0; self.limit + 1];
+        let mut patience = AGAIN;
+        let mut again = Instant::now() + patience;
         loop {
-            let length = socket.recv(&mut reply).await?;
+            let length = tokio::select! {
+                length = socket.recv(&mut reply) => length?,
+                // A datagram may be lost on either way; whoever waits for the answer asks once.
+                () = time::sleep_until(again) => {
+                    socket.send(&self.packet).await?;
+                    patience *= 2;
+                    again = Instant::now() + patience;
+                    continue;
+                }
+            };
             if self.is_answered_by(&reply[..length]) {
                 reply.truncate(length);
                 if length > self.limit {

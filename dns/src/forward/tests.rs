@@ -170,6 +170,29 @@ fn a_bad_answer_is_better_than_none() {
 }
 
 #[test]
+fn what_one_says_is_not_lost_with_one_that_is_dead() {
+    run(async {
+        for code in [2, 5] {
+            let servers = [saying(code, 7).await, silent().await];
+            assert_eq!(ask(&patient(), &servers).await, Some(said(ASKED_FOR, code, 7)));
+        }
+    });
+}
+
+#[test]
+fn a_datagram_that_is_lost_is_sent_again() {
+    run(async {
+        let mut lost = false;
+        let deaf = server(move |query| {
+            let first = !std::mem::replace(&mut lost, true);
+            if first { Vec::new() } else { vec![said(&query, 0, 7)] }
+        });
+        let reply = ask(&patient(), &[deaf.await]).await;
+        assert_eq!(reply, Some(said(ASKED_FOR, 0, 7)));
+    });
+}
+
+#[test]
 fn when_nobody_answers_it_ends_all_the_same() {
     run(async {
         let short = forwarder(Duration::from_millis(20));

@@ -96,7 +96,14 @@ fn servers(file: &File) -> Result<(), Wrong> {
         }
         servers.iter().try_for_each(|server| one(&format!("dns_stubs.{domain:?}"), server))?;
     }
-    file.dns_host.iter().try_for_each(|server| one("dns_host", server))
+    // Names of all networks are told there: to nobody but the host's own programs.
+    file.dns_host.iter().filter(|server| !server.ip().is_loopback()).try_for_each(|server| {
+        wrong(
+            "dns_host",
+            server.to_string(),
+            "an address of loopback and a port, as in 127.0.0.77:53",
+        )
+    })
 }
 
 fn domain_name(key: &str, domain: &str) -> Result<(), Wrong> {
@@ -149,6 +156,7 @@ mod tests {
             ("certificate_life = 0", "certificate_life", "0"),
             ("dns_upstreams = [\"10.0.0.53:0\"]", "dns_upstreams", "\"10.0.0.53:0\""),
             ("dns_host = \"0.0.0.0:53\"", "dns_host", "\"0.0.0.0:53\""),
+            ("dns_host = \"192.0.2.3:53\"", "dns_host", "\"192.0.2.3:53\""),
             ("dns_stubs = { \"a\" = [\"224.0.0.1:53\"] }", "dns_stubs.\"a\"", "\"224.0.0.1:53\""),
             ("dns_stubs = { \"a\" = [] }", "dns_stubs.\"a\"", "[]"),
             ("dns_stubs = { \"a..b\" = [\"10.0.0.53:53\"] }", "dns_stubs", "\"a..b\""),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use cnm::{
-    ContainerId, Error, Name, Result,
+    ContainerId, Error, Kind, Name, Result,
     client::Client,
     endpoint::{Endpoint, ListEndpoints, State},
     events::{Notification, Subscribe},
@@ -72,7 +72,12 @@ impl Follower {
             let mut client = Client::connect(&self.socket)?;
             let params =
                 ListEndpoints { container: Some(self.container.to_string()), network: None };
-            let mut endpoints = client.call(&params)?.endpoints;
+            let mut endpoints = match client.call(&params) {
+                Ok(listed) => listed.endpoints,
+                // It is on no network any more, and netd knows of it again when it is on one.
+                Err(error) if error.kind == Kind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
+            };
             endpoints.retain(|endpoint| endpoint.state == State::Attached);
             let gateways = match self.wishes.name_this_host() {
                 // There may be none at the moment.
