@@ -164,10 +164,8 @@ fn leads(endpoint: &Endpoint) -> Vec<Lead> {
     let of = |port: &Port| -> Option<IpAddr> {
         const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
         const ALL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        if let Some(LOOPBACK | ALL) = port.host_ip.filter(|_| endpoint.ports_bound) {
-            return None;
-        }
         match port.host_ip {
+            Some(LOOPBACK | ALL) if endpoint.ports_bound => None,
             None | Some(LOOPBACK) => address(false).or_else(|| address(true)),
             Some(ALL) => address(false),
             Some(_) => None,

@@ -649,9 +649,13 @@ fn a_resolv_conf_that_is_written_anew_ends_failures() {
                 Transport::Udp,
             ))
         };
-        while !noticed() {
-            time::sleep(Duration::from_millis(20)).await;
-        }
+        // The file is looked at once a second at most.
+        let looking = async {
+            while !noticed() {
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        time::timeout(Duration::from_secs(10), looking).await.expect("it is noticed");
         std::fs::remove_file(path).unwrap();
     });
 }

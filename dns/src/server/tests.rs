@@ -294,8 +294,8 @@ fn the_handle_minds_no_event_loop_around_it() {
     });
 }
 
-#[test]
-fn at_a_shared_address_who_asks_is_known_by_its_own() {
+/// `web` on app and `db` on lab, each with a subnet of its own.
+fn two_networks() -> Names {
     let names = Names::new();
     let zone = |name: &str, subnet: &str| Zone {
         name: name.into(),
@@ -307,6 +307,12 @@ fn at_a_shared_address_who_asks_is_known_by_its_own() {
     names.network_up("m", zone("lab", "127.2.0.0/24"));
     names.publish("n", member("e", "web", "127.1.0.2"));
     names.publish("m", member("f", "db", "127.2.0.2"));
+    names
+}
+
+#[test]
+fn at_a_shared_address_who_asks_is_known_by_its_own() {
+    let names = two_networks();
     let guests = |source: IpAddr| source == IpAddr::from([127, 3, 0, 2]);
     let upstreams = Upstreams::Fixed(vec![upstream(elsewhere)]);
     let server = Server::start(names, Options { upstreams, guests, ..Options::default() }).unwrap();
@@ -336,17 +342,7 @@ fn at_a_shared_address_who_asks_is_known_by_its_own() {
 
 #[test]
 fn who_was_moved_is_answered_from_where_it_is() {
-    let names = Names::new();
-    let zone = |name: &str, subnet: &str| Zone {
-        name: name.into(),
-        subnets: vec![subnet.parse().unwrap()],
-        forward: true,
-        ..Zone::default()
-    };
-    names.network_up("n", zone("app", "127.1.0.0/24"));
-    names.network_up("m", zone("lab", "127.2.0.0/24"));
-    names.publish("n", member("e", "web", "127.1.0.2"));
-    names.publish("m", member("f", "db", "127.2.0.2"));
+    let names = two_networks();
     let upstreams = Upstreams::Fixed(vec![upstream(elsewhere)]);
     let server = Server::start(names, Options { upstreams, ..Options::default() }).unwrap();
     let (udp, tcp) = sockets();

@@ -13,8 +13,10 @@ use hyper::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::http::{Answer, Dialect, Question};
-use super::plugin::is_of_dockerd;
+use super::{
+    http::{Answer, Dialect, Question},
+    plugin::is_of_dockerd,
+};
 use crate::{netd::Netd, server::Line};
 
 mod events;

@@ -297,8 +297,9 @@ impl Guards {
             let rule = if queue.ingress.is_some() {
                 rule_of(queue.ingress)
             } else {
-                door.detour = has_filters(socket, queue.link)?;
-                programs(socket, &Hook::Link(queue.link))?.first().map(|(_, rule)| *rule)
+                let there = filters(socket, &Hook::Link(queue.link))?;
+                door.detour = !there.is_empty();
+                there.into_iter().flatten().next().map(|(_, rule)| rule)
             };
             door.sends_no_ipv6 = rule == Some(Rule::NoIpv6);
             if rule == Some(Rule::Speakers) {
@@ -425,38 +426,31 @@ fn queues(socket: &mut Socket) -> Result<Vec<Queue>> {
     })
 }
 
-fn filters<T>(
-    socket: &mut Socket,
-    hook: &Hook,
-    parse: impl FnMut(Received<'_>) -> Option<T>,
-) -> Result<Vec<T>> {
+/// The filters that hang somewhere; of each that is a guard the number of its program, and by what that
+/// decides.
+fn filters(socket: &mut Socket, hook: &Hook) -> Result<Vec<Option<(u32, Rule)>>> {
     let mut batch = Batch::new();
     let what = format!("filters {hook}");
     batch.frame(RTM_GETTFILTER, NLM_F_DUMP, "list", what, |bytes| {
         let (link, parent) = hook.address();
         traffic::header(bytes, link, 0, parent, 0);
     });
-    socket.dump_frame(batch, parse)
+    socket.dump_frame(batch, |message| (message.kind == RTM_NEWTFILTER).then(|| guard(message)))
 }
 
-/// The numbers of the programs that hang somewhere, and by what they decide.
+fn guard(message: Received<'_>) -> Option<(u32, Rule)> {
+    let attributes = Attributes(message.payload.get(HEADER..)?);
+    let is_program = attributes.value(TCA_KIND)? == b"bpf\0";
+    let options = Attributes(attributes.value(TCA_OPTIONS).filter(|_| is_program)?);
+    let name = options.value(TCA_BPF_NAME)?.strip_suffix(b"\0")?;
+    let mut rules = [Rule::Speakers, Rule::NoIpv6].into_iter();
+    let rule = rules.find(|rule| rule.name().as_bytes() == name)?;
+    options.value(TCA_BPF_ID).and_then(read_u32).zip(Some(rule))
+}
+
+/// The guards among these.
 fn programs(socket: &mut Socket, hook: &Hook) -> Result<Vec<(u32, Rule)>> {
-    filters(socket, hook, |message| {
-        let attributes = Attributes(message.payload.get(HEADER..)?);
-        let is_program = message.kind == RTM_NEWTFILTER && attributes.value(TCA_KIND)? == b"bpf\0";
-        let options = Attributes(attributes.value(TCA_OPTIONS)?);
-        let name = options.value(TCA_BPF_NAME)?.strip_suffix(b"\0")?;
-        let mut rules = [Rule::Speakers, Rule::NoIpv6].into_iter();
-        let rule = rules.find(|rule| rule.name().as_bytes() == name)?;
-        options.value(TCA_BPF_ID).and_then(read_u32).filter(|_| is_program).zip(Some(rule))
-    })
-}
-
-fn has_filters(socket: &mut Socket, link: u32) -> Result<bool> {
-    let all = filters(socket, &Hook::Link(link), |message| {
-        (message.kind == RTM_NEWTFILTER).then_some(())
-    })?;
-    Ok(!all.is_empty())
+    Ok(filters(socket, hook)?.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

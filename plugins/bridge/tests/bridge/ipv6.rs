@@ -2,7 +2,11 @@
 
 use std::{io::Write, net::Ipv6Addr, process::Stdio};
 
-use cnm::driver::{Driver, Sync};
+use cnm::{
+    driver::{Driver, Sync},
+    endpoint::Endpoint,
+    network::Network,
+};
 use netd_bridge::Bridge;
 
 use crate::world::{Sandbox, endpoint, eventually, leave_home, network, run};
@@ -53,18 +57,26 @@ impl Sandbox {
     }
 }
 
+/// Two containers, the first of which advertises itself as a router, with as many tags as matter.
+fn advertised(driver: &mut Bridge, network: &Network, ends: &[Endpoint; 2]) -> [Sandbox; 2] {
+    let sandboxes = [Sandbox::new(), Sandbox::new()];
+    for (end, sandbox) in ends.iter().zip(&sandboxes) {
+        driver.attach(network, end, &sandbox.path()).unwrap();
+    }
+    driver.after_answer();
+    for tags in 0..3 {
+        sandboxes[0].send(&advertisement(tags));
+    }
+    sandboxes
+}
+
 #[test]
 fn no_neighbour_gives_ipv6_to_a_container_without() {
     leave_home();
     let mut driver = Bridge::default();
     let network = network(1, &["10.1.0.0/24"]);
-    let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
-    driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
-    driver.attach(&network, &endpoint(&network, 2), &victim.path()).unwrap();
-    driver.after_answer();
-    for tags in 0..3 {
-        neighbour.send(&advertisement(tags));
-    }
+    let ends = [1, 2].map(|n| endpoint(&network, n));
+    let [neighbour, victim] = advertised(&mut driver, &network, &ends);
     neighbour.run("ip addr add fe80::2/64 dev eth0 nodad");
     assert!(!neighbour.output("ping -L -c1 -W1 ff02::1%eth0").status.success());
     // Frames stay in order: what was sent before has been there.
@@ -73,7 +85,7 @@ fn no_neighbour_gives_ipv6_to_a_container_without() {
     assert!(!victim.has_ipv6());
     // It is the neighbour's door that keeps them in: without it, each kind arrives.
     drop(driver);
-    run(&format!("tc qdisc del dev {} clsact", endpoint(&network, 1).id.link_name()));
+    run(&format!("tc qdisc del dev {} clsact", ends[0].id.link_name()));
     for tags in 0..3 {
         let before = victim.received6();
         neighbour.send(&advertisement(tags));
@@ -82,8 +94,7 @@ fn no_neighbour_gives_ipv6_to_a_container_without() {
     eventually("it configures the container", || victim.has_ipv6());
     // A driver that starts notices.
     let mut driver = Bridge::default();
-    let endpoints = vec![endpoint(&network, 1), endpoint(&network, 2)];
-    let everything = Sync { networks: vec![network], endpoints, ..Sync::default() };
+    let everything = Sync { networks: vec![network], endpoints: ends.into(), ..Sync::default() };
     assert_eq!(driver.sync(&everything).unwrap().repaired.len(), 1);
     let before = victim.received6();
     neighbour.send(&advertisement(0));
@@ -97,13 +108,8 @@ fn nor_does_one_that_may_speak_as_anybody() {
     let mut driver = Bridge::default();
     let mut network = network(1, &["10.1.0.0/24"]);
     network.options.insert("spoof-check".to_owned(), "false".to_owned());
-    let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
-    driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
-    driver.attach(&network, &endpoint(&network, 2), &victim.path()).unwrap();
-    driver.after_answer();
-    for tags in 0..3 {
-        neighbour.send(&advertisement(tags));
-    }
+    let ends = [1, 2].map(|n| endpoint(&network, n));
+    let [neighbour, victim] = advertised(&mut driver, &network, &ends);
     neighbour.run("ping -c1 -W2 10.1.0.4");
     assert_eq!(victim.received6(), 0);
 }
@@ -113,16 +119,10 @@ fn a_container_without_ipv6_gets_none_where_others_have_it() {
     leave_home();
     let mut driver = Bridge::default();
     let network = network(1, &["10.1.0.0/24", "fd00:1::/64"]);
-    let (neighbour, victim) = (Sandbox::new(), Sandbox::new());
-    driver.attach(&network, &endpoint(&network, 1), &neighbour.path()).unwrap();
-    let mut without = endpoint(&network, 2);
-    without.addresses.truncate(1);
-    without.gateways.truncate(1);
-    driver.attach(&network, &without, &victim.path()).unwrap();
-    driver.after_answer();
-    for tags in 0..3 {
-        neighbour.send(&advertisement(tags));
-    }
+    let mut ends = [1, 2].map(|n| endpoint(&network, n));
+    ends[1].addresses.truncate(1);
+    ends[1].gateways.truncate(1);
+    let [neighbour, victim] = advertised(&mut driver, &network, &ends);
     neighbour.run("ping -c1 -W2 10.1.0.4");
     assert_eq!(victim.received6(), 0);
     assert!(!victim.has_ipv6());

@@ -158,6 +158,11 @@ pub(super) fn speakers(set: BorrowedFd<'_>) -> Vec<Instruction> {
     program.place(Place::Known);
     look_up(&mut program, set);
     program.if_is(R0, 0, Place::Drop);
+    finish(program)
+}
+
+/// Ends a program: what comes to its end goes on.
+fn finish(mut program: Program) -> Vec<Instruction> {
     program.place(Place::Pass);
     program.set(R0, PASS);
     program.end();
@@ -266,12 +271,7 @@ pub(super) fn no_ipv6() -> Vec<Instruction> {
     for protocol in [IPV6, VLAN, STACKED_VLAN] {
         program.if_is(R2, half(protocol), Place::Drop);
     }
-    program.set(R0, PASS);
-    program.end();
-    program.place(Place::Drop);
-    program.set(R0, DROP);
-    program.end();
-    program.finish()
+    finish(program)
 }
 
 const _: () = assert!(AT.unsigned_abs() as usize == KEY);
