@@ -14,7 +14,7 @@ use kernel::{
     resolver, routes, sysctl,
 };
 
-use words::{refusal, way};
+use words::{condemned, refusal, way};
 
 use crate::{
     Port,
@@ -57,7 +57,8 @@ impl Kernel {
             Err(error)
                 if error.operands.get("errno").is_some_and(|n| *n == Errno::EEXIST as i32) =>
             {
-                self.clear_inside(netns)?;
+                // An interface of another name may still have the way that this one is to have.
+                condemned::clear(&mut self.socket, &self.home, netns).map_err(refusal)?;
                 self.attempt(port, bridge, netns)
             }
             outcome => outcome,
@@ -298,8 +299,8 @@ impl Kernel {
         }
     }
 
-    /// One of the pair's names is taken. Where by a condemned pair of our own, that pair goes at
-    /// once: the one slow path.
+    /// One of the pair's names is taken. Where by a condemned pair, that pair goes at once: the one
+    /// slow path.
     fn clear_the_way(&mut self, port: &Port, netns: &Netns) -> Result<()> {
         let inside = self.look_inside(port, netns)?;
         let host_end = match &inside {
@@ -311,7 +312,7 @@ impl Kernel {
             None => links::by_name(&mut self.socket, &port.host).map_err(refusal)?,
         };
         let in_the_way = host_end.is_some();
-        let Some(host_end) = host_end.filter(|host| self.marks.is_condemned(host)) else {
+        let Some(host_end) = host_end.filter(condemned::is_condemned) else {
             // The reaper may have been faster.
             let (place, name) = match &inside {
                 Some(link) => {
@@ -335,24 +336,6 @@ impl Kernel {
             Err(error) if error.errno() != Some(Errno::ENODEV) => Err(refusal(error)),
             _ => Ok(()),
         }
-    }
-
-    /// An interface of another name whose pair is condemned may still have the way that this one is
-    /// to have, such as the default route: all of these pairs go at once.
-    fn clear_inside(&mut self, netns: &Netns) -> Result<()> {
-        let inside = netns.inside(&self.home, || links::all(&mut Socket::route()?));
-        let inside = inside.and_then(|links| links).map_err(refusal)?;
-        let mut batch = Batch::new();
-        for link in &inside {
-            let Some(peer) = link.peer else { continue };
-            let host = links::by_index(&mut self.socket, peer).map_err(refusal)?;
-            let host = host.filter(|host| host.peer == Some(link.index));
-            if let Some(host) = host.filter(|host| self.marks.is_condemned(host)) {
-                links::delete(&mut batch, &host.name);
-            }
-        }
-        // The reaper may be faster.
-        self.socket.run_but(&apply::NOT_THERE, batch, |_| ()).map(drop).map_err(refusal)
     }
 
     /// What has the name of the container's end in the container.

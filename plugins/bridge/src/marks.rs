@@ -2,11 +2,11 @@
 //! driver that makes bridges has marks of its own, so that none sweeps away what is another's.
 
 use kernel::{guard::Blocks, links::Link};
+use words::condemned;
 
 use crate::shape::DETOUR_PREFIX;
 
-/// What the names of all host ends begin with.
-pub const PREFIX: &str = "nd";
+pub use words::condemned::PREFIX;
 
 /// The link groups (`IFLA_GROUP`) of a driver, and its name in the firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Marks {
     pub const BRIDGE: Self = Self {
         driver: "bridge",
         owned: 0x6e65_7464,
-        condemned: 0x6e65_7465,
+        condemned: condemned::BRIDGE,
         blocks: Blocks { speakers: 0x6e65_7464, no_ipv6: 0x6e65_7466 },
         owner: None,
     };

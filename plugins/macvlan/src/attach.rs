@@ -16,7 +16,7 @@ use kernel::{
     resolver, routes, shaping, sysctl,
 };
 
-use words::{bucket, refusal, way};
+use words::{bucket, condemned, refusal, way};
 
 use crate::{OWNED, Port, Segment, apply::Kernel, plan};
 
@@ -58,6 +58,19 @@ struct Inside {
 impl Kernel {
     /// Makes an endpoint; leaves nothing of it if that fails.
     pub(crate) fn attach(&mut self, port: &Port, joined: &Joined, netns: &Netns) -> Result<Made> {
+        match self.attempt(port, joined, netns) {
+            // What the container had before may have its name or its way until it is reaped.
+            Err(error)
+                if error.operands.get("errno").is_some_and(|n| *n == Errno::EEXIST as i32) =>
+            {
+                condemned::clear(&mut self.socket, &self.home, netns).map_err(refusal)?;
+                self.attempt(port, joined, netns)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn attempt(&mut self, port: &Port, joined: &Joined, netns: &Netns) -> Result<Made> {
         // Before there is anything: by its id a link is found again, whatever ends meanwhile.
         let nsid = netns.assign_nsid(&mut self.socket).map_err(refusal)?;
         fault::point("macvlan.attach.before-link");

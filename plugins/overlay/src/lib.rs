@@ -19,7 +19,7 @@ pub const MARKS: netd_bridge::Marks = netd_bridge::Marks {
     driver: "overlay",
     owned: 0x6e65_7480,
     blocks: kernel::guard::Blocks { speakers: 0x6e65_7480, no_ipv6: 0x6e65_7482 },
-    condemned: 0x6e65_7481,
+    condemned: words::condemned::OVERLAY,
     owner: Some("overlay"),
 };
 

@@ -7,6 +7,7 @@ use kernel::{
     shaping::Bucket,
 };
 
+pub mod condemned;
 mod refusal;
 
 pub use refusal::{no_netns, refusal};

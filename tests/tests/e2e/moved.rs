@@ -120,7 +120,6 @@ fn who_asks_inside_goes_on_doing_so_whichever_network_it_is_taken_off() {
     netd.call(&off(&client, "app")).unwrap();
     assert_eq!(Host::ask_name(&client.netns, INSIDE, "client A").len(), 1);
     // Back and forth, and it is gone with the last.
-    wait_for_end(&client, "eth1");
     netd.attach(&client.to("lan"));
     netd.call(&off(&client, "back")).unwrap();
     assert_eq!(Host::ask_name(&client.netns, INSIDE, "client A").len(), 1);

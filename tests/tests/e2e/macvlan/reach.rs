@@ -172,3 +172,33 @@ fn what_somebody_gave_back_another_has_at_once() {
     assert!(lan.pings_in_vain("192.0.2.77".parse().unwrap()), "nobody has it");
     assert_eq!(host.client().status().problems, Vec::<String>::new());
 }
+
+#[test]
+fn what_another_driver_is_about_to_take_away_is_not_in_the_way() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    make(&host, &lan_network("lan", &[("parent", "lan0")]));
+    make(&host, &CreateNetwork::named("app"));
+    // As the bridge and the overlay driver leave the host ends of endpoints that were detached.
+    for (at, group) in ["0x6e657465", "0x6e657481"].into_iter().enumerate() {
+        for network in ["lan", "app"] {
+            let container = world.container(&format!("{network}-{at}"));
+            let end = format!("nd-{network}-{at}");
+            host.netns.run(&format!("ip link add {end} up type veth peer {end}-in"));
+            host.netns.run(&format!("ip link set {end}-in netns {}", container.netns.path()));
+            // Before it is condemned: with the driver's group, it is soon gone.
+            container.netns.run(&format!("ip link set {end}-in name eth0 up"));
+            container.netns.run("ip route add default dev eth0");
+            host.netns.run(&format!("ip link set {end} group {group}"));
+            let endpoint = put(&host, &container, network);
+            assert_eq!(endpoint.ifname.as_str(), "eth0");
+            assert_eq!(differences(&host, &endpoint), Vec::<String>::new());
+        }
+    }
+    let foreign = world.container("foreign");
+    host.netns.run("ip link add other type veth peer other-in");
+    host.netns.run(&format!("ip link set other-in netns {} name eth0", foreign.netns.path()));
+    assert_eq!(kind_of(host.client().call(&foreign.to("lan"))).0, Kind::Exists);
+    assert!(lan.pings(ip(&put(&host, &world.container("last"), "lan"))));
+}
