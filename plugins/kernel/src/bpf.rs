@@ -1,5 +1,5 @@
-//! What of bpf(2) the guards of ports need: sets that a program looks things up in, and programs that
-//! the traffic control of a link runs. Both live as long as somebody holds them: this process, or a
+//! What of bpf(2) the guards of ports need: sets and tables that a program looks things up in, and
+//! programs that the traffic control of a link runs. Both live as long as somebody holds them: this process, or a
 //! filter of a link.
 
 use std::{
@@ -100,16 +100,8 @@ impl<const N: usize> Set<N> {
     pub(crate) fn make(name: &str, capacity: u32) -> Result<Self> {
         const HASH: u32 = 1;
         const NO_PREALLOC: u32 = 1;
-        Call::new()
-            .number(0, HASH)
-            .number(4, Self::length())
-            .number(8, 1)
-            .number(12, capacity)
-            .number(16, NO_PREALLOC)
-            .name(28, name)
-            .open(MAP_CREATE)
-            .map(Self)
-            .map_err(|errno| Error::call("make the BPF map", name, errno))
+        let lengths = [length::<N>(), 1];
+        make_map(name, HASH, lengths, capacity, NO_PREALLOC).map(Self)
     }
 
     /// The one of a number, if its keys are as long.
@@ -119,11 +111,7 @@ impl<const N: usize> Set<N> {
         // struct bpf_map_info: type, id, key_size.
         let mut info = [0; 16];
         information(set.0.as_fd(), &mut info).map_err(failed)?;
-        Ok((read_u32(&info[8..]) == Some(Self::length())).then_some(set))
-    }
-
-    fn length() -> u32 {
-        u32::try_from(N).expect("keys are short")
+        Ok((read_u32(&info[8..]) == Some(length::<N>())).then_some(set))
     }
 
     /// Puts a key in, which may be there.
@@ -173,6 +161,57 @@ impl<const N: usize> AsFd for Set<N> {
     }
 }
 
+/// A table of the kernel's, of rows of `N` bytes that have numbers from 0 on.
+#[derive(Debug)]
+pub(crate) struct Table<const N: usize>(OwnedFd);
+
+impl<const N: usize> Table<N> {
+    /// Makes one of so many rows, of zeros.
+    pub(crate) fn make(name: &str, rows: u32) -> Result<Self> {
+        const ARRAY: u32 = 2;
+        make_map(name, ARRAY, [4, length::<N>()], rows, 0).map(Self)
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// `E2BIG` when there is no row of this number.
+    pub(crate) fn write(&self, number: u32, row: &[u8; N]) -> Result<(), Errno> {
+        let key = number.to_ne_bytes();
+        let mut call = Call::new().fd(0, self.0.as_fd()).input(8, &key).input(16, row);
+        call.run(MAP_UPDATE_ELEM).map(drop)
+    }
+}
+
+impl<const N: usize> AsFd for Table<N> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn length<const N: usize>() -> u32 {
+    u32::try_from(N).expect("keys and rows are short")
+}
+
+/// Makes a map of a type, with keys and values of these lengths.
+fn make_map(
+    name: &str,
+    kind: u32,
+    [key, value]: [u32; 2],
+    capacity: u32,
+    flags: u32,
+) -> Result<OwnedFd> {
+    Call::new()
+        .number(0, kind)
+        .number(4, key)
+        .number(8, value)
+        .number(12, capacity)
+        .number(16, flags)
+        .name(28, name)
+        .open(MAP_CREATE)
+        .map_err(|errno| Error::call("make the BPF map", name, errno))
+}
+
 /// A program for the frames of a link (`BPF_PROG_TYPE_SCHED_CLS`).
 #[derive(Debug)]
 pub(crate) struct Program(OwnedFd);
@@ -205,19 +244,21 @@ impl Program {
         })
     }
 
-    /// The numbers of the maps that the program of a number looks things up in; the first of them.
-    pub(crate) fn map_of(id: u32) -> Result<Option<u32>> {
+    /// The numbers of the maps that the program of a number looks things up in, of which it has few.
+    pub(crate) fn maps_of(id: u32) -> Result<Vec<u32>> {
+        const FEW: usize = 4;
         let failed = |errno| Error::call("open the BPF program", format!("number {id}"), errno);
         let program = Call::new().number(0, id).open(PROG_GET_FD_BY_ID).map_err(failed)?;
         // struct bpf_prog_info: how many numbers of maps there is room for, and where: this outlives
         // the call.
-        let mut map = [0; 4];
+        let mut maps = [0; 4 * FEW];
         let mut info = [0; 64];
-        info[52..56].copy_from_slice(&1_u32.to_ne_bytes());
-        let place = map.as_mut_ptr().expose_provenance() as u64;
+        info[52..56].copy_from_slice(&u32::try_from(FEW).expect("they are few").to_ne_bytes());
+        let place = maps.as_mut_ptr().expose_provenance() as u64;
         info[56..64].copy_from_slice(&place.to_ne_bytes());
         information(program.as_fd(), &mut info).map_err(failed)?;
-        Ok(read_u32(&info[52..]).is_some_and(|count| count > 0).then(|| u32::from_ne_bytes(map)))
+        let count = usize::try_from(read_u32(&info[52..]).unwrap_or_default()).unwrap_or(FEW);
+        Ok(maps.chunks(4).take(count).filter_map(read_u32).collect())
     }
 
     /// What it says of a frame that came by a link of the calling thread's namespace.

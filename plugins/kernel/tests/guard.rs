@@ -82,6 +82,8 @@ fn a_door_is_hung_and_hung_anew() {
     assert_eq!(guards.doors(&mut socket).unwrap(), [(one, four.clone()), (two, changed)].into());
 
     // What somebody took away is seen.
+    assert!(run("tc qdisc show dev nd1").contains("clsact"));
+    assert!(run("tc qdisc show dev nd2").contains("ingress"));
     run("tc qdisc del dev nd1 clsact");
     assert!(!guards.doors(&mut socket).unwrap().contains_key(&one));
     guards.rehang(&mut socket, one, None, &four).unwrap();
@@ -320,4 +322,45 @@ fn the_kernels_program_says_what_the_rules_say() {
     };
     assert!(guards.passes(one, &frame([10, 1, 0, 3])).unwrap());
     assert!(!guards.passes(two, &frame([10, 1, 0, 3])).unwrap());
+}
+
+#[test]
+fn whose_row_another_link_has_is_found_all_the_same() {
+    let (mut socket, [one, _]) = host();
+    // So many numbers further there is one that has the same row.
+    let other = one + (1 << 12);
+    run(&format!("ip link add nd3 index {other} type veth peer name c3"));
+    let mut guards = Guards::open(&mut socket, BLOCKS).unwrap();
+    let frame = |from: IpAddr, mac: Mac| {
+        let IpAddr::V4(from) = from else { unreachable!() };
+        let mut frame = [vec![0xff; 6], mac.to_vec(), vec![8, 0, 0x45]].concat();
+        frame.resize(14 + 12, 0);
+        frame.extend(from.octets());
+        frame.extend([10, 1, 0, 1]);
+        frame
+    };
+    let own = |n: usize| ip(V4[n]);
+    let check = |guards: &Guards, may: [bool; 2]| {
+        for (link, n) in [(one, 0), (other, 1)] {
+            for from in 0..2 {
+                let passes = guards.passes(link, &frame(own(from), OWN)).unwrap();
+                assert_eq!(passes, may[n] && from == n, "by {link} from {}", own(from));
+                assert!(!guards.passes(link, &frame(own(from), OTHER)).unwrap());
+            }
+        }
+    };
+    for (link, n) in [(one, 0), (other, 1)] {
+        guards.hang(&mut socket, link, &door(&[V4[n]])).unwrap();
+    }
+    check(&guards, [true; 2]);
+    // Another process finds them, and what one says no more goes from its row too.
+    drop(guards);
+    let mut guards = Guards::open(&mut socket, BLOCKS).unwrap();
+    check(&guards, [true; 2]);
+    let silent = Door { speakers: Some(BTreeSet::new()), ..Door::default() };
+    guards.rehang(&mut socket, other, Some(&door(&[V4[1]])), &silent).unwrap();
+    check(&guards, [true, false]);
+    guards.rehang(&mut socket, one, Some(&door(&[V4[0]])), &door(&[V4[0]])).unwrap();
+    guards.rehang(&mut socket, one, Some(&door(&[V4[0]])), &silent).unwrap();
+    check(&guards, [false; 2]);
 }

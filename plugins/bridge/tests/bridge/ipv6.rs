@@ -85,7 +85,7 @@ fn no_neighbour_gives_ipv6_to_a_container_without() {
     assert!(!victim.has_ipv6());
     // It is the neighbour's door that keeps them in: without it, each kind arrives.
     drop(driver);
-    run(&format!("tc qdisc del dev {} clsact", ends[0].id.link_name()));
+    run(&format!("tc qdisc del dev {} ingress", ends[0].id.link_name()));
     for tags in 0..3 {
         let before = victim.received6();
         neighbour.send(&advertisement(tags));

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::KEY;
+use super::{KEY, ROW, ROWS};
 use crate::bpf::assembly::{
     Assembly, Instruction, R0, R1, R2, R3, R4, R5, R6, R7, R8, STACK,
     Width::{Byte, Half, Long, Word},
@@ -38,6 +38,8 @@ const AT_ADDRESS: i16 = AT + 12;
 const AT_V4: i16 = AT + 24;
 /// Where there is room for a header of 40 bytes.
 const HEADER: i16 = -72;
+/// The bits of a link's number that are its row's.
+const MASK: i32 = ROWS.cast_signed() - 1;
 /// How long Ethernet's header is.
 const ETHERNET: i32 = 14;
 /// So many headers between that of IPv6 and what it carries are looked behind. Nobody has as many.
@@ -46,6 +48,8 @@ const EXTENSIONS: u8 = 6;
 /// The places of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
+    /// A frame of IPv4 that is not what the row of its link says.
+    Far,
     /// A frame whose beginning is not where it can be read directly, or that is not of IPv4.
     Other,
     Arp,
@@ -91,9 +95,14 @@ fn read_at(program: &mut Program, to: i16, length: i32) {
 
 /// Looks the key up.
 fn look_up(program: &mut Program, set: BorrowedFd<'_>) {
-    program.map(R1, set.as_raw_fd());
+    look_up_at(program, set, AT);
+}
+
+/// The same with a key that is elsewhere on the stack.
+fn look_up_at(program: &mut Program, map: BorrowedFd<'_>, key: i16) {
+    program.map(R1, map.as_raw_fd());
     program.copy(R2, STACK);
-    program.add(R2, i32::from(AT));
+    program.add(R2, i32::from(key));
     program.call(LOOK_UP);
 }
 
@@ -105,12 +114,13 @@ fn mapped(program: &mut Program) {
 }
 
 /// What a container sends goes on if it speaks as itself: with its link-layer address, and from an
-/// address of its own, which `set` has as [`Key`](super::Key)s.
-pub(super) fn speakers(set: BorrowedFd<'_>) -> Vec<Instruction> {
+/// address of its own, which `set` has as [`Key`](super::Key)s. `near` has it as a [`Row`](super::Row),
+/// where it is the only one of IPv4, or the first.
+pub(super) fn speakers(set: BorrowedFd<'_>, near: BorrowedFd<'_>) -> Vec<Instruction> {
     let mut program = Program::new();
     program.copy(R6, R1);
-    program.load(Word, R5, R6, LINK);
-    program.store(Word, STACK, AT, R5);
+    program.load(Word, R8, R6, LINK);
+    program.store(Word, STACK, AT, R8);
     // IPv4 is what most of it is: it is read where it is.
     program.load(Word, R2, R6, DATA);
     program.load(Word, R3, R6, DATA_END);
@@ -119,12 +129,28 @@ pub(super) fn speakers(set: BorrowedFd<'_>) -> Vec<Instruction> {
     program.if_more(R4, R3, Place::Other);
     program.load(Half, R5, R2, 12);
     program.unless(R5, half(IPV4), Place::Other);
-    program.load(Word, R5, R2, 6);
+    program.copy(R7, R2);
+    program.and(R8, MASK);
+    program.store(Word, STACK, HEADER, R8);
+    look_up_at(&mut program, near, HEADER);
+    program.if_is(R0, 0, Place::Far);
+    program.load(Word, R1, STACK, AT);
+    program.load(Word, R2, R0, 0);
+    program.unless_same(R1, R2, Place::Far);
+    for (width, at, row) in [(Word, 6, 4), (Half, 10, 8), (Word, 26, 12)] {
+        program.load(width, R1, R7, at);
+        program.load(width, R2, R0, row);
+        program.unless_same(R1, R2, Place::Far);
+    }
+    program.go(Place::Pass);
+
+    program.place(Place::Far);
+    program.load(Word, R5, R7, 6);
     program.store(Word, STACK, AT_MAC, R5);
-    program.load(Half, R5, R2, 10);
+    program.load(Half, R5, R7, 10);
     program.store(Half, STACK, AT_MAC + 4, R5);
     program.store_value(Half, STACK, AT_PAD, 0);
-    program.load(Word, R5, R2, 26);
+    program.load(Word, R5, R7, 26);
     program.store(Word, STACK, AT_V4, R5);
     mapped(&mut program);
     program.go(Place::Known);
@@ -275,3 +301,4 @@ pub(super) fn no_ipv6() -> Vec<Instruction> {
 }
 
 const _: () = assert!(AT.unsigned_abs() as usize == KEY);
+const _: () = assert!(ROW == 16 && ROWS.is_power_of_two());
