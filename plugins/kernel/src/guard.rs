@@ -29,6 +29,7 @@ use crate::{
     },
 };
 
+mod hooks;
 mod program;
 
 /// Attributes of a queue and of a filter (linux/rtnetlink.h, linux/pkt_cls.h).
@@ -186,6 +187,8 @@ pub struct Guards {
     speakers: Program,
     no_ipv6: Program,
     written: usize,
+    /// What keeps the kernel from rewriting itself; nothing where it would not have it.
+    _hooks: Option<Socket>,
 }
 
 impl Guards {
@@ -208,7 +211,8 @@ impl Guards {
         let code = program::speakers(set.as_fd(), near.as_fd());
         let speakers = Program::load(Rule::Speakers.name(), &code)?;
         let no_ipv6 = Program::load(Rule::NoIpv6.name(), &program::no_ipv6())?;
-        let guards = Self { blocks, set, near, speakers, no_ipv6, written: 0 };
+        let hooks = hooks::keep().inspect_err(|error| eprintln!("{error}")).ok();
+        let guards = Self { blocks, set, near, speakers, no_ipv6, written: 0, _hooks: hooks };
         for (link, speaker) in guards.known()? {
             if let Some(row) = speaker.row(link) {
                 guards.place(link, &row)?;
