@@ -6,7 +6,7 @@
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::{BOTH_WAYS, NEW};
+use super::{INWARD, NEW};
 use crate::{
     Error, Result, links,
     netlink::{Batch, Socket, append},
@@ -26,7 +26,7 @@ pub(super) fn keep() -> Result<Socket> {
         let what = "of a namespace of netd's own".to_owned();
         batch.frame(RTM_NEWQDISC, NEW, "make the queue for filters", what, |bytes| {
             traffic::header(bytes, links::LOOPBACK, CLSACT_HANDLE, CLSACT, 0);
-            append(bytes, TCA_KIND, BOTH_WAYS);
+            append(bytes, TCA_KIND, INWARD);
         });
         socket.run(batch)?;
         Ok(socket)
