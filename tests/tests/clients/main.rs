@@ -16,6 +16,7 @@ mod every;
 mod podman;
 mod podman_before;
 mod podman_netd;
+mod podman_ports;
 mod runtimes;
 mod site;
 mod together;

@@ -159,7 +159,7 @@ fn a_network_is_netds_in_its_own_words() {
 fn an_attach_says_whose_it_is_and_that_podman_binds_the_ports() {
     let ports = json!([
         {"host_ip": "", "container_port": 80, "host_port": 8080, "range": 1, "protocol": "tcp"},
-        {"host_ip": "::", "container_port": 80, "host_port": 8080, "range": 1, "protocol": "tcp"},
+        {"host_ip": "192.0.2.1", "container_port": 80, "host_port": 8080, "range": 1, "protocol": "tcp"},
         {"host_ip": "127.0.0.1", "container_port": 53, "host_port": 5300, "range": 4,
          "protocol": "udp"},
     ]);
@@ -209,6 +209,28 @@ fn routes_are_beside_the_default_unless_they_are_one() {
     let attach = attach_of(routes, json!({}), Value::Null).expect("an attach");
     let shown: Vec<_> = attach.routes.iter().flatten().map(ToString::to_string).collect();
     assert_eq!(shown, ["10.7.0.0/16 via 10.9.0.9 metric 50", "::/0 via fd00:9::9", "0.0.0.0/0"]);
+}
+
+#[test]
+fn a_port_that_podman_holds_at_the_loopback_as_well_is_a_port_of_each_family() {
+    let asked = |here: Value, subnets: &[&str], held: &str| -> Vec<String> {
+        let port = |ip: &str| {
+            json!({"host_ip": ip, "container_port": 80, "host_port": 8080, "range": 1,
+                "protocol": "tcp"})
+        };
+        let subnets: Vec<_> = subnets.iter().map(|subnet| json!({"subnet": subnet})).collect();
+        let attach = attach_of(json!({"subnets": subnets}), here, json!([port(""), port(held)]));
+        attach.expect("an attach").ports.iter().map(ToString::to_string).collect()
+    };
+    let (four, six) = ("0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp");
+    for held in ["::", "::1"] {
+        assert_eq!(asked(json!({}), &["10.9.0.0/24"], held), [four]);
+        assert_eq!(asked(json!({}), &["10.9.0.0/24", "fd00:9::/64"], held), [four, six]);
+        assert_eq!(asked(json!({}), &["fd00:9::/64"], held), [six]);
+        assert_eq!(asked(json!({"static_ips": ["fd00:9::2"]}), &[], held), [six]);
+        assert_eq!(asked(json!({}), &[], held), [four]);
+    }
+    assert_eq!(asked(json!({}), &["10.9.0.0/24"], "2001:db8::1"), ["8080->80/tcp"]);
 }
 
 #[test]

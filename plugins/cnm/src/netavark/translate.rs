@@ -35,6 +35,10 @@ const ADDRESSES: &str = "netavark/addresses";
 /// Whom to ask for names that are nobody's here, as netd calls it.
 const DNS: &str = "dns";
 
+/// All addresses of a family, as a port has them, and the one of which the kernel leads nothing on.
+const EVERY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
 /// What a macvlan hangs on, as its driver calls it.
 pub(super) const PARENT: &str = "parent";
 
@@ -148,9 +152,8 @@ pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
     attach.ifname = info.capabilities.addresses.then(|| here.interface_name.clone());
     attach.mac = here.static_mac;
     attach.aliases = aliases(here);
-    attach.ports = ports(setup.port_mappings.as_deref().unwrap_or_default())?;
-    let loopback = Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
-    if let Some(port) = attach.ports.iter().find(|port| port.host_ip == loopback) {
+    attach.ports = ports(setup.port_mappings.as_deref().unwrap_or_default(), &families(setup))?;
+    if let Some(port) = attach.ports.iter().find(|port| port.host_ip == Some(LOOPBACK)) {
         return Err(Error::invalid(format_args!(
             "cannot publish port {port}: Podman holds a port of [::1] itself, and nothing of the kernel's \
              leads past it; leave the address out, and the port answers at [::1] as well"
@@ -237,19 +240,43 @@ fn routes(network: &Network, words: &Words) -> Result<Option<Vec<Route>>> {
     Ok(Some(routes))
 }
 
-/// The published ports, each once: what is asked for on one address and on all is one port.
-fn ports(mappings: &[PortMapping]) -> Result<Vec<Port>> {
-    let mut ports: Vec<Port> = Vec::new();
+/// All addresses of each family of which a container has one.
+fn families(setup: &Setup) -> Vec<IpAddr> {
+    let Setup { network, network_options: here, .. } = setup;
+    let subnets = network.subnets().iter().map(|subnet| subnet.subnet.ip());
+    let own: Vec<_> = here.static_ips.iter().flatten().copied().chain(subnets).collect();
+    let has = |every: &IpAddr| {
+        let unsaid = if every.is_ipv4() { own.is_empty() } else { network.ipv6_enabled };
+        unsaid || own.iter().any(|ip| ip.is_ipv4() == every.is_ipv4())
+    };
+    EVERY.into_iter().filter(has).collect()
+}
+
+/// The published ports, each once: what is asked for on one address and on all is one port. Where Podman
+/// is to hold it at `[::1]` too, it is published for each family by itself: so it says who has that.
+fn ports(mappings: &[PortMapping], families: &[IpAddr]) -> Result<Vec<Port>> {
+    let mut asked: Vec<Port> = Vec::new();
     for mapping in mappings {
         let port = port(mapping)?;
-        if !ports.contains(&port) {
-            ports.push(port);
+        if !asked.contains(&port) {
+            asked.push(port);
         }
     }
-    let everywhere: Vec<_> = ports.iter().filter(|port| port.host_ip.is_none()).copied().collect();
-    ports.retain(|port| {
-        port.host_ip.is_none() || !everywhere.contains(&Port { host_ip: None, ..*port })
-    });
+    let everywhere = |port: &Port| Port { host_ip: None, ..*port };
+    let is_held = |port: &Port| {
+        let mut same = asked.iter().filter(|other| everywhere(other) == *port);
+        same.any(|other| other.host_ip == Some(EVERY[1]) || other.host_ip == Some(LOOPBACK))
+    };
+    let mut ports = Vec::new();
+    for port in &asked {
+        match port.host_ip {
+            None if is_held(port) => {
+                ports.extend(families.iter().map(|every| Port { host_ip: Some(*every), ..*port }));
+            }
+            Some(_) if asked.contains(&everywhere(port)) => {}
+            _ => ports.push(*port),
+        }
+    }
     Ok(ports)
 }
 
