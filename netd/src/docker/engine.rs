@@ -13,10 +13,8 @@ use hyper::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{
-    http::{Answer, Dialect, Question},
-    plugin::is_of_dockerd,
-};
+use super::http::{Answer, Dialect, Question};
+use super::plugin::is_of_dockerd;
 use crate::{netd::Netd, server::Line};
 
 mod events;
@@ -288,16 +286,19 @@ impl Engine {
             container: Some(given.container.clone()),
         };
         let found = match self.netd.list_endpoints(&list) {
-            Err(error) if error.kind == Kind::NotFound && given.force => Vec::new(),
+            // Docker looks for an endpoint of that name then, and each of netd's has its container.
+            Err(error) if error.kind == Kind::NotFound && given.force => {
+                return Err(wording::no_endpoint(&given.container));
+            }
             found => {
                 found.map_err(|error| wording::of_container(error, &given.container))?.endpoints
             }
         };
         let Some(endpoint) = found.first() else {
-            if given.force {
-                return Ok(empty(StatusCode::OK));
-            }
-            return Err(wording::not_there(&given.container, detail.network.name.as_str()));
+            let registry = self.netd.registry.borrow();
+            let entry = registry.resolve_sandbox(&given.container)?;
+            let id = &entry.record.sandbox.container.id;
+            return Err(wording::not_there(id.as_str(), detail.network.name.as_str()));
         };
         // Dockerd would go on as if the container were there.
         if is_of_dockerd(endpoint) && !given.force {

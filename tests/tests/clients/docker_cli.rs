@@ -133,10 +133,16 @@ pub(crate) fn network_works_unchanged(
     assert_eq!(busy.code, 1);
     assert!(busy.stderr.contains("network app has active endpoints (name:\"web\" id:"), "{busy:?}");
     assert_eq!(network(&["disconnect", "app", "web"]).success(), "");
-    let not_there = network(&["disconnect", "app", "web"]);
+    let id = &web.id;
+    let not_there =
+        format!("Error response from daemon: container {id} is not connected to network app\n");
+    for words in [&["disconnect", "app", "web"][..], &["disconnect", "-f", "app", "web"]] {
+        let executed = network(words);
+        assert_eq!((executed.code, executed.stderr.as_str()), (1, not_there.as_str()));
+    }
     assert_eq!(
-        not_there.stderr,
-        "Error response from daemon: container web is not connected to network app\n"
+        network(&["disconnect", "-f", "app", "nobody"]).stderr,
+        "Error response from daemon: endpoint nobody not found\n"
     );
     assert_eq!(network(&["rm", "app"]).success(), "app\n");
     let denied = network(&["rm", "bridge"]);

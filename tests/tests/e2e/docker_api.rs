@@ -213,7 +213,7 @@ fn a_sandbox_is_connected_and_disconnected() {
             "POST /networks/bridge/disconnect",
             json!({"Container": "web"}),
             500,
-            "container web is not connected to network bridge",
+            &format!("container {} is not connected to network bridge", web.id),
         ),
         (
             "POST /networks/app/disconnect",
@@ -231,7 +231,13 @@ fn a_sandbox_is_connected_and_disconnected() {
     assert!(message.contains("no configured subnet"), "{message}");
     let disconnect = "POST /networks/app/disconnect";
     assert_eq!(ask(disconnect, json!({"Container": "web"}), 200), Value::Null);
-    assert_eq!(ask(disconnect, json!({"Container": "web", "Force": true}), 200), Value::Null);
-    assert_eq!(ask(disconnect, json!({"Container": "nobody", "Force": true}), 200), Value::Null);
+    // By force it is no other answer, where the container is known.
+    let not_there = format!("container {} is not connected to network app", web.id);
+    for force in [true, false] {
+        let body = json!({"Container": "web", "Force": force});
+        assert_eq!(refused(disconnect, body, 500), not_there);
+    }
+    let nobody = json!({"Container": "nobody", "Force": true});
+    assert_eq!(refused(disconnect, nobody, 404), "endpoint nobody not found");
     assert!(host.client().endpoints().is_empty());
 }

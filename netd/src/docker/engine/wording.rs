@@ -86,7 +86,12 @@ pub(super) fn already_there(container: &str, network: &str) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, message)
 }
 
-/// Of a container that is not.
+/// Of a container that is not known, nor to be looked for.
+pub(super) fn no_endpoint(container: &str) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("endpoint {container} not found"))
+}
+
+/// Of a container that is not on the network.
 pub(super) fn not_there(container: &str, network: &str) -> Refusal {
     let message = format!("container {container} is not connected to network {network}");
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
