@@ -1,5 +1,6 @@
 //! `netctl network`: what `docker network` does, done by netd.
 
+mod disconnect;
 mod list;
 mod natural;
 mod subnets;
@@ -12,11 +13,9 @@ use std::{
 };
 
 use cnm::{
-    Error, Kind,
+    Kind,
     client::Client,
-    docker,
-    endpoint::Detach,
-    ipam,
+    docker, ipam,
     network::{
         CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
         UpdateNetwork,
@@ -26,8 +25,8 @@ use cnm::{
 
 use crate::{
     args::{
-        Connect, Create, Disconnect, Format, Inspect, List, NetworkCommand, Prune, Remove, Reserve,
-        Unreserve, Update, values,
+        Connect, Create, Format, Inspect, List, NetworkCommand, Prune, Remove, Reserve, Unreserve,
+        Update, values,
     },
     cni,
     out::{self, Outcome, Tally},
@@ -46,7 +45,7 @@ pub(crate) fn network(socket: &Path, command: NetworkCommand) -> Outcome {
         NetworkCommand::Rm(args) => rm(socket, args),
         NetworkCommand::Prune(args) => prune(socket, args),
         NetworkCommand::Connect(args) => connect(socket, args),
-        NetworkCommand::Disconnect(args) => disconnect(socket, args),
+        NetworkCommand::Disconnect(args) => disconnect::disconnect(socket, args),
     }
 }
 
@@ -261,19 +260,5 @@ fn connect(socket: &Path, args: Connect) -> Outcome {
     let mut client = Client::connect(socket)?;
     let sandbox = sandbox::find(&mut client, &args.container)?;
     client.call(&args.wanted.on(&args.network, sandbox.container, None))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn disconnect(socket: &Path, args: Disconnect) -> Outcome {
-    let Disconnect { force, network, container } = args;
-    let request =
-        Detach { network: Some(network.clone()), container: container.clone(), ifname: None };
-    let detached = Client::connect(socket)?.call(&request)?;
-    if detached.endpoints.is_empty() && !force {
-        let error = Error::not_found(format_args!(
-            "container {container} is not connected to network {network}"
-        ));
-        return Err(error.with("container", container).with("network", network).into());
-    }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::{fmt, rc::Rc};
 
 use cnm::{
     Error, Kind,
-    docker::Network,
+    docker::{Network, is_of_dockerd},
     endpoint::{Detach, ListEndpoints},
     network::{InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork},
 };
@@ -14,7 +14,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::http::{Answer, Dialect, Question};
-use super::plugin::is_of_dockerd;
 use crate::{netd::Netd, server::Line};
 
 mod events;

@@ -29,7 +29,7 @@ mod pools;
 mod translate;
 mod wording;
 
-pub(super) use endpoints::{is_of_dockerd, is_unnamed};
+pub(super) use endpoints::is_unnamed;
 use messages::{
     CreateEndpoint, CreateNetwork, OfAddress, OfEndpoint, OfNetwork, OfPool, RequestPool,
 };

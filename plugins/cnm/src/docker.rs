@@ -19,6 +19,15 @@ pub const NULL: &str = "null";
 /// What netd calls it.
 pub const NONE: &str = "none";
 
+/// The label of an endpoint that dockerd has, with its id there.
+pub const ENDPOINT: &str = "docker";
+
+/// Whether dockerd has put a container on a network, and alone takes it off without going on as if it
+/// were there.
+pub fn is_of_dockerd(endpoint: &Endpoint) -> bool {
+    endpoint.labels.contains_key(ENDPOINT)
+}
+
 /// Where a network is, in Docker's words: on this host, or on all of a cluster.
 pub fn scope(network: &network::Network) -> &'static str {
     if network.overlay.is_some() { "swarm" } else { "local" }

@@ -283,7 +283,7 @@ pub(crate) struct Connect {
 /// `network disconnect`.
 #[derive(Args, Debug)]
 pub(crate) struct Disconnect {
-    /// It is no fault if it is not on the network
+    /// Though dockerd has it there; and it is no fault if it is not on the network
     #[arg(short, long)]
     pub(crate) force: bool,
     /// The network's name, id, or the beginning of its id

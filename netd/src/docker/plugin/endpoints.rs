@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use cnm::{
     Error, IfName, Result,
+    docker::ENDPOINT,
     endpoint::{Attach, Container, Endpoint, UpdateEndpoint},
     options::{DELIVER, IFNAME_PREFIX},
 };
@@ -11,18 +12,13 @@ use cnm::{
 use super::{
     Plugin,
     messages::{CreateEndpoint, Created, Interface, Joined, OfEndpoint},
-    translate::{self, ENDPOINT},
+    translate,
 };
 use crate::server::Line;
 
 /// Whether it is one of dockerd's, of which it has not yet told whose it is.
 pub(in crate::docker) fn is_unnamed(endpoint: &Endpoint) -> bool {
     endpoint.labels.get(ENDPOINT).is_some_and(|id| id == endpoint.container.id.as_str())
-}
-
-/// Whether it is one of dockerd's.
-pub(in crate::docker) fn is_of_dockerd(endpoint: &Endpoint) -> bool {
-    endpoint.labels.contains_key(ENDPOINT)
 }
 
 impl Plugin {

@@ -4,7 +4,9 @@
 
 use std::{rc::Rc, time::Duration};
 
-use super::{Plugin, endpoints::is_unnamed, translate::ENDPOINT};
+use cnm::docker::ENDPOINT;
+
+use super::{Plugin, endpoints::is_unnamed};
 use crate::docker::daemon;
 
 /// How often a dockerd that is just coming up is asked, a second after each other.

@@ -6,10 +6,11 @@ use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use cnm::{
     Name,
+    docker::ENDPOINT,
     endpoint::{Container, Endpoint, UpdateEndpoint},
 };
 
-use super::{Plugin, translate::ENDPOINT};
+use super::Plugin;
 use crate::docker::daemon;
 
 /// How often dockerd is asked whose an endpoint is, and how long after each other: it tells when the

@@ -34,9 +34,6 @@ pub(in crate::docker) fn label(id: &str) -> String {
     format!("{PREFIX}{id}")
 }
 
-/// The label of an endpoint, with dockerd's id of it.
-pub(super) const ENDPOINT: &str = "docker";
-
 /// Whose the network is that the label is at: made for dockerd, or there before.
 pub(super) const OWN: &str = "own";
 pub(super) const JOINED: &str = "joined";

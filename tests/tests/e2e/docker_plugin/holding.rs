@@ -108,11 +108,35 @@ fn who_insists_has_a_network_of_dockerds_removed() {
     let rm = host.netctl(&["network", "rm", "--force", "app"]);
     assert!(rm.code != 0 && rm.stderr.contains("has active endpoints"), "{rm:?}");
     // Nor is anybody's container taken off, of which dockerd would not know.
-    let off = netd_tests::docker(API, &["network", "disconnect", "app", &id('e')]);
-    assert!(off.code != 0 && off.stderr.contains("say docker network disconnect"), "{off:?}");
+    let disconnect = ["network", "disconnect", "app", &id('e')];
+    for off in [netd_tests::docker(API, &disconnect), host.netctl(&disconnect)] {
+        assert!(off.code != 0 && off.stderr.contains("say docker network disconnect"), "{off:?}");
+    }
     assert_eq!(host.client().endpoints().len(), 1);
     call("NetworkDriver.DeleteEndpoint", of(&id('d'), &id('e')));
     assert_eq!(host.client().endpoints(), [], "dockerd has it still");
+}
+
+#[test]
+fn who_insists_has_a_container_of_dockerds_taken_off() {
+    let (host, _world) = place();
+    made("app", 'a');
+    let insist = ["network", "disconnect", "--force", "app", &id('e')[..12]];
+    for by_netctl in [true, false] {
+        call("NetworkDriver.CreateEndpoint", endpoint(&id('a'), &id('e'), "10.9.1.2/24"));
+        let refused = host.netctl(&["network", "disconnect", "app", &id('e')]);
+        assert_eq!(refused.code, 6, "{refused:?}");
+        let way = format!("netctl {}", insist.join(" "));
+        assert!(refused.stderr.contains(&way), "{refused:?}");
+        let off = if by_netctl { host.netctl(&insist) } else { netd_tests::docker(API, &insist) };
+        off.success();
+        assert_eq!(host.client().endpoints(), []);
+        // dockerd lets go of it as ever.
+        call("NetworkDriver.DeleteEndpoint", of(&id('a'), &id('e')));
+    }
+    // Who is on no network is refused in other words, as before.
+    let gone = host.netctl(&["network", "disconnect", "app", &id('e')]);
+    assert!(gone.code == 3 && gone.stderr.contains("is not connected to network app"), "{gone:?}");
 }
 
 #[test]
