@@ -264,6 +264,22 @@ fn netd_gives_the_addresses_where_it_is_asked() {
     assert!(six["Pool"].as_str().unwrap().starts_with("fd"), "{six}");
     call("IpamDriver.ReleasePool", json!({"PoolID": six["PoolID"]}));
 
+    // What can be no network's subnet is no pool, in the same words.
+    for none in [
+        "127.0.0.0/24",
+        "224.0.0.0/24",
+        "240.0.0.0/24",
+        "0.0.0.0/8",
+        "10.9.0.1/24",
+        "fe80::/64",
+        "ff02::/64",
+        "::1/128",
+        "::ffff:10.9.0.0/120",
+    ] {
+        let of_pool = refused("IpamDriver.RequestPool", pool(json!({"Pool": none})));
+        let created = host.netctl(&["network", "create", "--subnet", none, "app"]);
+        assert_eq!(created.stderr, format!("netctl: {of_pool}\n"), "{none}");
+    }
     let given = pool(json!({"Pool": "10.9.0.0/24", "SubPool": "10.9.0.64/26"}));
     let given = call("IpamDriver.RequestPool", given);
     let address = |address: &str, kind: Option<&str>| {

@@ -16,7 +16,7 @@ use super::{
     messages::{OfAddress, RequestPool},
     translate::{NETWORK, parsed},
 };
-use crate::netd::address_error;
+use crate::{netd::address_error, networks::plan::check_unicast};
 
 /// What an address is asked for, where it is not for an endpoint.
 const KIND: &str = "RequestAddressType";
@@ -82,6 +82,8 @@ impl Plugin {
             (None, "") => self.free_subnet(request.v6).await?,
             (None, given) => {
                 let given = parsed("Pool", given)?;
+                check_unicast(given)?;
+                pool_of(given)?;
                 self.netd.check_overlap(given, "", false)?;
                 given
             }
@@ -240,7 +242,11 @@ fn gateway_of(network: &Network, subnet: IpNetwork, wanted: Option<IpAddr>) -> R
 
 /// The first address of a subnet that an interface can have.
 fn first(subnet: IpNetwork) -> Result<IpAddr> {
-    let mut pool = ipam::Pool::new(ipam::PoolConfig::new(subnet))
-        .map_err(|error| address_error(&error).with("subnet", subnet.to_string()))?;
-    pool.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))
+    pool_of(subnet)?.allocate(ipam::Moment(0)).map_err(|error| address_error(&error))
+}
+
+/// The addresses of a subnet, if it can be one.
+fn pool_of(subnet: IpNetwork) -> Result<ipam::Pool> {
+    ipam::Pool::new(ipam::PoolConfig::new(subnet))
+        .map_err(|error| address_error(&error).with("subnet", subnet.to_string()))
 }
