@@ -247,12 +247,12 @@ fn gone(bridge: &str) -> Error {
 /// A link of the bridge's name that is not the driver's is left alone.
 fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<()> {
     let mut there = segment.bridges().filter_map(|name| observed.link(name));
-    match there.find(|link| !marks.is_bridge(link)) {
-        Some(link) => Err(Error::exists(format_args!(
-            "a link {} exists already on the host and is not netd's",
-            link.name
+    match there.find(|link| !marks.is_bridge(link)).map(|link| &link.name) {
+        Some(name) => Err(Error::exists(format_args!(
+            "a link {name} exists already on the host and is not netd's: end the containers that are on it, \
+             and delete what stays (ip link delete {name}), or have the network's link called otherwise"
         ))
-        .with("link", link.name.as_str())),
+        .with("link", name.as_str())),
         None => Ok(()),
     }
 }

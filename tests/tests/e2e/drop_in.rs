@@ -161,6 +161,22 @@ fn a_container_comes_to_all_its_networks_or_to_none() {
 }
 
 #[test]
+fn a_link_that_another_left_is_named_with_what_to_do_about_it() {
+    let place = Place::new();
+    let web = place.world.container("web");
+    let to_web = document(&web, 7, &[network("app", 1, json!({}))]);
+    place.host.netns.run("ip link add podman1 type bridge");
+    let error = refused(&place.setup(&web, &to_web));
+    assert!(error.contains("a link podman1 exists already"), "{error}");
+    assert!(error.contains("end the containers that are on it"), "{error}");
+    assert_eq!(place.networks(), []);
+    // What is said is done.
+    let (_, line) = error.split_once("(").unwrap();
+    place.host.netns.run(line.split_once(")").unwrap().0);
+    place.setup(&web, &to_web).success();
+}
+
+#[test]
 fn networks_of_podman_6_come_in_their_order() {
     let place = Place::new();
     let web = place.world.container("web");

@@ -70,11 +70,15 @@ pub(crate) fn install(socket: &Path, args: &Install) -> Outcome {
     for (path, _) in &wanted {
         Whose::of(path, PLUGIN).check(path)?;
     }
-    for (path, thing) in wanted {
-        put(&path, &thing, places.dry_run)?;
+    let mut is_new = false;
+    for (path, thing) in &wanted {
+        is_new |= put(path, thing, places.dry_run)?;
     }
     if let Some(before) = before.filter(|before| *before != helpers) {
         remove(&links(&before), &before, places.dry_run)?;
+    } else if !is_new {
+        let paths: Vec<_> = wanted.iter().map(|(path, _)| path.display().to_string()).collect();
+        out::print(&format!("installed already: {}\n", paths.join(", ")))?;
     }
     if drop_in {
         // Now, since Podman may have started some meanwhile.
@@ -152,14 +156,14 @@ fn links(helpers: &Path) -> Vec<PathBuf> {
     PROGRAMS.into_iter().flat_map(both).map(|name| helpers.join(name)).collect()
 }
 
-/// Puts a thing where it is to be, unless it is there, and says so.
-fn put(path: &Path, thing: &Thing, dry_run: bool) -> Result<(), Stop> {
+/// Puts a thing where it is to be, unless it is there, and says so; whether it was not.
+fn put(path: &Path, thing: &Thing, dry_run: bool) -> Result<bool, Stop> {
     let is_there = match thing {
         Thing::Link(target) => fs::read_link(path).is_ok_and(|there| there == *target),
         Thing::File(text) => fs::read_to_string(path).is_ok_and(|there| there == *text),
     };
     if is_there {
-        return Ok(());
+        return Ok(false);
     }
     if !dry_run {
         let directory = path.parent().unwrap_or(path);
@@ -170,9 +174,10 @@ fn put(path: &Path, thing: &Thing, dry_run: bool) -> Result<(), Stop> {
         made.map_err(|e| out::system(format_args!("cannot write {}", path.display()), &e))?;
     }
     match thing {
-        Thing::Link(target) => out::print(&format!("{} -> {}\n", path.display(), target.display())),
-        Thing::File(_) => out::print(&format!("{}\n", path.display())),
+        Thing::Link(to) => out::print(&format!("{} -> {}\n", path.display(), to.display()))?,
+        Thing::File(_) => out::print(&format!("{}\n", path.display()))?,
     }
+    Ok(true)
 }
 
 /// A link that leads to the one place or to the other, and never to none.

@@ -88,7 +88,10 @@ fn podman_is_told_where_the_plugins_are_and_no_more() {
     let text = place.text();
     assert!(text.contains(&format!("netavark_plugin_dirs = [\"{}\"", place.plugins.display())));
     assert!(text.contains("\"/usr/lib/netavark\"") && !text.contains("[engine]"), "{text}");
-    assert_eq!(done(&place.podman("install")), "", "it is there");
+    let already = format!("installed already: {}\n", place.file.display());
+    for words in ["install", "install --dry-run"] {
+        assert_eq!(done(&place.podman(words)), already);
+    }
     assert_eq!(done(&place.podman("uninstall --dry-run")), shown.stdout);
     assert_eq!(done(&place.podman("uninstall")), shown.stdout);
     assert_eq!(place.all(), before);
@@ -114,11 +117,15 @@ fn the_stand_in_leads_to_a_plugin_and_the_distributions_is_beside_it() {
     assert!(text.contains(&helpers) && text.contains("theirs\"]"), "{text}");
     assert!(text.contains("network_backend = \"netavark\""), "{text}");
     let again = place.podman("install --drop-in");
-    assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""), "it is there");
+    let all = ["netavark", "netavark.distribution", "aardvark-dns"].map(|name| place.helper(name));
+    let all: Vec<_> =
+        all.iter().chain([&place.file]).map(|path| path.display().to_string()).collect();
+    let already = format!("installed already: {}\n", all.join(", "));
+    assert_eq!((again.code, &again.stdout), (Some(0), &already), "it is there");
     // Without the word it stays where it is, and what has changed is followed.
     let all = place.all();
     let plain = place.podman("install");
-    assert_eq!((plain.code, plain.stdout.as_str()), (Some(0), ""), "{plain:?}");
+    assert_eq!((plain.code, &plain.stdout), (Some(0), &already), "{plain:?}");
     assert_eq!(place.all(), all);
     let elsewhere = place.plugins.join("elsewhere");
     let moved = place.podman(&format!("install --helper-dir {}", elsewhere.display()));
