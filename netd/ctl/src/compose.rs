@@ -1,12 +1,12 @@
 //! `netctl apply` and `netctl down`: the networks of a Compose file are there as it has them, and are
 //! gone. What is made bears Compose's own labels, so that it is known again, by Compose as well.
 
+mod apply;
 mod compare;
 mod file;
 mod variables;
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 use cnm::{
     Error, Kind, Result,
     client::{Client, With},
-    network::{CreateNetwork, InspectNetwork, ListNetworks, Network, RemoveNetwork, UpdateNetwork},
+    network::{ListNetworks, RemoveNetwork},
     system::TakeTurn,
 };
 
@@ -24,7 +24,8 @@ use crate::{
     args::Compose,
     out::{self, Outcome, Tally},
 };
-use file::{Origin, Wanted};
+pub(crate) use apply::apply;
+use file::Wanted;
 
 /// Where a project's file is looked for, in this order (Compose specification, "Compose file").
 const USUAL: [&str; 4] =
@@ -37,27 +38,10 @@ const NETWORK: &str = "com.docker.compose.network";
 /// How long another `apply` or `down` of the project is waited for.
 const TURN: Duration = Duration::from_secs(10);
 
-/// How often a network may come and go under our hands.
-const ATTEMPTS: usize = 8;
-
 /// A file, read.
 struct Project {
     name: String,
     networks: Vec<Wanted>,
-}
-
-/// `apply`.
-pub(crate) fn apply(socket: &Path, args: &Compose) -> Outcome {
-    let project = Project::read(args)?;
-    let mut client = project.client(socket)?;
-    let mut tally = Tally::default();
-    for wanted in &project.networks {
-        match project.apply(&mut client, wanted) {
-            Ok(what) => out::print(&format!("{} {what}\n", wanted.name()))?,
-            Err(error) => tally.fault(&error),
-        }
-    }
-    Ok(tally.code())
 }
 
 /// `down`. What is not there is no fault.
@@ -135,100 +119,5 @@ impl Project {
             _ => error,
         })?;
         Ok(client)
-    }
-
-    /// Brings a network to what is wanted; what was done.
-    fn apply(&self, client: &mut Client, wanted: &Wanted) -> Result<&'static str> {
-        let Origin::Own(create) = &wanted.origin else {
-            return match find(client, wanted.name())? {
-                Some(_) => Ok("unchanged"),
-                None => Err(Error::not_found(format_args!(
-                    "network {} is external and not there: make it first",
-                    wanted.name()
-                ))
-                .with("network", wanted.name())),
-            };
-        };
-        let create = CreateNetwork { labels: self.labels(wanted, create), ..create.clone() };
-        let mut refused = None;
-        for _ in 0..ATTEMPTS {
-            // Somebody else may make it or remove it now; or it is something of it that exists, such as a
-            // subnet, and then it stays so.
-            let error = match find(client, wanted.name())? {
-                Some(there) => match self.change(client, wanted, &create, &there) {
-                    Err(error) if error.kind == Kind::NotFound => error,
-                    done => return done,
-                },
-                None => match client.call(&create) {
-                    Err(error) if error.kind == Kind::Exists => error,
-                    made => return made.map(|_| "created"),
-                },
-            };
-            refused = Some(error);
-        }
-        Err(refused.unwrap_or_else(|| Error::internal("the network comes and goes")))
-    }
-
-    /// Brings a network that is there to what is wanted; what was done.
-    fn change(
-        &self,
-        client: &mut Client,
-        wanted: &Wanted,
-        create: &CreateNetwork,
-        there: &Network,
-    ) -> Result<&'static str> {
-        let differences = compare::differences(create, there);
-        if !differences.is_empty() {
-            return Err(Error::exists(format_args!(
-                "network {} is there and is another: {}; remove it, or let the file say so",
-                there.name,
-                differences.join(", ")
-            ))
-            .with("network", there.id.as_str()));
-        }
-        if !self.is_own(there, wanted) {
-            return Err(Error::exists(format_args!(
-                "network {} is there, and not of project {}: make it external, or name another",
-                there.name, self.name
-            ))
-            .with("network", there.id.as_str()));
-        }
-        let labels = &create.labels;
-        let stale = there.labels.keys().filter(|key| !labels.contains_key(*key));
-        // Those of others, such as dockerd, are not the file's to judge.
-        let remove_labels: Vec<_> = stale.filter(|key| !is_ours(key)).cloned().collect();
-        let new = labels.iter().filter(|(key, value)| there.labels.get(*key) != Some(*value));
-        let labels: BTreeMap<_, _> = new.map(|(key, value)| (key.clone(), value.clone())).collect();
-        if labels.is_empty() && remove_labels.is_empty() {
-            return Ok("unchanged");
-        }
-        let network = format!("={}", there.id);
-        client.call(&UpdateNetwork { network, labels, remove_labels, ..Default::default() })?;
-        Ok("changed")
-    }
-
-    fn labels(&self, wanted: &Wanted, create: &CreateNetwork) -> BTreeMap<String, String> {
-        let mut labels = create.labels.clone();
-        labels.insert(PROJECT.to_owned(), self.name.clone());
-        labels.insert(NETWORK.to_owned(), wanted.key.clone());
-        labels
-    }
-
-    fn is_own(&self, there: &Network, wanted: &Wanted) -> bool {
-        there.labels.get(PROJECT) == Some(&self.name)
-            && there.labels.get(NETWORK) == Some(&wanted.key)
-    }
-}
-
-/// Whether a label is netd's, or Compose's, and in no file.
-fn is_ours(label: &str) -> bool {
-    label.starts_with("docker/") || label.starts_with("com.docker.compose.")
-}
-
-fn find(client: &mut Client, name: &str) -> Result<Option<Network>> {
-    match client.call(&InspectNetwork { network: format!("={name}") }) {
-        Ok(detail) => Ok(Some(detail.network)),
-        Err(error) if error.kind == Kind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

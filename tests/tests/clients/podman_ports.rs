@@ -61,7 +61,8 @@ fn what_podman_holds_the_relay_leaves_to_it() {
     let [four, loopback, six] = ["192.0.2.1", "127.0.0.1", "[2001:db8::1]"];
     let [all, any_four, any_six] = ["8080:80", "0.0.0.0:8080:80", "[::]:8080:80"];
     // What is published, where it answers, and who has it at [::1].
-    let cases: [(&str, &[&str], &[&str], Option<&str>); 8] = [
+    type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Option<&'a str>);
+    let cases: [Case<'_>; 8] = [
         ("podman", &[all], &[loopback, four, "[::1]"], Some("netd-relay")),
         ("podman", &["127.0.0.1:8080:80"], &[loopback], None),
         ("podman", &[all, any_six], &[loopback, four], Some("conmon")),

@@ -129,6 +129,41 @@ fn what_is_not_the_projects_stays() {
     assert_eq!(none.code, 3, "{none:?}");
 }
 
+#[test]
+fn a_file_of_which_one_network_cannot_be_leaves_none() {
+    let world = World::new();
+    let host = world.host("a");
+    assert_eq!(apply(&host, "networks: {old: {}}").success(), "shop_old created\n");
+    let before = host.snapshot();
+    let networks = || {
+        let listed = host.netctl(&["network", "ls", "-f", "type=custom", "--format", "{{.Name}}"]);
+        listed.success().to_owned()
+    };
+    let old = "old: {labels: {tier: web}}";
+    // What can be known is known before anything is made.
+    let unknown = "z: {external: true}, y: {name: bridge}";
+    let refused = apply(&host, &format!("networks: {{a: {{}}, {old}, {unknown}}}"));
+    assert_eq!((refused.code, refused.stdout.as_str()), (4, ""), "{refused:?}");
+    assert!(refused.stderr.contains("bridge is there, and not of project shop"), "{refused:?}");
+    assert!(refused.stderr.contains("network z is external and not there"), "{refused:?}");
+    assert!(!refused.stderr.contains("removed again"), "{refused:?}");
+    assert_eq!(networks(), "shop_old\n");
+    // What is refused when it is made takes away what was made before it.
+    let subnet = "{ipam: {config: [{subnet: 10.7.0.0/24}]}}";
+    let refused = apply(&host, &format!("networks: {{a: {subnet}, b: {subnet}, {old}}}"));
+    assert_eq!((refused.code, refused.stdout.as_str()), (4, ""), "{refused:?}");
+    assert!(refused.stderr.contains("overlaps"), "{refused:?}");
+    assert!(refused.stderr.contains("removed again: shop_a"), "{refused:?}");
+    assert_eq!(networks(), "shop_old\n");
+    let inspect = InspectNetwork { network: "shop_old".to_owned() };
+    let labels = host.client().call(&inspect).unwrap().network.labels;
+    assert_eq!(labels.get("tier"), None, "what was there is as it was");
+    netd_tests::eventually("nothing is left", || host.snapshot().same_as(&before));
+    // And then all of it.
+    let applied = apply(&host, &format!("networks: {{a: {subnet}, {old}}}"));
+    assert_eq!(applied.success(), "shop_a created\nshop_old changed\n");
+}
+
 /// Runs them all at once.
 fn at_once(host: &Host, words: &[&[&str]]) -> Vec<Executed> {
     let start = |words: &&[&str]| {

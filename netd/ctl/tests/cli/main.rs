@@ -2,6 +2,7 @@
 
 mod asking;
 mod changing;
+mod compose;
 mod fake;
 mod installing;
 mod podman;
