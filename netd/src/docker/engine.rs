@@ -6,7 +6,7 @@ use std::{fmt, rc::Rc};
 use cnm::{
     Error, Kind,
     docker::{Network, is_of_dockerd},
-    endpoint::{Detach, ListEndpoints},
+    endpoint::Detach,
     network::{InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork},
 };
 use hyper::{Method, StatusCode};
@@ -279,28 +279,36 @@ impl Engine {
     }
 
     async fn disconnect(&self, network: &str, given: Disconnect) -> Result<Answer, Refusal> {
-        let detail = self.detail(network)?;
-        let list = ListEndpoints {
-            network: Some(format!("={}", detail.network.id)),
-            container: Some(given.container.clone()),
-        };
-        let found = match self.netd.list_endpoints(&list) {
-            // Docker looks for an endpoint of that name then, and each of netd's has its container.
-            Err(error) if error.kind == Kind::NotFound && given.force => {
-                return Err(wording::no_endpoint(&given.container));
-            }
-            found => {
-                found.map_err(|error| wording::of_container(error, &given.container))?.endpoints
-            }
-        };
-        let Some(endpoint) = found.first() else {
+        let container = {
             let registry = self.netd.registry.borrow();
-            let entry = registry.resolve_sandbox(&given.container)?;
-            let id = &entry.record.sandbox.container.id;
-            return Err(wording::not_there(id.as_str(), detail.network.name.as_str()));
+            match registry.resolve_sandbox(&given.container) {
+                Ok(entry) => Some(entry.record.sandbox.container.id.clone()),
+                Err(error) if error.kind == Kind::NotFound && given.force => None,
+                Err(error) => return Err(wording::of_container(error, &given.container)),
+            }
+        };
+        let (detail, container) = match (self.detail(network), container) {
+            (Err(error), Some(id)) if given.force && error.status == StatusCode::NOT_FOUND => {
+                return Err(wording::never_there(id.as_str(), network));
+            }
+            (detail, Some(id)) => (detail?, id),
+            // Docker looks for an endpoint of that name then, and each of netd's has its container.
+            (detail, None) => {
+                return Err(
+                    detail.map_or_else(|error| error, |_| wording::no_endpoint(&given.container))
+                );
+            }
+        };
+        let found = {
+            let registry = self.netd.registry.borrow();
+            let mut own = registry.endpoints_of(&container);
+            own.find(|endpoint| endpoint.network == detail.network.id).cloned()
+        };
+        let Some(endpoint) = found else {
+            return Err(wording::not_there(container.as_str(), detail.network.name.as_str()));
         };
         // Dockerd would go on as if the container were there.
-        if is_of_dockerd(endpoint) && !given.force {
+        if is_of_dockerd(&endpoint) && !given.force {
             let (name, container) = (&detail.network.name, endpoint.container.label());
             return Err(Error::new(
                 Kind::Busy,
@@ -312,8 +320,8 @@ impl Engine {
             .into());
         }
         let detach = Detach {
-            network: list.network,
-            container: format!("={}", endpoint.container.id),
+            network: Some(format!("={}", detail.network.id)),
+            container: format!("={container}"),
             ifname: None,
         };
         let netd = self.netd.clone();

@@ -237,7 +237,13 @@ fn a_sandbox_is_connected_and_disconnected() {
         let body = json!({"Container": "web", "Force": force});
         assert_eq!(refused(disconnect, body, 500), not_there);
     }
-    let nobody = json!({"Container": "nobody", "Force": true});
-    assert_eq!(refused(disconnect, nobody, 404), "endpoint nobody not found");
+    let nobody = || json!({"Container": "nobody", "Force": true});
+    assert_eq!(refused(disconnect, nobody(), 404), "endpoint nobody not found");
+    let nowhere = "POST /networks/nowhere/disconnect";
+    assert_eq!(refused(nowhere, nobody(), 404), "network nowhere not found");
+    let not_there = format!("container {} is not connected to the network nowhere", web.id);
+    let web = |force: bool| json!({"Container": "web", "Force": force});
+    assert_eq!(refused(nowhere, web(false), 404), "network nowhere not found");
+    assert_eq!(refused(nowhere, web(true), 500), not_there);
     assert!(host.client().endpoints().is_empty());
 }

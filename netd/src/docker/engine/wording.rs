@@ -86,6 +86,12 @@ pub(super) fn already_there(container: &str, network: &str) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, message)
 }
 
+/// Of a container that is to leave what is no network, by force.
+pub(super) fn never_there(container: &str, network: &str) -> Refusal {
+    let message = format!("container {container} is not connected to the network {network}");
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+}
+
 /// Of a container that is not known, nor to be looked for.
 pub(super) fn no_endpoint(container: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, format!("endpoint {container} not found"))
