@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub(crate) mod front;
+pub(crate) mod held;
 pub(crate) mod making;
 mod teller;
 

@@ -14,6 +14,7 @@ use super::{
     refusal::{Refusal, Result},
     version::Version,
 };
+use crate::plugin::held;
 pub(super) use crate::plugin::making::exactly;
 use crate::{
     MacAddr, Name,
@@ -94,6 +95,9 @@ pub(super) fn attach(
         attach.aliases.push(alias);
     }
     attach.ports = config.ports.clone();
+    if is_podmans(attachment) {
+        held::by_podman(&mut attach)?;
+    }
     attach.bandwidth = config.bandwidth;
     attach.mac = mac(attachment, config)?;
     attach.labels = labels(version, attachment, config);
@@ -141,15 +145,20 @@ pub(super) fn attach(
     Ok(attach)
 }
 
-/// The container, by the runtime's id, and by name where that is one container's alone: Podman
-/// says no more than a name, Kubernetes has equal names in every name space.
+/// The container, by the runtime's id, and by name where that is one container's alone: Kubernetes has
+/// equal names in every name space.
 fn container(attachment: &Attachment) -> Container {
     let mut container = Container::new(attachment.container.clone());
-    let arg = |key: &str| attachment.args.get(key).filter(|text| !text.is_empty());
-    if arg("K8S_POD_NAMESPACE").is_none() {
-        container.name = arg("K8S_POD_NAME").and_then(|name| name.parse().ok());
+    if is_podmans(attachment) {
+        container.name = attachment.args.get("K8S_POD_NAME").and_then(|name| name.parse().ok());
     }
     container
+}
+
+/// Whether it is Podman's, which says no more than a name.
+fn is_podmans(attachment: &Attachment) -> bool {
+    let says = |key: &str| attachment.args.get(key).is_some_and(|text| !text.is_empty());
+    says("K8S_POD_NAME") && !says("K8S_POD_NAMESPACE")
 }
 
 /// What a pod of Kubernetes is called: `pod.namespace`.

@@ -17,7 +17,7 @@ use crate::{
     endpoint::{AddressRange, Assigned, Attach, Container, Netns, Port, Route},
     network::{CreateNetwork, Subnet, upper_half},
     options::{IPAM, LINK},
-    plugin::making::exactly,
+    plugin::{held, making::exactly},
 };
 
 /// The label that tells a network of this dialect, with the id that Podman has for it.
@@ -35,9 +35,8 @@ const ADDRESSES: &str = "netavark/addresses";
 /// Whom to ask for names that are nobody's here, as netd calls it.
 const DNS: &str = "dns";
 
-/// All addresses of a family, as a port has them, and the one of which the kernel leads nothing on.
+/// All addresses of a family, as a port has them.
 const EVERY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// What a macvlan hangs on, as its driver calls it.
 pub(super) const PARENT: &str = "parent";
@@ -153,15 +152,7 @@ pub(super) fn attach(info: &Info, setup: &Setup) -> Result<Attach> {
     attach.mac = here.static_mac;
     attach.aliases = aliases(here);
     attach.ports = ports(setup.port_mappings.as_deref().unwrap_or_default(), &families(setup))?;
-    if let Some(port) = attach.ports.iter().find(|port| port.host_ip == Some(LOOPBACK)) {
-        return Err(Error::invalid(format_args!(
-            "cannot publish port {port}: Podman holds a port of [::1] itself, and nothing of the kernel's \
-             leads past it; leave the address out, and the port answers at [::1] as well"
-        ))
-        .with("port", port.to_string()));
-    }
-    // Podman holds them for as long as the container runs, and finds out by itself who else does.
-    attach.ports_bound = !attach.ports.is_empty();
+    held::by_podman(&mut attach)?;
     attach.options = here.options.clone().unwrap_or_default();
     // Podman may look for the interface right after, and lay it anew.
     attach.options.insert("linger".to_owned(), "false".to_owned());
@@ -265,7 +256,7 @@ fn ports(mappings: &[PortMapping], families: &[IpAddr]) -> Result<Vec<Port>> {
     let everywhere = |port: &Port| Port { host_ip: None, ..*port };
     let is_held = |port: &Port| {
         let mut same = asked.iter().filter(|other| everywhere(other) == *port);
-        same.any(|other| other.host_ip == Some(EVERY[1]) || other.host_ip == Some(LOOPBACK))
+        same.any(|other| other.host_ip == Some(EVERY[1]) || other.host_ip == Some(held::LOOPBACK))
     };
     let mut ports = Vec::new();
     for port in &asked {
