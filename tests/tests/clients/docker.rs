@@ -67,6 +67,7 @@ fn greeted(who: &Namespace, url: &str) -> Result<(), Executed> {
 /// A life: names, ports, a second network, either daemon away, and nothing left.
 pub(crate) fn lives(mut place: Place) {
     let mut dockerd = Dockerd::start(&place.machine);
+    let before = place.host.snapshot();
     let create = ["network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=app"];
     dockerd.docker(&[&create[..], &["app"]].concat()).success();
     dockerd.run("web", "app", &["-p", "8080:80"], &SERVE);
@@ -126,6 +127,41 @@ pub(crate) fn lives(mut place: Place) {
     place.bare();
     let networks = place.host.netctl(&["network", "ls", "-q"]);
     assert_eq!(networks.success().lines().count(), 3, "{networks:?}");
+    eventually("the host is as it was", || before.same_as(&place.host.snapshot()));
+}
+
+/// dockerd is ended as a person ends it, and lets go of its containers; netd meanwhile, too.
+pub(crate) fn is_ended_in_order(mut place: Place) {
+    let mut dockerd = Dockerd::start(&place.machine);
+    let before = place.host.snapshot();
+    let create = ["network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=app"];
+    dockerd.docker(&[&create[..], &["app"]].concat()).success();
+    dockerd.run("web", "app", &["-p", "8080:80", "--restart", "always"], &SERVE);
+    eventually("the port leads there", || greeted(&place.lan, "http://192.0.2.1:8080/"));
+    let network = || place.host.netctl(&["network", "ls", "-q", "--no-trunc", "-f", "name=app"]);
+    let id = network().success().to_owned();
+    dockerd.end("TERM");
+    place.bare();
+    let refused = Executed::from(place.lan.output("curl -sS --max-time 5 http://192.0.2.1:8080/"));
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert_eq!(network().success(), id, "the network is Docker's still");
+    place.host.stop();
+    place.host.start();
+    dockerd.start_again();
+    eventually("it is started anew", || greeted(&place.lan, "http://192.0.2.1:8080/"));
+    let told = dockerd.inspect(&["inspect", "web"]);
+    let ip = told["NetworkSettings"]["Networks"]["app"]["IPAddress"].as_str().unwrap();
+    let shown = place.host.netctl(&["network", "inspect", "app"]);
+    assert!(shown.success().contains(&format!("\"{ip}/")), "{shown:?}");
+    dockerd.docker(&["rm", "-f", "web"]).success();
+    dockerd.docker(&["network", "rm", "app"]).success();
+    place.bare();
+    eventually("the host is as it was", || before.same_as(&place.host.snapshot()));
+}
+
+#[test]
+fn a_dockerd_that_is_ended_in_order_finds_its_networks_again() {
+    is_ended_in_order(Place::new());
 }
 
 #[test]

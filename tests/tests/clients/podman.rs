@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use netd_tests::{Podman, eventually};
 
-use crate::site::{Plugins, Site};
+use crate::{
+    podman_netd::crowds,
+    site::{Plugins, Site},
+};
 
 /// What a container on a network gets from a place.
 #[track_caller]
@@ -161,4 +164,40 @@ fn containers_have_names() {
     let curl = ["curl", "-sS", "--max-time", "5", "http://web/"];
     let native = site.host.netctl(&[&words[..], &curl].concat());
     assert_eq!(native.success(), "I am web\n");
+}
+
+#[test]
+fn a_container_of_two_names_is_laid_anew_and_leaves_nothing() {
+    let site = Site::new(Plugins::Ours);
+    let directory = site.machine.directory().join("net.d").display().to_string();
+    for name in ["app", "back"] {
+        let create = ["network", "create", "--cni", "--cni-dir", &directory, name];
+        site.host.netctl(&create).success();
+    }
+    let podman = Podman::new(&site.machine);
+    let before = site.host.snapshot();
+    let networks = ["--network", "app:alias=www", "--network", "back", "-p", "8080:80"];
+    podman.serve("web", &networks);
+    let address = podman.address("web", "app");
+    let is_there = || {
+        for place in ["web", "www", &address.to_string()] {
+            assert_eq!(fetched(&podman, "app", place), "I am web\n", "{place}");
+        }
+        assert_eq!(fetched(&podman, "back", "web"), "I am web\n");
+        site.greeted(&site.lan, "192.0.2.1:8080", "web");
+    };
+    is_there();
+    podman.execute(&["network", "reload", "web"]).success();
+    assert_eq!(podman.address("web", "app"), address);
+    is_there();
+    podman.execute(&["rm", "--force", "--time", "0", "web"]).success();
+    site.bare();
+    eventually("the host is as it was", || before.same_as(&site.host.snapshot()));
+}
+
+#[test]
+fn thirty_containers_by_cni_come_at_once() {
+    let site = Site::new(Plugins::Ours);
+    site.network("app", 1);
+    crowds(&site, &Podman::new(&site.machine), 30);
 }

@@ -123,6 +123,11 @@ pub(crate) fn lives(site: &Site, way: Way) {
 pub(crate) fn comes_in_a_crowd(site: &Site, way: Way, count: usize) {
     let podman = way.podman(site);
     way.network(&podman, "app", &[]);
+    crowds(site, &podman, count);
+}
+
+/// The same on a network `app` that is there.
+pub(crate) fn crowds(site: &Site, podman: &Podman<'_>, count: usize) {
     let start = |n: usize| {
         let name = format!("c{n}");
         let options = ["--detach", "--name", &name, "--network", "app"];

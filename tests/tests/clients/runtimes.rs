@@ -76,6 +76,12 @@ fn containers_of_docker_26_live_on_netd_through_restarts() {
 
 #[test]
 #[ignore = "make test-runtimes"]
+fn a_docker_26_that_is_ended_in_order_finds_its_networks_again() {
+    docker::is_ended_in_order(place());
+}
+
+#[test]
+#[ignore = "make test-runtimes"]
 fn docker_26_and_netd_may_be_killed_at_once() {
     docker::is_killed_with_netd(place());
 }
