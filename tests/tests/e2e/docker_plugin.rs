@@ -403,6 +403,16 @@ fn what_is_wrong_is_refused_in_words() {
             network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"type": "nothing"})),
             "nothing",
         ),
+        (
+            "NetworkDriver.CreateNetwork",
+            network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"type": "macvlan"})),
+            "say -o type=bridge",
+        ),
+        (
+            "NetworkDriver.CreateNetwork",
+            network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"network": "none"})),
+            "a network of type none takes none of Docker's containers",
+        ),
         ("IpamDriver.RequestAddress", json!({"PoolID": "x"}), "invalid PoolID"),
         ("IpamDriver.RequestPool", json!({"Pool": "10.9.0.0/99"}), "invalid Pool"),
     ] {

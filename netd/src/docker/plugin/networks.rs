@@ -3,6 +3,7 @@
 use cnm::{
     Error, Kind, Result,
     network::{Network, RemoveNetwork, UpdateNetwork},
+    options::DELIVER,
 };
 
 use super::{
@@ -51,6 +52,9 @@ impl Plugin {
             let found = registry.resolve_network(&format!("={}", wanted.create.name));
             found.ok().filter(|_| wanted.named).map(|entry| entry.network.clone())
         };
+        let driver = existing.as_ref().map(|network| network.driver.clone());
+        let driver = driver.or_else(|| wanted.create.driver.clone());
+        self.check_delivers(driver.as_deref().unwrap_or("bridge")).await?;
         match existing {
             Some(network) => {
                 check_same(&network, &wanted.create)?;
@@ -69,6 +73,20 @@ impl Plugin {
         let mut offers = self.offers.borrow_mut();
         wanted.create.subnets.iter().for_each(|subnet| offers.settled(subnet.subnet));
         Ok(())
+    }
+
+    /// Refuses a driver that leaves no interface on the host, from where dockerd moves it.
+    async fn check_delivers(&self, driver: &str) -> Result<()> {
+        let session = self.netd.driver(driver)?;
+        session.capabilities().await?;
+        let on_host = [(DELIVER.names[0].to_owned(), "host".to_owned())];
+        session.check_endpoint_options(&on_host.into()).map_err(|_| {
+            Error::unsupported(format_args!(
+                "a network of type {driver} takes none of Docker's containers, since dockerd moves their \
+                 interfaces itself: say -o type=bridge, or -d with a driver of Docker's own"
+            ))
+            .with("driver", driver)
+        })
     }
 
     /// Removes a network that was made for dockerd, and lets go of one that is shared. One on which
