@@ -136,7 +136,9 @@ pub(crate) fn is_ended_in_order(mut place: Place) {
     let before = place.host.snapshot();
     let create = ["network", "create", "-d", "netd", "--ipam-driver", "netd", "-o", "network=app"];
     dockerd.docker(&[&create[..], &["app"]].concat()).success();
-    dockerd.run("web", "app", &["-p", "8080:80", "--restart", "always"], &SERVE);
+    // A shell that is the first process is deaf to SIGTERM.
+    let options = ["-p", "8080:80", "--restart", "always", "--stop-timeout", "1"];
+    dockerd.run("web", "app", &options, &SERVE);
     eventually("the port leads there", || greeted(&place.lan, "http://192.0.2.1:8080/"));
     let network = || place.host.netctl(&["network", "ls", "-q", "--no-trunc", "-f", "name=app"]);
     let id = network().success().to_owned();
