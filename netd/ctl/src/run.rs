@@ -9,6 +9,7 @@ pub(crate) mod files;
 mod follow;
 mod held;
 pub(crate) mod init;
+mod keep;
 pub(crate) mod place;
 
 use std::{

@@ -13,10 +13,11 @@ use nix::mount::{MsFlags, mount};
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What the machine's resolv.conf says before netd comes.
-const OWN: &str = "# the machine's own\nnameserver 192.0.2.2\noptions timeout:1 attempts:1\n";
+pub(super) const OWN: &str =
+    "# the machine's own\nnameserver 192.0.2.2\noptions timeout:1 attempts:1\n";
 
 /// An `/etc` of the test's own. Hosts, whose netd runs on it, come after.
-fn own_etc() {
+pub(super) fn own_etc() {
     let copied = std::process::Command::new("cp").args(["-a", "/etc", "/run/etc"]).status();
     assert!(copied.expect("cp is there").success());
     let none: Option<&str> = None;
@@ -32,7 +33,7 @@ fn resolv_conf() -> String {
     fs::read_to_string(RESOLV_CONF).expect("it is there")
 }
 
-fn is_hooked() -> Result<(), String> {
+pub(super) fn is_hooked() -> Result<(), String> {
     let text = resolv_conf();
     let first = text.lines().find(|line| line.starts_with("nameserver"));
     match first == Some("nameserver 127.0.0.77") && text.ends_with(OWN) {

@@ -25,6 +25,7 @@ mod hook;
 mod inside;
 mod ipv6;
 mod isolation;
+mod kept;
 mod limits;
 mod macvlan;
 mod many;

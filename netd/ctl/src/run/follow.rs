@@ -24,7 +24,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::{
     files::{self, Wishes},
-    this_host,
+    keep, this_host,
 };
 use crate::out;
 
@@ -55,7 +55,10 @@ pub(super) struct Follower {
 impl Follower {
     /// Follows it until this process ends. A netd that is started again is asked again.
     pub(super) fn follow(mut self) {
-        self.wait_for_files();
+        let paths: Vec<_> = self.files.iter().map(|(path, _)| path.clone()).collect();
+        let (pid, paths) =
+            (self.pid, paths.into_iter().filter(|path| self.wait_for(path)).collect());
+        thread::spawn(move || keep::keep(pid, paths));
         loop {
             // That it is away is nothing to complain of: the command's networks stay as they are.
             drop(self.watch());
@@ -104,10 +107,11 @@ impl Follower {
         for (path, text) in files::all(&self.wishes, &self.hostname, endpoints, gateways) {
             let at = self.files.iter().position(|(known, _)| *known == path);
             let Some(at) = at.filter(|at| self.files[*at].1 != text) else { continue };
+            self.wait_for(&path);
             match rewrite(self.pid, &path, &self.files[at].1, &text) {
                 Ok(true) => self.files[at].1 = text,
                 Ok(false) => drop(self.files.remove(at)),
-                // With the command it is gone.
+                // With the command it is gone, or it is not back yet: its next change is another try.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     out::complain(&format_args!(
@@ -119,11 +123,15 @@ impl Follower {
         }
     }
 
-    /// Waits until the files lie where they are to be seen: that is before the command begins.
-    fn wait_for_files(&self) {
+    /// Waits until a file lies where it is to be seen: that is before the command begins, and a moment
+    /// after the host has replaced its own. Gives whether it does.
+    fn wait_for(&self, path: &str) -> bool {
         let began = Instant::now();
-        let covered = |path: &str| open(self.pid, path).is_ok_and(|file| !is_hosts(&file, path));
-        while !self.files.iter().all(|(path, _)| covered(path)) && began.elapsed() < SETTLED {
+        loop {
+            let covered = open(self.pid, path).is_ok_and(|file| !is_hosts(&file, path));
+            if covered || began.elapsed() > SETTLED {
+                return covered;
+            }
             thread::park_timeout(MOMENT);
         }
     }
@@ -132,9 +140,12 @@ impl Follower {
 /// Puts a text in the place of the one that was written last, where that is still there.
 fn rewrite(pid: u32, path: &str, known: &str, text: &str) -> io::Result<bool> {
     let mut file = open(pid, path)?;
+    if is_hosts(&file, path) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     let mut there = String::new();
     file.read_to_string(&mut there)?;
-    if there != known || is_hosts(&file, path) {
+    if there != known {
         return Ok(false);
     }
     // Never empty for who reads it now: longer or shorter for a moment.

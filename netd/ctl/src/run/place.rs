@@ -1,5 +1,6 @@
 //! Making a process at home in its namespaces: its hostname, its own `/etc/resolv.conf` and
-//! `/etc/hosts`, then the command itself. Nothing on the host is made or changed.
+//! `/etc/hosts`, then the command itself. Nothing on the host is made or changed. What the host takes
+//! away again by replacing its own files is put back by [`keep`](super::keep).
 
 use std::{
     ffi::OsString,

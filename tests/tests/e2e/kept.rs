@@ -1,0 +1,143 @@
+//! What a command of `netctl run` reads stays its own, whatever the host does with its files
+//! meanwhile.
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+};
+
+use netd_tests::{Asking as _, Host, HostOptions, World, eventually, run};
+
+use super::hook::{OWN, is_hooked, own_etc};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+
+/// A command of `netctl run`, which ends with this.
+struct Running {
+    netctl: Child,
+    pid: u32,
+}
+
+impl Running {
+    fn on(host: &Host, network: &str) -> Self {
+        let words = ["run", "--network", network, "--name", "web", "--", "sleep", "infinity"];
+        let netctl = host.netctl_command(&words).stderr(Stdio::inherit()).spawn().unwrap();
+        let pid = eventually("it runs", || {
+            let endpoints = host.client().endpoints();
+            let pid = endpoints.first().and_then(|own| own.container.pid).ok_or("not attached")?;
+            let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if words.starts_with("sleep") { Ok(pid) } else { Err("not yet") }
+        });
+        Self { netctl, pid }
+    }
+
+    /// What it prints where the command is at home.
+    fn shell(&self, script: &str) -> String {
+        let words = ["--mount", "--target", &self.pid.to_string(), "sh", "-c", script];
+        let output = std::process::Command::new("nsenter").args(words).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[track_caller]
+    fn reads(&self, path: &str, text: &str, when: &str) {
+        eventually(when, || match self.shell(&format!("cat {path}")) {
+            read if read == text => Ok(()),
+            read => Err(read),
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.netctl.kill());
+        drop(self.netctl.wait());
+    }
+}
+
+#[test]
+fn a_command_keeps_its_files_when_the_host_replaces_its_own() {
+    let world = World::new();
+    own_etc();
+    let mut host = world.host("a");
+    let mut netd = host.client();
+    for network in ["app", "back"] {
+        netd.create(network);
+    }
+    let web = Running::on(&host, "app");
+    // What it writes there itself stays as well.
+    web.shell("echo '10.9.0.7 mine' >>/etc/hosts");
+    for path in [RESOLV_CONF, HOSTS] {
+        let own = web.shell(&format!("cat {path}"));
+        assert!(!own.is_empty() && own != fs::read_to_string(path).unwrap(), "{own}");
+        let ways = [
+            ("renamed over", "echo 1 >/etc/next && mv /etc/next FILE"),
+            ("and again", "echo 2 >/etc/next && mv /etc/next FILE"),
+            ("moved aside", "mv FILE /etc/before && echo 3 >FILE"),
+            ("moved away", "mv FILE /run/elsewhere && echo 4 >FILE"),
+            ("removed", "rm FILE && echo 5 >FILE"),
+            (
+                "replaced by a link",
+                "mkdir /run/real && echo 6 >/run/real/file && ln -sf /run/real/file FILE",
+            ),
+            (
+                "renamed behind the link",
+                "echo 7 >/run/real/next && mv /run/real/next /run/real/file",
+            ),
+            ("written behind the link", "rm /run/real/file && echo 8 >/run/real/file"),
+            (
+                "its directory replaced",
+                "rm -r /run/real && mkdir /run/real && echo 9 >/run/real/file",
+            ),
+            ("a file again", "rm -r /run/real FILE && echo 10 >FILE"),
+        ];
+        for (number, (way, script)) in (1..).zip(ways) {
+            run_all(&script.replace("FILE", path));
+            web.reads(path, &own, way);
+            assert_eq!(fs::read_to_string(path).unwrap(), format!("{number}\n"), "{way}");
+        }
+        // Others of the host's it has as before.
+        run_all("echo later >/etc/later.next && mv /etc/later.next /etc/later");
+        assert_eq!(web.shell("cat /etc/later"), "later\n");
+    }
+    // Nothing piles up over them.
+    let mounts = web.shell("cat /proc/self/mountinfo");
+    for path in [RESOLV_CONF, HOSTS] {
+        assert_eq!(mounts.matches(&format!(" {path} ")).count(), 1, "{mounts}");
+    }
+    // They still follow its networks, with a host that writes its own at the same time.
+    host.kill();
+    run_all("echo 11 >/etc/next && mv /etc/next /etc/resolv.conf");
+    host.start();
+    host.netctl(&["network", "connect", "back", "web"]).success();
+    eventually("its resolv.conf follows", || {
+        let text = web.shell("cat /etc/resolv.conf");
+        if text.matches("nameserver ").count() == 2 { Ok(()) } else { Err(text) }
+    });
+    assert_eq!(fs::read_to_string(RESOLV_CONF).unwrap(), "11\n");
+}
+
+#[test]
+fn a_command_keeps_its_resolv_conf_when_netd_puts_itself_into_the_hosts() {
+    let world = World::new();
+    own_etc();
+    let config = "dns_hook = \"resolv.conf\"".to_owned();
+    let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    eventually("resolv.conf names netd", is_hooked);
+    host.client().create("app");
+    let web = Running::on(&host, "app");
+    let own = web.shell("cat /etc/resolv.conf");
+    assert!(own.starts_with("nameserver 10."), "{own}");
+    // netd takes itself out, and puts itself there anew: it renames each time.
+    host.stop();
+    web.reads(RESOLV_CONF, &own, "netd has taken itself out");
+    assert_eq!(fs::read_to_string(RESOLV_CONF).unwrap(), OWN);
+    host.start();
+    eventually("resolv.conf names netd again", is_hooked);
+    web.reads(RESOLV_CONF, &own, "netd is there again");
+}
+
+fn run_all(script: &str) {
+    fs::write("/run/script", script).unwrap();
+    run("sh -e /run/script");
+}
