@@ -1,4 +1,5 @@
-//! Containers in the host's own namespace: their end is their process's end.
+//! Containers whose end is their process's end: those in the host's own namespace, and sandboxes that
+//! are kept for a process, which may have no endpoint by which the end of their namespace shows.
 
 use std::{fs, rc::Rc};
 
@@ -41,17 +42,18 @@ pub(crate) async fn ended(pid: u32, start: Option<u64>) -> std::io::Result<()> {
 }
 
 impl Netd {
-    /// Releases a container in the host's own namespace when its process ends. Elsewhere the
-    /// namespace itself tells.
+    /// Releases a container in the host's own namespace when its process ends, and keeps one elsewhere
+    /// no longer then. When that is gone the namespace itself tells.
     pub(crate) fn watch_process(self: &Rc<Self>, container: &ContainerId) {
         let watched = {
             let registry = self.registry.borrow();
             let Some(entry) = registry.sandbox(container) else { return };
             let sandbox = &entry.record.sandbox;
             let own = sandbox.netns.is_some_and(|netns| netns.nsid.is_none());
-            sandbox.container.pid.filter(|_| own).map(|pid| (pid, entry.record.process_start))
+            let pid = sandbox.container.pid.filter(|_| own || sandbox.kept);
+            pid.map(|pid| (pid, entry.record.process_start, own))
         };
-        let Some((pid, start)) = watched else { return };
+        let Some((pid, start, own)) = watched else { return };
         if !self.watched.borrow_mut().insert(container.clone()) {
             return;
         }
@@ -63,7 +65,11 @@ impl Netd {
             match outcome {
                 Ok(()) => {
                     tracing::info!(container = container.short(), pid, "process ended");
-                    if let Err(error) = netd.detach_where(&container, "vanish", |_| true).await {
+                    let released = match own {
+                        true => netd.detach_where(&container, "vanish", |_| true).await.map(drop),
+                        false => netd.keep_no_longer(&container).await,
+                    };
+                    if let Err(error) = released {
                         tracing::error!(container = container.short(), %error, "not released");
                     }
                 }

@@ -14,7 +14,7 @@ use crate::{
     clock,
     netd::Netd,
     networks::pools,
-    registry::{SandboxRecord, Stage},
+    registry::{SandboxEntry, SandboxRecord, Stage},
     store::{BOOT, Stored},
 };
 
@@ -116,9 +116,10 @@ impl Netd {
             }
             self.resolve_on(network).await;
         }
-        let endpoints: Vec<_> = self.registry.borrow().endpoints().cloned().collect();
-        for endpoint in &endpoints {
-            self.watch_process(&endpoint.container.id);
+        let id = |entry: &SandboxEntry| entry.record.sandbox.container.id.clone();
+        let containers: Vec<_> = self.registry.borrow().sandboxes().map(id).collect();
+        for container in &containers {
+            self.watch_process(container);
         }
         self.relay_all();
         self.replay_spool(&self.config.run_dir.join("spool")).await;

@@ -3,7 +3,7 @@
 use std::{os::fd::AsRawFd, process, rc::Rc};
 
 use cnm::{
-    Empty, Error, Result,
+    ContainerId, Empty, Error, Result,
     driver::{CheckAttached, PlanEndpoint},
     endpoint::{
         CheckEndpoint, Checked, Endpoint, EndpointDetail, Endpoints, InspectEndpoint,
@@ -17,6 +17,7 @@ use crate::{
     clock,
     names::given::check_container,
     netd::Netd,
+    processes,
     registry::SandboxRecord,
     server::Line,
 };
@@ -32,21 +33,58 @@ impl Netd {
         check_kind(&netns, params.netns.path())?;
         check_container(&params.container, &[], "", &self.config.dns_domain)?;
         let _turn = self.turn(&params.container.id).await;
-        self.registry.borrow().no_such_sandbox(&params.container)?;
         let nsid = self.host.nsid(&netns).await?;
-        let sandbox = Sandbox {
-            path: params.netns.path().map(str::to_owned),
-            // Which cookie it has the first driver will say.
-            netns: Some(NetnsId { cookie: 0, nsid: Some(nsid) }),
-            container: params.container,
-            kept: true,
-            created: clock::timestamp(),
+        let record = match self.with_endpoints_in(&params.container.id, nsid) {
+            Some(known) => known,
+            None => {
+                self.registry.borrow().no_such_sandbox(&params.container)?;
+                let process_start = params.container.pid.and_then(processes::started);
+                let sandbox = Sandbox {
+                    path: params.netns.path().map(str::to_owned),
+                    // Which cookie it has the first driver will say.
+                    netns: Some(NetnsId { cookie: 0, nsid: Some(nsid) }),
+                    container: params.container,
+                    kept: false,
+                    created: clock::timestamp(),
+                };
+                SandboxRecord { sandbox, process_start }
+            }
         };
-        let record = SandboxRecord { sandbox: sandbox.clone(), process_start: None };
+        let record = SandboxRecord { sandbox: Sandbox { kept: true, ..record.sandbox }, ..record };
         self.stores.put_sandbox(&record)?;
+        let sandbox = record.sandbox.clone();
         self.registry.borrow_mut().put_sandbox(record);
+        self.watch_process(&sandbox.container.id);
         self.tell("sandbox", "create", sandbox.container.id.as_str(), &[]);
         Ok(sandbox)
+    }
+
+    /// The sandbox that came with its first endpoint, and would go with its last one, where it is the
+    /// namespace of this id.
+    fn with_endpoints_in(&self, container: &ContainerId, nsid: i32) -> Option<SandboxRecord> {
+        let registry = self.registry.borrow();
+        let record = &registry.sandbox(container)?.record;
+        let same = record.sandbox.netns.is_some_and(|netns| netns.nsid == Some(nsid));
+        (same && !record.sandbox.kept).then(|| record.clone())
+    }
+
+    /// Lets a sandbox whose process has ended go with its last endpoint, or at once where it has none:
+    /// processes that this one has left may still be in there.
+    pub(crate) async fn keep_no_longer(self: &Rc<Self>, container: &ContainerId) -> Result<()> {
+        let _turn = self.turn(container).await;
+        let mut registry = self.registry.borrow_mut();
+        let Some(entry) = registry.sandbox(container) else { return Ok(()) };
+        let (mut record, empty) = (entry.record.clone(), entry.endpoints.is_empty());
+        self.stores.remove_sandbox(container)?;
+        if empty {
+            registry.drop_sandbox(container);
+            drop(registry);
+            self.tell("sandbox", "remove", container.as_str(), &[]);
+        } else {
+            record.sandbox.kept = false;
+            registry.put_sandbox(record);
+        }
+        Ok(())
     }
 
     /// `sandbox.list`.
@@ -68,7 +106,7 @@ impl Netd {
     /// Takes a sandbox off all its networks and forgets it.
     pub(crate) async fn drop_sandbox(
         self: &Rc<Self>,
-        container: &cnm::ContainerId,
+        container: &ContainerId,
         action: &str,
     ) -> Result<()> {
         self.detach_where(container, action, |_| true).await?;

@@ -16,6 +16,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     net::IpAddr,
+    os::fd::AsFd as _,
     path::Path,
     process::{Child, ExitCode, ExitStatus},
     thread,
@@ -23,9 +24,10 @@ use std::{
 
 use cnm::{
     ContainerId, Error, Name, Result,
-    client::Client,
+    client::{Client, With},
     dns::QueryName,
-    endpoint::{Container, Detach, Endpoint, Netns},
+    endpoint::{Container, Endpoint, Netns},
+    sandbox::{CreateSandbox, RemoveSandbox},
 };
 use nix::{
     errno::Errno,
@@ -99,9 +101,13 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         // host's own namespace is noticed.
         pid: Some(held.pid()),
     };
-    let endpoints = held
-        .netns()
-        .and_then(|netns| join(&mut client, &args.networks, &container, args.wanted, &netns));
+    let endpoints = held.netns().and_then(|netns| {
+        let endpoints = join(&mut client, &args.networks, &container, args.wanted, &netns)?;
+        if isolation == Isolation::Own {
+            stay(&mut client, &container, &netns)?;
+        }
+        Ok(endpoints)
+    });
     let joined = endpoints.and_then(|endpoints| {
         let gateways = if wishes.name_this_host() { this_host(&mut client, &id)? } else { vec![] };
         Ok((endpoints, gateways))
@@ -209,10 +215,16 @@ fn join(
         .collect()
 }
 
-/// Takes the container off its networks, over a connection of its own: netd may have been started
-/// again since. When it cannot be told, it notices by itself that the namespace is gone.
+/// Has netd know the container while its process lasts, though it is taken off its last network.
+fn stay(client: &mut Client, container: &Container, netns: &File) -> Result<()> {
+    let request = CreateSandbox { container: container.clone(), netns: Netns::Fd };
+    client.call_with(&request, With { fds: &[netns.as_fd()], ..With::default() }).map(drop)
+}
+
+/// Has netd forget the container and its endpoints, over a connection of its own: netd may have been
+/// started again since. When it cannot be told, it notices by itself that the namespace is gone.
 fn leave(socket: &Path, id: &ContainerId) {
-    let request = Detach { network: None, container: id.to_string(), ifname: None };
+    let request = RemoveSandbox { container: id.to_string() };
     if let Err(error) = Client::connect(socket).and_then(|mut client| client.call(&request)) {
         out::complain(&error);
     }

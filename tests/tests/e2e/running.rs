@@ -2,7 +2,8 @@
 
 use std::{process::Stdio, time::Duration};
 
-use netd_tests::{Asking as _, World, eventually, within};
+use cnm::{network::InspectNetwork, sandbox::ListSandboxes};
+use netd_tests::{Asking as _, Host, World, eventually, within};
 
 #[test]
 fn a_command_has_its_network_and_its_end_is_passed_on() {
@@ -227,4 +228,73 @@ fn where_the_host_has_no_resolv_conf_a_command_has_its_own() {
         "203.0.113.7\n" => Ok(()),
         other => Err(other.to_owned()),
     });
+}
+
+#[test]
+fn a_command_may_be_taken_off_its_last_network_and_put_back() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let before = host.snapshot();
+    for network in ["app", "back"] {
+        host.client().create(network);
+    }
+    let mut running = host
+        .netctl_command(&["run", "--network", "app", "--name", "web", "--", "sleep", "infinity"])
+        .spawn()
+        .unwrap();
+    let listed = |host: &Host| host.netctl(&["sandbox", "ls"]).success().contains(" web ");
+    let gateway = |host: &Host, network: &str| {
+        let inspect = InspectNetwork { network: network.to_owned() };
+        host.client().call(&inspect).unwrap().network.subnets[0].gateway.unwrap()
+    };
+    let pid = eventually("it runs", || {
+        let sandboxes = host.client().call(&ListSandboxes {}).unwrap().sandboxes;
+        let kept = sandboxes.iter().find(|sandbox| sandbox.kept).ok_or("not yet")?;
+        kept.container.pid.ok_or("no process")
+    });
+    let inside = |line: &str| netd_tests::run(&format!("nsenter --net --target {pid} {line}"));
+    host.netctl(&["network", "disconnect", "app", "web"]).success();
+    assert!(host.client().endpoints().is_empty());
+    assert!(listed(&host), "it still runs");
+    host.netctl(&["network", "connect", "back", "web"]).success();
+    inside(&format!("ping -c 1 -W 5 {}", gateway(&host, "back")));
+    // A netd that has been started again knows it, too.
+    host.netctl(&["network", "disconnect", "back", "web"]).success();
+    host.kill();
+    host.start();
+    assert!(listed(&host), "it still runs");
+    host.netctl(&["network", "connect", "app", "web"]).success();
+    inside(&format!("ping -c 1 -W 5 {}", gateway(&host, "app")));
+    // Another of that name may be on another network meanwhile, and ends by itself.
+    let words = ["run", "--network", "back", "--name", "web", "--", "true"];
+    assert_eq!(host.netctl(&words).code, 0);
+    assert!(listed(&host), "it is another's end");
+
+    // On no network, netctl killed, and netd away when that happens: nothing is left of it.
+    host.netctl(&["network", "disconnect", "app", "web"]).success();
+    host.kill();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    // Whoever comes next may get the id that its namespace had.
+    let next = world.namespace();
+    next.run("ip link set lo up");
+    host.start();
+    eventually("it is forgotten", || if listed(&host) { Err("it is listed") } else { Ok(()) });
+    // And where netd is there.
+    let mut running = host
+        .netctl_command(&["run", "--network", "app", "--name", "web", "--", "sleep", "infinity"])
+        .spawn()
+        .unwrap();
+    eventually("it runs", || {
+        let sandboxes = host.client().call(&ListSandboxes {}).unwrap().sandboxes;
+        sandboxes.iter().any(|sandbox| sandbox.kept).then_some(()).ok_or(sandboxes)
+    });
+    host.netctl(&["network", "disconnect", "app", "web"]).success();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    eventually("it is forgotten", || if listed(&host) { Err("it is listed") } else { Ok(()) });
+    for network in ["app", "back"] {
+        host.netctl(&["network", "rm", network]).success();
+    }
+    eventually("the host is as before", || host.snapshot().same_as(&before));
 }

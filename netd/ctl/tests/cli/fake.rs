@@ -20,6 +20,7 @@ use cnm::{
     Call, EndpointId, Error, Incoming, NetworkId, Reply,
     endpoint::{Attach, Detach, Detached, Endpoint},
     events::Subscribe,
+    sandbox::{CreateSandbox, RemoveSandbox},
 };
 use nix::{
     cmsg_space,
@@ -228,6 +229,10 @@ pub(crate) fn willing(method: &str, params: &Value) -> cnm::Result<Value> {
     match method {
         Attach::METHOD => answer(&endpoint(params)),
         Detach::METHOD => answer(&Detached { endpoints: vec![EndpointId::from_bytes([7; 32])] }),
+        CreateSandbox::METHOD => answer(&json!({
+            "container": params["container"], "kept": true, "created": "2026-01-02T03:04:05Z",
+        })),
+        RemoveSandbox::METHOD => answer(&json!({})),
         _ => Err(Error::unsupported(format_args!("method {method} is unknown"))),
     }
 }

@@ -9,8 +9,9 @@ use std::{
 
 use cnm::{
     Call, Error, Kind,
-    endpoint::{Attach, Detach, ListEndpoints},
+    endpoint::{Attach, ListEndpoints},
     events::Subscribe,
+    sandbox::{CreateSandbox, RemoveSandbox},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -90,7 +91,7 @@ fn a_command_is_at_home_in_a_namespace_of_its_own() {
     assert_eq!(procs, outside("grep -c /proc /proc/self/mountinfo"), "/proc came back");
 
     let asked = asked(&netd);
-    let [attach, detach] = &asked[..] else { panic!("two calls: {asked:?}") };
+    let [attach, stay, leave] = &asked[..] else { panic!("three calls: {asked:?}") };
     assert_eq!(attach.method, Attach::METHOD);
     assert_eq!(attach.netns.as_deref(), Some(netns));
     assert_eq!(attach.params["network"], "app");
@@ -99,8 +100,10 @@ fn a_command_is_at_home_in_a_namespace_of_its_own() {
     assert_eq!((&container["name"], &container["hostname"]), (&json!("web"), &json!("web")));
     assert!(container["pid"].is_u64(), "by it another network is connected later");
     assert_eq!(container["id"].as_str().map(str::len), Some(64));
-    assert_eq!(detach.method, Detach::METHOD);
-    assert_eq!(detach.params, json!({"container": container["id"]}));
+    assert_eq!(stay.method, CreateSandbox::METHOD, "it is known though on no network any more");
+    assert_eq!((&stay.params["container"], &stay.netns), (container, &attach.netns));
+    assert_eq!(leave.method, RemoveSandbox::METHOD);
+    assert_eq!(leave.params, json!({"container": container["id"]}));
     assert_eq!(fs::read_to_string("/etc/resolv.conf").expect("a resolv.conf"), before);
 }
 
@@ -153,7 +156,7 @@ fn a_killed_command_is_detached_too() {
     let netd = Fake::new(willing);
     let ended = Ended::of(&mut run(&netd, "--network app", "kill -9 $$"));
     assert_eq!(ended.code, Some(137));
-    assert_eq!(methods(&netd), [Attach::METHOD, Detach::METHOD]);
+    assert_eq!(methods(&netd), [Attach::METHOD, CreateSandbox::METHOD, RemoveSandbox::METHOD]);
 }
 
 #[test]
@@ -169,7 +172,11 @@ fn signals_go_on_to_the_command() {
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).expect("read");
         assert_eq!(child.wait().expect("an end").code(), Some(code), "{sent}");
-        assert_eq!(methods(&netd), [Attach::METHOD, Detach::METHOD], "{sent}");
+        assert_eq!(
+            methods(&netd),
+            [Attach::METHOD, CreateSandbox::METHOD, RemoveSandbox::METHOD],
+            "{sent}"
+        );
     }
 }
 
@@ -184,7 +191,7 @@ fn a_command_does_not_outlive_netctl() {
     stdout.read_to_string(&mut rest).expect("read to the end");
     assert_eq!(rest, "");
     assert_eq!(child.wait().expect("an end").signal(), Some(9));
-    assert_eq!(methods(&netd), [Attach::METHOD]);
+    assert_eq!(methods(&netd), [Attach::METHOD, CreateSandbox::METHOD]);
 }
 
 #[test]
@@ -204,7 +211,7 @@ fn when_the_attach_fails_the_command_never_begins() {
             (ended.stdout.as_str(), ended.stderr.as_str()),
             ("", "netctl: network full has no free address\n")
         );
-        assert_eq!(methods(&netd).pop().as_deref(), Some(Detach::METHOD), "{flags}");
+        assert_eq!(methods(&netd).pop().as_deref(), Some(RemoveSandbox::METHOD), "{flags}");
     }
 }
 
@@ -216,7 +223,7 @@ fn what_cannot_be_run_says_so_and_is_detached() {
         let ended = netd.netctl(&format!("run --network app -- {command}"));
         assert_eq!(ended.code, Some(code), "{ended:?}");
         assert!(ended.stderr.starts_with(&format!("netctl: cannot run {command}: ")), "{ended:?}");
-        assert_eq!(methods(&netd).pop().as_deref(), Some(Detach::METHOD));
+        assert_eq!(methods(&netd).pop().as_deref(), Some(RemoveSandbox::METHOD));
     }
 }
 
@@ -227,7 +234,7 @@ fn several_networks_are_joined_in_order() {
     let flags = "--network a --network b --ip 10.9.0.2 --alias www --sticky -p 80:80";
     assert_eq!(Ended::of(&mut run(&netd, flags, "true")).code, Some(0));
     let asked = asked(&netd);
-    let [a, b, _] = &asked[..] else { panic!("three calls: {asked:?}") };
+    let [a, b, ..] = &asked[..] else { panic!("two calls: {asked:?}") };
     assert_eq!((&a.params["network"], &b.params["network"]), (&json!("a"), &json!("b")));
     assert_eq!(a.params["addresses"], json!(["10.9.0.2"]));
     assert_eq!(b.params.get("addresses"), None);
