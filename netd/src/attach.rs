@@ -64,7 +64,7 @@ impl Netd {
         let driver = self.driver(&network.driver)?;
         let capabilities = driver.capabilities().await?;
         driver.check_endpoint_options(&params.options)?;
-        let netns = if is_delivered_on_host(&params.options) {
+        let netns = Rc::new(if is_delivered_on_host(&params.options) {
             place::on_host(given.as_ref())?
         } else {
             let netns = match given {
@@ -73,7 +73,7 @@ impl Netd {
             };
             place::check(self.host.is_own(&netns), &network, capabilities)?;
             netns
-        };
+        });
         wishes::fill(&mut params, &network)?;
         let ifname = self.choose_ifname(&network, &params, capabilities)?;
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
@@ -151,7 +151,7 @@ impl Netd {
         network: Network,
         mut undo: Undo,
         driver: &Rc<Session>,
-        netns: &File,
+        netns: &Rc<File>,
         path: Option<String>,
         unseen: bool,
     ) -> Result<Rc<Endpoint>> {
@@ -171,7 +171,8 @@ impl Netd {
             endpoint: self.registry.borrow().published(&endpoint),
             netns: format!("/proc/{}/fd/{}", process::id(), netns.as_raw_fd()),
         };
-        let (_, call) = undo.made.insert((driver.clone(), call));
+        let Made { told: call, .. } =
+            undo.made.insert(Made { driver: driver.clone(), told: call, netns: netns.clone() });
         // The names are made ready while the driver is at work.
         let names = async { self.resolver.prepare(&endpoint) };
         let seen = async { if unseen { self.check_unbound(&endpoint) } else { Ok(()) } };
@@ -296,9 +297,26 @@ impl Netd {
 struct Undo {
     netd: Rc<Netd>,
     endpoint: Rc<Endpoint>,
-    /// The driver that may have made it, and what it was told.
-    made: Option<(Rc<Session>, AttachEndpoint)>,
+    /// What a driver may have made of it.
+    made: Option<Made>,
     turn: Option<OwnedMutexGuard<()>>,
+}
+
+/// Which driver it was, and what it was told.
+struct Made {
+    driver: Rc<Session>,
+    told: AttachEndpoint,
+    /// What it was told a path to, which is good while this is open.
+    netns: Rc<File>,
+}
+
+impl Made {
+    /// What takes it away, also what leads to the resolver inside if that was for this endpoint.
+    fn undone(&self, netd: &Netd) -> DetachEndpoint {
+        let AttachEndpoint { network, endpoint, netns } = self.told.clone();
+        let netns = netd.is_last_inside(&endpoint).then_some(netns);
+        DetachEndpoint { network, endpoint, netns }
+    }
 }
 
 impl Undo {
@@ -308,11 +326,9 @@ impl Undo {
 
     /// Has the driver take away what it made: who is refused is told so when nothing of it is left.
     async fn take_back(&mut self) {
-        let Some((driver, told)) = &self.made else { return };
-        let (network, endpoint) = (told.network.clone(), told.endpoint.clone());
+        let Some(made) = &self.made else { return };
         // Else it is tried once more.
-        let call = DetachEndpoint { network, endpoint, netns: None };
-        if driver.call(&call).await.is_ok() {
+        if made.driver.call(&made.undone(&self.netd)).await.is_ok() {
             self.made = None;
         }
     }
@@ -327,18 +343,18 @@ impl Drop for Undo {
     fn drop(&mut self) {
         let Some(turn) = self.turn.take() else { return };
         let (netd, endpoint) = (self.netd.clone(), self.endpoint.clone());
-        let Some((driver, told)) = self.made.take() else {
+        let Some(made) = self.made.take() else {
             netd.forget(&endpoint);
             return;
         };
         netd.registry.borrow_mut().leave(&endpoint.id);
         // Nobody else gets its addresses, or this container's turn, before it is gone.
         tokio::task::spawn_local(async move {
-            let call =
-                DetachEndpoint { network: told.network, endpoint: told.endpoint, netns: None };
-            if let Err(error) = driver.call(&call).await {
+            let call = made.undone(&netd);
+            if let Err(error) = made.driver.call(&call).await {
                 tracing::warn!(endpoint = call.endpoint.id.short(), %error, "undo left to a sync");
             }
+            drop(made.netns);
             netd.forget(&endpoint);
             drop(turn);
         });

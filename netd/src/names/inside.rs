@@ -191,12 +191,17 @@ impl Netd {
     /// Closes the listener inside a container with the last endpoint that has one. Gives what led
     /// there then.
     pub(crate) fn resolve_inside_no_more(&self, endpoint: &Endpoint) -> Option<String> {
-        let container = &endpoint.container.id;
-        DNS_PORT.port(&endpoint.options)?;
-        let other =
-            |other: &Endpoint| other.id != endpoint.id && DNS_PORT.port(&other.options).is_some();
-        let last = !self.registry.borrow().endpoints_of(container).any(other);
-        if last { self.close_inside(container) } else { None }
+        let last = self.is_last_inside(endpoint);
+        if last { self.close_inside(&endpoint.container.id) } else { None }
+    }
+
+    /// Whether an endpoint's container asks inside itself for the sake of this endpoint alone.
+    pub(crate) fn is_last_inside(&self, endpoint: &Endpoint) -> bool {
+        let asks = |endpoint: &Endpoint| DNS_PORT.port(&endpoint.options).is_some();
+        let registry = self.registry.borrow();
+        let mut others =
+            registry.endpoints_of(&endpoint.container.id).filter(|other| other.id != endpoint.id);
+        asks(endpoint) && !others.any(asks)
     }
 
     /// Where the netd before this one listened inside containers, and at which port.

@@ -90,28 +90,35 @@ impl Kernel {
             fault::point("bridge.attach.after-limits");
             shaped.map_err(|error| shape::explain(error, port))
         });
-        let finished = shaped.and_then(|()| self.finish(port, (host, index), bridge.mtu, netns));
+        let mut led = false;
+        let finished =
+            shaped.and_then(|()| self.finish(port, (host, index), bridge.mtu, netns, &mut led));
         match finished {
             Ok(cookie) => Ok(Made { host, index, nsid, cookie }),
             Err(error) => {
                 self.undo(port);
+                if led {
+                    self.lead_nowhere(netns);
+                }
                 Err(error)
             }
         }
     }
 
-    /// Sets the container's end up and publishes its ports; gives the namespace's cookie.
+    /// Sets the container's end up and publishes its ports; gives the namespace's cookie, and whether
+    /// what the container asks inside is `led` to the resolver since, also where it fails.
     fn finish(
         &mut self,
         port: &Port,
         (host, index): (u32, u32),
         mtu: u32,
         netns: &Netns,
+        led: &mut bool,
     ) -> Result<u64> {
         let set_up = if port.delivered {
             self.socket.cookie()
         } else {
-            self.set_up(port, index, mtu, netns)
+            self.set_up(port, index, mtu, netns, led)
         };
         let finished = set_up.and_then(|cookie| {
             fault::point("bridge.attach.after-config");
@@ -162,8 +169,15 @@ impl Kernel {
         }
     }
 
-    /// Sets the container's end up; gives the namespace's cookie.
-    fn set_up(&mut self, port: &Port, index: u32, mtu: u32, netns: &Netns) -> kernel::Result<u64> {
+    /// Sets the container's end up; gives what [`finish`](Self::finish) does.
+    fn set_up(
+        &mut self,
+        port: &Port,
+        index: u32,
+        mtu: u32,
+        netns: &Netns,
+        led: &mut bool,
+    ) -> kernel::Result<u64> {
         let (mut socket, cookie) = netns.inside(&self.home, || {
             let socket = Socket::route_small()?;
             let cookie = socket.cookie()?;
@@ -182,8 +196,10 @@ impl Kernel {
                 }
             }
             // Without it there are no names, and a network all the same.
-            if let Some(Err(error)) = port.resolver.map(resolver::lead) {
-                eprintln!("names do not resolve inside: {error}");
+            match port.resolver.map(resolver::lead) {
+                Some(Ok(made)) => *led = made,
+                Some(Err(error)) => eprintln!("names do not resolve inside: {error}"),
+                None => {}
             }
             Ok((socket, cookie))
         })??;
@@ -257,6 +273,14 @@ impl Kernel {
                 self.firewall.change(&stale, facts)
             }
             outcome => outcome,
+        }
+    }
+
+    /// Takes away what this attach made for the resolver inside.
+    fn lead_nowhere(&self, netns: &Netns) {
+        let left = netns.inside(&self.home, resolver::lead_nowhere).and_then(|left| left);
+        if let Err(error) = left {
+            eprintln!("what leads to the resolver inside stays: {error}");
         }
     }
 

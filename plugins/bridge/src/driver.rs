@@ -392,7 +392,7 @@ impl Driver for Bridge {
         forgotten.map_err(refusal)
     }
 
-    fn leave_inside(&mut self, netns: &str, cookie: u64) {
+    fn leave_inside(&mut self, netns: &str, cookie: Option<u64>) {
         let left = self.kernel().map(|kernel| resolver::forget(&kernel.home, netns, cookie));
         match left {
             // With the container it went by itself.

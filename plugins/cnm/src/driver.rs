@@ -195,7 +195,8 @@ pub struct DetachEndpoint {
     pub endpoint: Endpoint,
     /// A path to the sandbox's namespace, where it is the last one there with a `dns-port`: what is
     /// asked inside is to be led nowhere any more. The path may lead elsewhere by now: the
-    /// namespace's cookie tells.
+    /// namespace's cookie tells. Of an attach that failed there may be no cookie: the path is good for
+    /// this call then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
 }
@@ -362,9 +363,9 @@ pub trait Driver {
     /// As [`DetachEndpoint`].
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()>;
 
-    /// Leads what a container asks inside itself nowhere any more, in the namespace of a path and a
-    /// cookie ([`DetachEndpoint::netns`]). A detach succeeds whether that can be done or not.
-    fn leave_inside(&mut self, _netns: &str, _cookie: u64) {}
+    /// Leads what a container asks inside itself nowhere any more, in the namespace of a path and, but
+    /// for one that is good for this call, a cookie ([`DetachEndpoint::netns`]). A detach succeeds whether that can be done or not.
+    fn leave_inside(&mut self, _netns: &str, _cookie: Option<u64>) {}
 
     /// As [`PublishPorts`].
     fn publish(

@@ -167,8 +167,8 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
         }
         DetachEndpoint::METHOD => {
             let DetachEndpoint { network, endpoint, netns } = request.params()?;
-            if let (Some(path), Some(own)) = (&netns, endpoint.netns) {
-                driver.leave_inside(path, own.cookie);
+            if let Some(path) = &netns {
+                driver.leave_inside(path, endpoint.netns.map(|own| own.cookie));
             }
             driver.detach(&network, &endpoint)?;
             raw(&Empty {})

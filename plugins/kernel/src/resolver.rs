@@ -40,12 +40,29 @@ const RULE_EXPRESSIONS: u16 = 4;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 
-/// Leads them to `port`, in the calling thread's namespace; to no other from then on.
+/// Leads them to `port`, in the calling thread's namespace; to no other from then on. Says whether they
+/// were not.
 ///
 /// # Errors
 /// What the kernel refuses: `EOPNOTSUPP` or `ENOENT` where it has no nftables or no NAT.
-pub fn lead(port: u16) -> Result<()> {
-    Socket::small(NETLINK_NETFILTER)?.run(batch(port))
+pub fn lead(port: u16) -> Result<bool> {
+    if leads(port)? {
+        return Ok(false);
+    }
+    Socket::small(NETLINK_NETFILTER)?.run(batch(port)).map(|()| true)
+}
+
+/// Leads them nowhere any more, in the calling thread's namespace.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn lead_nowhere() -> Result<()> {
+    let mut batch = Batch::new();
+    batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
+    take_away(&mut batch);
+    batch.frame(BATCH_END, 0, "end", "a transaction".to_owned(), frame_header);
+    batch.framed();
+    Socket::small(NETLINK_NETFILTER)?.run(batch)
 }
 
 /// What is wrong where [`misled`] says so.
@@ -90,29 +107,22 @@ fn leads(port: u16) -> Result<bool> {
 /// What the kernel refuses, and [`Error::NoNamespace`](crate::Error) where the path leads to none.
 pub fn keep(home: &Netns, path: &str, cookie: u64, port: u16) -> Result<bool> {
     Netns::open(path)?.inside(home, || {
-        if Socket::route_small()?.cookie()? != cookie || leads(port)? {
+        if Socket::route_small()?.cookie()? != cookie {
             return Ok(false);
         }
-        lead(port).map(|()| true)
+        lead(port)
     })?
 }
 
 /// Leads them nowhere any more in a container's namespace, which a path leads to. Another namespace
-/// than that of `cookie` is let be.
+/// than that of `cookie`, where one is told, is let be.
 ///
 /// # Errors
 /// As [`keep`].
-pub fn forget(home: &Netns, path: &str, cookie: u64) -> Result<()> {
-    Netns::open(path)?.inside(home, || {
-        if Socket::route_small()?.cookie()? != cookie {
-            return Ok(());
-        }
-        let mut batch = Batch::new();
-        batch.frame(BATCH_BEGIN, 0, "begin", "a transaction".to_owned(), frame_header);
-        take_away(&mut batch);
-        batch.frame(BATCH_END, 0, "end", "a transaction".to_owned(), frame_header);
-        batch.framed();
-        Socket::small(NETLINK_NETFILTER)?.run(batch)
+pub fn forget(home: &Netns, path: &str, cookie: Option<u64>) -> Result<()> {
+    Netns::open(path)?.inside(home, || match cookie {
+        Some(cookie) if Socket::route_small()?.cookie()? != cookie => Ok(()),
+        _ => lead_nowhere(),
     })?
 }
 

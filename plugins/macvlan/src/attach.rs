@@ -53,6 +53,8 @@ struct Inside {
     socket: Socket,
     cookie: u64,
     advertiser: Option<Advertiser>,
+    /// Whether what the container asks inside is led to the resolver since.
+    led: bool,
 }
 
 impl Kernel {
@@ -75,10 +77,29 @@ impl Kernel {
         let nsid = netns.assign_nsid(&mut self.socket).map_err(refusal)?;
         fault::point("macvlan.attach.before-link");
         let mut inside = self.enter(port, netns).map_err(refusal)?;
+        let made = self.make_in(port, joined, netns, nsid, &mut inside);
+        if made.is_err() && inside.led {
+            let left = netns.inside(&self.home, resolver::lead_nowhere).and_then(|left| left);
+            if let Err(error) = left {
+                eprintln!("what leads to the resolver inside stays: {error}");
+            }
+        }
+        made
+    }
+
+    /// Makes what an endpoint is but for its names; leaves nothing of it if that fails.
+    fn make_in(
+        &mut self,
+        port: &Port,
+        joined: &Joined,
+        netns: &Netns,
+        nsid: i32,
+        inside: &mut Inside,
+    ) -> Result<Made> {
         let (index, mac) =
-            self.make(port, joined, &mut inside).map_err(|error| explain(error, port, joined))?;
+            self.make(port, joined, inside).map_err(|error| explain(error, port, joined))?;
         fault::point("macvlan.attach.after-link");
-        let finished = self.set_up(port, index, mac, joined, netns, &mut inside).and_then(|()| {
+        let finished = self.set_up(port, index, mac, joined, netns, inside).and_then(|()| {
             fault::point("macvlan.attach.after-config");
             self.lead(port, joined)
         });
@@ -103,12 +124,18 @@ impl Kernel {
         netns.inside(&self.home, || {
             let socket = Socket::route_small()?;
             let cookie = socket.cookie()?;
-            // Without it there are no names, and a network all the same.
-            if let Some(Err(error)) = port.resolver.map(resolver::lead) {
-                eprintln!("names do not resolve inside: {error}");
-            }
             let advertiser = if port.ipv6() { Some(Advertiser::open()?) } else { None };
-            Ok(Inside { socket, cookie, advertiser })
+            // Last here: what fails before has made nothing. Without it there are no names, and a
+            // network all the same.
+            let led = match port.resolver.map(resolver::lead) {
+                Some(Ok(made)) => made,
+                Some(Err(error)) => {
+                    eprintln!("names do not resolve inside: {error}");
+                    false
+                }
+                None => false,
+            };
+            Ok(Inside { socket, cookie, advertiser, led })
         })?
     }
 

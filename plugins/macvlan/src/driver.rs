@@ -273,7 +273,7 @@ impl Driver for Macvlan {
     }
 
     // It finds the link by the namespace's id, and looks inside for what is not told by that.
-    fn leave_inside(&mut self, netns: &str, cookie: u64) {
+    fn leave_inside(&mut self, netns: &str, cookie: Option<u64>) {
         let left = self.kernel().map(|kernel| resolver::forget(&kernel.home, netns, cookie));
         match left {
             // With the container it went by itself.

@@ -524,7 +524,7 @@ impl Driver for Overlay {
         self.bridge.publish(network, endpoint, instead_of)
     }
 
-    fn leave_inside(&mut self, netns: &str, cookie: u64) {
+    fn leave_inside(&mut self, netns: &str, cookie: Option<u64>) {
         self.bridge.leave_inside(netns, cookie);
     }
 

@@ -490,3 +490,55 @@ fn where_a_network_has_no_ipv4_it_is_asked_over_ipv4_all_the_same() {
     assert_eq!(ask(&client.netns, "example.org A"), ["203.0.113.7"]);
     assert_eq!(elsewhere.from(), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
 }
+
+#[test]
+fn an_attach_that_fails_leaves_nothing_of_it_inside() {
+    let world = World::new();
+    let host = world.host("a");
+    let _lan = host.lan();
+    let mut netd = host.client();
+    let mut lan = lan_network("lan");
+    lan.subnets[0].gateway = Some("192.0.2.2".parse().unwrap());
+    netd.call(&lan).unwrap();
+    netd.create("app");
+    netd.create("back");
+    let web = world.container("web");
+    // In its way are a link of the container's own, and a route.
+    web.netns.run("nft add table ip others");
+    web.netns.run("ip link add mine0 type veth peer mine1");
+    web.netns.run("ip link set mine0 up");
+    web.netns.run("ip route add default dev mine0 metric 10000");
+    let tables = || web.netns.run("nft list tables");
+    let before = tables();
+    let taken = |attach: Attach| Attach { ifname: Some("mine0".parse().unwrap()), ..attach };
+    let published =
+        |attach: Attach| Attach { ports: vec!["8000-8999:8000-8999".parse().unwrap()], ..attach };
+    let held = host.netns.inside(|| std::net::TcpListener::bind("127.0.0.1:8085").unwrap());
+    for (what, attach, refused) in [
+        ("a macvlan's name is taken", taken(web.to("lan")), Kind::Exists),
+        ("a macvlan's route is there", web.to("lan"), Kind::Kernel),
+        ("a bridge's route is there", inside(&web, "app"), Kind::Kernel),
+    ] {
+        let (kind, error) = kind_of(netd.call(&attach));
+        assert_eq!(kind, refused, "{what}: {error}");
+        assert_eq!(tables(), before, "{what}");
+    }
+    web.netns.run("ip route del default dev mine0");
+    // The driver was done with it when it turned out that the host has one of its ports.
+    let (kind, error) = kind_of(netd.call(&published(inside(&web, "app"))));
+    assert_eq!(kind, Kind::Exists, "{error}");
+    assert_eq!(tables(), before);
+    // What another of its endpoints needs stays.
+    netd.attach(&inside(&web, "back"));
+    let with = tables();
+    assert!(with.contains("table ip netd_names"), "{with}");
+    for attach in [taken(web.to("lan")), published(inside(&web, "app"))] {
+        kind_of(netd.call(&attach));
+        assert_eq!(tables(), with);
+        assert_eq!(ask(&web.netns, "web A").len(), 1);
+    }
+    drop(held);
+    netd.attach(&published(inside(&web, "app")));
+    netd.detach("web");
+    assert_eq!(tables(), before);
+}
