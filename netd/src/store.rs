@@ -4,6 +4,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fs,
     net::IpAddr,
     os::unix::fs::PermissionsExt,
@@ -297,9 +298,10 @@ impl Stores {
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<Stored, Error> {
         let values = |rows: Vec<(String, Network)>| rows.into_iter().map(|row| row.1).collect();
-        let sticky = self.durable.rows::<IpAddr>(STICKY, "sticky")?;
+        let networks = values(self.durable.rows(NETWORKS, "networks")?);
+        let sticky = self.fold(self.durable.rows(STICKY, "sticky")?);
         Ok(Stored {
-            networks: values(self.durable.rows(NETWORKS, "networks")?),
+            networks,
             sticky: sticky
                 .into_iter()
                 .filter_map(|(key, address)| {
@@ -316,6 +318,29 @@ impl Stores {
                 .filter_map(|row: Result<EndpointRow, _>| Some(row.ok()?.endpoint))
                 .collect(),
         })
+    }
+
+    /// Sticky addresses by key, those of an earlier netd under the keys that their names have now
+    /// ([`sticky_key`]): it had one for each spelling. What is known of a name by its key goes before.
+    fn fold(&self, rows: Vec<(String, IpAddr)>) -> BTreeMap<String, IpAddr> {
+        let (earlier, mut rows): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            rows.into_iter().partition(|(key, _)| *key != key.to_ascii_lowercase());
+        let mut changes: Vec<Change<'_>> = Vec::new();
+        let folded: Vec<_> =
+            earlier.iter().map(|(key, address)| (key.to_ascii_lowercase(), *address)).collect();
+        for ((key, address), earlier) in folded.iter().zip(earlier.keys()) {
+            changes.push((STICKY, earlier, None));
+            if !rows.contains_key(key) {
+                rows.insert(key.clone(), *address);
+                changes.push((STICKY, key, Some(text(address))));
+            }
+        }
+        if !changes.is_empty()
+            && let Err(error) = self.durable.change(&changes)
+        {
+            tracing::warn!(%error, "sticky addresses stay under the names of an earlier netd");
+        }
+        rows
     }
 
     /// Writes a network, on the disk before this returns.

@@ -83,7 +83,8 @@ pub(super) fn lease(
     let mut set = set.to_vec();
     if let Some(owner) = owner {
         // Where it was before comes first.
-        set.sort_by_key(|at| pools[*at].sticky().all(|(other, _)| other != owner));
+        let is_owner = |other: &str| other.eq_ignore_ascii_case(owner);
+        set.sort_by_key(|at| !pools[*at].sticky().any(|(other, _)| is_owner(other)));
     }
     for place in set {
         let pool = &mut pools[place];

@@ -312,6 +312,30 @@ fn a_full_network_leases_all_or_nothing() {
 }
 
 #[test]
+fn a_name_in_another_spelling_has_its_address_of_a_later_subnet_again() {
+    let mut network = network(7, "grown");
+    network.subnets = ["10.9.0.0/30", "10.9.1.0/30"]
+        .map(|text| Subnet::new(text.parse().expect("a subnet")))
+        .into();
+    let mut registry = Registry::default();
+    let pools = crate::networks::pools(&network, std::time::Duration::ZERO).expect("pools");
+    registry.add_network(network.clone(), pools, Stage::Open);
+    let entry = registry.network_mut(&network.id).expect("it is there");
+    let mut lease = |owner| {
+        let leased = lease_of(entry, &[], &[], owner).expect("there is room");
+        leased[0].ip()
+    };
+    let first = [lease(None), lease(None)];
+    let own = lease(Some("Web"));
+    assert!(network.subnets[1].subnet.contains(own), "{own}");
+    for address in first.into_iter().chain([own]) {
+        entry.release(address, Moment(0));
+    }
+    let again = lease_of(entry, &[], &[], Some("wEB")).expect("there is room");
+    assert_eq!(again[0].ip(), own);
+}
+
+#[test]
 fn each_set_of_subnets_gives_an_address() {
     let mut network = network(7, "sets");
     let subnet = |text: &str, set| Subnet { set, ..Subnet::new(text.parse().expect("a subnet")) };

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 
 /// A directory of this test's own, gone with it.
@@ -89,4 +87,33 @@ fn a_damaged_row_is_named() {
     stores.durable.change(&[(NETWORKS, "x", Some("{".into()))]).expect("written");
     let error = stores.load().expect_err("damaged").to_string();
     assert!(error.contains("networks x"), "{error}");
+}
+
+#[test]
+fn what_an_earlier_netd_kept_for_a_spelling_is_kept_for_the_name() {
+    let scratch = Scratch::new("spelling");
+    let stores = scratch.open().expect("new");
+    let id = network(1).id;
+    stores.put_network(&network(1)).expect("written");
+    let [first, second]: [IpAddr; 2] =
+        ["10.0.0.8", "10.0.0.9"].map(|address| address.parse().expect("an address"));
+    for (owner, address) in [("Web", first), ("DB", first)] {
+        let key = format!("{id}/4/{owner}");
+        stores.durable.change(&[(STICKY, &key, Some(text(&address)))]).expect("written");
+    }
+    // The name got another address since.
+    stores.put_sticky(&id, "web", second).expect("written");
+    drop(stores);
+    let stores = scratch.open().expect("there");
+    let kept = [(id.clone(), "db".to_owned(), first), (id.clone(), "web".to_owned(), second)];
+    assert_eq!(stores.load().expect("read").sticky, kept);
+    drop(stores);
+    // Once and for all, so that they go with their network.
+    let stores = scratch.open().expect("there");
+    let rows = stores.durable.rows::<IpAddr>(STICKY, "sticky").expect("read");
+    assert_eq!(rows, [(format!("{id}/4/db"), first), (format!("{id}/4/web"), second)]);
+    let owners = kept.map(|(_, owner, address)| (owner, address));
+    stores.remove_network(&id, &owners).expect("removed");
+    drop(stores);
+    assert!(scratch.open().expect("there").load().expect("read").sticky.is_empty());
 }
