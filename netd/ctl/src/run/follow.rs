@@ -77,7 +77,7 @@ impl Follower {
                 ListEndpoints { container: Some(self.container.to_string()), network: None };
             let mut endpoints = match client.call(&params) {
                 Ok(listed) => listed.endpoints,
-                // It is on no network any more, and netd knows of it again when it is on one.
+                // It is on no network any more, and netd could not keep it.
                 Err(error) if error.kind == Kind::NotFound => Vec::new(),
                 Err(error) => return Err(error),
             };

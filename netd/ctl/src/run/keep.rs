@@ -115,9 +115,11 @@ impl Kept {
     /// The file that is mounted at a path. One in a directory that is covered as a whole cannot be
     /// taken away from outside.
     fn there(path: &str) -> io::Result<Option<Self>> {
-        match is_mounted(path)? {
-            true => Ok(Some(Self { path: path.to_owned(), spare: another(CWD, path)? })),
-            false => Ok(None),
+        match is_mounted(path) {
+            Ok(true) => Ok(Some(Self { path: path.to_owned(), spare: another(CWD, path)? })),
+            Ok(false) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
