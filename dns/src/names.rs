@@ -5,17 +5,19 @@
 //! change.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::slice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use ipnetwork::IpNetwork;
 
 mod bearers;
+mod members;
 mod text;
 mod trie;
 
 pub(crate) use bearers::Bearers;
-use bearers::ByEndpoint;
+use members::Members;
 pub(crate) use text::Text;
 use trie::Trie;
 
@@ -142,11 +144,31 @@ pub(crate) struct Network {
     pub(crate) name: Option<Text>,
     pub(crate) names: Trie<Text, Bearers>,
     pub(crate) addresses: Trie<IpAddr, Arc<Member>>,
-    members: Trie<ByEndpoint, ()>,
 }
 
-/// The networks one container is on, each with the number of its endpoints there.
-pub(crate) type Attachments = Arc<[(NetworkKey, usize)]>;
+/// The networks one container is on, each with the number of its endpoints there. Nearly always it is
+/// one, which lies where it is kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Attachments {
+    One((NetworkKey, usize)),
+    Many(Arc<[(NetworkKey, usize)]>),
+}
+
+impl Attachments {
+    fn of(mut all: Vec<(NetworkKey, usize)>) -> Self {
+        match all.pop() {
+            Some(one) if all.is_empty() => Self::One(one),
+            last => Self::Many(all.into_iter().chain(last).collect()),
+        }
+    }
+
+    fn all(&self) -> &[(NetworkKey, usize)] {
+        match self {
+            Self::One(one) => slice::from_ref(one),
+            Self::Many(all) => all,
+        }
+    }
+}
 
 /// Everything that is known at one moment. Immutable; cloning it costs a few reference counts.
 #[derive(Clone, Debug)]
@@ -189,7 +211,8 @@ pub struct Names(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     current: ArcSwap<Snapshot>,
-    writer: Mutex<()>,
+    /// Held by who changes anything.
+    members: Mutex<Members>,
 }
 
 /// A member's names, all but published.
@@ -210,24 +233,24 @@ impl Names {
 
     /// Sets the domain that stands above the networks' names: `web.app.<domain>`.
     pub fn set_domain(&self, domain: &str) {
-        self.change(|next| next.domain = text(domain));
+        self.change(|next, _| next.domain = text(domain));
     }
 
     /// Sets how many seconds an answer of ours may be kept.
     pub fn set_ttl(&self, ttl: u32) {
-        self.change(|next| next.ttl = ttl);
+        self.change(|next, _| next.ttl = ttl);
     }
 
     /// Sets the domains that are asked of servers of their own, whichever network asks.
     pub fn set_stubs(&self, stubs: Vec<Stub>) {
         let stubs = stubs.into_iter().map(Stub::normal).collect();
-        self.change(|next| next.stubs = stubs);
+        self.change(|next, _| next.stubs = stubs);
     }
 
     /// Makes a network known, or changes what is known about it. Its members stay.
     pub fn network_up(&self, key: &str, mut zone: Zone) {
         zone.stubs = zone.stubs.into_iter().map(Stub::normal).collect();
-        self.change(|next| {
+        self.change(|next, _| {
             next.uncall(key);
             let name = Some(text(&zone.name)).filter(|name| !name.is_empty());
             if let Some(name) = &name {
@@ -243,12 +266,11 @@ impl Names {
 
     /// Forgets a network with all its members. An unknown one is forgotten already.
     pub fn network_down(&self, key: &str) {
-        self.change(|next| {
-            let Some(network) = next.networks.get(key).cloned() else { return };
+        self.change(|next, members| {
             next.uncall(key);
             next.networks.remove_mut(key);
-            for ByEndpoint(member) in network.members.keys() {
-                next.forget_servers(member);
+            for member in members.remove_all(key) {
+                next.forget_servers(&member);
                 next.leave(&member.container, key);
             }
         });
@@ -262,9 +284,15 @@ impl Names {
 
     /// Makes what [`Names::publish`] would make visible, and shows it to nobody yet.
     pub fn prepare(&self, network: &str, member: Member) -> Prepared {
-        let (base, member) = (self.load(), Arc::new(member));
+        let (members, member) = (self.members(), Arc::new(member));
+        let base = self.load();
+        let known = members.get(network, &member.endpoint).cloned();
+        drop(members);
         let mut next = Snapshot::clone(&base);
-        next.replace(network, Arc::clone(&member));
+        if let Some(known) = known {
+            next.retract(network, &known);
+        }
+        next.publish(network, Arc::clone(&member));
         next.serial = next.serial.wrapping_add(1);
         Prepared { network: network.into(), member, base, next }
     }
@@ -273,34 +301,33 @@ impl Names {
     /// changed since, made again where something has.
     pub fn publish_prepared(&self, prepared: Prepared) {
         let Prepared { network, member, base, next } = prepared;
-        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.members();
         if Arc::ptr_eq(&base, &self.0.current.load()) {
             self.0.current.store(Arc::new(next));
+            members.insert(&network, member);
         } else {
-            drop(writer);
-            self.change(|now| now.replace(&network, member));
+            drop(members);
+            self.change(|next, members| next.replace(members, &network, member));
         }
     }
 
     /// Takes an endpoint's names back. What is not published is retracted already.
     pub fn retract(&self, network: &str, endpoint: &str) {
-        self.change(|next| next.retract(network, endpoint));
+        self.change(|next, members| next.remove(members, network, endpoint));
     }
 
     /// Many changes, each on the network that it comes with, seen together. Those that change
     /// nothing cost next to nothing.
     pub fn change_all<'a>(&self, changes: impl IntoIterator<Item = (&'a str, Change<'a>)>) {
-        self.change(|next| {
+        self.change(|next, members| {
             for (network, change) in changes {
                 match change {
                     Change::Publish(member) => {
-                        let known = next.networks.get(network);
-                        let known = known.and_then(|it| it.members.get_key(&*member.endpoint));
-                        if known.is_none_or(|known| known.0 != member) {
-                            next.replace(network, member);
+                        if members.get(network, &member.endpoint) != Some(&member) {
+                            next.replace(members, network, member);
                         }
                     }
-                    Change::Retract(endpoint) => next.retract(network, endpoint),
+                    Change::Retract(endpoint) => next.remove(members, network, endpoint),
                 }
             }
         });
@@ -316,10 +343,14 @@ impl Names {
         self.0.current.load()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
-        let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.0.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot, &mut Members)) {
+        let mut members = self.members();
         let mut next = Snapshot::clone(&self.0.current.load());
-        change(&mut next);
+        change(&mut next, &mut members);
         next.serial = next.serial.wrapping_add(1);
         self.0.current.store(Arc::new(next));
     }
@@ -348,14 +379,26 @@ impl Snapshot {
     }
 
     /// Puts a member in the place of what its endpoint published before.
-    fn replace(&mut self, key: &str, member: Arc<Member>) {
-        self.retract(key, &member.endpoint);
+    fn replace(&mut self, members: &mut Members, key: &str, member: Arc<Member>) {
+        if let Some(known) = members.remove(key, &member.endpoint) {
+            self.retract(key, &known);
+        }
+        members.insert(key, Arc::clone(&member));
         self.publish(key, member);
+    }
+
+    /// Takes away what an endpoint has published.
+    fn remove(&mut self, members: &mut Members, key: &str, endpoint: &str) {
+        let Some(member) = members.remove(key, endpoint) else { return };
+        self.retract(key, &member);
+        let unknown = self.networks.get(key).is_some_and(|network| network.zone.is_none());
+        if unknown && members.is_empty(key) {
+            self.networks.remove_mut(key);
+        }
     }
 
     fn publish(&mut self, key: &str, member: Arc<Member>) {
         let network = self.network_mut(key);
-        network.members.insert_mut(ByEndpoint(Arc::clone(&member)), ());
         for &address in &*member.addresses {
             network.addresses.insert_mut(address, Arc::clone(&member));
         }
@@ -370,11 +413,8 @@ impl Snapshot {
         self.join(&member.container, key);
     }
 
-    fn retract(&mut self, key: &str, endpoint: &str) {
-        let known = self.networks.get(key).and_then(|it| it.members.get_key(endpoint));
-        let Some(ByEndpoint(member)) = known.cloned() else { return };
-        let network = self.network_mut(key);
-        network.members.remove_mut(endpoint);
+    fn retract(&mut self, key: &str, member: &Member) {
+        let (network, endpoint) = (self.network_mut(key), &*member.endpoint);
         for address in &*member.addresses {
             // Who took the address over since must keep it.
             if network.addresses.get(address).is_some_and(|holder| &*holder.endpoint == endpoint) {
@@ -391,10 +431,7 @@ impl Snapshot {
                 network.names.insert_mut(name, bearers);
             }
         }
-        if network.zone.is_none() && network.members.is_empty() {
-            self.networks.remove_mut(key);
-        }
-        self.forget_servers(&member);
+        self.forget_servers(member);
         self.leave(&member.container, key);
     }
 
@@ -413,9 +450,12 @@ impl Snapshot {
         let mut attachments = self.attachments(container).to_vec();
         match attachments.iter_mut().find(|(key, _)| &**key == network) {
             Some((_, endpoints)) => *endpoints += 1,
-            None => attachments.push((network.into(), 1)),
+            None => {
+                let known = self.networks.get_key(network).cloned();
+                attachments.push((known.unwrap_or_else(|| network.into()), 1));
+            }
         }
-        self.containers.insert_mut(container.into(), attachments.into());
+        self.containers.insert_mut(container.into(), Attachments::of(attachments));
     }
 
     fn leave(&mut self, container: &str, network: &str) {
@@ -430,7 +470,7 @@ impl Snapshot {
         if attachments.is_empty() {
             self.containers.remove_mut(container);
         } else {
-            self.containers.insert_mut(container.into(), attachments.into());
+            self.containers.insert_mut(container.into(), Attachments::of(attachments));
         }
     }
 
@@ -441,7 +481,7 @@ impl Snapshot {
     }
 
     pub(crate) fn attachments(&self, container: &str) -> &[(NetworkKey, usize)] {
-        self.containers.get(container).map_or(&[], |attachments| attachments)
+        self.containers.get(container).map_or(&[], Attachments::all)
     }
 }
 

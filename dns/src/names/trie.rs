@@ -13,8 +13,17 @@ use std::{
 /// How many entries a leaf has, unless their hashes begin alike for longer than is likely.
 const MOST: usize = 16;
 
-/// How few entries two leaves have together when they become one.
+/// How few entries the leaves of a fork have together when they become one.
 const FEW: usize = MOST / 2;
+
+/// How many bits of a hash a fork tells apart. A change copies each fork on its way, and has to count
+/// one more holder of each of its branches: with two bits there are half as many copies as with one,
+/// and no more branches. With three it is slower again, and leaves are emptier, so that they take more
+/// room.
+const BITS: u32 = 2;
+
+/// The branches of a fork.
+const WAYS: usize = 1 << BITS;
 
 /// The map.
 #[derive(Debug)]
@@ -25,8 +34,8 @@ pub(crate) struct Trie<K, V> {
 
 #[derive(Clone, Debug)]
 enum Node<K, V> {
-    /// By a bit of the hash, the lowest one at the root: those without it, and those with it.
-    Fork([Arc<Self>; 2]),
+    /// By bits of the hash, the lowest ones at the root.
+    Fork([Arc<Self>; WAYS]),
     Leaf(Vec<Entry<K, V>>),
 }
 
@@ -81,7 +90,7 @@ impl<K, V> Trie<K, V> {
         let leaves = std::iter::from_fn(move || {
             loop {
                 match open.pop()? {
-                    Node::Fork(sides) => open.extend(sides.iter().map(|side| &**side)),
+                    Node::Fork(ways) => open.extend(ways.iter().map(|way| &**way)),
                     Node::Leaf(entries) => return Some(entries),
                 }
             }
@@ -115,7 +124,7 @@ impl<K: Hash + Eq, V> Trie<K, V> {
         let (mut node, mut bits) = (&*self.root, hash);
         loop {
             match node {
-                Node::Fork(sides) => (node, bits) = (&sides[side(bits)], bits >> 1),
+                Node::Fork(ways) => (node, bits) = (&ways[way(bits)], bits >> BITS),
                 Node::Leaf(entries) => return place(entries, hash, key).map(|at| &entries[at]),
             }
         }
@@ -148,8 +157,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
         let (mut node, mut bits) = (Arc::make_mut(&mut self.root), hash);
         loop {
             match node {
-                Node::Fork(sides) => {
-                    (node, bits) = (Arc::make_mut(&mut sides[side(bits)]), bits >> 1);
+                Node::Fork(ways) => {
+                    (node, bits) = (Arc::make_mut(&mut ways[way(bits)]), bits >> BITS);
                 }
                 Node::Leaf(entries) => {
                     let at = place(entries, hash, key)?;
@@ -162,7 +171,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
     /// Puts something there, in place of what was.
     pub(crate) fn insert_mut(&mut self, key: K, value: V) {
         let hash = self.hash(&key);
-        insert(Arc::make_mut(&mut self.root), hash, 0, Entry { hash, key, value });
+        insert(&mut self.root, hash, 0, Entry { hash, key, value });
     }
 
     /// Takes away what is there.
@@ -173,14 +182,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Trie<K, V> {
         // What is not there is no reason to copy anything.
         if self.contains_key(key) {
             let hash = self.hash(key);
-            remove(Arc::make_mut(&mut self.root), hash, hash, key);
+            remove(&mut self.root, hash, hash, key);
         }
     }
 }
 
-/// Which side of a fork: the bit.
-fn side(bits: u32) -> usize {
-    usize::from(bits & 1 == 1)
+/// Which branch of a fork.
+fn way(bits: u32) -> usize {
+    bits as usize % WAYS
 }
 
 fn place<K: Borrow<Q>, V, Q: Eq + ?Sized>(
@@ -192,55 +201,90 @@ fn place<K: Borrow<Q>, V, Q: Eq + ?Sized>(
 }
 
 fn insert<K: Eq + Clone, V: Clone>(
-    node: &mut Node<K, V>,
+    node: &mut Arc<Node<K, V>>,
     bits: u32,
     depth: u32,
     entry: Entry<K, V>,
 ) {
-    match node {
-        Node::Fork(sides) => {
-            insert(Arc::make_mut(&mut sides[side(bits)]), bits >> 1, depth + 1, entry);
-        }
-        Node::Leaf(entries) => {
-            if let Some(at) = place(entries, entry.hash, &entry.key) {
-                entries[at] = entry;
-                return;
-            }
-            entries.reserve_exact(1);
-            entries.push(entry);
-            if entries.len() > MOST && depth < u32::BITS {
-                let (mut with, mut without): (Vec<_>, Vec<_>) = mem::take(entries)
-                    .into_iter()
-                    .partition(|entry| side(entry.hash >> depth) == 1);
-                with.shrink_to_fit();
-                without.shrink_to_fit();
-                *node = Node::Fork([without, with].map(|side| Arc::new(Node::Leaf(side))));
-            }
-        }
+    let Node::Leaf(there) = &**node else {
+        let Node::Fork(ways) = Arc::make_mut(node) else { return };
+        return insert(&mut ways[way(bits)], bits >> BITS, depth + BITS, entry);
+    };
+    let at = place(there, entry.hash, &entry.key);
+    let mut entries = taken(node, at, 1);
+    entries.push(entry);
+    let full = entries.len() > MOST && depth < u32::BITS;
+    let next = if full { fork(entries, depth) } else { Node::Leaf(entries) };
+    put(node, next);
+}
+
+/// As many leaves as a fork has branches, of one that is full.
+fn fork<K, V>(entries: Vec<Entry<K, V>>, depth: u32) -> Node<K, V> {
+    let mut leaves: [_; WAYS] = std::array::from_fn(|_| Vec::new());
+    for entry in entries {
+        leaves[way(entry.hash >> depth)].push(entry);
     }
+    Node::Fork(leaves.map(|mut leaf| {
+        leaf.shrink_to_fit();
+        Arc::new(Node::Leaf(leaf))
+    }))
 }
 
 fn remove<K: Borrow<Q> + Clone, V: Clone, Q: Eq + ?Sized>(
-    node: &mut Node<K, V>,
+    node: &mut Arc<Node<K, V>>,
     bits: u32,
     hash: u32,
     key: &Q,
 ) {
-    match node {
-        Node::Leaf(entries) => {
-            if let Some(at) = place(entries, hash, key) {
-                entries.swap_remove(at);
-                entries.shrink_to_fit();
-            }
+    if let Node::Leaf(there) = &**node {
+        let at = place(there, hash, key);
+        let entries = taken(node, at, 0);
+        return put(node, Node::Leaf(entries));
+    }
+    let whole = Arc::make_mut(node);
+    let Node::Fork(ways) = whole else { return };
+    remove(&mut ways[way(bits)], bits >> BITS, hash, key);
+    let leaves = ways.each_ref().map(|way| match &**way {
+        Node::Leaf(entries) => Some(entries),
+        Node::Fork(_) => None,
+    });
+    let count = leaves.iter().try_fold(0, |sum, leaf| leaf.map(|leaf| sum + leaf.len()));
+    if count.is_some_and(|count| count <= FEW) {
+        *whole = Node::Leaf(leaves.into_iter().flatten().flatten().cloned().collect());
+    }
+}
+
+/// The entries of a leaf but for one, with room for so many more: the leaf's own, where nobody else
+/// has it, and copies otherwise.
+fn taken<K: Clone, V: Clone>(
+    node: &mut Arc<Node<K, V>>,
+    but: Option<usize>,
+    more: usize,
+) -> Vec<Entry<K, V>> {
+    if let Some(Node::Leaf(own)) = Arc::get_mut(node) {
+        let mut entries = mem::take(own);
+        if let Some(at) = but {
+            entries.swap_remove(at);
         }
-        Node::Fork(sides) => {
-            remove(Arc::make_mut(&mut sides[side(bits)]), bits >> 1, hash, key);
-            if let (Node::Leaf(one), Node::Leaf(other)) = (&*sides[0], &*sides[1])
-                && one.len() + other.len() <= FEW
-            {
-                *node = Node::Leaf(one.iter().chain(other).cloned().collect());
-            }
+        if more == 0 {
+            entries.shrink_to_fit();
+        } else {
+            entries.reserve_exact(more);
         }
+        return entries;
+    }
+    let there: &[_] = if let Node::Leaf(there) = &**node { there } else { &[] };
+    let (before, after) = but.map_or((there, &[][..]), |at| (&there[..at], &there[at + 1..]));
+    let mut entries = Vec::with_capacity(before.len() + after.len() + more);
+    entries.extend(before.iter().chain(after).cloned());
+    entries
+}
+
+/// Puts a node in another's place, in its room where nobody else has it.
+fn put<K, V>(place: &mut Arc<Node<K, V>>, node: Node<K, V>) {
+    match Arc::get_mut(place) {
+        Some(own) => *own = node,
+        None => *place = Arc::new(node),
     }
 }
 
@@ -324,6 +368,33 @@ mod tests {
             values.sort_unstable();
             prop_assert_eq!(values, model.into_values().collect::<Vec<_>>());
         }
+    }
+
+    /// Where all nodes are.
+    fn nodes(trie: &Trie<u32, u32>) -> std::collections::BTreeSet<*const Node<u32, u32>> {
+        let (mut open, mut all) = (vec![&trie.root], Vec::new());
+        while let Some(node) = open.pop() {
+            all.push(Arc::as_ptr(node));
+            if let Node::Fork(ways) = &**node {
+                open.extend(ways);
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    #[test]
+    fn a_change_copies_its_way_and_nothing_else() {
+        let mut trie = Trie::default();
+        (0..10_000).for_each(|n| trie.insert_mut(n, n));
+        let before = trie.clone();
+        trie.insert_mut(10_000, 0);
+        let new = nodes(&trie).difference(&nodes(&before)).count();
+        // Some more than log4(10,000 / 16), and a leaf that may have become four.
+        assert!((2..=16).contains(&new), "{new}");
+        let alone = nodes(&trie);
+        drop(before);
+        trie.insert_mut(10_000, 1);
+        assert_eq!(nodes(&trie), alone, "whose it alone is, it changes in place");
     }
 
     #[test]
