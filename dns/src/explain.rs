@@ -173,6 +173,8 @@ pub(crate) fn elsewhere(upstreams: &[SocketAddr], relayed: &Relayed) -> Vec<Stri
             "nobody answered, and an answer past its time is better than none".to_owned()
         }
         Origin::Nobody => "nobody answered".to_owned(),
+        Origin::Crowded => "who asks has too many questions out or waiting already".to_owned(),
+        Origin::Late => "its turn came too late, as who asks had too many questions out".to_owned(),
         Origin::Failed => {
             "nobody could answer a moment ago, and so nobody is asked again for some seconds \
              (RFC 9520)"

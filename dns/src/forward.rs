@@ -54,9 +54,12 @@ const KEPT_BACK: usize = 256;
 /// How many are few.
 const FEW: usize = 8;
 
-/// Queries of one asker that wait for their turn, besides those that are out. Beyond it they fail at
-/// once.
+/// Queries of one asker that wait for their turn, besides those that are out, whoever else waits. It
+/// may have more where there are not many in all; what finds no place is not answered.
 const WAITING_PER_ASKER: usize = 256;
+
+/// How many queries that are out or wait are many, of all askers together.
+const MANY: usize = 2048;
 
 /// How long somebody waits for a new answer while there is one whose time is over (RFC 8767,
 /// section 5).
@@ -78,6 +81,11 @@ pub(crate) enum Origin {
     Nobody,
     /// Nobody, as there was none a moment ago, and nobody was asked again.
     Failed,
+    /// Nobody, as so many of its asker's wait that there was no place for it: nothing is to be said,
+    /// so that it is asked again.
+    Crowded,
+    /// Nobody, as its turn came too late for anybody to answer.
+    Late,
 }
 
 /// An answer of somebody else's, if there is one.
@@ -92,6 +100,8 @@ pub(crate) struct Relayed {
 impl Relayed {
     pub(crate) const NOTHING: Self = Self { packet: None, from: Origin::Nobody };
     const FAILED: Self = Self { packet: None, from: Origin::Failed };
+    const CROWDED: Self = Self { packet: None, from: Origin::Crowded };
+    const LATE: Self = Self { packet: None, from: Origin::Late };
 }
 
 /// How much is asked of others.
@@ -103,7 +113,8 @@ pub struct Pressure {
     pub most: usize,
     /// Questions that had to wait, since the start, as too many were out.
     pub waited: u64,
-    /// Questions of askers that had too many out or waiting already; these failed at once.
+    /// Questions of askers that had too many out or waiting already: they found no place, or had their
+    /// turn too late.
     pub crowded: u64,
     /// When one had to wait last.
     pub last: Option<Instant>,
@@ -124,7 +135,7 @@ pub(crate) struct Forwarder {
     out: Semaphore,
     kept_back: Semaphore,
     crowding: Mutex<Crowding>,
-    askers: Mutex<HashMap<Asker, Queue>>,
+    askers: Mutex<Askers>,
     host: Mutex<HostServers>,
     health: Mutex<Health>,
     ours: Mutex<Vec<SocketAddr>>,
@@ -284,27 +295,29 @@ impl Forwarder {
         // would wait for what is over.
         let bound = self.timeout + GRACE;
         let patience = if stale.is_some() { bound.min(STALE_PATIENCE) } else { bound };
-        let landed = match self.turn(asker) {
-            // Who has a place waits for its turn, and only then for what others ask: nobody waits
-            // in another one's queue.
-            Some(turn) => time::timeout(patience, async {
-                let permit = Arc::clone(&turn.0).acquire_owned().await.ok()?;
-                if self.is_a_loop(asker, key, transport) {
-                    return None;
-                }
-                let (flight, _place) = self.flight(key, question, transport, Some((permit, turn)));
-                landing(flight).await
-            })
-            .await
-            .ok()
-            .flatten(),
-            None => None,
+        let Some(turn) = self.turn(asker) else {
+            return stale.map_or(Relayed::CROWDED, |stale| outdated(&stale, question, transport));
         };
-        match (landed, stale) {
-            (Some(landed), None) => say(&landed, question, transport),
-            (Some(landed), Some(_)) if landed.is_good() => say(&landed, question, transport),
+        // Who has a place waits for its turn, and only then for what others ask: nobody waits in
+        // another one's queue.
+        let mut begun = None;
+        let landed = time::timeout(patience, async {
+            let permit = Arc::clone(&turn.0).acquire_owned().await.ok()?;
+            begun = Some(Instant::now());
+            if self.is_a_loop(asker, key, transport) {
+                return None;
+            }
+            let (flight, _place) = self.flight(key, question, transport, Some((permit, turn)));
+            landing(flight).await
+        });
+        match (landed.await, stale) {
+            (Ok(Some(landed)), None) => self.say(&landed, question, transport),
+            (Ok(Some(landed)), Some(_)) if landed.is_good() => {
+                self.say(&landed, question, transport)
+            }
             (_, Some(stale)) => outdated(&stale, question, transport),
-            (None, None) => Relayed::NOTHING,
+            (Err(_), None) if !self.had_time(begun) => self.late(),
+            (_, None) => Relayed::NOTHING,
         }
     }
 
@@ -340,6 +353,7 @@ impl Forwarder {
             let reply = reply.ok().flatten();
             let told = reply.as_ref().and_then(|(_, packet)| Told::read(packet)).map(Arc::new);
             let landed = Landed {
+                asked: asked.is_some(),
                 server: reply.as_ref().map(|(server, _)| *server),
                 packet: reply.map(|(_, packet)| packet.into()),
                 told,
@@ -384,18 +398,50 @@ impl Forwarder {
         if plain.is_ok_and(|put| self.has_failed(&put)) {
             return Relayed::FAILED;
         }
-        let Some(turn) = self.turn(asker) else { return Relayed::NOTHING };
+        let Some(turn) = self.turn(asker) else { return Relayed::CROWDED };
+        let mut asked = None;
         let reply = time::timeout(self.timeout, async {
             let _turn = turn.0.acquire().await.ok()?;
             let _out = self.admission(turn.has_few()).await?;
+            asked = Some(Instant::now());
             self.relay(&self.best(servers), packet, transport).await
         });
-        match reply.await.ok().flatten() {
-            Some((server, packet)) => {
+        match reply.await {
+            Ok(Some((server, packet))) => {
                 Relayed { packet: Some(packet), from: Origin::Server(server) }
             }
-            None => Relayed::NOTHING,
+            Err(_) if !self.had_time(asked) => self.late(),
+            Ok(None) | Err(_) => Relayed::NOTHING,
         }
+    }
+
+    /// Whether servers had the time to answer what they were asked then, if at all.
+    fn had_time(&self, asked: Option<Instant>) -> bool {
+        asked.is_some_and(|asked| asked.elapsed() >= self.timeout / 2)
+    }
+
+    /// Counts a question whose turn came too late.
+    fn late(&self) -> Relayed {
+        lock(&self.crowding).crowded += 1;
+        Relayed::LATE
+    }
+
+    /// What came of a question, to one who asked it.
+    fn say(&self, landed: &Landed, question: &Question<'_>, transport: Transport) -> Relayed {
+        let Some(server) = landed.server else {
+            return if landed.asked { Relayed::NOTHING } else { self.late() };
+        };
+        let packet = match (&landed.told, &landed.packet) {
+            (Some(told), _) => Some(told.to(question, transport, Life::Aged(0))),
+            // What cannot be taken apart is passed on, for whom it may mean something.
+            (None, Some(packet)) => {
+                let mut packet = packet.to_vec();
+                packet[..2].copy_from_slice(&question.id.to_be_bytes());
+                Some(packet)
+            }
+            (None, None) => None,
+        };
+        Relayed { packet, from: Origin::Server(server) }
     }
 
     /// Whether nobody could answer it a moment ago.
@@ -411,11 +457,13 @@ impl Forwarder {
         asked: Option<Instant>,
         reply: &Result<Option<(SocketAddr, Vec<u8>)>, time::error::Elapsed>,
     ) {
-        let Some(asked) = asked else { return };
+        if asked.is_none() {
+            return;
+        }
         let good = matches!(reply, Ok(Some((_, packet))) if is_good(packet));
         if good {
             lock(&self.failures).forget(&put);
-        } else if reply.is_ok() || asked.elapsed() >= self.timeout / 2 {
+        } else if reply.is_ok() || self.had_time(asked) {
             // Those that come after the first ones are asked when these have failed.
             let rounds = put.0.servers().len().div_ceil(ASKED).saturating_sub(1);
             let forgiven = u32::try_from(rounds).unwrap_or(u32::MAX);
@@ -454,16 +502,24 @@ impl Forwarder {
         servers
     }
 
+    /// Whether an asker has few questions that are out or wait.
+    pub(crate) fn has_few(&self, asker: &Asker) -> bool {
+        lock(&self.askers).queues.get(asker).is_none_or(|queue| queue.length <= FEW)
+    }
+
     /// A place in the asker's queue, unless that is full.
     fn turn(self: &Arc<Self>, asker: &Asker) -> Option<Turn> {
         let mut askers = lock(&self.askers);
-        let queue = askers.entry(asker.clone()).or_default();
-        if queue.length == OUT_PER_ASKER + WAITING_PER_ASKER {
+        let many = askers.length >= MANY;
+        let queue = askers.queues.entry(asker.clone()).or_default();
+        if many && queue.length >= OUT_PER_ASKER + WAITING_PER_ASKER {
             lock(&self.crowding).crowded += 1;
             return None;
         }
         queue.length += 1;
-        Some(Turn(Arc::clone(&queue.out), Arc::clone(self), asker.clone()))
+        let out = Arc::clone(&queue.out);
+        askers.length += 1;
+        Some(Turn(out, Arc::clone(self), asker.clone()))
     }
 
     /// Asks the servers one after the other, the next one when the last has failed or takes long,
@@ -547,6 +603,14 @@ impl Drop for Race<'_> {
     }
 }
 
+/// Whose questions are out or wait.
+#[derive(Debug, Default)]
+struct Askers {
+    queues: HashMap<Asker, Queue>,
+    /// How many questions these are, of all together.
+    length: usize,
+}
+
 /// Who of one asker's questions may be out, and how many there are of them, out or waiting.
 #[derive(Debug)]
 struct Queue {
@@ -576,10 +640,11 @@ type Place = (OwnedSemaphorePermit, Turn);
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut askers = lock(&self.1.askers);
-        if let Some(queue) = askers.get_mut(&self.2) {
+        askers.length -= 1;
+        if let Some(queue) = askers.queues.get_mut(&self.2) {
             queue.length -= 1;
             if queue.length == 0 {
-                askers.remove(&self.2);
+                askers.queues.remove(&self.2);
             }
         }
     }
@@ -592,22 +657,6 @@ fn outdated(
     transport: Transport,
 ) -> Relayed {
     Relayed { packet: Some(told.to(question, transport, *life)), from: Origin::Stale }
-}
-
-/// What came of a question, to one who asked it.
-fn say(landed: &Landed, question: &Question<'_>, transport: Transport) -> Relayed {
-    let Some(server) = landed.server else { return Relayed::NOTHING };
-    let packet = match (&landed.told, &landed.packet) {
-        (Some(told), _) => Some(told.to(question, transport, Life::Aged(0))),
-        // What cannot be taken apart is passed on, for whom it may mean something.
-        (None, Some(packet)) => {
-            let mut packet = packet.to_vec();
-            packet[..2].copy_from_slice(&question.id.to_be_bytes());
-            Some(packet)
-        }
-        (None, None) => None,
-    };
-    Relayed { packet, from: Origin::Server(server) }
 }
 
 /// Whether the answer is one: there is such a name, or there is none. With anything else another

@@ -88,7 +88,8 @@ pub struct Counters {
     pub stale: u64,
     /// Came back from who was asked them.
     pub loops: u64,
-    /// Forwarded without success: answered with SERVFAIL, by us or by the server asked.
+    /// Forwarded without success: answered with SERVFAIL, by us or by the server asked. Those that
+    /// nobody was asked in time, since who asked had too many out, are no failures of servers.
     pub servfail: u64,
     /// Answered by ourselves with REFUSED.
     pub refused: u64,
@@ -435,7 +436,8 @@ impl Desk {
         Some(reply)
     }
 
-    /// Puts a packet to other servers. There always is a reply: SERVFAIL if nobody has one.
+    /// Puts a packet to other servers. The reply is SERVFAIL if nobody has one. There is none to a
+    /// datagram that finds no place among its asker's: who asked asks again, when there may be one.
     async fn forward(
         &self,
         asker: &Asker,
@@ -450,6 +452,11 @@ impl Desk {
         };
         let reply = match reply {
             Some(reply) => reply,
+            None if from == Origin::Crowded && transport == Transport::Udp => {
+                self.note(asker, packet, None, By::of(from));
+                self.dropped();
+                return None;
+            }
             None => answer::failure(packet, transport)?,
         };
         self.answered(asker, packet, &reply, from);
@@ -467,9 +474,10 @@ impl Desk {
         match from {
             Origin::Cache => counts.cached.fetch_add(1, Ordering::Relaxed),
             Origin::Stale => counts.stale.fetch_add(1, Ordering::Relaxed),
-            Origin::Server(_) | Origin::Nobody | Origin::Failed => 0,
+            _ => 0,
         };
-        if has_code(reply, Code::ServerFailure) {
+        let tried = !matches!(from, Origin::Crowded | Origin::Late);
+        if tried && has_code(reply, Code::ServerFailure) {
             counts.servfail.fetch_add(1, Ordering::Relaxed);
         }
         self.note(asker, packet, Some(reply), By::of(from));

@@ -13,6 +13,8 @@ use crate::answer::Transport;
 /// What came of a question.
 #[derive(Clone, Debug)]
 pub(super) struct Landed {
+    /// Whether anybody was asked in time.
+    pub(super) asked: bool,
     /// The packet as it came; `None` when nobody answered.
     pub(super) packet: Option<Arc<[u8]>>,
     /// The same, taken apart, where that can be done.

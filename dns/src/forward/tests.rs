@@ -280,14 +280,18 @@ fn a_stream_is_relayed_over_a_stream() {
 fn one_asker_has_so_many_places_and_the_next_one_its_own() {
     run(async {
         let forwarder = patient();
-        let turns: Vec<_> =
-            (0..OUT_PER_ASKER + WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
-        assert!(turns.iter().all(Option::is_some));
-        assert!(forwarder.turn(&asker()).is_none());
+        let turns: Vec<_> = (0..MANY).map(|_| forwarder.turn(&asker())).collect();
+        assert!(turns.iter().all(Option::is_some), "alone it may have many");
+        assert!(forwarder.turn(&asker()).is_none() && !forwarder.has_few(&asker()));
         let other = Asker { source: IpAddr::from([10, 0, 0, 3]), ..asker() };
-        assert!(forwarder.turn(&other).is_some());
-        drop(turns);
-        assert!(lock(&forwarder.askers).is_empty(), "nothing is kept of who has gone");
+        assert!(forwarder.has_few(&other));
+        let mut others: Vec<_> =
+            (0..OUT_PER_ASKER + WAITING_PER_ASKER + 1).map(|_| forwarder.turn(&other)).collect();
+        assert!(others.pop().is_some_and(|turn| turn.is_none()));
+        assert!(others.iter().all(Option::is_some), "whoever else has many");
+        drop((turns, others));
+        let askers = lock(&forwarder.askers);
+        assert!(askers.queues.is_empty() && askers.length == 0, "nothing is kept of who has gone");
     });
 }
 
@@ -297,25 +301,21 @@ fn as_many_questions_of_one_asker_are_asked_as_it_has_places() {
         let forwarder = patient();
         let slow = silent().await;
         let mut asking = JoinSet::new();
-        let most = OUT_PER_ASKER + WAITING_PER_ASKER;
-        for n in 0..most {
+        for n in 0..MANY {
             let forwarder = Arc::clone(&forwarder);
             asking.spawn(async move {
                 forwarder.ask(&asker(), &[slow], &question(n), Transport::Udp).await
             });
         }
-        while lock(&forwarder.askers).get(&asker()).is_none_or(|queue| queue.length < most) {
+        while lock(&forwarder.askers).length < MANY || forwarder.pressure().out < OUT_PER_ASKER {
             tokio::task::yield_now().await;
         }
         assert_eq!(forwarder.pressure().crowded, 0);
-        assert!(
-            forwarder
-                .ask(&asker(), &[slow], &question(most), Transport::Udp)
-                .await
-                .packet
-                .is_none()
-        );
-        assert_eq!(forwarder.pressure().crowded, 1);
+        let another = question(MANY);
+        let another = forwarder.ask(&asker(), &[slow], &another, Transport::Udp).await;
+        assert_eq!(another, Relayed::CROWDED);
+        let pressure = forwarder.pressure();
+        assert_eq!((pressure.out, pressure.crowded), (OUT_PER_ASKER, 1));
         assert!(asking.try_join_next().is_none(), "all others still wait");
     });
 }
@@ -358,10 +358,30 @@ fn those_with_many_questions_out_do_not_delay_who_has_few() {
 fn who_has_too_many_waiting_is_counted() {
     run(async {
         let forwarder = patient();
-        let _turns: Vec<_> =
-            (0..OUT_PER_ASKER + WAITING_PER_ASKER).map(|_| forwarder.turn(&asker())).collect();
+        let _turns: Vec<_> = (0..MANY).map(|_| forwarder.turn(&asker())).collect();
         assert!(ask(&forwarder, &[silent().await]).await.is_none());
         assert_eq!(forwarder.pressure().crowded, 1);
+    });
+}
+
+#[test]
+fn whose_turn_comes_too_late_is_no_failure_of_a_server() {
+    run(async {
+        let forwarder = forwarder(Duration::from_millis(100));
+        let good = saying(0, 9).await;
+        let turn = forwarder.turn(&asker()).unwrap();
+        let others = u32::try_from(OUT_PER_ASKER).unwrap();
+        let others = Arc::clone(&turn.0).acquire_many_owned(others).await.unwrap();
+        let option = [0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 6, 0, 77, 0, 2, 7, 7];
+        let with_an_option = [&ASKED_FOR[..11], &[1], &ASKED_FOR[12..], &option].concat();
+        for packet in [ASKED_FOR, &with_an_option] {
+            let late = forwarder.ask(&asker(), &[good], packet, Transport::Udp).await;
+            assert_eq!(late, Relayed::LATE);
+        }
+        assert_eq!(forwarder.pressure().crowded, 2);
+        assert!(forwarder.standings().is_empty(), "nobody was asked");
+        drop(others);
+        assert_eq!(ask(&forwarder, &[good]).await, Some(said(ASKED_FOR, 0, 9)));
     });
 }
 
@@ -465,7 +485,7 @@ fn many_who_ask_the_same_at_once_have_it_asked_once() {
                 (reply.packet, address(&query, 0, 7))
             });
         }
-        while lock(&forwarder.askers).len() < 20 {
+        while lock(&forwarder.askers).queues.len() < 20 {
             tokio::task::yield_now().await;
         }
         release.send(()).unwrap();
@@ -484,7 +504,7 @@ fn who_stops_waiting_does_not_stop_the_question() {
         let forwarder = patient();
         let asking = Arc::clone(&forwarder);
         let asking = tokio::spawn(async move { ask(&asking, &[server]).await });
-        while lock(&forwarder.askers).is_empty() {
+        while lock(&forwarder.askers).queues.is_empty() {
             tokio::task::yield_now().await;
         }
         asking.abort();
@@ -686,7 +706,7 @@ fn a_question_that_comes_back_is_noticed_at_once() {
             let forwarder = Arc::clone(&forwarder);
             async move { ask(&forwarder, &[silent]).await }
         });
-        while lock(&forwarder.askers).is_empty() {
+        while lock(&forwarder.askers).queues.is_empty() {
             tokio::task::yield_now().await;
         }
         let back = Asker { source: IpAddr::from([127, 0, 0, 1]), ..asker() };

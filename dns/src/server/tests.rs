@@ -535,3 +535,81 @@ fn counts_are_told_apart_and_standings_known() {
     fixture.server.stop_listening(&at("n"));
     assert!(fixture.server.tallies().is_empty());
 }
+
+/// A server elsewhere that is slow: it answers what has come in once nothing more has for a while.
+fn slow() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
+    thread::spawn(move || {
+        let (mut buffer, mut waiting) = ([0; 4096], Vec::new());
+        loop {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => waiting.push((buffer[..length].to_vec(), from)),
+                Err(_) => {
+                    for (query, from) in waiting.drain(..) {
+                        socket.send_to(&elsewhere(query).unwrap(), from).unwrap();
+                    }
+                }
+            }
+        }
+    });
+    address
+}
+
+/// Asks for so many names at once, and waits until all of it has been read.
+fn flood(fixture: &Fixture, client: &UdpSocket, count: u64) {
+    let before = fixture.server.counters().queries;
+    for n in 0..count {
+        client.send(&query(0, &format!("x{n}"))).unwrap();
+        // No more than the kernel keeps.
+        while n % 100 == 99 && fixture.server.counters().queries <= before + n {
+            thread::yield_now();
+        }
+    }
+    while fixture.server.counters().queries < before + count {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_thousand_names_at_once_are_all_answered_and_delay_nobody() {
+    let fixture = start(vec![slow()], DEADLINE);
+    let [many, other] = ["127.0.0.1:0", "127.0.0.2:0"].map(|own| {
+        let client = UdpSocket::bind(own).unwrap();
+        client.connect(fixture.address).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client
+    });
+    flood(&fixture, &many, 1000);
+    other.send(&query(7, "other")).unwrap();
+    assert!(receive(&other).ends_with(&[192, 0, 2, 1]));
+    let [standing] = &fixture.server.standings()[..] else { panic!("one was asked") };
+    assert!(standing.answered < 1000, "before the last of these: {standing:?}");
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < 1000 {
+        let reply = receive(&many);
+        assert!(reply.ends_with(&[192, 0, 2, 1]), "{reply:?}");
+        let length = usize::from(reply[12]);
+        assert!(answered.insert(reply[13..13 + length].to_vec()));
+    }
+    let counters = fixture.server.counters();
+    assert_eq!((counters.servfail, counters.dropped), (0, 0));
+    assert_eq!(fixture.server.pressure().crowded, 0);
+}
+
+#[test]
+fn what_finds_no_place_is_dropped_and_nobodys_failure() {
+    let fixture = start(vec![upstream(|_| None)], DEADLINE);
+    let client = client(fixture.address);
+    flood(&fixture, &client, 2100);
+    while fixture.server.counters().dropped < 2100 - 2048 {
+        thread::yield_now();
+    }
+    let counters = fixture.server.counters();
+    assert_eq!((counters.servfail, counters.dropped), (0, 2100 - 2048));
+    assert_eq!(fixture.server.pressure().crowded, 2100 - 2048);
+    let [(_, counts)] = &fixture.server.tallies()[..] else { panic!("one is served") };
+    let [count] = &counts[..] else { panic!("nobody was answered: {counts:?}") };
+    assert_eq!((count.result, count.by, count.count), ("dropped", By::Netd, 2100 - 2048));
+}

@@ -23,9 +23,10 @@ mod flood;
 use batch::{BATCH, Family};
 use flood::Flood;
 
-/// Queries of one listener that are put to others at a time. More are dropped: their senders will
-/// ask again.
+/// Queries of one listener that are put to others at a time; the last quarter is for askers that have
+/// few. More are dropped: their senders will ask again.
 const FORWARDED: usize = 4096;
+const FORWARDED_OF_MANY: usize = FORWARDED / 4 * 3;
 
 /// A query that others are to be asked.
 struct Foreign {
@@ -124,7 +125,9 @@ pub(super) async fn serve(desk: Desk, open: Open<UdpSocket>) {
         }
         for Foreign { asker, upstreams, packet, source } in turn.foreign {
             while forwarded.try_join_next().is_some() {}
-            if forwarded.len() >= FORWARDED {
+            let full = forwarded.len() >= FORWARDED
+                || forwarded.len() >= FORWARDED_OF_MANY && !desk.serving.forwarder.has_few(&asker);
+            if full {
                 desk.dropped();
                 continue;
             }
