@@ -558,6 +558,7 @@ impl Forwarder {
                 Ok(mut reply) => {
                     race.arrived(server, Duration::ZERO);
                     reply[..2].copy_from_slice(&packet[..2]);
+                    reply::correct_ttls(&mut reply);
                     if is_good(&reply) {
                         return Some((server, reply));
                     }

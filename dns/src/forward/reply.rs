@@ -59,14 +59,13 @@ impl Told {
                 opt = Some(owner);
                 continue;
             }
-            // RFC 2181, section 8: one with the highest bit means zero.
-            let ttl = if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl };
+            let ttl = meant(ttl);
             ttls.push(u16::try_from(fixed + 4).ok()?);
             if number < records[0] {
                 least = Some(least.map_or(ttl, |least| least.min(ttl)));
             } else if number < records[0] + records[1] && kind == kind::SOA {
                 let minimum = double(packet, at.checked_sub(4).filter(|end| *end >= data)?)?;
-                negative = Some(ttl.min(minimum).min(LONGEST_NEGATIVE));
+                negative = Some(ttl.min(meant(minimum)).min(LONGEST_NEGATIVE));
             }
         }
         if at != packet.len() {
@@ -99,7 +98,7 @@ impl Told {
         packet.extend_from_slice(&self.packet);
         for &at in &self.ttls {
             let at = usize::from(at);
-            let given = double(&packet, at).unwrap_or_default();
+            let given = double(&packet, at).map(meant).unwrap_or_default();
             let left = match life {
                 Life::Aged(age) => given.saturating_sub(age),
                 Life::Stale(ttl) => ttl,
@@ -138,6 +137,46 @@ impl Told {
         packet
     }
 }
+
+/// What a TTL means: one with the highest bit is zero (RFC 2181, section 8).
+fn meant(ttl: u32) -> u32 {
+    if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
+}
+
+/// The TTLs of a packet as they are meant, in one that is passed on without having been taken apart.
+/// One that is signed as a whole, or is not well-formed, stays as it is.
+pub(super) fn correct_ttls(packet: &mut [u8]) {
+    for at in ttls_of(packet).unwrap_or_default() {
+        let ttl = double(packet, at).map(meant).unwrap_or_default();
+        packet[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+    }
+}
+
+/// Where the TTLs are that may be changed.
+fn ttls_of(packet: &[u8]) -> Option<Vec<usize>> {
+    let mut at = HEADER;
+    for _ in 0..word(packet, 4)? {
+        at = skip_name(packet, at)? + 4;
+    }
+    let records = [6, 8, 10].map(|count| word(packet, count).map_or(0, u32::from));
+    let mut ttls = Vec::new();
+    for _ in 0..records.iter().sum() {
+        let fixed = skip_name(packet, at)?;
+        match word(packet, fixed)? {
+            // It has something else there.
+            kind::OPT => {}
+            SIG | TSIG => return None,
+            _ => ttls.push(fixed + 4),
+        }
+        double(packet, fixed + 4)?;
+        at = fixed + 10 + usize::from(word(packet, fixed + 8)?);
+    }
+    Some(ttls)
+}
+
+/// The types of signatures over whole packets (RFC 2931; RFC 8945).
+const SIG: u16 = 24;
+const TSIG: u16 = 250;
 
 /// Bytes of an OPT record without options.
 const OPT: usize = 11;

@@ -109,7 +109,69 @@ fn each_is_told_in_its_own_spelling_and_size() {
     }
 }
 
+#[test]
+fn one_that_says_more_than_a_ttl_can_says_zero() {
+    use ResponseCode::{NXDomain, NoError};
+    const HIGH: u32 = 1 << 31;
+    assert_eq!(keep(&response(NXDomain, &[], Some((300, HIGH)))), None);
+    assert_eq!(keep(&response(NXDomain, &[], Some((HIGH, 300)))), None);
+    let message = response(NoError, &[HIGH - 1, HIGH, u32::MAX, 60], None).to_vec().unwrap();
+    let packet = query("example.org.", 7, None);
+    let question = question::read(&packet).unwrap();
+    let told = Told::read(&message).unwrap().to(&question, Transport::Udp, Life::Aged(0));
+    let ttls = |packet: &[u8]| -> Vec<u32> {
+        Message::from_vec(packet).unwrap().answers.iter().map(|record| record.ttl).collect()
+    };
+    assert_eq!(ttls(&told), [HIGH - 1, 0, 0, 60]);
+    let mut relayed = message.clone();
+    correct_ttls(&mut relayed);
+    assert_eq!(ttls(&relayed), [HIGH - 1, 0, 0, 60]);
+    // A signature over all of it would no longer be one.
+    let mut signed = message;
+    signed[11] = 1;
+    signed.extend_from_slice(&[0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0]);
+    let before = signed.clone();
+    correct_ttls(&mut signed);
+    assert_eq!(signed, before);
+}
+
 proptest! {
+    #[test]
+    fn no_ttl_is_told_that_is_none_and_all_others_are_as_they_were(
+        ttls in prop::collection::vec(any::<u32>(), 1..20),
+        soa in any::<Option<(u32, u32)>>(),
+        age in 0..1000_u32,
+    ) {
+        let mut packet = response(ResponseCode::NoError, &ttls, soa).to_vec().unwrap();
+        let meant: Vec<u32> = ttls.iter().map(|ttl| if ttl >> 31 == 1 { 0 } else { *ttl }).collect();
+        let least = meant.iter().copied().chain(soa.into_iter().flat_map(|it| [it.0, it.1])).min();
+        let told = Told::read(&packet).unwrap();
+        prop_assert!(told.keep.is_none_or(|keep| Some(keep) <= least));
+        let asked = query("example.org.", 7, None);
+        let question = question::read(&asked).unwrap();
+        let reply = told.to(&question, Transport::Tcp, Life::Aged(age));
+        let reply = Message::from_vec(&reply).unwrap();
+        let said: Vec<u32> = reply.answers.iter().map(|record| record.ttl).collect();
+        prop_assert_eq!(said, meant.iter().map(|ttl| ttl.saturating_sub(age)).collect::<Vec<_>>());
+        prop_assert!(reply.authorities.iter().all(|record| record.ttl >> 31 == 0));
+        correct_ttls(&mut packet);
+        let reply = Message::from_vec(&packet).unwrap();
+        let said: Vec<u32> = reply.answers.iter().map(|record| record.ttl).collect();
+        prop_assert_eq!(said, meant);
+    }
+
+    #[test]
+    fn of_what_is_no_packet_nothing_but_ttls_is_changed(
+        mut packet in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let (before, ttls) = (packet.clone(), ttls_of(&packet).unwrap_or_default());
+        correct_ttls(&mut packet);
+        for (at, byte) in packet.iter().enumerate() {
+            let changed = *byte != before[at];
+            prop_assert!(!changed || ttls.iter().any(|ttl| (*ttl..ttl + 4).contains(&at)));
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(
         mut packet in prop::collection::vec(any::<u8>(), 0..300),
