@@ -315,7 +315,7 @@ impl Made {
     fn undone(&self, netd: &Netd) -> DetachEndpoint {
         let AttachEndpoint { network, endpoint, netns } = self.told.clone();
         let netns = netd.is_last_inside(&endpoint).then_some(netns);
-        DetachEndpoint { network, endpoint, netns }
+        DetachEndpoint { network, endpoint, netns, stays: false }
     }
 }
 

@@ -45,15 +45,26 @@ impl Netd {
         let _turn = self.turn(container).await;
         let endpoints: Vec<Endpoint> =
             self.registry.borrow().endpoints_of(container).filter(|e| meant(e)).cloned().collect();
+        let stays = {
+            let registry = self.registry.borrow();
+            let goes = |other: &Endpoint| endpoints.iter().any(|endpoint| endpoint.id == other.id);
+            registry.endpoints_of(container).any(|other| registry.is_wanted(other) && !goes(other))
+        };
         let mut detached = Detached::default();
         for endpoint in endpoints {
-            self.take_away(&endpoint, action).await?;
+            self.take_away(&endpoint, action, stays).await?;
             detached.endpoints.push(endpoint.id);
         }
         Ok(detached)
     }
 
-    async fn take_away(self: &Rc<Self>, endpoint: &Endpoint, action: &str) -> Result<()> {
+    /// Takes an endpoint away, of a container that stays on other networks or not.
+    async fn take_away(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        action: &str,
+        stays: bool,
+    ) -> Result<()> {
         let began = Instant::now();
         fault::point("netd.detach.before-record");
         self.resolver.retract(endpoint);
@@ -66,7 +77,7 @@ impl Netd {
         if let Some(network) = network {
             let driver = self.driver(&network.driver);
             let published = self.registry.borrow().published(endpoint);
-            let call = DetachEndpoint { network, endpoint: published, netns };
+            let call = DetachEndpoint { network, endpoint: published, netns, stays };
             let outcome = match driver {
                 Ok(driver) => {
                     let outcome = driver.call(&call).await;

@@ -392,6 +392,13 @@ impl Driver for Bridge {
         forgotten.map_err(refusal)
     }
 
+    fn see_off(&mut self, endpoint: &Endpoint) {
+        let host = endpoint.id.link_name().to_string();
+        if let Err(error) = self.kernel().map(|kernel| kernel.see_off(&host)) {
+            eprintln!("what leads over {host} stays for a moment: {error}");
+        }
+    }
+
     fn leave_inside(&mut self, netns: &str, cookie: Option<u64>) {
         let left = self.kernel().map(|kernel| resolver::forget(&kernel.home, netns, cookie));
         match left {

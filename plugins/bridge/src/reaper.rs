@@ -21,10 +21,13 @@ use kernel::{
     netlink::{Batch, Socket},
 };
 
-use crate::Marks;
+use crate::{Marks, apply::Kernel};
 
 /// How long an attach waits for flows to be forgotten at most.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a link is waited for at most that is to be off at once.
+const SEEN_OFF: Duration = Duration::from_millis(500);
 
 /// When condemned links are taken away.
 #[derive(Clone, Copy, Debug)]
@@ -193,8 +196,13 @@ impl Reaper {
 
     /// Tells it that so many more links are condemned, and looked for by somebody.
     pub(crate) fn condemned_at_once(&self, count: usize) {
-        self.shared.state().at_once = true;
         self.condemned(count);
+        self.at_once();
+    }
+
+    /// Tells it that somebody waits for what is condemned.
+    fn at_once(&self) {
+        self.shared.state().at_once = true;
         self.shared.changed.notify_one();
     }
 
@@ -223,6 +231,22 @@ impl Drop for Reaper {
             && thread.join().is_err()
         {
             eprintln!("the reaper ended before its time");
+        }
+    }
+}
+
+impl Kernel {
+    /// Waits until a condemned link is off, or for so long that something else is wrong: its other end
+    /// is down by then, and no route leads there. What comes after that, a grace period, nobody has to
+    /// wait for.
+    pub(crate) fn see_off(&mut self, host: &str) {
+        let began = Instant::now();
+        self.reaper.at_once();
+        while began.elapsed() < SEEN_OFF
+            && let Ok(Some(_)) = links::by_name(&mut self.socket, host)
+        {
+            // Asking waits for the lock that the reaper has meanwhile, so it is done a few times.
+            thread::yield_now();
         }
     }
 }

@@ -199,6 +199,10 @@ pub struct DetachEndpoint {
     /// this call then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
+    /// Whether its container goes on with other endpoints: it is to send nothing this way any more,
+    /// by routes that last as long as the interface, when the answer comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
 }
 
 impl Call for DetachEndpoint {
@@ -366,6 +370,10 @@ pub trait Driver {
     /// Leads what a container asks inside itself nowhere any more, in the namespace of a path and, but
     /// for one that is good for this call, a cookie ([`DetachEndpoint::netns`]). A detach succeeds whether that can be done or not.
     fn leave_inside(&mut self, _netns: &str, _cookie: Option<u64>) {}
+
+    /// Waits until no route of a container leads over an endpoint that was detached and from which it
+    /// goes on with others ([`DetachEndpoint::stays`]). Whose links are gone with the detach need not.
+    fn see_off(&mut self, _endpoint: &Endpoint) {}
 
     /// As [`PublishPorts`].
     fn publish(

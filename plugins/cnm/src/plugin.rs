@@ -166,11 +166,14 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
             raw(&Empty {})
         }
         DetachEndpoint::METHOD => {
-            let DetachEndpoint { network, endpoint, netns } = request.params()?;
+            let DetachEndpoint { network, endpoint, netns, stays } = request.params()?;
             if let Some(path) = &netns {
                 driver.leave_inside(path, endpoint.netns.map(|own| own.cookie));
             }
             driver.detach(&network, &endpoint)?;
+            if stays {
+                driver.see_off(&endpoint);
+            }
             raw(&Empty {})
         }
         CheckAttached::METHOD => {

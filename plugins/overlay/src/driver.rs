@@ -532,6 +532,10 @@ impl Driver for Overlay {
         self.bridge.detach(network, endpoint)
     }
 
+    fn see_off(&mut self, endpoint: &Endpoint) {
+        self.bridge.see_off(endpoint);
+    }
+
     fn check(
         &mut self,
         network: &Network,

@@ -26,14 +26,6 @@ fn ip(endpoint: &Endpoint) -> String {
     endpoint.addresses[0].ip().to_string()
 }
 
-/// Waits until an interface is gone that it was taken off: its routes last as long.
-fn wait_for_end(container: &Container, ifname: &str) {
-    eventually("the interface is gone", || {
-        let links = container.netns.run("ip -o link");
-        if links.contains(&format!(" {ifname}")) { Err(links) } else { Ok(()) }
-    });
-}
-
 fn status(netns: &Namespace, server: IpAddr, words: &str) -> String {
     let said = netns.run(&format!("dig +tries=1 +time=5 @{server} {words}"));
     let line = said.lines().find_map(|line| line.split("status: ").nth(1));
@@ -73,7 +65,6 @@ fn who_is_moved_asks_where_it_asked_and_is_answered_from_where_it_is() {
             assert_eq!(ask(&format!("db{at} A")), [&*db_at]);
         }
         netd.call(&off(&client, &first)).unwrap();
-        wait_for_end(&client, "eth0");
         for server in servers {
             let ask = |words: &str| Host::ask_name(&client.netns, server, words);
             for words in ["", "+tcp "] {
@@ -84,6 +75,34 @@ fn who_is_moved_asks_where_it_asked_and_is_answered_from_where_it_is() {
             assert_eq!(ask("example.org A"), ["203.0.113.7"]);
             assert_eq!(status(&client.netns, server, &format!("web{at} A")), "NXDOMAIN");
         }
+    }
+}
+
+#[test]
+fn no_route_is_left_over_what_a_container_was_taken_off_when_that_is_answered() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    let client = world.container("client");
+    for name in ["first", "second"] {
+        let create = CreateNetwork { ipv6: Some(true), ..CreateNetwork::named(name) };
+        netd.call(&create).unwrap();
+    }
+    netd.attach(&client.to("first"));
+    let leads_there = |ifname: &str| {
+        let routes =
+            ["-4", "-6"].map(|of| client.netns.run(&format!("ip {of} route show table all")));
+        routes
+            .iter()
+            .flat_map(|all| all.lines())
+            .any(|line| line.contains(&format!("dev {ifname} ")))
+    };
+    for _ in 0..10 {
+        let endpoint = netd.attach(&client.to("second"));
+        assert!(leads_there(endpoint.ifname.as_str()));
+        netd.call(&off(&client, "second")).unwrap();
+        assert!(!leads_there(endpoint.ifname.as_str()));
+        assert!(leads_there("eth0"));
     }
 }
 

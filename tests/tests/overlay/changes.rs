@@ -146,6 +146,7 @@ fn an_endpoint_that_moves_is_found_where_it_is() {
             network: overlay,
             endpoint: endpoint.clone(),
             netns: None,
+            stays: false,
         })
         .unwrap();
     host.endpoints.clear();

@@ -331,7 +331,12 @@ impl Cluster {
         here.endpoints.retain(|one| one.id != endpoint.id);
         let gone = Gone { peers: vec![peer(&endpoint, here.node.number)], ..Gone::default() };
         here.session
-            .call(&DetachEndpoint { network: here.local(network), endpoint, netns: None })
+            .call(&DetachEndpoint {
+                network: here.local(network),
+                endpoint,
+                netns: None,
+                stays: false,
+            })
             .unwrap();
         self.tell_others(running.host, &ChangePeers { gone, ..ChangePeers::default() });
     }

@@ -267,6 +267,7 @@ fn an_endpoint_is_limited_as_on_a_bridge() {
     };
     host.session.call(&sync).unwrap();
     assert_eq!(host.session.call(&check).unwrap().differences, [""; 0]);
-    host.session.call(&DetachEndpoint { network: local, endpoint, netns: None }).unwrap();
+    let detach = DetachEndpoint { network: local, endpoint, netns: None, stays: false };
+    host.session.call(&detach).unwrap();
     eventually("nothing is left of it", || Snapshot::of(&host.netns).same_as(&before));
 }

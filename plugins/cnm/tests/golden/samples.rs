@@ -611,6 +611,7 @@ sample!(
         network: network(),
         endpoint: endpoint(),
         netns: Some("/run/netns/web".into()),
+        stays: true,
     },
     Empty {}
 );
