@@ -24,6 +24,7 @@ pub(crate) mod given;
 mod guests;
 pub(crate) mod hook;
 mod inside;
+pub(crate) mod outside;
 mod sockets;
 
 use sockets::Kept;

@@ -15,7 +15,10 @@ use ipam::{Moment, Pool, PoolConfig};
 use crate::{
     attach::{check_network_wishes, check_outbound},
     clock,
-    names::given::{check_network, check_network_name, check_reach},
+    names::{
+        given::{check_network, check_network_name, check_reach},
+        outside::{check_gateways, check_servers},
+    },
     netd::{Netd, address_error},
     registry::{NetworkEntry, Stage, called::taken, from_outside, whose},
 };
@@ -46,6 +49,7 @@ impl Netd {
             return Ok(existing);
         }
         check_outbound(&params.options)?;
+        self.check_against_others(|others| check_servers(&params.options, others))?;
         reserve::check_subnets(&driver, &params.subnets)?;
         if matches!(driver.as_str(), "host" | "none") {
             return Err(Error::new(
@@ -62,9 +66,17 @@ impl Netd {
         let id = clock::network_id()?;
         let network = self.plan_network(id, name, &driver, params, false, key).await?;
         check_reach(&network, &BTreeMap::new())?;
+        self.check_against_others(|others| check_gateways(&network, others))?;
         // The cluster may have got one of this name meanwhile.
         self.made_before(&network.name, &driver, None)?;
         self.make_network(network).await
+    }
+
+    pub(super) fn check_against_others(
+        &self,
+        check: impl FnOnce(&mut dyn Iterator<Item = &Network>) -> Result<()>,
+    ) -> Result<()> {
+        check(&mut self.registry.borrow().networks().map(|entry| &entry.network))
     }
 
     /// The network of a name, where it was made by the same request.

@@ -25,7 +25,7 @@ const RESOLVER: &str = options::RESOLVER.names[0];
 /// The domain of those who want none to be tried (resolv.conf(5)).
 const NO_DOMAIN: &str = ".";
 
-type Options = BTreeMap<String, String>;
+pub(super) type Options = BTreeMap<String, String>;
 
 /// Whether an option of a network is about names, and so netd's whatever the driver.
 pub(crate) fn is_networks(option: &str) -> bool {

@@ -1,0 +1,145 @@
+//! Names of others, as far as networks stand in each other's way: a name server that is netd itself,
+//! at the gateway of another network, and a host that has nobody to ask.
+
+use std::net::SocketAddr;
+
+use cnm::{
+    Error, Result,
+    network::Network,
+    options::{self, DNS_PORT},
+};
+
+use super::{
+    PORT,
+    given::{Options, stubs, upstreams},
+};
+
+/// Refuses name servers that are netd itself, at the gateways of other networks: it does not ask
+/// itself, and would tell nothing of those networks if it did.
+pub(crate) fn check_servers<'a>(
+    options: &Options,
+    mut others: impl Iterator<Item = &'a Network>,
+) -> Result<()> {
+    let servers = servers_of(options)?;
+    let theirs = |other: &'a Network| {
+        let server = servers.iter().find(|server| is_asked_at(other, server))?;
+        Some((other, server.ip()))
+    };
+    let Some((other, server)) = others.find_map(theirs) else { return Ok(()) };
+    Err(Error::invalid(format_args!(
+        "the name server {server} is the gateway of network {}, where netd itself answers, and its \
+         own members only: leave it out, and connect containers to both networks, where they know \
+         the names of both",
+        other.name
+    ))
+    .with("dns", server.to_string())
+    .with("network", other.id.as_str()))
+}
+
+/// Refuses gateways that are name servers of other networks: netd would answer there in their place.
+pub(crate) fn check_gateways<'a>(
+    network: &Network,
+    mut others: impl Iterator<Item = &'a Network>,
+) -> Result<()> {
+    let asks = |other: &'a Network| {
+        let servers = servers_of(&other.options).ok()?;
+        let server = servers.iter().find(|server| is_asked_at(network, server))?;
+        Some((other, server.ip()))
+    };
+    let Some((other, server)) = others.find_map(asks) else { return Ok(()) };
+    Err(Error::invalid(format_args!(
+        "{server} is a name server of network {}, and would be netd itself as the gateway of \
+         network {}: choose another gateway or subnet, or name another server there",
+        other.name, network.name
+    ))
+    .with("gateway", server.to_string())
+    .with("network", other.id.as_str()))
+}
+
+/// All that a network's options name, for whatever names.
+fn servers_of(options: &Options) -> Result<Vec<SocketAddr>> {
+    let mut servers = upstreams(options)?;
+    servers.extend(stubs(options)?.into_iter().flat_map(|stub| stub.servers));
+    Ok(servers)
+}
+
+/// Whether netd is asked at an address as a network's gateway: the host is on it, and has that address.
+fn is_asked_at(network: &Network, server: &SocketAddr) -> bool {
+    let ip = server.ip().to_canonical();
+    let port = DNS_PORT.port(&network.options).unwrap_or(PORT);
+    network.link.is_some()
+        && !options::is_isolated(&network.options, ip.is_ipv6())
+        && network.subnets.iter().any(|subnet| subnet.gateway == Some(ip))
+        && [PORT, port].contains(&server.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::IpAddr};
+
+    use cnm::{NetworkId, network::Subnet};
+
+    use super::*;
+
+    fn network(id: u8, name: &str, gateway: &str, options: &[(&str, &str)]) -> Network {
+        let gateway: IpAddr = gateway.parse().expect("an address");
+        let subnet = ipnetwork::IpNetwork::new(gateway, if gateway.is_ipv4() { 24 } else { 64 });
+        let mut subnet = Subnet::new(subnet.expect("a subnet"));
+        subnet.gateway = Some(gateway);
+        Network {
+            id: NetworkId::from_bytes([id; 32]),
+            name: name.parse().expect("a name"),
+            driver: "bridge".into(),
+            created: String::new(),
+            subnets: vec![subnet],
+            internal: false,
+            predefined: false,
+            link: Some(format!("br{id}").parse().expect("a name")),
+            mtu: None,
+            overlay: None,
+            options: given(options),
+            labels: BTreeMap::new(),
+            idempotency_key: None,
+        }
+    }
+
+    fn given(options: &[(&str, &str)]) -> Options {
+        let pairs = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        pairs.collect::<BTreeMap<_, _>>()
+    }
+
+    #[test]
+    fn a_server_that_is_netd_itself_is_refused() {
+        let back = network(1, "back", "10.2.0.1", &[("dns-port", "5353")]);
+        let six = network(2, "six", "fd00::1", &[]);
+        let mut lan = network(3, "lan", "10.3.0.1", &[]);
+        lan.link = None;
+        let apart = network(4, "apart", "10.4.0.1", &[("gateway-mode-ipv4", "isolated")]);
+        let all = [back, six, lan, apart];
+        let check = |option, list| check_servers(&given(&[(option, list)]), all.iter());
+        for (option, list) in [
+            ("dns", "10.2.0.1"),
+            ("dns", "192.0.2.1,10.2.0.1:5353"),
+            ("dns", "::ffff:10.2.0.1"),
+            ("dns.example.corp", "10.2.0.1"),
+        ] {
+            let error = check(option, list).expect_err(list).message;
+            assert!(error.contains("10.2.0.1 is the gateway of network back"), "{error}");
+            assert!(error.contains("connect containers to both"), "{error}");
+        }
+        assert!(check("dns", "fd00::1").is_err());
+        // Another server on the host, a router, and one that is nobody's gateway.
+        for list in ["10.2.0.1:54", "10.2.0.2", "10.3.0.1", "10.4.0.1", "192.0.2.1"] {
+            check("dns", list).expect(list);
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_is_somebodys_server_is_refused() {
+        let all = [network(1, "back", "10.2.0.1", &[("dns", "10.5.0.53")])];
+        let check = |gateway| check_gateways(&network(2, "app", gateway, &[]), all.iter());
+        let error = check("10.5.0.53").expect_err("it is asked").message;
+        assert!(error.starts_with("10.5.0.53 is a name server of network back"), "{error}");
+        check("10.5.0.1").expect("nobody's");
+    }
+}
