@@ -474,23 +474,32 @@ impl Forwarder {
     /// The servers to ask, as somebody has put them. Neither who asks nor ourselves: a container
     /// that is its network's server has its own questions answered by the host's.
     fn servers(&self, asker: &Asker, upstreams: &[SocketAddr]) -> Vec<SocketAddr> {
-        let host = || {
-            let mut host = lock(&self.host);
-            let servers = host.at(Instant::now()).to_vec();
-            if host.has_changed() {
-                lock(&self.failures).clear();
-            }
-            servers
-        };
         let source = asker.source.to_canonical();
         let asks = |server: &SocketAddr| server.ip() == source && !source.is_loopback();
         let mut servers: Vec<_> =
             upstreams.iter().copied().filter(|server| !asks(server)).collect();
         if servers.is_empty() {
-            servers = host();
+            servers = self.of_the_host();
         }
         let ours = lock(&self.ours);
         servers.retain(|server| !ours.contains(server) && !asks(server));
+        servers
+    }
+
+    fn of_the_host(&self) -> Vec<SocketAddr> {
+        let mut host = lock(&self.host);
+        let servers = host.at(Instant::now()).to_vec();
+        if host.has_changed() {
+            lock(&self.failures).clear();
+        }
+        servers
+    }
+
+    /// The host's servers, without ourselves.
+    pub(crate) fn host_servers(&self) -> Vec<SocketAddr> {
+        let mut servers = self.of_the_host();
+        let ours = lock(&self.ours);
+        servers.retain(|server| !ours.contains(server));
         servers
     }
 

@@ -266,6 +266,12 @@ impl Server {
         self.serving.forwarder.pressure()
     }
 
+    /// Who is asked for names of others where neither a container nor its network names anybody: not
+    /// ourselves, whatever the host's file says.
+    pub fn host_servers(&self) -> Vec<SocketAddr> {
+        self.serving.forwarder.host_servers()
+    }
+
     /// How many answers of others are kept.
     pub fn kept(&self) -> usize {
         self.serving.forwarder.kept()

@@ -10,9 +10,10 @@ use cnm::{
 };
 
 use super::{
-    PORT,
+    PORT, Resolver,
     given::{Options, stubs, upstreams},
 };
+use crate::registry::Registry;
 
 /// Refuses name servers that are netd itself, at the gateways of other networks: it does not ask
 /// itself, and would tell nothing of those networks if it did.
@@ -71,6 +72,35 @@ fn is_asked_at(network: &Network, server: &SocketAddr) -> bool {
         && !options::is_isolated(&network.options, ip.is_ipv6())
         && network.subnets.iter().any(|subnet| subnet.gateway == Some(ip))
         && [PORT, port].contains(&server.port())
+}
+
+impl Resolver {
+    /// That containers have nobody to ask for names of others, if there are such.
+    pub(crate) fn nobody_to_ask(&self, registry: &Registry) -> Option<String> {
+        let networks = registry.networks().filter(|entry| {
+            let network = &entry.network;
+            // Who asks nobody, or somebody else than netd, does not mind.
+            let asks = !network.internal && names_nobody(&network.options);
+            asks && registry
+                .endpoints_on(&network.id)
+                .any(|endpoint| !endpoint.dns.is_empty() && names_nobody(&endpoint.options))
+        });
+        let mut names: Vec<_> = networks.map(|entry| entry.network.name.as_str()).collect();
+        if names.is_empty() || !self.server.host_servers().is_empty() {
+            return None;
+        }
+        names.sort_unstable();
+        Some(format!(
+            "the host's /etc/resolv.conf names no server that netd could ask, and containers on {} \
+             have no other for names of others: name one there, in dns_upstreams, or for a network \
+             (dns=ADDRESS)",
+            names.join(", ")
+        ))
+    }
+}
+
+fn names_nobody(options: &Options) -> bool {
+    upstreams(options).is_ok_and(|servers| servers.is_empty())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
     process::{Child, Stdio},
 };
 
+use cnm::network::CreateNetwork;
 use netd_tests::{Asking as _, Container, Host, HostOptions, World, eventually};
 use nix::mount::{MsFlags, mount};
 
@@ -169,4 +170,32 @@ fn systemd_resolved_is_told_of_the_domain_and_of_the_end_of_it() {
     host.stop();
     assert!(!fs::exists(DROP_IN).unwrap());
     assert_eq!(told(), 2, "it knew it when netd was killed");
+}
+
+#[test]
+fn a_machine_that_names_no_server_is_a_problem_where_somebody_would_ask() {
+    let world = World::new();
+    own_etc();
+    fs::write(RESOLV_CONF, "# nobody\nsearch example.org\n").unwrap();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let inside = CreateNetwork { internal: true, ..CreateNetwork::named("inside") };
+    netd.call(&inside).unwrap();
+    let options = [("dns".to_owned(), "192.0.2.2".to_owned())].into();
+    netd.call(&CreateNetwork { options, ..CreateNetwork::named("asks") }).unwrap();
+    let [one, two, three] = ["one", "two", "three"].map(|name| world.container(name));
+    netd.attach(&one.to("inside"));
+    netd.attach(&two.to("asks"));
+    assert!(netd.status().problems.is_empty(), "nobody asks the machine's servers");
+    netd.attach(&three.to("app"));
+    let [problem] = &netd.status().problems[..] else { panic!("there is one problem") };
+    assert!(problem.contains(RESOLV_CONF) && problem.contains("containers on app "), "{problem}");
+    let said = host.netctl(&["status"]);
+    assert!(said.success().contains("dns_upstreams"), "{said:?}");
+    fs::write(RESOLV_CONF, OWN).unwrap();
+    eventually("it is none any more", || {
+        let problems = netd.status().problems;
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    });
 }
