@@ -139,6 +139,20 @@ fn a_real_resolver_is_relayed_as_it_is() {
     let empty = dig("www.example.org MX");
     assert!(empty.contains("NOERROR") && empty.contains("SOA"), "{empty}");
 
+    // That there is nothing is proven to who wants to know, the second time as well, and to nobody else.
+    for _ in 0..2 {
+        for (words, code) in
+            [("nosuch.example.org A", "NXDOMAIN"), ("www.example.org MX", "NOERROR")]
+        {
+            let proven = dig(&format!("+dnssec {words}"));
+            assert!(proven.contains(code) && proven.contains("NSEC"), "{proven}");
+            assert!(proven.contains("RRSIG") && flags(&proven).contains("ad"), "{proven}");
+            let plain = dig(words);
+            assert!(plain.contains(code) && !plain.contains("NSEC"), "{plain}");
+        }
+        assert!(!dig("www.example.org A").contains("RRSIG"), "another one wanted it");
+    }
+
     // Once it was told, it is known.
     for (name, kind) in [("nosuch", "A"), ("www", "MX"), ("www", "A")] {
         let said = |name: &str| {
