@@ -72,7 +72,8 @@ impl Netd {
         self.make_network(network).await
     }
 
-    pub(super) fn check_against_others(
+    /// Checks something of a network beside all that there are.
+    fn check_against_others(
         &self,
         check: impl FnOnce(&mut dyn Iterator<Item = &Network>) -> Result<()>,
     ) -> Result<()> {
