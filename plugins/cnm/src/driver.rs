@@ -368,7 +368,8 @@ pub trait Driver {
     fn detach(&mut self, network: &Network, endpoint: &Endpoint) -> Result<()>;
 
     /// Leads what a container asks inside itself nowhere any more, in the namespace of a path and, but
-    /// for one that is good for this call, a cookie ([`DetachEndpoint::netns`]). A detach succeeds whether that can be done or not.
+    /// for one that is good for this call, a cookie ([`DetachEndpoint::netns`]). A detach succeeds whether
+    /// that can be done or not.
     fn leave_inside(&mut self, _netns: &str, _cookie: Option<u64>) {}
 
     /// Waits until no route of a container leads over an endpoint that was detached and from which it
