@@ -22,6 +22,13 @@ impl Netd {
         if !is_dockers(network) {
             return None;
         }
+        if network.link.is_none() {
+            return Some(format!(
+                "names work one way only on network {}: everybody resolves Docker's containers, and \
+                 these each other alone, since netd's resolver is not on the LAN",
+                network.name
+            ));
+        }
         let text = fs::read_to_string(&self.config.docker_config).unwrap_or_default();
         let told: DaemonJson = serde_json::from_str(&text).unwrap_or_default();
         let servers = told.dns.iter().filter_map(|server| server.parse().ok());

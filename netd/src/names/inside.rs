@@ -16,7 +16,10 @@ use std::{
 };
 
 use cnm::{
-    ContainerId, EndpointId, Error, Result, endpoint::Endpoint, network::Network, options::DNS_PORT,
+    ContainerId, EndpointId, Error, Result,
+    endpoint::Endpoint,
+    network::Network,
+    options::{DNS_PORT, is_delivered_on_host},
 };
 use dns::At;
 
@@ -77,6 +80,10 @@ impl Netd {
         endpoint: &mut Endpoint,
         netns: &File,
     ) -> Result<()> {
+        // The namespace is the host's yet, and who moves the interface answers inside by itself.
+        if is_delivered_on_host(&endpoint.options) {
+            return Ok(());
+        }
         // Both were checked before.
         let said = given::place(&endpoint.options, &network.options).unwrap_or_default();
         match said {

@@ -42,8 +42,8 @@ pub(crate) struct Made {
     pub(crate) index: u32,
     /// Its address.
     pub(crate) mac: Mac,
-    /// The container's namespace, as this one knows it.
-    pub(crate) nsid: i32,
+    /// The namespace it is in, as the host's knows it; none for that itself.
+    pub(crate) nsid: Option<i32>,
     /// The same, as nobody else is ever called.
     pub(crate) cookie: u64,
 }
@@ -60,6 +60,9 @@ struct Inside {
 impl Kernel {
     /// Makes an endpoint; leaves nothing of it if that fails.
     pub(crate) fn attach(&mut self, port: &Port, joined: &Joined, netns: &Netns) -> Result<Made> {
+        if port.delivered {
+            return self.deliver(port, joined).map_err(|error| explain(error, port, joined));
+        }
         match self.attempt(port, joined, netns) {
             // What the container had before may have its name or its way until it is reaped.
             Err(error)
@@ -70,6 +73,26 @@ impl Kernel {
             }
             outcome => outcome,
         }
+    }
+
+    /// Makes an endpoint's macvlan on the host, down and bare, for others to move and to set up.
+    fn deliver(&mut self, port: &Port, joined: &Joined) -> kernel::Result<Made> {
+        let cookie = self.socket.cookie()?;
+        let (index, mac) = make(&mut self.socket, port, joined, None)?;
+        fault::point("macvlan.attach.after-link");
+        let led = self.lead(port, joined);
+        fault::point("macvlan.attach.after-routes");
+        if led.is_err() {
+            let mut batch = Batch::new();
+            links::delete(&mut batch, &port.name);
+            if let Err(error) = self.socket.run(batch) {
+                eprintln!("cannot undo the attach of {}: {error}", port.name);
+            }
+            if let Some(host) = joined.host {
+                self.lead_no_more(port, &joined.segment, host);
+            }
+        }
+        led.map(|()| Made { index, mac, nsid: None, cookie })
     }
 
     fn attempt(&mut self, port: &Port, joined: &Joined, netns: &Netns) -> Result<Made> {
@@ -96,8 +119,10 @@ impl Kernel {
         nsid: i32,
         inside: &mut Inside,
     ) -> Result<Made> {
-        let (index, mac) =
-            self.make(port, joined, inside).map_err(|error| explain(error, port, joined))?;
+        let made = self.home.assign_nsid(&mut inside.socket);
+        let (index, mac) = made
+            .and_then(|home| make(&mut inside.socket, port, joined, Some(home)))
+            .map_err(|error| explain(error, port, joined))?;
         fault::point("macvlan.attach.after-link");
         let finished = self.set_up(port, index, mac, joined, netns, inside).and_then(|()| {
             fault::point("macvlan.attach.after-config");
@@ -105,7 +130,7 @@ impl Kernel {
         });
         fault::point("macvlan.attach.after-routes");
         match finished {
-            Ok(()) => Ok(Made { index, mac, nsid, cookie: inside.cookie }),
+            Ok(()) => Ok(Made { index, mac, nsid: Some(nsid), cookie: inside.cookie }),
             Err(error) => {
                 let mut batch = Batch::new();
                 links::delete(&mut batch, &port.name);
@@ -137,33 +162,6 @@ impl Kernel {
             };
             Ok(Inside { socket, cookie, advertiser, led })
         })?
-    }
-
-    fn make(
-        &self,
-        port: &Port,
-        joined: &Joined,
-        inside: &mut Inside,
-    ) -> kernel::Result<(u32, Mac)> {
-        let mut batch = Batch::new();
-        let link = macvlan::Macvlan {
-            name: &port.name,
-            parent: joined.parent,
-            parent_nsid: Some(self.home.assign_nsid(&mut inside.socket)?),
-            mode: joined.segment.mode,
-            queue: joined.segment.queue,
-            mac: port.mac,
-            mtu: joined.mtu,
-            group: OWNED,
-        };
-        macvlan::make(&mut batch, &link);
-        let mut made = Link::default();
-        inside.socket.run_with(batch, |message| {
-            if let Some(link) = Link::parse(message) {
-                made = link;
-            }
-        })?;
-        Ok((made.index, made.mac.unwrap_or(port.mac)))
     }
 
     /// Sets the container's macvlan up and tells its neighbours.
@@ -243,12 +241,42 @@ impl Kernel {
     }
 }
 
+/// Makes a macvlan in the socket's namespace, which knows that of the parent by this id where it is
+/// another.
+fn make(
+    socket: &mut Socket,
+    port: &Port,
+    joined: &Joined,
+    parent_nsid: Option<i32>,
+) -> kernel::Result<(u32, Mac)> {
+    let mut batch = Batch::new();
+    let link = macvlan::Macvlan {
+        name: &port.name,
+        parent: joined.parent,
+        parent_nsid,
+        mode: joined.segment.mode,
+        queue: joined.segment.queue,
+        mac: port.mac,
+        mtu: joined.mtu,
+        group: OWNED,
+    };
+    macvlan::make(&mut batch, &link);
+    let mut made = Link::default();
+    socket.run_with(batch, |message| {
+        if let Some(link) = Link::parse(message) {
+            made = link;
+        }
+    })?;
+    Ok((made.index, made.mac.unwrap_or(port.mac)))
+}
+
 /// Why an endpoint could not be made, where the kernel's word alone would not tell.
 fn explain(error: kernel::Error, port: &Port, joined: &Joined) -> Error {
     let (network, parent) = (&joined.segment.network, joined.base.name());
     let answer = match (error.errno(), error.index()) {
         (Some(Errno::EEXIST), Some(0)) => {
-            Error::exists(format_args!("a link {} exists already in the container", port.name))
+            let place = if port.delivered { "on the host" } else { "in the container" };
+            Error::exists(format_args!("a link {} exists already {place}", port.name))
                 .with("interface", port.name.as_str())
         }
         // macvlan_common_newlink, drivers/net/macvlan.c: one alone, of either mode.

@@ -8,7 +8,7 @@ use cnm::{
     bandwidth::Limit,
     endpoint::{Endpoint, Route},
     network::Network,
-    options::DNS_PORT,
+    options::{DNS_PORT, is_delivered_on_host},
 };
 use ipnetwork::IpNetwork;
 use kernel::{links::Mac, macvlan::Mode};
@@ -159,8 +159,11 @@ fn local_mac(id: &str) -> Mac {
 /// An endpoint: a macvlan in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// The interface in the container.
+    /// The interface in the container; of one that is delivered the one on the host, to which who
+    /// moves it gives another.
     pub name: String,
+    /// Whether it is left on the host, for others to move and to set up.
+    pub delivered: bool,
     /// Its address; the parent's in mode passthru, whatever it was to be.
     pub mac: Mac,
     /// Its network addresses.
@@ -182,7 +185,7 @@ impl Port {
     ///
     /// # Errors
     /// `invalid` when it has ports to publish, `unsupported` when what comes to it is to be limited:
-    /// the host is not on the way to it.
+    /// the host is not on the way to it; or what leaves it, and others set it up.
     pub fn of(network: &Network, endpoint: &Endpoint) -> Result<Self> {
         if !endpoint.ports.is_empty() {
             return Err(Error::invalid(format_args!(
@@ -200,8 +203,19 @@ impl Port {
             ))
             .with("network", network.name.as_str()));
         }
+        let delivered = is_delivered_on_host(&endpoint.options);
+        if delivered && endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
+            return Err(Error::unsupported(format_args!(
+                "network {} cannot limit what a container sends whose interface others set up: leave the \
+                 limit out, or use a bridge network",
+                network.name
+            ))
+            .with("network", network.name.as_str()));
+        }
+        let name = if delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Self {
-            name: endpoint.ifname.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            delivered,
             mac: endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0),
             addresses: endpoint.addresses.clone(),
             gateways: endpoint.gateways.clone(),

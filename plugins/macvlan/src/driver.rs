@@ -109,13 +109,25 @@ impl Macvlan {
         let kernel = self.kernel()?;
         let own = kernel.own;
         let socket = &mut kernel.socket;
-        let found = match endpoint.netns.and_then(|netns| netns.nsid) {
+        let found = match nsid(endpoint) {
+            // Where it is made, and taken back to by who moved it; else wherever that was to.
+            _ if port.delivered => macvlan::within(socket, Some(own)).and_then(|mut found| {
+                found.extend(macvlan::elsewhere(socket, own)?);
+                Ok(found)
+            }),
             Some(nsid) => macvlan::within(socket, Some(nsid)),
             // It never came to the answer that would have told.
             None => macvlan::elsewhere(socket, own),
         };
         let mut found = found.map_err(refusal)?;
-        found.retain(|found| found.link.peer_nsid == Some(own) && plan::is_of(found, port));
+        // Of mode passthru nothing else tells one from another network's.
+        let parent = self.joined.get(&endpoint.network).map(|joined| joined.parent);
+        found.retain(|found| {
+            let here = found.nsid == Some(own);
+            let ours = found.link.peer_nsid == Some(own) || here;
+            let hangs = !port.delivered || parent.is_none() || found.link.peer == parent;
+            ours && hangs && plan::is_of(found, port)
+        });
         Ok(found.pop())
     }
 }
@@ -220,7 +232,7 @@ impl Driver for Macvlan {
         let mut joined = self.joined(network)?;
         let sandbox = Netns::open(netns).map_err(|error| no_netns(netns, error))?;
         let kernel = self.kernel()?;
-        if sandbox.same_as(&kernel.home).map_err(refusal)? {
+        if !port.delivered && sandbox.same_as(&kernel.home).map_err(refusal)? {
             return Err(Error::invalid(format_args!(
                 "network namespace {netns} is the host's own: use the network host for it"
             ))
@@ -238,10 +250,12 @@ impl Driver for Macvlan {
             }
             outcome => outcome?,
         };
+        let name =
+            if port.delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Attached {
-            netns: NetnsId { cookie: made.cookie, nsid: Some(made.nsid) },
+            netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
-                name: endpoint.ifname.clone(),
+                name,
                 index: made.index,
                 mac: cnm::MacAddr(made.mac),
                 mtu: joined.mtu,
@@ -300,16 +314,20 @@ impl Driver for Macvlan {
                 let parent = observed.link(base.name()).map(|link| link.index);
                 match &found {
                     Some(found) if found.link.peer != parent => {
-                        differences.push(format!("{} is not on {}", port.name, base.name()));
+                        differences.push(format!("{} is not on {}", found.link.name, base.name()));
                     }
                     _ => {}
                 }
             }
             Err(error) => differences.push(error.message),
         }
-        let name = &port.name;
+        let name = found.as_ref().map_or(&port.name, |found| &found.link.name);
         match &found {
+            None if port.delivered => differences
+                .push(format!("the macvlan {name} is neither on the host nor in a container")),
             None => differences.push(format!("the macvlan {name} is missing in the container")),
+            // It is yet to be moved, and to be set up.
+            Some(found) if found.nsid == Some(kernel.own) => {}
             Some(found) => {
                 if !found.link.up {
                     differences.push(format!("{name} is down in the container"));
@@ -384,8 +402,9 @@ impl Driver for Macvlan {
             .map(|(endpoint, port)| (nsid(endpoint), port, &segments[&endpoint.network]))
             .collect();
         let there = |endpoint: &Endpoint, port: &Port| {
-            let mut found = observed.elsewhere.iter();
-            found.any(|found| found.nsid == nsid(endpoint) && plan::is_of(found, port))
+            // Those of the host itself are the ones that are yet to be moved.
+            let mut found = observed.elsewhere.iter().chain(&observed.macvlans);
+            found.any(|found| plan::is_there(found, nsid(endpoint), port))
         };
         let missing = ports.iter().filter(|(endpoint, port)| !there(endpoint, port));
         let missing = missing.map(|(endpoint, _)| endpoint.id.clone()).collect();

@@ -23,5 +23,9 @@ pub const OWNED: u32 = 0x6e65_7464;
 /// What the names of the host's own macvlans begin with.
 pub const HOST_PREFIX: &str = "mh-";
 
+/// What the names of macvlans begin with that are on the host for somebody to move them into a
+/// container ([`cnm::EndpointId::delivered_name`]).
+pub const DELIVERED_PREFIX: &str = "nc";
+
 /// What the names of parents begin with that lead nowhere.
 pub const NOWHERE_PREFIX: &str = "dm-";

@@ -1,7 +1,7 @@
 //! The options of macvlan networks, each under Docker's names and ours.
 
 use cnm::options::{
-    DNS_PORT, IFNAME, IFNAME_PREFIX, IPAM, LINGER, MTU, ON_OR_OFF, Options, Setting,
+    DELIVER, DNS_PORT, IFNAME, IFNAME_PREFIX, IPAM, LINGER, MTU, ON_OR_OFF, Options, Setting,
 };
 
 /// What the macvlans hang on.
@@ -32,7 +32,8 @@ pub(crate) const HOST_ACCESS: Setting = Setting {
 pub(crate) fn options() -> Options {
     Options::of(
         &[PARENT, MODE, QUEUE, HOST_ACCESS, MTU, IPAM, IFNAME_PREFIX],
-        &[IFNAME, LINGER, DNS_PORT],
+        &[IFNAME, LINGER, DNS_PORT, DELIVER],
     )
     .with_endpoint_values(LINGER, &ON_OR_OFF)
+    .with_endpoint_values(DELIVER, &["host"])
 }

@@ -16,7 +16,7 @@ use kernel::{
 };
 use serde::Serialize;
 
-use crate::{HOST_PREFIX, NOWHERE_PREFIX, OWNED, Parent, Port, Segment};
+use crate::{DELIVERED_PREFIX, HOST_PREFIX, NOWHERE_PREFIX, OWNED, Parent, Port, Segment};
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default)]
@@ -128,12 +128,24 @@ pub fn is_own_host_end(link: &Link) -> bool {
         && link.name.starts_with(HOST_PREFIX)
 }
 
-/// Whether a macvlan in a container is the one of a port: the name alone would say little.
+/// Whether a link is a macvlan that netd made on the host for others to move.
+pub fn is_own_delivered(link: &Link) -> bool {
+    link.group == OWNED
+        && link.kind.as_deref() == Some("macvlan")
+        && link.name.starts_with(DELIVERED_PREFIX)
+}
+
+/// Whether a macvlan is the one of a port: the name alone would say little, and of one that others
+/// moved nothing.
 pub fn is_of(found: &Found, port: &Port) -> bool {
-    let passthru = found.mode == Some(Mode::Passthru);
-    found.link.group == OWNED
-        && found.link.name == port.name
-        && (passthru || found.link.mac == Some(port.mac))
+    let named = found.link.name == port.name;
+    let like = found.mode == Some(Mode::Passthru) || found.link.mac == Some(port.mac);
+    found.link.group == OWNED && if port.delivered { named || like } else { named && like }
+}
+
+/// Whether it is the one of a port, in the namespace of this id; one that others move may be in any.
+pub fn is_there(found: &Found, nsid: Option<i32>, port: &Port) -> bool {
+    (port.delivered || nsid == found.nsid) && is_of(found, port)
 }
 
 /// One thing to do.
@@ -213,6 +225,8 @@ pub enum Step {
     MakeLink {
         /// Its name.
         name: String,
+        /// Whether it is made on the host instead, for others to move.
+        delivered: bool,
         /// What it hangs on; as it turns out.
         parent: Option<String>,
         /// How it sees the others.
@@ -276,13 +290,17 @@ impl fmt::Display for Step {
                 from.map_or(Ok(()), |from| write!(f, " from {from}"))
             }
             Self::DeleteRoute { link, to } => write!(f, "delete the way to {to} through {link}"),
-            Self::MakeLink { name, parent, mode, mac, mtu } => {
+            Self::MakeLink { name, delivered, parent, mode, mac, mtu } => {
                 let mac = MacAddr(*mac);
                 write!(f, "make the macvlan {name} with address {mac}")?;
                 if let Some(mtu) = mtu {
                     write!(f, " and mtu {mtu}")?;
                 }
-                f.write_str(" in the container")?;
+                f.write_str(if *delivered {
+                    " on the host, to be moved"
+                } else {
+                    " in the container"
+                })?;
                 if let Some(parent) = parent {
                     write!(f, " on {parent}")?;
                 }
@@ -407,23 +425,24 @@ pub(crate) fn ways<'a>(
 
 /// What makes an endpoint out of nothing.
 pub fn attach(segment: &Segment, base: Option<&Base>, port: &Port) -> Vec<Step> {
-    let mut steps = vec![
-        Step::MakeLink {
-            name: port.name.clone(),
-            parent: base.map(|base| base.name().to_owned()),
-            mode: segment.mode,
-            mac: port.mac,
-            mtu: segment.mtu,
-        },
-        Step::Configure {
+    let mut steps = vec![Step::MakeLink {
+        name: port.name.clone(),
+        delivered: port.delivered,
+        parent: base.map(|base| base.name().to_owned()),
+        mode: segment.mode,
+        mac: port.mac,
+        mtu: segment.mtu,
+    }];
+    if !port.delivered {
+        steps.push(Step::Configure {
             name: port.name.clone(),
             addresses: port.addresses.clone(),
             gateways: port.gateways.clone(),
             metric: port.metric,
             routes: port.routes.clone(),
             limit: port.limit,
-        },
-    ];
+        });
+    }
     steps.extend(ways(segment, port).map(|(link, to, from)| Step::AddRoute {
         link: link.into(),
         to,
@@ -452,9 +471,10 @@ pub fn everything(
         }
         kept.extend(segment.host.as_ref().map(|host| host.name.as_str()));
     }
-    let wanted = |found: &Found| {
-        ports.iter().any(|(nsid, port, _)| *nsid == found.nsid && is_of(found, port))
-    };
+    let wanted = |found: &Found| ports.iter().any(|(nsid, port, _)| is_there(found, *nsid, port));
+    let waiting = observed.macvlans.iter().filter(|found| !wanted(found));
+    let waiting = waiting.filter(|found| is_own_delivered(&found.link));
+    steps.extend(waiting.map(|found| Step::Remove { name: found.link.name.clone() }));
     let ends = observed.elsewhere.iter().filter(|found| !wanted(found));
     steps.extend(ends.filter_map(|found| {
         let (index, name) = (found.link.index, found.link.name.clone());

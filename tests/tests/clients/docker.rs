@@ -6,6 +6,8 @@ use netd_tests::{
     Asking as _, Dockerd, Executed, Host, HostOptions, Machine, Namespace, World, eventually,
 };
 
+mod macvlan;
+
 /// A host with a neighbour, and a machine for dockerd. What is first ends first.
 pub(crate) struct Place {
     pub(crate) machine: Machine,

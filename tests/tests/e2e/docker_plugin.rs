@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 mod disorder;
 mod holding;
+mod lan;
 mod one_way;
 mod sharing;
 
@@ -405,8 +406,8 @@ fn what_is_wrong_is_refused_in_words() {
         ),
         (
             "NetworkDriver.CreateNetwork",
-            network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"type": "macvlan"})),
-            "say -o type=bridge",
+            network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"type": "host"})),
+            "say -o type=bridge or macvlan",
         ),
         (
             "NetworkDriver.CreateNetwork",

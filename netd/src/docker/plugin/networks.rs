@@ -83,7 +83,7 @@ impl Plugin {
         session.check_endpoint_options(&on_host.into()).map_err(|_| {
             Error::unsupported(format_args!(
                 "a network of type {driver} takes none of Docker's containers, since dockerd moves their \
-                 interfaces itself: say -o type=bridge, or -d with a driver of Docker's own"
+                 interfaces itself: say -o type=bridge or macvlan, or -d with a driver of Docker's own"
             ))
             .with("driver", driver)
         })

@@ -23,6 +23,7 @@ fn segment(options: &[(&str, &str)]) -> Segment {
 fn port(number: u8) -> Port {
     Port {
         name: "eth0".into(),
+        delivered: false,
         mac: [2, 0, 0, 0, 1, number],
         addresses: vec![format!("192.0.2.{number}/24").parse().unwrap()],
         gateways: vec!["192.0.2.1".parse().unwrap()],
@@ -186,4 +187,33 @@ fn options_that_mean_nothing_are_refused() {
     assert_eq!(segment(&[("macvlan_mode", "vepa")]).mode, Mode::Vepa);
     assert_eq!(segment(&[("com.docker.network.macvlan_mode", "passthru")]).mode, Mode::Passthru);
     assert_eq!(segment(&[("mode", "private"), ("bcqueuelen", "5")]).queue, Some(5));
+}
+
+#[test]
+fn what_others_move_is_kept_wherever_it_is_and_goes_from_the_host_when_nobody_waits() {
+    let mut port = Port { delivered: true, name: "nce5a20b7791d3".into(), ..port(5) };
+    let lan = segment(&[]);
+    let made = lines(&attach(&lan, Some(&Base::Link("eth0".into())), &port));
+    assert_eq!(
+        made,
+        [
+            "make the macvlan nce5a20b7791d3 with address 02:00:00:00:01:05 on the host, to be moved on \
+          eth0, mode bridge"
+        ]
+    );
+    let base = Base::of(&lan, &eth0()).unwrap();
+    let mut here = end(0, &port);
+    here.nsid = None;
+    let mut moved = end(7, &port);
+    moved.link.name = "eth0".into();
+    let observed = Observed { macvlans: vec![here], elsewhere: vec![moved], ..eth0() };
+    let steps =
+        |port: &Port| lines(&everything(&[(&lan, Some(&base))], &[(None, port, &lan)], &observed));
+    assert_eq!(steps(&port), [""; 0]);
+    port.mac[5] = 6;
+    port.name = "nc000000000000".into();
+    assert_eq!(
+        steps(&port),
+        ["remove nce5a20b7791d3", "take eth0 away from the container in network namespace 7"]
+    );
 }
