@@ -373,6 +373,11 @@ impl Netd {
         self.cluster.borrow().clone()
     }
 
+    /// What this host is in its cluster.
+    pub(crate) fn own_node(&self) -> Option<NodeId> {
+        self.cluster().map(|cluster| cluster.node.clone())
+    }
+
     /// The cluster that this host is in, and that has it.
     fn member(&self) -> Result<Rc<Cluster>> {
         let cluster = self.cluster().ok_or_else(Self::alone)?;

@@ -281,6 +281,7 @@ impl Decision {
             | Self::PublishPort { .. }
             | Self::UnpublishPort { .. }
             | Self::Leave => Role::Worker,
+            Self::ChangeNetwork { changes, .. } if changes.are_dockers() => Role::Worker,
             Self::CreateNetwork { .. }
             | Self::ChangeNetwork { .. }
             | Self::RemoveNetwork { .. }

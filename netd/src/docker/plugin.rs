@@ -179,7 +179,7 @@ impl Plugin {
                 Ok(nothing)
             }
             "IpamDriver.RequestAddress" => {
-                Ok(self.request_address(&decode::<OfAddress>(method, body)?)?)
+                Ok(self.request_address(&decode::<OfAddress>(method, body)?).await?)
             }
             "IpamDriver.ReleaseAddress" => {
                 self.release_address(&decode::<OfAddress>(method, body)?);

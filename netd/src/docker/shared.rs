@@ -10,7 +10,7 @@ use cnm::{
 
 use super::{
     daemon,
-    plugin::{dockers_ids, is_dockers, label},
+    plugin::{Plugin, dockers_ids, is_dockers, label},
 };
 use crate::netd::Netd;
 
@@ -51,8 +51,9 @@ impl Netd {
         let socket = &self.config.docker_socket;
         for id in dockers_ids(network) {
             let short = id.get(..12).unwrap_or(id).to_owned();
-            // Asking would start one that was ended and waits to be asked.
-            if !self.has_running_dockerd() {
+            let value = network.labels.get(&label(id)).map(String::as_str).unwrap_or_default();
+            // Asking would start one that was ended and waits to be asked; one elsewhere hears nobody here.
+            if !Plugin::is_here(self, value) || !self.has_running_dockerd() {
                 return Some((id.to_owned(), short));
             }
             match tokio::time::timeout(PATIENCE, daemon::network(socket, id)).await {

@@ -22,6 +22,9 @@ pub const NONE: &str = "none";
 /// The label of an endpoint that dockerd has, with its id there.
 pub const ENDPOINT: &str = "docker";
 
+/// What the labels of networks that a dockerd has begin with; its id there follows.
+pub const NETWORK_PREFIX: &str = "docker/";
+
 /// Whether dockerd has put a container on a network, and alone takes it off without going on as if it
 /// were there.
 pub fn is_of_dockerd(endpoint: &Endpoint) -> bool {

@@ -13,7 +13,9 @@ use cnm::{
     },
     endpoint::{Checked, Endpoint, Port},
     network::Network,
-    options::{DNS_PORT, HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, ON_OR_OFF, Options},
+    options::{
+        DELIVER, DNS_PORT, HOST_BINDING, IFNAME, IFNAME_PREFIX, LINGER, MTU, ON_OR_OFF, Options,
+    },
     peers::{ChangePeers, Gone, PeersChanged},
     plugin::Teller,
 };
@@ -79,13 +81,14 @@ fn options() -> Options {
             SPOOF_CHECK,
             DNS_PORT,
         ],
-        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT],
+        &[IFNAME, LINGER, SYSCTLS, SPOOF_CHECK, DNS_PORT, DELIVER],
     )
     .with_values(MASQUERADE, &ON_OR_OFF)
     .with_values(HAIRPIN, &ON_OR_OFF)
     .with_values(SPOOF_CHECK, &ON_OR_OFF)
     .with_endpoint_values(LINGER, &ON_OR_OFF)
     .with_endpoint_values(SPOOF_CHECK, &ON_OR_OFF)
+    .with_endpoint_values(DELIVER, &["host"])
     .with_values(BROADCAST, &["on", "off", "true", "false"])
     .with_values(MODE, &["vxlan", "routed"])
 }

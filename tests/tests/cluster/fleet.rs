@@ -66,7 +66,7 @@ impl Fleet {
         Self::new_with(count, "")
     }
 
-    /// As [`Fleet::new`], with each netd told this, too.
+    /// As [`Fleet::new`], with each netd told this, too, in which `NODE` is the host's name.
     pub(crate) fn new_with(count: usize, config: &str) -> Self {
         let mut fleet = Self::bare_with(count, config);
         fleet.init();
@@ -91,7 +91,7 @@ impl Fleet {
     pub(crate) fn add_host_named(&mut self, name: &str) -> usize {
         let number = self.hosts.len();
         let options = HostOptions {
-            config: format!("node_name = \"{name}\"\n{}", self.config),
+            config: format!("node_name = \"{name}\"\n{}", self.config.replace("NODE", name)),
             ..HostOptions::default()
         };
         let host = self.world.host_with(&format!("h{}", number + 1), options);

@@ -10,6 +10,7 @@ mod away;
 mod beginning;
 mod certificates;
 mod cut;
+mod docker;
 mod etcd;
 mod faults;
 mod fleet;

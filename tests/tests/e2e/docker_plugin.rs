@@ -407,7 +407,7 @@ fn what_is_wrong_is_refused_in_words() {
         (
             "NetworkDriver.CreateNetwork",
             network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"type": "host"})),
-            "say -o type=bridge or macvlan",
+            "say -o type=bridge, overlay or macvlan",
         ),
         (
             "NetworkDriver.CreateNetwork",
@@ -428,6 +428,13 @@ fn what_is_wrong_is_refused_in_words() {
     call("IpamDriver.ReleaseAddress", json!({"PoolID": "x", "Address": "y"}));
     call("IpamDriver.ReleasePool", json!({"PoolID": "x"}));
     host.snapshot().same_as(&clean).unwrap();
+    // Where there is no cluster there are no networks of it; where there is one, netd has the addresses.
+    let mut overlay = network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"type": "overlay"}));
+    let error = refused("NetworkDriver.CreateNetwork", overlay.clone());
+    assert!(error.contains("say --ipam-driver netd"), "{error}");
+    overlay["IPv4Data"][0]["AddressSpace"] = json!("netd");
+    let error = refused("NetworkDriver.CreateNetwork", overlay);
+    assert!(error.contains("begin one with netctl cluster init"), "{error}");
     // One that is shared has to be what is asked for.
     host.client().create_on("shop", "10.8.0.0/24");
     let other = network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"network": "shop"}));

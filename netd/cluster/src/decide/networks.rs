@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use cnm::{MacAddr, NetworkId, network::Subnet};
+use cnm::{MacAddr, NetworkId, docker::NETWORK_PREFIX, network::Subnet};
 use ipnetwork::{IpNetwork, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use store::{Compare, Keys, Op, Read, Row, Txn};
@@ -46,6 +46,13 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Whether no more is said than that a dockerd has the network, or has it no longer: each host says
+    /// that of its own.
+    pub fn are_dockers(&self) -> bool {
+        let mut keys = self.labels.keys().chain(&self.remove_labels);
+        self.subnets.is_empty() && keys.all(|key| key.starts_with(NETWORK_PREFIX))
+    }
+
     /// Makes them, but for subnets.
     pub fn label(&self, labels: &mut BTreeMap<String, String>) {
         labels.retain(|key, _| !self.remove_labels.contains(key));

@@ -61,10 +61,12 @@ impl Plugin {
                 let own = registry.endpoints_on(&entry.network.id);
                 own.filter_map(|endpoint| endpoint.labels.get(ENDPOINT).cloned()).collect()
             };
-            let labels = entry.network.labels.keys();
+            // On a network of the cluster others' are there as well, of which this dockerd knows nothing.
+            let labels =
+                entry.network.labels.iter().filter(|(_, value)| Self::is_here(&self.netd, value));
             known.extend(
                 labels
-                    .filter_map(|label| label.strip_prefix("docker/"))
+                    .filter_map(|(label, _)| label.strip_prefix("docker/"))
                     .map(|id| Known { network: id.to_owned(), endpoints: endpoints() }),
             );
         }

@@ -1,7 +1,10 @@
 //! Networks that dockerd has: made for it, or shared with it.
 
+use std::collections::BTreeMap;
+
 use cnm::{
     Error, Kind, Result,
+    docker::NETWORK_PREFIX,
     network::{Network, RemoveNetwork, UpdateNetwork},
     options::DELIVER,
 };
@@ -9,8 +12,9 @@ use cnm::{
 use super::{
     Plugin,
     messages::CreateNetwork,
-    translate::{self, JOINED, OWN, PREFIX, label},
+    translate::{self, JOINED, OWN, label},
 };
+use crate::netd::Netd;
 
 /// Whether dockerd has a network.
 pub(in crate::docker) fn is_dockers(network: &Network) -> bool {
@@ -19,7 +23,7 @@ pub(in crate::docker) fn is_dockers(network: &Network) -> bool {
 
 /// The ids under which dockerd has a network.
 pub(in crate::docker) fn dockers_ids(network: &Network) -> impl Iterator<Item = &str> {
-    network.labels.keys().filter_map(|key| key.strip_prefix(PREFIX))
+    network.labels.keys().filter_map(|key| key.strip_prefix(NETWORK_PREFIX))
 }
 
 impl Plugin {
@@ -46,7 +50,7 @@ impl Plugin {
         if self.network(&request.network).is_ok() {
             return Ok(());
         }
-        let wanted = translate::network(&request)?;
+        let mut wanted = translate::network(&request)?;
         let existing = {
             let registry = self.netd.registry.borrow();
             let found = registry.resolve_network(&format!("={}", wanted.create.name));
@@ -54,13 +58,28 @@ impl Plugin {
         };
         let driver = existing.as_ref().map(|network| network.driver.clone());
         let driver = driver.or_else(|| wanted.create.driver.clone());
-        self.check_delivers(driver.as_deref().unwrap_or("bridge")).await?;
+        let driver = driver.as_deref().unwrap_or("bridge");
+        self.check_delivers(driver).await?;
+        let (mut own, mut joined) = (OWN.to_owned(), JOINED.to_owned());
+        if Netd::is_shared(driver) {
+            if !wanted.addresses_are_netds {
+                return Err(Error::invalid(
+                    "a network of type overlay spans hosts, and no dockerd knows what the others gave out: \
+                     say --ipam-driver netd",
+                ));
+            }
+            if let Some(node) = self.netd.own_node() {
+                own = format!("{OWN} {node}");
+                joined = format!("{JOINED} {node}");
+            }
+        }
+        wanted.create.labels.insert(label(&request.network), own);
         match existing {
             Some(network) => {
                 check_same(&network, &wanted.create)?;
                 let update = UpdateNetwork {
                     network: network.id.to_string(),
-                    labels: [(label(&request.network), JOINED.to_owned())].into(),
+                    labels: [(label(&request.network), joined)].into(),
                     ..UpdateNetwork::default()
                 };
                 self.netd.update_network(update).await?;
@@ -83,22 +102,36 @@ impl Plugin {
         session.check_endpoint_options(&on_host.into()).map_err(|_| {
             Error::unsupported(format_args!(
                 "a network of type {driver} takes none of Docker's containers, since dockerd moves their \
-                 interfaces itself: say -o type=bridge or macvlan, or -d with a driver of Docker's own"
+                 interfaces itself: say -o type=bridge, overlay or macvlan, or -d with a driver of Docker's own"
             ))
             .with("driver", driver)
         })
     }
 
-    /// Removes a network that was made for dockerd, and lets go of one that is shared. One on which
-    /// somebody else is stays, as netd's own.
+    /// Whether a label that says that dockerd has a network is of the dockerd of this host: on one of the
+    /// cluster each has its own.
+    pub(in crate::docker) fn is_here(netd: &Netd, value: &str) -> bool {
+        let node = value.split_once(' ').map(|(_, node)| node);
+        node.is_none_or(|node| netd.own_node().is_some_and(|own| own.as_str() == node))
+    }
+
+    /// Removes a network that was made for dockerd, and lets go of one that is shared: made for one
+    /// dockerd it is the next one's that has it, and goes with the last. One on which somebody else is
+    /// stays, as netd's own.
     pub(super) async fn delete_network(&self, id: &str) -> Result<()> {
         let Ok(network) = self.network(id) else { return Ok(()) };
         let label = label(id);
-        let is_own = network.labels.get(&label).is_some_and(|whose| whose == OWN);
-        if is_own {
+        let is_own = network.labels.get(&label).is_some_and(|whose| whose.starts_with(OWN));
+        let mut others = network.labels.iter();
+        let heir = others.find(|(key, _)| key.starts_with(NETWORK_PREFIX) && **key != label);
+        let mut labels = BTreeMap::new();
+        if let Some((key, whose)) = heir.filter(|_| is_own) {
+            labels.insert(key.clone(), whose.replacen(JOINED, OWN, 1));
+        } else if is_own {
             let remove = RemoveNetwork { network: network.id.to_string() };
             match self.netd.remove_network(&remove).await {
-                Err(error) if error.kind == Kind::Busy => {
+                // A worker of a cluster takes none of its networks away.
+                Err(error) if matches!(error.kind, Kind::Busy | Kind::Denied) => {
                     tracing::info!(network = %network.name, %error, "stays, without Docker");
                 }
                 Err(error) if error.kind != Kind::NotFound => return Err(error),
@@ -106,7 +139,8 @@ impl Plugin {
             }
         }
         let network = network.id.to_string();
-        let update = UpdateNetwork { network, remove_labels: vec![label], ..Default::default() };
+        let remove_labels = vec![label];
+        let update = UpdateNetwork { network, labels, remove_labels, ..Default::default() };
         self.netd.update_network(update).await.map(drop)
     }
 }

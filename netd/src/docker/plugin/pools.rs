@@ -16,7 +16,11 @@ use super::{
     messages::{OfAddress, RequestPool},
     translate::{NETWORK, parsed},
 };
-use crate::{netd::address_error, networks::plan::check_unicast};
+use crate::{
+    netd::{Netd, address_error},
+    networks::plan::check_unicast,
+    registry::Wishes,
+};
 
 /// What an address is asked for, where it is not for an endpoint.
 const KIND: &str = "RequestAddressType";
@@ -133,7 +137,7 @@ impl Plugin {
     }
 
     /// An address: a gateway's, one that was named, or the next.
-    pub(super) fn request_address(&self, request: &OfAddress) -> Result<Value> {
+    pub(super) async fn request_address(&self, request: &OfAddress) -> Result<Value> {
         let (subnet, part) = pool(&request.pool)?;
         let wanted: Option<IpAddr> = match request.address.as_str() {
             "" => None,
@@ -152,6 +156,9 @@ impl Plugin {
                 Some(wanted) => wanted,
                 None => first(subnet)?,
             },
+            Some(network) if Netd::is_shared(&network.driver) => {
+                self.lease_of_this_host(network, subnet, wanted).await?
+            }
             Some(network) => self.lease(network, subnet, part, wanted)?,
             // One that is kept for somebody else, as dockerd says again when it makes the network.
             None => wanted.ok_or_else(|| {
@@ -192,6 +199,35 @@ impl Plugin {
         drop(registry);
         self.offers.borrow_mut().addresses.insert(address, network.id.clone());
         Ok(address)
+    }
+
+    /// An address of a network of the cluster: of a block that this host owns, or the one that was named.
+    async fn lease_of_this_host(
+        &self,
+        network: &Network,
+        subnet: IpNetwork,
+        wanted: Option<IpAddr>,
+    ) -> Result<IpAddr> {
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        let coming = self.netd.make_room(network, &wanted).await?;
+        wanted.extend(coming.borrowed());
+        let now = self.netd.now();
+        let leased = {
+            let mut registry = self.netd.registry.borrow_mut();
+            let entry = registry.network_mut(&network.id);
+            let entry = entry.ok_or_else(|| Error::not_found("the network went away"))?;
+            let wishes = Wishes { wanted: &wanted, ranges: &[], name: None, sticky: false };
+            entry.lease(wishes, now)?
+        };
+        // dockerd asks for each family by itself.
+        let (own, others): (Vec<_>, Vec<_>) =
+            leased.into_iter().partition(|address| address.is_ipv4() == subnet.is_ipv4());
+        self.netd.registry.borrow_mut().release(&network.id, &others, now);
+        let own = own.first().ok_or_else(|| {
+            Error::invalid(format_args!("{subnet} is no subnet of network {}", network.name))
+        })?;
+        self.offers.borrow_mut().addresses.insert(own.ip(), network.id.clone());
+        Ok(own.ip())
     }
 
     /// Offers have become an endpoint's: it leases them itself, and until it has, nobody else gets

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use cnm::{
     Error, Result,
+    docker::NETWORK_PREFIX,
     endpoint::{Endpoint, Port, Protocol},
     network::{self, Network, Subnet, upper_half},
     options::IPAM,
@@ -26,15 +27,13 @@ const TYPE: &str = "type";
 /// is there is shared with whoever else is on it.
 pub(super) const NETWORK: &str = "network";
 
-/// What the labels of networks that dockerd has begin with.
-pub(super) const PREFIX: &str = "docker/";
-
 /// The label of a network that dockerd has, with its id there.
 pub(in crate::docker) fn label(id: &str) -> String {
-    format!("{PREFIX}{id}")
+    format!("{NETWORK_PREFIX}{id}")
 }
 
-/// Whose the network is that the label is at: made for dockerd, or there before.
+/// Whose the network is that the label is at: made for dockerd, or there before; where it is one of the
+/// cluster a space and that dockerd's node follow.
 pub(super) const OWN: &str = "own";
 pub(super) const JOINED: &str = "joined";
 
@@ -43,6 +42,8 @@ pub(super) const JOINED: &str = "joined";
 pub(super) struct Wanted {
     pub(super) create: network::CreateNetwork,
     pub(super) named: bool,
+    /// Whether all addresses come of netd's own IPAM driver.
+    pub(super) addresses_are_netds: bool,
 }
 
 pub(super) fn network(request: &CreateNetwork) -> Result<Wanted> {
@@ -78,7 +79,8 @@ pub(super) fn network(request: &CreateNetwork) -> Result<Wanted> {
         let family = if pool.is_ipv4() { &mut create.ipv4 } else { &mut create.ipv6 };
         *family = Some(true);
     }
-    Ok(Wanted { create, named })
+    let addresses_are_netds = v4.iter().chain(v6).all(|data| data.space == SPACE);
+    Ok(Wanted { create, named, addresses_are_netds })
 }
 
 /// Of a subnet whose addresses Docker gives out itself, from the lowest on, netd has the upper half.

@@ -20,13 +20,13 @@ fn wanted(generic: Value, space: &str, more: Value) -> Result<Wanted> {
 
 #[test]
 fn a_network_has_dockers_id_for_a_name_unless_one_is_given() {
-    let Wanted { create, named } = wanted(json!({}), SPACE, json!({})).expect("a network");
+    let Wanted { create, named, .. } = wanted(json!({}), SPACE, json!({})).expect("a network");
     assert_eq!((create.name.as_str(), named), ("docker-9a1c27f33b1e", false));
     assert_eq!((create.ipv4, create.ipv6, create.internal), (Some(true), Some(false), false));
     assert_eq!(create.labels[&label(ID)], OWN);
     assert_eq!(create.driver, None);
     let generic = json!({"network": "app", "type": "macvlan", "parent": "eth0", "mtu": 1400});
-    let Wanted { create, named } = wanted(generic, SPACE, json!({})).expect("a network");
+    let Wanted { create, named, .. } = wanted(generic, SPACE, json!({})).expect("a network");
     assert_eq!((create.name.as_str(), named), ("app", true));
     assert_eq!(create.driver.as_deref(), Some("macvlan"));
     assert_eq!(create.options["parent"], "eth0");
