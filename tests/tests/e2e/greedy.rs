@@ -111,10 +111,17 @@ fn who_asks_without_end_is_in_nobodys_way() {
         }
         sent
     });
+    // Who floods is known by what the socket had no room for, and that may be another's question: one
+    // each time that he is heard again.
+    let mut lost = 0;
     for _ in 0..20 {
-        assert_eq!(ask(&modest.netns, server.ip(), "modest"), [&*ip]);
+        let mut answer = ask(&modest.netns, server.ip(), "+time=1 modest");
+        lost += answer.iter().filter(|line| line.contains("timed out")).count();
+        answer.retain(|line| !line.contains("timed out"));
+        assert_eq!(answer, [&*ip]);
         assert_eq!(ask(&modest.netns, server.ip(), "+tcp modest"), [&*ip]);
     }
+    assert!(lost < 4, "{lost} of 20 were lost");
     stop.store(true, Ordering::Relaxed);
     assert!(flood.join().unwrap() > 1_000, "it did flood");
 }
