@@ -49,7 +49,7 @@ impl Netd {
             return Ok(existing);
         }
         check_outbound(&params.options)?;
-        self.check_against_others(|others| check_servers(&params.options, others))?;
+        self.check_against_others(|others| check_servers(&params.options, None, others))?;
         reserve::check_subnets(&driver, &params.subnets)?;
         if matches!(driver.as_str(), "host" | "none") {
             return Err(Error::new(
@@ -66,14 +66,15 @@ impl Netd {
         let id = clock::network_id()?;
         let network = self.plan_network(id, name, &driver, params, false, key).await?;
         check_reach(&network, &BTreeMap::new())?;
+        check_servers(&network.options, Some(&network.id), std::iter::once(&network))?;
         self.check_against_others(|others| check_gateways(&network, others))?;
         // The cluster may have got one of this name meanwhile.
         self.made_before(&network.name, &driver, None)?;
         self.make_network(network).await
     }
 
-    /// Checks something of a network beside all that there are.
-    fn check_against_others(
+    /// Checks something of a network, or an endpoint, beside all networks that there are.
+    pub(crate) fn check_against_others(
         &self,
         check: impl FnOnce(&mut dyn Iterator<Item = &Network>) -> Result<()>,
     ) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Names of others, as far as networks stand in each other's way: a name server that is netd itself,
 //! at the gateway of another network, and a host that has nobody to ask.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cnm::{
-    Error, Result,
+    Error, NetworkId, Result,
     network::Network,
     options::{self, DNS_PORT},
 };
@@ -15,26 +15,48 @@ use super::{
 };
 use crate::registry::Registry;
 
-/// Refuses name servers that are netd itself, at the gateways of other networks: it does not ask
-/// itself, and would tell nothing of those networks if it did.
+/// Where containers ask inside themselves.
+const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+/// Refuses name servers that are netd itself, at the gateways of networks or inside containers: it
+/// does not ask itself, and would tell nothing of other networks if it did. `own` is the network
+/// whose options they are, or of whose endpoint.
 pub(crate) fn check_servers<'a>(
     options: &Options,
-    mut others: impl Iterator<Item = &'a Network>,
+    own: Option<&NetworkId>,
+    mut networks: impl Iterator<Item = &'a Network>,
 ) -> Result<()> {
     let servers = servers_of(options)?;
-    let theirs = |other: &'a Network| {
-        let server = servers.iter().find(|server| is_asked_at(other, server))?;
-        Some((other, server.ip()))
+    if servers.is_empty() {
+        return Ok(());
+    }
+    if let Some(server) = servers.iter().find(|server| is_inside(server)) {
+        return Err(Error::invalid(format_args!(
+            "the name server {} is netd itself, inside containers: leave it out, and netd asks \
+             others by itself, or name one of those",
+            server.ip()
+        ))
+        .with("dns", server.ip().to_string()));
+    }
+    let theirs = |network: &'a Network| {
+        let server = servers.iter().find(|server| is_asked_at(network, server))?;
+        Some((network, server.ip()))
     };
-    let Some((other, server)) = others.find_map(theirs) else { return Ok(()) };
-    Err(Error::invalid(format_args!(
-        "the name server {server} is the gateway of network {}, where netd itself answers, and its \
-         own members only: leave it out, and connect containers to both networks, where they know \
-         the names of both",
-        other.name
-    ))
-    .with("dns", server.to_string())
-    .with("network", other.id.as_str()))
+    let Some((network, server)) = networks.find_map(theirs) else { return Ok(()) };
+    let name = &network.name;
+    let error = if own == Some(&network.id) {
+        Error::invalid(format_args!(
+            "the name server {server} is the gateway of network {name} itself, where netd answers: \
+             leave it out, and netd asks others by itself, or name one of those"
+        ))
+    } else {
+        Error::invalid(format_args!(
+            "the name server {server} is the gateway of network {name}, where netd itself answers, \
+             and its own members only: leave it out, and connect containers to both networks, where \
+             they know the names of both"
+        ))
+    };
+    Err(error.with("dns", server.to_string()).with("network", network.id.as_str()))
 }
 
 /// Refuses gateways that are name servers of other networks: netd would answer there in their place.
@@ -62,6 +84,11 @@ fn servers_of(options: &Options) -> Result<Vec<SocketAddr>> {
     let mut servers = upstreams(options)?;
     servers.extend(stubs(options)?.into_iter().flat_map(|stub| stub.servers));
     Ok(servers)
+}
+
+/// Whether netd is asked at an address inside containers.
+fn is_inside(server: &SocketAddr) -> bool {
+    server.ip().to_canonical() == INSIDE && server.port() == PORT
 }
 
 /// Whether netd is asked at an address as a network's gateway: the host is on it, and has that address.
@@ -105,9 +132,9 @@ fn names_nobody(options: &Options) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::IpAddr};
+    use std::collections::BTreeMap;
 
-    use cnm::{NetworkId, network::Subnet};
+    use cnm::network::Subnet;
 
     use super::*;
 
@@ -146,7 +173,7 @@ mod tests {
         lan.link = None;
         let apart = network(4, "apart", "10.4.0.1", &[("gateway-mode-ipv4", "isolated")]);
         let all = [back, six, lan, apart];
-        let check = |option, list| check_servers(&given(&[(option, list)]), all.iter());
+        let check = |option, list| check_servers(&given(&[(option, list)]), None, all.iter());
         for (option, list) in [
             ("dns", "10.2.0.1"),
             ("dns", "192.0.2.1,10.2.0.1:5353"),
@@ -161,6 +188,23 @@ mod tests {
         // Another server on the host, a router, and one that is nobody's gateway.
         for list in ["10.2.0.1:54", "10.2.0.2", "10.3.0.1", "10.4.0.1", "192.0.2.1"] {
             check("dns", list).expect(list);
+        }
+    }
+
+    #[test]
+    fn a_networks_own_gateway_and_the_resolver_inside_are_no_servers() {
+        let app = network(1, "app", "10.2.0.1", &[]);
+        let check =
+            |list| check_servers(&given(&[("dns", list)]), Some(&app.id), [&app].into_iter());
+        let error = check("192.0.2.1,10.2.0.1").expect_err("its own");
+        assert_eq!(error.kind, cnm::Kind::Invalid);
+        assert!(error.message.contains("gateway of network app itself"), "{}", error.message);
+        for inside in ["127.0.0.11", "::ffff:127.0.0.11", "127.0.0.11:53"] {
+            let error = check(inside).expect_err(inside).message;
+            assert!(error.contains("is netd itself, inside containers: leave it out"), "{error}");
+        }
+        for other in ["127.0.0.11:5353", "127.0.0.53", "10.2.0.9"] {
+            check(other).expect(other);
         }
     }
 

@@ -84,9 +84,7 @@ impl Netd {
         let changed = live::changed(network, driver.options().as_ref(), options, remove_options)?;
         check_network(network.name.as_str(), &changed, &self.config.dns_domain)?;
         check_network_wishes(&changed)?;
-        self.check_against_others(|others| {
-            check_servers(options, &mut others.filter(|other| other.id != network.id))
-        })?;
+        self.check_against_others(|others| check_servers(options, Some(&network.id), others))?;
         check_outbound(options)?;
         let mtu = plan::mtu(&changed)?;
         for six in network.subnets.iter().map(|subnet| subnet.subnet).filter(IpNetwork::is_ipv6) {
@@ -146,6 +144,7 @@ impl Netd {
             changed.options = options;
         }
         let added = Network { subnets: changes.subnets, ..changed.clone() };
+        check_gateways(&added, std::iter::once(&changed))?;
         self.check_against_others(|others| {
             check_gateways(&added, &mut others.filter(|other| other.id != network.id))
         })?;
