@@ -10,8 +10,8 @@ use crate::answer::Asker;
 use crate::forward::{Origin, Relayed};
 use crate::names::Snapshot;
 use crate::question::{self, Question};
-use crate::server::tally::{kind_name, result_name};
-use crate::view::{Finding, Part, View, strip};
+use crate::server::tally::result_name;
+use crate::view::{Finding, Part, View, strip, without_service};
 use crate::{Error, limits, reverse, special};
 
 /// An answer and its reasons.
@@ -113,11 +113,30 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
             }
         }
     }
+    let whose = without_service(&text);
+    if let Finding::Missing { .. } = finding
+        && *whose != *text
+        && let Finding::Name { .. } = view.find(whose)
+    {
+        why.push(format!(
+            "{} has no such service: it has those of its published and exposed ports, and nobody else \
+             is asked",
+            String::from_utf8_lossy(whose)
+        ));
+        return why;
+    }
     if let (Finding::Missing { .. }, None, Some(network)) = (&finding, below, view.elsewhere(&text))
     {
         why.push(format!(
             "on {} it is a name, and who asks is not there: they are not told, and nobody else is asked",
             called(network)
+        ));
+        return why;
+    }
+    if let (Finding::Foreign, Some(whole)) = (&finding, view.whole_name(&text)) {
+        why.push(format!(
+            "the host's own programs are told whole names only, such as {whole}: this one is asked \
+             for elsewhere"
         ));
         return why;
     }
@@ -138,10 +157,11 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
             "the name is netd's own and has no address here".to_owned()
         }
         Finding::Name { addresses, .. } => {
-            format!("the name is netd's own, with {} addresses; asked for {kind}", addresses.len())
+            let count = counted(addresses.len(), "address", "addresses");
+            format!("the name is netd's own, with {count}; asked for {kind}")
         }
         Finding::Service { places, .. } => {
-            format!("it is a service, in {} places", places.len())
+            format!("it is a service, in {}", counted(places.len(), "place", "places"))
         }
         Finding::Address { .. } => "it is an address of one of these networks".to_owned(),
         Finding::Apex => "it is a zone of netd's own".to_owned(),
@@ -159,11 +179,24 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
     }
 }
 
+/// The name of a type, as people write it: also of those that are not counted by name.
+fn kind_name(kind: u16) -> String {
+    match RecordType::from(kind) {
+        RecordType::Unknown(_) | RecordType::ZERO => format!("TYPE{kind}"),
+        known => known.to_string(),
+    }
+}
+
+fn counted(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 /// What became of a name that was asked elsewhere.
 pub(crate) fn elsewhere(upstreams: &[SocketAddr], relayed: &Relayed) -> Vec<String> {
     let servers: Vec<_> = upstreams.iter().map(ToString::to_string).collect();
     let asked = match &*servers {
         [] => "the host's servers are asked".to_owned(),
+        [one] => format!("{one} is asked"),
         some => format!("{} are asked", some.join(", ")),
     };
     let outcome = match relayed.from {
@@ -233,13 +266,42 @@ mod tests {
             [
                 "who asks is on app",
                 "on app it is a name of web (endpoint 0123456789ab): 10.0.0.2",
-                "the name is netd's own, with 1 addresses; asked for A",
+                "the name is netd's own, with 1 address; asked for A",
             ]
         );
         assert!(why("x.netd")[1].contains("asked nowhere else"));
         assert_eq!(why("example.org")[1], "nobody there is called so");
         assert!(why("localhost")[1].contains("whoever asks"));
         assert!(why("x.invalid")[1].contains("nobody is called so, anywhere"));
+
+        for (kind, called) in
+            [("TYPE15", "MX"), ("TYPE255", "ANY"), ("TYPE252", "AXFR"), ("TYPE65000", "TYPE65000")]
+        {
+            let why = local(&names.load(), &asker, &packet("web", Some(kind)).unwrap());
+            assert!(why[2].ends_with(&format!("asked for {called}")), "{why:?}");
+        }
+        for (name, whose) in [
+            ("_8080._tcp.web", "web"),
+            ("_8080._tcp.web.app", "web.app"),
+            ("_8080._tcp.web.app.netd", "web.app.netd"),
+            ("_8080.web", "web"),
+        ] {
+            let why = why(name);
+            assert!(why[1].starts_with(&format!("{whose} has no such service")), "{why:?}");
+            assert_eq!(why.len(), 2, "{why:?}");
+        }
+        let host = Asker { at: At::Host, source: [127, 0, 0, 1].into() };
+        let why_host = |name| local(&names.load(), &host, &packet(name, Some("A")).unwrap());
+        for name in ["web.app", "web"] {
+            let why = why_host(name);
+            assert!(why[1].contains("told whole names only, such as web.app.netd"), "{why:?}");
+            assert_eq!(why.len(), 2, "{why:?}");
+        }
+        assert!(why_host("nosuch.app")[2].starts_with("app is a network, which has no such name"));
+        assert_eq!(
+            why_host("web.app.netd").last().unwrap(),
+            "the name is netd's own, with 1 address; asked for A"
+        );
 
         names.network_up("n2", Zone { name: "com".into(), ..Zone::default() });
         names.publish(

@@ -246,6 +246,24 @@ impl<'a> View<'a> {
         })
     }
 
+    /// What the host's own programs have to ask for instead of a name that a member of a network has
+    /// and they are not told: the whole name of it. `None` to whoever else asks.
+    pub(crate) fn whole_name(&self, text: &[u8]) -> Option<String> {
+        if !self.host || strip(text, &self.snapshot.domain).is_some() {
+            return None;
+        }
+        let with = |parts: &[&[u8]]| parts.join(&b'.');
+        let domain = &*self.snapshot.domain;
+        let of_networks = self.networks().filter_map(|network| network.name.as_deref());
+        let mut candidates = std::iter::once(with(&[text, domain]))
+            .chain(of_networks.map(|network| with(&[text, network, domain])));
+        let is_there = |name: &Vec<u8>| {
+            matches!(self.find(name), Finding::Name { .. } | Finding::Service { .. })
+        };
+        let name = candidates.find(is_there)?;
+        Some(String::from_utf8_lossy(&name).into_owned())
+    }
+
     /// The network, whoever is on it, below whose name a name is.
     pub(crate) fn above(&self, text: &[u8]) -> Option<&'a Network> {
         let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.');
@@ -441,7 +459,7 @@ fn protocol(label: &[u8]) -> Option<Protocol> {
 }
 
 /// The name of which a service is asked for: `web.app` of `_http._tcp.web.app`.
-fn without_service(text: &[u8]) -> &[u8] {
+pub(crate) fn without_service(text: &[u8]) -> &[u8] {
     match split_label(text) {
         Some((label, rest)) if label.starts_with(b"_") => without_service(rest),
         _ => text,
