@@ -12,8 +12,10 @@ use clap::Parser;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+use self::server::Server;
 use crate::names::hook::{self, Hook};
 
+mod server;
 mod values;
 
 /// The container networking daemon.
@@ -75,13 +77,13 @@ struct File {
     log_level: Option<String>,
     default_pools: Option<Vec<PoolLine>>,
     reuse_delay: Option<u64>,
-    dns_upstreams: Option<Vec<SocketAddr>>,
+    dns_upstreams: Option<Vec<Server>>,
     dns_domain: Option<String>,
     dns_ttl: Option<u32>,
     dns_port: Option<u16>,
     #[serde(default)]
-    dns_stubs: BTreeMap<String, Vec<SocketAddr>>,
-    dns_host: Option<SocketAddr>,
+    dns_stubs: BTreeMap<String, Vec<Server>>,
+    dns_host: Option<Server>,
     dns_hook: Option<Hook>,
     dns_link_local: Option<Ipv4Addr>,
     #[serde(default)]
@@ -282,16 +284,19 @@ impl Config {
             log_level,
             default_pools,
             reuse_delay: Duration::from_secs(file.reuse_delay.unwrap_or(60)),
-            dns_upstreams: file.dns_upstreams.unwrap_or_default(),
+            dns_upstreams: addresses(file.dns_upstreams.unwrap_or_default()),
             dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
             dns_ttl: file.dns_ttl.unwrap_or(dns::DEFAULT_TTL),
             dns_port: file.dns_port.unwrap_or(53),
             dns_stubs: file
                 .dns_stubs
                 .into_iter()
-                .map(|(domain, servers)| dns::Stub { domain, servers })
+                .map(|(domain, servers)| dns::Stub { domain, servers: addresses(servers) })
                 .collect(),
-            dns_host: file.dns_host.or_else(|| file.dns_hook.map(|_| hook::ADDRESS)),
+            dns_host: file
+                .dns_host
+                .map(|server| server.0)
+                .or_else(|| file.dns_hook.map(|_| hook::ADDRESS)),
             dns_hook: file.dns_hook,
             dns_link_local: file
                 .dns_link_local
@@ -309,6 +314,10 @@ impl Config {
             docker_socket: file.docker_socket.unwrap_or_else(|| "/var/run/docker.sock".into()),
         })
     }
+}
+
+fn addresses(servers: Vec<Server>) -> Vec<SocketAddr> {
+    servers.into_iter().map(|server| server.0).collect()
 }
 
 /// Refuses an address that may be somebody's elsewhere (RFC 3927).

@@ -3,14 +3,16 @@
 
 use std::{
     fmt::{Debug, Display},
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use cnm::Name;
 
-use super::File;
+use super::{File, server::Server};
 use crate::names::given::can_be_asked;
+
+/// For how many seconds an answer may hold (RFC 2181, section 8).
+const LONGEST: u32 = 0x7fff_ffff;
 
 /// A value that cannot be meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub(super) fn check(file: &File) -> Result<(), Wrong> {
     }
     for domain in file.dns_stubs.keys() {
         domain_name("dns_stubs", domain)?;
+    }
+    if let Some(ttl) = file.dns_ttl.filter(|ttl| *ttl > LONGEST) {
+        return wrong("dns_ttl", ttl, "a number of seconds up to 2147483647");
     }
     if file.dns_port == Some(0) {
         return wrong("dns_port", 0, "a port from 1 to 65535");
@@ -83,7 +88,7 @@ fn paths(file: &File) -> Result<(), Wrong> {
 }
 
 fn servers(file: &File) -> Result<(), Wrong> {
-    let one = |key: &str, server: &SocketAddr| {
+    let one = |key: &str, Server(server): &Server| {
         if can_be_asked(server) {
             return Ok(());
         }
@@ -97,10 +102,11 @@ fn servers(file: &File) -> Result<(), Wrong> {
         servers.iter().try_for_each(|server| one(&format!("dns_stubs.{domain:?}"), server))?;
     }
     // Names of all networks are told there: to nobody but the host's own programs.
-    file.dns_host.iter().filter(|server| !server.ip().is_loopback()).try_for_each(|server| {
+    let may_not = |server: &&Server| !server.0.ip().is_loopback() || server.0.port() == 0;
+    file.dns_host.iter().filter(may_not).try_for_each(|server| {
         wrong(
             "dns_host",
-            server.to_string(),
+            server.0.to_string(),
             "an address of loopback and a port, as in 127.0.0.77:53",
         )
     })
@@ -131,6 +137,7 @@ mod tests {
             "dns_port = 5353\ndriver_deadline = 1\ncertificate_life = 10",
             "docker_api = \"/run/netd/docker.sock\"\nrun_dir = \"/run/x\"\nplugin_dirs = [\"/x\"]",
             "dns_upstreams = [\"10.0.0.53:53\", \"[fd00::53]:53\"]\ndns_host = \"127.0.0.77:53\"",
+            "dns_upstreams = [\"10.0.0.53\", \"fd00::53\"]\ndns_ttl = 2147483647",
             "dns_upstreams = []\ndns_stubs = { \"example.corp\" = [\"10.0.0.53:53\"] }",
         ] {
             assert_eq!(checked(good), Ok(()), "{good}");
@@ -155,6 +162,8 @@ mod tests {
             ("driver_deadline = 0", "driver_deadline", "0"),
             ("certificate_life = 0", "certificate_life", "0"),
             ("dns_upstreams = [\"10.0.0.53:0\"]", "dns_upstreams", "\"10.0.0.53:0\""),
+            ("dns_host = \"127.0.0.77:0\"", "dns_host", "\"127.0.0.77:0\""),
+            ("dns_ttl = 2147483648", "dns_ttl", "2147483648"),
             ("dns_host = \"0.0.0.0:53\"", "dns_host", "\"0.0.0.0:53\""),
             ("dns_host = \"192.0.2.3:53\"", "dns_host", "\"192.0.2.3:53\""),
             ("dns_stubs = { \"a\" = [\"224.0.0.1:53\"] }", "dns_stubs.\"a\"", "\"224.0.0.1:53\""),
