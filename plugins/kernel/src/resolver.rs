@@ -115,12 +115,16 @@ pub fn keep(home: &Netns, path: &str, cookie: u64, port: u16) -> Result<bool> {
 }
 
 /// Leads them nowhere any more in a container's namespace, which a path leads to. Another namespace
-/// than that of `cookie`, where one is told, is let be.
+/// than that of `cookie`, where one is told, is let be, and one that is gone needs nothing.
 ///
 /// # Errors
 /// As [`keep`].
 pub fn forget(home: &Netns, path: &str, cookie: Option<u64>) -> Result<()> {
-    Netns::open(path)?.inside(home, || match cookie {
+    let netns = match Netns::open(path) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(()),
+        opened => opened?,
+    };
+    netns.inside(home, || match cookie {
         Some(cookie) if Socket::route_small()?.cookie()? != cookie => Ok(()),
         _ => lead_nowhere(),
     })?

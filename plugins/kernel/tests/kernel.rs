@@ -13,7 +13,7 @@ use kernel::{
     netlink::{Batch, Socket},
     netns::{self, Netns},
     nft::{Element, Nft, Transaction},
-    routes, sysctl,
+    resolver, routes, sysctl,
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -161,6 +161,12 @@ fn a_namespace_is_known_by_its_cookie() {
     assert!(!sysctl::write("net/ipv4/nothing", "1").unwrap());
     assert!(matches!(Netns::open("/dev/null"), Err(Error::NoNamespace(_))));
     assert_eq!(Netns::open("/nowhere").unwrap_err().errno(), Some(Errno::ENOENT));
+    // With it went what led to the resolver inside.
+    let mut ended = Command::new("true").spawn().unwrap();
+    let path = format!("/proc/{}/ns/net", ended.id());
+    ended.wait().unwrap();
+    resolver::forget(&home, &path, Some(cookie(&a))).unwrap();
+    assert!(resolver::forget(&home, "/dev/null", None).is_err());
 }
 
 #[test]
