@@ -137,7 +137,13 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
                 wishes,
                 files: files.clone(),
             };
-            (Setting { hostname: Some(hostname.to_string()), files }, Some(follower))
+            if let Err(error) = keep::start(held.pid(), files) {
+                held.end();
+                leave(socket, &id);
+                return Err(error.into());
+            }
+            let hostname = Some(hostname.to_string());
+            (Setting { hostname, ..Setting::default() }, Some(follower))
         }
     };
     let ended = held.release(&setting).and_then(|child| wait(child, follower));

@@ -3,7 +3,11 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Write as _},
     process::{Child, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 use netd_tests::{Asking as _, Host, HostOptions, World, eventually, run};
@@ -135,6 +139,59 @@ fn a_command_keeps_its_resolv_conf_when_netd_puts_itself_into_the_hosts() {
     host.start();
     eventually("resolv.conf names netd again", is_hooked);
     web.reads(RESOLV_CONF, &own, "netd is there again");
+}
+
+/// Renames files over the host's, again and again, until told to stop.
+fn replace_until(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        for path in [RESOLV_CONF, HOSTS] {
+            fs::write("/etc/next", "# the host's\n").unwrap();
+            fs::rename("/etc/next", path).unwrap();
+        }
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_command_has_its_files_when_the_host_replaces_its_own_as_it_starts() {
+    let world = World::new();
+    own_etc();
+    let host = world.host("a");
+    host.client().create("app");
+    // It begins, waits for the host to leave its files alone, and for its own to be there.
+    let script = "echo begun; read line; \
+                  until grep -q web /etc/hosts && grep -q '^nameserver 10' /etc/resolv.conf; \
+                  do sleep 0.1; done";
+    let words = ["run", "--network", "app", "--", "timeout", "20", "sh", "-c"];
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| replace_until(&stop));
+        let start = |number: usize| {
+            let script = script.replace("web", &format!("web-{number}"));
+            let name = format!("--hostname=web-{number}");
+            let words: Vec<_> =
+                ["run", &name].into_iter().chain(words[1..].iter().copied()).collect();
+            let mut command = host.netctl_command(&words);
+            command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.stderr(Stdio::inherit()).spawn().unwrap()
+        };
+        let mut all: Vec<Child> = (0..12).map(start).collect();
+        let begun: Vec<String> = all
+            .iter_mut()
+            .map(|one| {
+                let mut line = String::new();
+                BufReader::new(one.stdout.take().unwrap()).read_line(&mut line).unwrap();
+                line
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(begun, vec!["begun\n"; all.len()]);
+        for one in &mut all {
+            one.stdin.take().unwrap().write_all(b"\n").unwrap();
+        }
+        let codes: Vec<_> = all.iter_mut().map(|one| one.wait().unwrap().code()).collect();
+        assert_eq!(codes, vec![Some(0); all.len()]);
+    });
 }
 
 fn run_all(script: &str) {

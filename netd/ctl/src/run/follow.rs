@@ -24,7 +24,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::{
     files::{self, Wishes},
-    keep, this_host,
+    this_host,
 };
 use crate::out;
 
@@ -55,10 +55,6 @@ pub(super) struct Follower {
 impl Follower {
     /// Follows it until this process ends. A netd that is started again is asked again.
     pub(super) fn follow(mut self) {
-        let paths: Vec<_> = self.files.iter().map(|(path, _)| path.clone()).collect();
-        let (pid, paths) =
-            (self.pid, paths.into_iter().filter(|path| self.wait_for(path)).collect());
-        thread::spawn(move || keep::keep(pid, paths));
         loop {
             // That it is away is nothing to complain of: the command's networks stay as they are.
             drop(self.watch());
@@ -123,15 +119,13 @@ impl Follower {
         }
     }
 
-    /// Waits until a file lies where it is to be seen: that is before the command begins, and a moment
-    /// after the host has replaced its own. Gives whether it does.
-    fn wait_for(&self, path: &str) -> bool {
+    /// Waits until a file lies where it is to be seen: that is a moment after the host has replaced its
+    /// own.
+    fn wait_for(&self, path: &str) {
         let began = Instant::now();
-        loop {
-            let covered = open(self.pid, path).is_ok_and(|file| !is_hosts(&file, path));
-            if covered || began.elapsed() > SETTLED {
-                return covered;
-            }
+        while !open(self.pid, path).is_ok_and(|file| !is_hosts(&file, path))
+            && began.elapsed() <= SETTLED
+        {
             thread::park_timeout(MOMENT);
         }
     }

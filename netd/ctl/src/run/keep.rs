@@ -17,19 +17,27 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
 };
 
+use cnm::{Error, Result};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        signal::SigSet,
+    },
 };
 use rustix::{
     fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+    path::Arg,
 };
 
+use super::place;
 use crate::out;
 
 /// How often a file is looked for that is not there, in milliseconds; and each, where the kernel
@@ -44,31 +52,62 @@ const CHANGES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
 
-/// A file of the command's own.
+/// A file of the command's own, which was put over one of the host's.
 #[derive(Debug)]
-struct Kept {
+pub(super) struct Kept {
     path: String,
     /// Another mount of it, which is attached nowhere (`OPEN_TREE_CLONE`, Linux 5.2).
     spare: OwnedFd,
 }
 
-/// Keeps files of a process where they are now, for as long as this process lasts. The calling thread
-/// is in the process's mount namespace from then on.
-pub(super) fn keep(pid: u32, paths: Vec<String>) {
-    let watched = enter(pid).and_then(|()| {
-        let kept = paths.iter().map(|path| Kept::there(path));
-        let mut kept = kept.filter_map(Result::transpose).collect::<io::Result<Vec<_>>>()?;
-        watch(&mut kept)
+/// Puts files where a process finds them, by path, and keeps them there for as long as this process
+/// lasts. That is done by a thread of its own, since it is in the process's mount namespace from then
+/// on: who places them has what to put back, whatever the host does meanwhile. Comes back once they
+/// are there.
+pub(super) fn start(pid: u32, files: Vec<(String, String)>) -> Result<()> {
+    let (tell, told) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        // They are for who waits for the command.
+        let placed = SigSet::all()
+            .thread_block()
+            .map_err(|errno| out::system("cannot leave signals to others", &errno.into()))
+            .and_then(|()| match enter(pid) {
+                Ok(()) => place::cover(&files),
+                // It was ended meanwhile; how, its status tells.
+                Err(error) if is_gone(&error) => Ok(Vec::new()),
+                Err(error) => {
+                    Err(out::system("cannot enter the command's mount namespace", &error))
+                }
+            });
+        let (mut kept, placed) = match placed {
+            Ok(kept) => (kept, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        if tell.send(placed).is_ok() && !kept.is_empty() {
+            keep(&mut kept);
+        }
     });
-    match watched {
+    told.recv().map_err(Error::internal)?
+}
+
+fn keep(kept: &mut [Kept]) {
+    match watch(kept) {
         Ok(()) => {}
         // It has ended.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => out::complain(&format_args!(
-            "the command finds the host's own {} when the host replaces it: {error}",
-            paths.join(" or ")
-        )),
+        Err(error) => {
+            let paths: Vec<_> = kept.iter().map(|file| file.path.as_str()).collect();
+            out::complain(&format_args!(
+                "the command finds the host's own {} when the host replaces it: {error}",
+                paths.join(" or ")
+            ));
+        }
     }
+}
+
+/// Whether there is no such process any more, or one that only waits to be asked how it ended.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 /// Takes the calling thread where a process finds its files.
@@ -112,15 +151,12 @@ fn watch(kept: &mut [Kept]) -> io::Result<()> {
 }
 
 impl Kept {
-    /// The file that is mounted at a path. One in a directory that is covered as a whole cannot be
-    /// taken away from outside.
-    fn there(path: &str) -> io::Result<Option<Self>> {
-        match is_mounted(path) {
-            Ok(true) => Ok(Some(Self { path: path.to_owned(), spare: another(CWD, path)? })),
-            Ok(false) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Puts a file over what lies at a path. Its spare mount is there before, so nothing that happens
+    /// to the other is missed.
+    pub(super) fn put(source: &Path, path: &str) -> io::Result<Self> {
+        let kept = Self { path: path.to_owned(), spare: another(CWD, source)? };
+        attach(&another(CWD, source)?, path)?;
+        Ok(kept)
     }
 
     /// Where an entry decides what is found at the path: a link lies in one, and what it leads to in
@@ -142,8 +178,7 @@ impl Kept {
         }
         // Only Linux 6.15 takes one from what is attached nowhere; before, it could go in between.
         let next = another(&self.spare, "");
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-        move_mount(&self.spare, "", CWD, &self.path, flags)?;
+        attach(&self.spare, &self.path)?;
         self.spare = next.or_else(|_| another(&self.spare, ""))?;
         Ok(())
     }
@@ -152,11 +187,19 @@ impl Kept {
 /// Whether what is found at a path is the root of a mount, which the kernel tells since Linux 5.8.
 fn is_mounted(path: &str) -> io::Result<bool> {
     let found = statx(CWD, path, AtFlags::empty(), StatxFlags::empty())?;
-    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    // One that does not tell must not be mounted on again and again.
+    let told = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+    Ok(!told || found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Another mount of what is mounted there.
-fn another(at: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+/// Attaches a mount that is attached nowhere. Symbolic links are followed.
+fn attach(spare: &OwnedFd, path: &str) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    Ok(move_mount(spare, "", CWD, path, flags)?)
+}
+
+/// Another mount of what is there.
+fn another(at: impl AsFd, path: impl Arg) -> io::Result<OwnedFd> {
     // Without a path it is what `at` is.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC

@@ -1,6 +1,7 @@
 //! Making a process at home in its namespaces: its hostname, its own `/etc/resolv.conf` and
 //! `/etc/hosts`, then the command itself. Nothing on the host is made or changed. What the host takes
-//! away again by replacing its own files is put back by [`keep`](super::keep).
+//! away again by replacing its own files is put back by [`keep`](super::keep), which gets a [`Kept`]
+//! of each file that can be taken away.
 
 use std::{
     ffi::OsString,
@@ -9,6 +10,8 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    thread,
+    time::Duration,
 };
 
 use cnm::Result;
@@ -19,6 +22,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::keep::Kept;
 use crate::out;
 
 /// What a command finds around it.
@@ -34,23 +38,33 @@ pub(crate) struct Setting {
 /// every host, no file that is replaced lies in it, and it comes back after a moment.
 const STAGE: &str = "/proc";
 
+/// How often a file is put over one that the host replaces at that moment, and how long apart.
+const TRIES: usize = 50;
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// Puts a setting in place. The process must be in mount and UTS namespaces of its own.
 pub(crate) fn settle(setting: &Setting) -> Result<()> {
     if let Some(hostname) = &setting.hostname {
         sethostname(hostname).map_err(|errno| refused("set the hostname", errno))?;
     }
+    cover(&setting.files).map(drop)
+}
+
+/// Puts files where they are to be seen, by path, in the mount namespace of the calling thread, which
+/// must not be the host's. Gives those that the host can take away again.
+pub(super) fn cover(files: &[(String, String)]) -> Result<Vec<Kept>> {
     // What the host mounts and unmounts later holds here too, but not the other way round.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(|errno| refused("part from the host's mounts", errno))?;
-    if setting.files.is_empty() {
-        return Ok(());
+    if files.is_empty() {
+        return Ok(Vec::new());
     }
     let (mut there, mut missing) = (Vec::new(), Vec::new());
-    for (path, text) in &setting.files {
+    for (path, text) in files {
         // Symbolic links are followed.
-        match fs::canonicalize(path) {
-            Ok(target) => there.push((target, text)),
-            Err(_) => missing.push((Path::new(path), text)),
+        match fs::exists(path) {
+            Ok(true) => there.push((path, text)),
+            Ok(false) | Err(_) => missing.push((Path::new(path), text)),
         }
     }
     mount(
@@ -71,9 +85,10 @@ pub(crate) fn settle(setting: &Setting) -> Result<()> {
             ));
         }
     }
-    let placed = there.iter().enumerate().try_for_each(|(number, (target, text))| {
-        place(&Path::new(STAGE).join(number.to_string()), target, text)
+    let placed = there.iter().enumerate().map(|(number, (path, text))| {
+        place(&Path::new(STAGE).join(number.to_string()), path, text)
     });
+    let placed = placed.collect();
     umount2(STAGE, MntFlags::MNT_DETACH).map_err(|errno| refused("unmount a tmpfs", errno))?;
     placed
 }
@@ -120,10 +135,23 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .map_err(|error| out::system(format_args!("cannot write {}", path.display()), &error))
 }
 
-fn place(source: &Path, target: &Path, text: &str) -> Result<()> {
+fn place(source: &Path, path: &str, text: &str) -> Result<Kept> {
     write(source, text)?;
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(|errno| refused(format_args!("put a file over {}", target.display()), errno))
+    let mut tries = 0;
+    loop {
+        match Kept::put(source, path) {
+            // The host has put another there since the kernel found it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {
+                tries += 1;
+                thread::park_timeout(MOMENT);
+            }
+            outcome => {
+                return outcome.map_err(|error| {
+                    out::system(format_args!("cannot put a file over {path}"), &error)
+                });
+            }
+        }
+    }
 }
 
 /// A refusal of the kernel, of which `what` says what was tried.
