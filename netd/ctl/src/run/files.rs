@@ -81,8 +81,8 @@ pub(crate) fn hosts_own() -> String {
 }
 
 /// `servers`, with domains to try and options, unless they are said those that the host has. Names of
-/// containers have no dot, so unless somebody says otherwise they are asked for as they are, before
-/// any domain.
+/// containers have no dot, so unless it is said otherwise of the command they are asked for as they
+/// are, before any domain: the host's `ndots` is for the host's names.
 fn resolv_conf(servers: &[IpAddr], domains: &[&str], said: &[String], host: &str) -> String {
     let mut search = None;
     let mut options: Vec<&str> = Vec::new();
@@ -94,10 +94,12 @@ fn resolv_conf(servers: &[IpAddr], domains: &[&str], said: &[String], host: &str
             _ => {}
         }
     }
+    let counts_dots = |option: &&str| option.starts_with("ndots:");
+    options.retain(|option| !counts_dots(option));
     if !said.is_empty() {
         options = said.iter().map(String::as_str).collect();
     }
-    if !options.iter().any(|option| option.starts_with("ndots:")) {
+    if !options.iter().any(counts_dots) {
         options.push("ndots:0");
     }
     let mut text = String::new();
@@ -169,8 +171,8 @@ mod tests {
             "nameserver 10.0.0.1\nsearch own.example b\noptions edns0 trust-ad rotate ndots:0\n"
         );
         assert_eq!(
-            resolv_conf(&servers(&["10.0.0.1"]), &[], &[], "options ndots:2\n"),
-            "nameserver 10.0.0.1\noptions ndots:2\n"
+            resolv_conf(&servers(&["10.0.0.1"]), &[], &[], "search h.ex\noptions ndots:2 rotate\n"),
+            "nameserver 10.0.0.1\nsearch h.ex\noptions rotate ndots:0\n"
         );
         assert_eq!(
             resolv_conf(&servers(&["10.0.0.1"]), &[], &[], ""),
