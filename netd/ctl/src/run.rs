@@ -5,6 +5,7 @@
 //! process in the namespace the namespace dies, which netd notices: nothing is left whatever is
 //! killed.
 
+mod check;
 pub(crate) mod files;
 mod follow;
 mod held;
@@ -80,6 +81,7 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         ))
         .into());
     }
+    check::check(&wishes, args.hostname.as_ref())?;
     let id = random_id()?;
     let name = match args.name {
         Some(name) => name,

@@ -172,6 +172,17 @@ fn a_command_has_hosts_and_options_as_with_docker() {
     for words in [&["--network", "host", "--add-host", "db:10.9.0.7"][..], &["--add-host", "db"]] {
         assert_eq!(run(words, "true").code, 2, "{words:?}");
     }
+    for words in [
+        ["--dns-search", "a..b"],
+        ["--dns-search", "a\nnameserver 192.0.2.7"],
+        ["--dns", "0.0.0.0"],
+        ["--add-host", "a..b:1.2.3.4"],
+        ["--hostname", "localhost"],
+    ] {
+        let refused = run(&["--network", "app", words[0], words[1]], "true");
+        assert_eq!(refused.code, 2, "{words:?}: {refused:?}");
+        assert!(refused.stderr.contains("invalid"), "{words:?}: {refused:?}");
+    }
     let nowhere = run(&["--network", "none", "--add-host", "up:host-gateway"], "true");
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
     assert!(nowhere.stderr.contains("host-gateway"), "{nowhere:?}");
