@@ -30,7 +30,7 @@ mod sockets;
 use sockets::Kept;
 
 /// The port that resolvers are asked on (RFC 1035, section 4.2).
-const PORT: u16 = 53;
+pub(crate) const PORT: u16 = 53;
 
 /// How long a forwarded question may take before the asker is told that it failed.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(4);
