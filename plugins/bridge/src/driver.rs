@@ -249,8 +249,9 @@ fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<(
     let mut there = segment.bridges().filter_map(|name| observed.link(name));
     match there.find(|link| !marks.is_bridge(link)).map(|link| &link.name) {
         Some(name) => Err(Error::exists(format_args!(
-            "a link {name} exists already on the host and is not netd's: end the containers that are on it, \
-             and delete what stays (ip link delete {name}), or have the network's link called otherwise"
+            "a link {name} exists already on the host and is not netd's: have the network's link called \
+             otherwise; or, if another program has left it, end the containers that are on it, and delete it \
+             (ip link delete {name})"
         ))
         .with("link", name.as_str())),
         None => Ok(()),
