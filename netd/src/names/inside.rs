@@ -37,7 +37,7 @@ pub(super) use door::Door;
 use door::paths;
 
 /// Where a container asks, as it does in Docker's.
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// Whose the listener inside a container is.
 fn at(container: &ContainerId) -> At {

@@ -1,7 +1,7 @@
 //! Names of others, as far as networks stand in each other's way: a name server that is netd itself,
 //! at the gateway of another network, and a host that has nobody to ask.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use cnm::{
     Error, NetworkId, Result,
@@ -12,11 +12,9 @@ use cnm::{
 use super::{
     PORT, Resolver,
     given::{Options, stubs, upstreams},
+    inside,
 };
 use crate::registry::Registry;
-
-/// Where containers ask inside themselves.
-const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// Refuses name servers that are netd itself, at the gateways of networks or inside containers: it
 /// does not ask itself, and would tell nothing of other networks if it did. `own` is the network
@@ -88,7 +86,7 @@ fn servers_of(options: &Options) -> Result<Vec<SocketAddr>> {
 
 /// Whether netd is asked at an address inside containers.
 fn is_inside(server: &SocketAddr) -> bool {
-    server.ip().to_canonical() == INSIDE && server.port() == PORT
+    server.ip().to_canonical() == inside::ADDRESS && server.port() == PORT
 }
 
 /// Whether netd is asked at an address as a network's gateway: the host is on it, and has that address.
@@ -132,7 +130,7 @@ fn names_nobody(options: &Options) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, net::IpAddr};
 
     use cnm::network::Subnet;
 

@@ -11,10 +11,10 @@ use kernel::{
     neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
     netns::Netns,
-    resolver, routes, sysctl,
+    routes, sysctl,
 };
 
-use words::{condemned, refusal, way};
+use words::{condemned, names, refusal, way};
 
 use crate::{
     Port,
@@ -54,9 +54,7 @@ impl Kernel {
         self.reaper.settle_flows();
         let _busy = self.reaper.attaching();
         match self.attempt(port, bridge, netns) {
-            Err(error)
-                if error.operands.get("errno").is_some_and(|n| *n == Errno::EEXIST as i32) =>
-            {
+            Err(error) if condemned::may_be_why(&error) => {
                 // An interface of another name may still have the way that this one is to have.
                 condemned::clear(&mut self.socket, &self.home, netns).map_err(refusal)?;
                 self.attempt(port, bridge, netns)
@@ -98,7 +96,7 @@ impl Kernel {
             Err(error) => {
                 self.undo(port);
                 if led {
-                    self.lead_nowhere(netns);
+                    names::lead_nowhere(&self.home, netns);
                 }
                 Err(error)
             }
@@ -195,12 +193,7 @@ impl Kernel {
                     return Err(kernel::Error::call("set", path.as_str(), Errno::EOPNOTSUPP));
                 }
             }
-            // Without it there are no names, and a network all the same.
-            match port.resolver.map(resolver::lead) {
-                Some(Ok(made)) => *led = made,
-                Some(Err(error)) => eprintln!("names do not resolve inside: {error}"),
-                None => {}
-            }
+            *led = names::lead(port.resolver);
             Ok((socket, cookie))
         })??;
         let mut batch = Batch::new();
@@ -273,14 +266,6 @@ impl Kernel {
                 self.firewall.change(&stale, facts)
             }
             outcome => outcome,
-        }
-    }
-
-    /// Takes away what this attach made for the resolver inside.
-    fn lead_nowhere(&self, netns: &Netns) {
-        let left = netns.inside(&self.home, resolver::lead_nowhere).and_then(|left| left);
-        if let Err(error) = left {
-            eprintln!("what leads to the resolver inside stays: {error}");
         }
     }
 

@@ -246,14 +246,13 @@ impl Port {
         let host = endpoint.id.link_name().as_str().to_owned();
         let mac = endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0);
         let delivered = is_delivered_on_host(&endpoint.options);
-        let name = if delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         // Of one that others set up, the ports come later.
         let hairpin = delivered || !facts.is_empty() || is_on(&network.options, HAIRPIN, false);
         let mut port = Self {
             door: door::of(network, endpoint, mac),
             host,
             bridge: bridge.as_str().to_owned(),
-            name: name.as_str().to_owned(),
+            name: endpoint.made_as().as_str().to_owned(),
             delivered,
             mac,
             addresses: endpoint.addresses.clone(),

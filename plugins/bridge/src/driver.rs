@@ -22,7 +22,7 @@ use kernel::{
 };
 use serde_json::json;
 
-use words::{no_netns, refusal};
+use words::{names, no_netns, refusal};
 
 use crate::{
     Marks, Port, Segment,
@@ -329,12 +329,10 @@ impl Driver for Bridge {
         if !port.door.detour {
             self.doors.push((made.host, port.door));
         }
-        let name =
-            if port.delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Attached {
             netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
-                name,
+                name: endpoint.made_as(),
                 index: made.index,
                 mac: cnm::MacAddr(port.mac),
                 mtu: bridge.mtu,
@@ -401,11 +399,8 @@ impl Driver for Bridge {
     }
 
     fn leave_inside(&mut self, netns: &str, cookie: Option<u64>) {
-        let left = self.kernel().map(|kernel| resolver::forget(&kernel.home, netns, cookie));
-        match left {
-            // With the container it went by itself.
-            Ok(Ok(()) | Err(kernel::Error::NoNamespace(_))) | Err(_) => {}
-            Ok(Err(error)) => eprintln!("what leads to the resolver inside stays: {error}"),
+        if let Ok(kernel) = self.kernel() {
+            names::forget(&kernel.home, netns, cookie);
         }
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Call, ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId, bandwidth::Bandwidth,
+    options::is_delivered_on_host,
 };
 
 mod port;
@@ -85,6 +86,18 @@ pub struct Endpoint {
     /// The key of the request that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+}
+
+impl Endpoint {
+    /// What the container's end is called where a driver makes it: what it is to be called there, or,
+    /// delivered on the host, what nothing else there is called.
+    pub fn made_as(&self) -> IfName {
+        if is_delivered_on_host(&self.options) {
+            self.id.delivered_name()
+        } else {
+            self.ifname.clone()
+        }
+    }
 }
 
 /// A way that a container's packets take.

@@ -13,10 +13,10 @@ use kernel::{
     macvlan::{self, Mode},
     netlink::{Batch, Socket},
     netns::Netns,
-    resolver, routes, shaping, sysctl,
+    routes, shaping, sysctl,
 };
 
-use words::{bucket, condemned, refusal, way};
+use words::{bucket, condemned, names, refusal, way};
 
 use crate::{OWNED, Port, Segment, apply::Kernel, plan};
 
@@ -65,9 +65,7 @@ impl Kernel {
         }
         match self.attempt(port, joined, netns) {
             // What the container had before may have its name or its way until it is reaped.
-            Err(error)
-                if error.operands.get("errno").is_some_and(|n| *n == Errno::EEXIST as i32) =>
-            {
+            Err(error) if condemned::may_be_why(&error) => {
                 condemned::clear(&mut self.socket, &self.home, netns).map_err(refusal)?;
                 self.attempt(port, joined, netns)
             }
@@ -83,14 +81,8 @@ impl Kernel {
         let led = self.lead(port, joined);
         fault::point("macvlan.attach.after-routes");
         if led.is_err() {
-            let mut batch = Batch::new();
-            links::delete(&mut batch, &port.name);
-            if let Err(error) = self.socket.run(batch) {
-                eprintln!("cannot undo the attach of {}: {error}", port.name);
-            }
-            if let Some(host) = joined.host {
-                self.lead_no_more(port, &joined.segment, host);
-            }
+            unmake(&mut self.socket, port);
+            self.undo_lead(port, joined);
         }
         led.map(|()| Made { index, mac, nsid: None, cookie })
     }
@@ -102,10 +94,7 @@ impl Kernel {
         let mut inside = self.enter(port, netns).map_err(refusal)?;
         let made = self.make_in(port, joined, netns, nsid, &mut inside);
         if made.is_err() && inside.led {
-            let left = netns.inside(&self.home, resolver::lead_nowhere).and_then(|left| left);
-            if let Err(error) = left {
-                eprintln!("what leads to the resolver inside stays: {error}");
-            }
+            names::lead_nowhere(&self.home, netns);
         }
         made
     }
@@ -132,14 +121,8 @@ impl Kernel {
         match finished {
             Ok(()) => Ok(Made { index, mac, nsid: Some(nsid), cookie: inside.cookie }),
             Err(error) => {
-                let mut batch = Batch::new();
-                links::delete(&mut batch, &port.name);
-                if let Err(error) = inside.socket.run(batch) {
-                    eprintln!("cannot undo the attach of {}: {error}", port.name);
-                }
-                if let Some(host) = joined.host {
-                    self.lead_no_more(port, &joined.segment, host);
-                }
+                unmake(&mut inside.socket, port);
+                self.undo_lead(port, joined);
                 Err(explain(error, port, joined))
             }
         }
@@ -150,16 +133,8 @@ impl Kernel {
             let socket = Socket::route_small()?;
             let cookie = socket.cookie()?;
             let advertiser = if port.ipv6() { Some(Advertiser::open()?) } else { None };
-            // Last here: what fails before has made nothing. Without it there are no names, and a
-            // network all the same.
-            let led = match port.resolver.map(resolver::lead) {
-                Some(Ok(made)) => made,
-                Some(Err(error)) => {
-                    eprintln!("names do not resolve inside: {error}");
-                    false
-                }
-                None => false,
-            };
+            // Last here: what fails before has made nothing.
+            let led = names::lead(port.resolver);
             Ok(Inside { socket, cookie, advertiser, led })
         })?
     }
@@ -229,6 +204,12 @@ impl Kernel {
         self.socket.run(batch)
     }
 
+    fn undo_lead(&mut self, port: &Port, joined: &Joined) {
+        if let Some(host) = joined.host {
+            self.lead_no_more(port, &joined.segment, host);
+        }
+    }
+
     /// Leads it there no longer, through its macvlan `link`.
     pub(crate) fn lead_no_more(&mut self, port: &Port, segment: &Segment, link: u32) {
         for (_, to, _) in plan::ways(segment, port) {
@@ -268,6 +249,15 @@ fn make(
         }
     })?;
     Ok((made.index, made.mac.unwrap_or(port.mac)))
+}
+
+/// Deletes the macvlan of an attach that fails, in the socket's namespace.
+fn unmake(socket: &mut Socket, port: &Port) {
+    let mut batch = Batch::new();
+    links::delete(&mut batch, &port.name);
+    if let Err(error) = socket.run(batch) {
+        eprintln!("cannot undo the attach of {}: {error}", port.name);
+    }
 }
 
 /// Why an endpoint could not be made, where the kernel's word alone would not tell.

@@ -212,9 +212,8 @@ impl Port {
             ))
             .with("network", network.name.as_str()));
         }
-        let name = if delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Self {
-            name: name.as_str().to_owned(),
+            name: endpoint.made_as().as_str().to_owned(),
             delivered,
             mac: endpoint.mac.map_or_else(|| local_mac(endpoint.id.as_str()), |mac| mac.0),
             addresses: endpoint.addresses.clone(),

@@ -17,7 +17,7 @@ use kernel::{
 };
 use serde_json::json;
 
-use words::{no_netns, refusal};
+use words::{names, no_netns, refusal};
 
 use crate::{
     Parent, Port, Segment,
@@ -250,12 +250,10 @@ impl Driver for Macvlan {
             }
             outcome => outcome?,
         };
-        let name =
-            if port.delivered { endpoint.id.delivered_name() } else { endpoint.ifname.clone() };
         Ok(Attached {
             netns: NetnsId { cookie: made.cookie, nsid: made.nsid },
             interface: Some(Interface {
-                name,
+                name: endpoint.made_as(),
                 index: made.index,
                 mac: cnm::MacAddr(made.mac),
                 mtu: joined.mtu,
@@ -288,11 +286,8 @@ impl Driver for Macvlan {
 
     // It finds the link by the namespace's id, and looks inside for what is not told by that.
     fn leave_inside(&mut self, netns: &str, cookie: Option<u64>) {
-        let left = self.kernel().map(|kernel| resolver::forget(&kernel.home, netns, cookie));
-        match left {
-            // With the container it went by itself.
-            Ok(Ok(()) | Err(kernel::Error::NoNamespace(_))) | Err(_) => {}
-            Ok(Err(error)) => eprintln!("what leads to the resolver inside stays: {error}"),
+        if let Ok(kernel) = self.kernel() {
+            names::forget(&kernel.home, netns, cookie);
         }
     }
 

@@ -24,6 +24,11 @@ pub fn is_condemned(link: &Link) -> bool {
         && link.name.starts_with(PREFIX)
 }
 
+/// Whether an attach failed for what may be in its way.
+pub fn may_be_why(error: &cnm::Error) -> bool {
+    error.operands.get("errno").is_some_and(|errno| *errno == Errno::EEXIST as i32)
+}
+
 /// Takes all pairs away that wait for a reaper with their other end in `netns`: that has a name or a
 /// way, such as the default route, that another interface is to have. `socket` is one of `home`,
 /// which has the host ends.

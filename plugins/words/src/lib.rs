@@ -8,6 +8,7 @@ use kernel::{
 };
 
 pub mod condemned;
+pub mod names;
 mod refusal;
 
 pub use refusal::{no_netns, refusal};
