@@ -22,6 +22,7 @@ use cnm::{
 };
 use ipnetwork::IpNetwork;
 use kernel::{
+    bridge_port::{self, Flags},
     links::{self, Change, Link, Pair},
     netlink::{Batch, Socket},
     netns::Netns,
@@ -140,7 +141,7 @@ impl Bare {
             up: true,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &name, 1500, false, false);
+        bridge_port::tune(&mut batch, &name, 1500, Flags::default());
         let mut index = 0;
         self.socket
             .run_with(batch, |message| {

@@ -7,10 +7,12 @@ use std::{
 
 use kernel::{
     Errno, Result,
+    bridge_port::{self, Flags},
     conntrack::Destination,
+    fdb,
     firewall::{Fact, Firewall},
     guard::Guards,
-    links::{self, Bridge, Change, Link},
+    links::{self, Bridge, Change, Link, Mac},
     neighbours::{self, Neighbour},
     netlink::{Batch, Socket},
     netns::Netns,
@@ -192,7 +194,7 @@ impl Kernel {
                         routes::delete_address(&mut batch, *link, *address);
                     }
                 }
-                Step::Join { host, bridge, hairpin, isolated } => {
+                Step::Join { host, bridge, mac, flags } => {
                     if let Some(bridge) = index.get(bridge) {
                         let group = self.marks.owned;
                         let (up, master, group) = (Some(true), Some(*bridge), Some(group));
@@ -202,13 +204,13 @@ impl Kernel {
                             &Change { up, master, group, ..Change::default() },
                         );
                         // The flags of a port went when it was taken off.
-                        if *hairpin || *isolated {
-                            links::tune_port(&mut batch, host, 0, *hairpin, *isolated);
-                        }
+                        bridge_port::tune(&mut batch, host, 0, *flags);
+                        behind(&mut batch, observed.link(host), *mac, *flags);
                     }
                 }
-                Step::Tune { host, hairpin, isolated } => {
-                    links::set_port(&mut batch, host, *hairpin, *isolated);
+                Step::Tune { host, mac, flags } => {
+                    bridge_port::set(&mut batch, host, *flags);
+                    behind(&mut batch, observed.link(host), *mac, *flags);
                 }
                 Step::Condemn { host } => {
                     condemn(&mut batch, &self.marks, host);
@@ -308,6 +310,13 @@ impl Kernel {
             }
             _ => None,
         }));
+    }
+}
+
+/// Tells the bridge who is behind a port where it does not learn it.
+fn behind(batch: &mut Batch, host: Option<&Link>, mac: Mac, flags: Flags) {
+    if let Some(host) = host.filter(|_| !flags.learning) {
+        fdb::write(batch, host.index, &fdb::Row::Port { mac });
     }
 }
 

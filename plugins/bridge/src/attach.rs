@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use cnm::{Error, Kind, Result, fault};
 use kernel::{
-    Errno,
+    Errno, bridge_port, fdb,
     firewall::Fact,
     links::{self, Link, Pair},
     neighbours::{self, Neighbour},
@@ -147,7 +147,7 @@ impl Kernel {
             up: false,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &port.host, bridge.mtu, port.hairpin, port.isolated);
+        bridge_port::tune(&mut batch, &port.host, bridge.mtu, port.flags);
         for lead in plan::leads(port) {
             apply::lead_to(&mut batch, bridge.index, &lead);
         }
@@ -236,8 +236,15 @@ impl Kernel {
     /// done here, for both ends: whoever is told that the endpoint is there may send at once.
     fn bring_up(&mut self, port: &Port, host: u32) -> kernel::Result<()> {
         let mut batch = Batch::new();
-        if let Some(guards) = self.guards.as_mut().filter(|_| !port.door.detour) {
-            guards.queue(&mut batch, host, &port.door)?;
+        if let Some(guards) = self.guards.as_mut().filter(|_| !port.door.detour)
+            && guards.queue(&mut batch, host, &port.door)?
+        {
+            self.socket.run(std::mem::take(&mut batch))?;
+            guards.filters(&mut batch, host, &port.door);
+            self.socket.run_but(&[Errno::EEXIST], std::mem::take(&mut batch), |_| ())?;
+        }
+        if !port.flags.learning {
+            fdb::write(&mut batch, host, &fdb::Row::Port { mac: port.mac });
         }
         let up = links::Change { up: Some(true), ..links::Change::default() };
         links::change_index(&mut batch, host, &up);
@@ -274,6 +281,9 @@ impl Kernel {
             eprintln!("cannot undo the attach of {}: {error}", port.host);
         }
         self.leave(port);
+        if let Some(guards) = &mut self.guards {
+            guards.gone(&port.door);
+        }
         let mut batch = Batch::new();
         links::delete(&mut batch, &port.host);
         match self.socket.run(batch) {

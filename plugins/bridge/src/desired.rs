@@ -11,7 +11,7 @@ use cnm::{
     options::{DNS_PORT, LINGER, is_delivered_on_host},
 };
 use ipnetwork::IpNetwork;
-use kernel::{firewall::Fact, guard::Door, links::Mac};
+use kernel::{bridge_port::Flags, firewall::Fact, guard::Door, links::Mac};
 
 use crate::{
     door,
@@ -203,14 +203,12 @@ pub struct Port {
     pub routes: Vec<Route>,
     /// What the default routes cost.
     pub metric: u32,
-    /// Whether frames may leave the bridge by the port they came from.
-    pub hairpin: bool,
+    /// How its bridge treats it.
+    pub flags: Flags,
     /// How fast its packets may come and go.
     pub bandwidth: Option<Bandwidth>,
     /// Kernel parameters that its interface is to have, and their values.
     pub parameters: Vec<(String, String)>,
-    /// Whether it is kept from the other ports of its bridge.
-    pub isolated: bool,
     /// Gateways and their link-layer address that the container is told, since it shall ask nobody;
     /// none unless it is routed.
     pub neighbours: Vec<(IpAddr, Mac)>,
@@ -248,8 +246,15 @@ impl Port {
         let delivered = is_delivered_on_host(&endpoint.options);
         // Of one that others set up, the ports come later.
         let hairpin = delivered || !facts.is_empty() || is_on(&network.options, HAIRPIN, false);
+        let door = door::of(network, endpoint, mac);
+        let flags = Flags {
+            hairpin,
+            isolated: !modes::reach_each_other(network),
+            // Who comes by it is known where nobody else is let through.
+            learning: door.speakers.is_none(),
+        };
         let mut port = Self {
-            door: door::of(network, endpoint, mac),
+            door,
             host,
             bridge: bridge.as_str().to_owned(),
             name: endpoint.made_as().as_str().to_owned(),
@@ -259,8 +264,7 @@ impl Port {
             gateways: endpoint.gateways.clone(),
             routes: endpoint.routes.clone(),
             metric: endpoint.metric,
-            hairpin,
-            isolated: !modes::reach_each_other(network),
+            flags,
             neighbours: Vec::new(),
             bandwidth: endpoint.bandwidth,
             parameters: sysctls::of(endpoint)?,

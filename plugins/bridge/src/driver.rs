@@ -366,6 +366,9 @@ impl Driver for Bridge {
         fault::point("bridge.detach.before-elements");
         if let Some(port) = &port {
             kernel.leave(port);
+            if let Some(guards) = &mut kernel.guards {
+                guards.gone(&port.door);
+            }
         }
         let facts = port.as_ref().map(|port| port.facts.clone()).unwrap_or_default();
         let forgotten = kernel.firewall.forget(&facts);
@@ -553,7 +556,7 @@ fn differences(marks: &Marks, segment: &Segment, port: &Port, observed: &Observe
             if let Some(mtu) = segment.mtu.filter(|mtu| *mtu != link.mtu) {
                 differences.push(format!("the link {} has mtu {}, not {mtu}", port.host, link.mtu));
             }
-            if (link.hairpin, link.isolated) != (port.hairpin, port.isolated) {
+            if link.flags != port.flags {
                 differences.push(format!("the link {} has the wrong port flags", port.host));
             }
             if link.master.is_none() || link.master != bridge.map(|bridge| bridge.index) {

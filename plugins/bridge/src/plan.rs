@@ -9,6 +9,7 @@ use std::{
 use cnm::{bandwidth::Bandwidth, endpoint::Route};
 use ipnetwork::IpNetwork;
 use kernel::{
+    bridge_port::Flags,
     firewall::Fact,
     guard::Door,
     links::{Change, Link, Mac},
@@ -132,10 +133,9 @@ pub enum Step {
         mac: Mac,
         /// The MTU of both; the bridge's where it is not known yet.
         mtu: Option<u32>,
-        /// Whether it is kept from the other ports of the bridge.
-        isolated: bool,
-        /// Whether frames may leave the bridge by the port they came from.
-        hairpin: bool,
+        /// How the bridge treats it.
+        #[serde(flatten)]
+        flags: Flags,
     },
     /// Set up the container's end.
     Configure {
@@ -163,19 +163,21 @@ pub enum Step {
         host: String,
         /// The bridge.
         bridge: String,
-        /// Whether frames may leave the bridge by the port they came from.
-        hairpin: bool,
-        /// Whether it is kept from the other ports of the bridge.
-        isolated: bool,
+        /// Who is behind it, which the bridge is told where it does not learn it.
+        mac: Mac,
+        /// How the bridge treats it.
+        #[serde(flatten)]
+        flags: Flags,
     },
     /// Put the flags of a port right that is on its bridge.
     Tune {
         /// The host end.
         host: String,
-        /// Whether frames may leave the bridge by the port they came from.
-        hairpin: bool,
-        /// Whether it is kept from the other ports of the bridge.
-        isolated: bool,
+        /// Who is behind it, which the bridge is told where it does not learn it.
+        mac: Mac,
+        /// How the bridge treats it.
+        #[serde(flatten)]
+        flags: Flags,
     },
     /// Have a host end let through what its container may send and get, and nothing else.
     Guard {
@@ -231,16 +233,19 @@ impl fmt::Display for Step {
             Self::SetParameter { path, value } => {
                 write!(f, "set {} to {value}", path.replace('/', "."))
             }
-            Self::MakePair { host, bridge, name, mac, mtu, hairpin, isolated } => {
+            Self::MakePair { host, bridge, name, mac, mtu, flags } => {
                 write!(f, "make {name} with address {}", Hex(mac))?;
                 if let Some(mtu) = mtu {
                     write!(f, " and mtu {mtu}")?;
                 }
                 write!(f, " in the container, its other end {host} on {bridge}")?;
-                if *hairpin {
+                if flags.hairpin {
                     f.write_str(", hairpin on")?;
                 }
-                if *isolated { f.write_str(", isolated") } else { Ok(()) }
+                if !flags.learning {
+                    f.write_str(", its address written down")?;
+                }
+                if flags.isolated { f.write_str(", isolated") } else { Ok(()) }
             }
             Self::Configure { name, addresses, gateways, metric, routes } => {
                 write!(f, "set {name} up in the container")?;
@@ -270,9 +275,13 @@ impl fmt::Display for Step {
             Self::Guard { host, door } => {
                 write!(f, "see to it that the container at {host} {}", door::words(door))
             }
-            Self::Tune { host, hairpin, isolated } => {
-                let on = |flag: bool| if flag { "on" } else { "off" };
-                write!(f, "set hairpin {} and isolated {} of {host}", on(*hairpin), on(*isolated))
+            Self::Tune { host, flags: Flags { hairpin, isolated, learning }, .. } => {
+                let on = |flag: &bool| if *flag { "on" } else { "off" };
+                let (hairpin, isolated, learning) = (on(hairpin), on(isolated), on(learning));
+                write!(
+                    f,
+                    "set hairpin {hairpin}, isolated {isolated} and learning {learning} of {host}"
+                )
             }
             Self::Resize { host, mtu } => write!(f, "give {host} and its other end mtu {mtu}"),
             Self::Condemn { host } => write!(f, "take {host} away"),
@@ -403,8 +412,7 @@ pub fn attach(port: &Port, mtu: Option<u32>) -> Vec<Step> {
         name: port.name.clone(),
         mac: port.mac,
         mtu,
-        hairpin: port.hairpin,
-        isolated: port.isolated,
+        flags: port.flags,
     }];
     steps.extend(leads(port).map(Step::Lead));
     steps.extend(shaped(port));
@@ -478,12 +486,12 @@ pub fn everything(
             steps.push(Step::Join {
                 host: port.host.clone(),
                 bridge: port.bridge.clone(),
-                hairpin: port.hairpin,
-                isolated: port.isolated,
+                mac: port.mac,
+                flags: port.flags,
             });
-        } else if (link.hairpin, link.isolated) != (port.hairpin, port.isolated) {
-            let (host, hairpin, isolated) = (port.host.clone(), port.hairpin, port.isolated);
-            steps.push(Step::Tune { host, hairpin, isolated });
+        } else if link.flags != port.flags {
+            let (host, mac, flags) = (port.host.clone(), port.mac, port.flags);
+            steps.push(Step::Tune { host, mac, flags });
         }
         if let Some(mtu) = segment.mtu.filter(|mtu| *mtu != link.mtu) {
             steps.push(Step::Resize { host: port.host.clone(), mtu });

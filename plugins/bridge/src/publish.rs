@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 
 use cnm::{Error, Kind, Result};
 use kernel::{
-    Errno,
+    Errno, bridge_port,
     firewall::{Fact, PORTS},
-    links,
     netlink::Batch,
 };
 
@@ -20,9 +19,9 @@ impl Kernel {
     pub(crate) fn publish_instead(&mut self, before: &[Fact], port: &Port) -> Result<()> {
         let (stale, new) = (beyond(before, &port.facts), beyond(&port.facts, before));
         // One that published nothing may not reach its own ports yet.
-        if before.is_empty() && port.hairpin && !port.delivered {
+        if before.is_empty() && port.flags.hairpin && !port.delivered {
             let mut batch = Batch::new();
-            links::tune_port(&mut batch, &port.host, 0, true, port.isolated);
+            bridge_port::set(&mut batch, &port.host, port.flags);
             self.socket.run(batch).map_err(refusal)?;
         }
         match self.firewall.change(&stale, &new) {

@@ -103,6 +103,12 @@ impl Door {
         self.speakers.is_none() && !self.sends_no_ipv6 && !self.gets_no_ipv6
     }
 
+    /// The rules that it has by their blocks.
+    fn in_blocks(&self) -> impl Iterator<Item = Rule> + use<> {
+        let inward = self.rule().filter(|_| !self.detour);
+        inward.into_iter().chain(self.gets_no_ipv6.then_some(Rule::NoIpv6))
+    }
+
     /// The rule for what comes in.
     fn rule(&self) -> Option<Rule> {
         match self.speakers {
@@ -160,6 +166,8 @@ enum Rule {
 }
 
 impl Rule {
+    const ALL: [Self; 2] = [Self::Speakers, Self::NoIpv6];
+
     /// The name that `tc filter show` has for it.
     fn name(self) -> &'static str {
         match self {
@@ -187,6 +195,8 @@ pub struct Guards {
     speakers: Program,
     no_ipv6: Program,
     written: usize,
+    /// How many ports have the block of each rule, at most. With the last one it goes, and its filter.
+    ports: [usize; Rule::ALL.len()],
     /// What keeps the kernel from rewriting itself; nothing where it would not have it.
     _hooks: Option<Socket>,
 }
@@ -212,7 +222,16 @@ impl Guards {
         let speakers = Program::load(Rule::Speakers.name(), &code)?;
         let no_ipv6 = Program::load(Rule::NoIpv6.name(), &program::no_ipv6())?;
         let hooks = hooks::keep().inspect_err(|error| eprintln!("{error}")).ok();
-        let guards = Self { blocks, set, near, speakers, no_ipv6, written: 0, _hooks: hooks };
+        let ports = [0; Rule::ALL.len()];
+        let mut guards =
+            Self { blocks, set, near, speakers, no_ipv6, written: 0, ports, _hooks: hooks };
+        for queue in queues(socket)? {
+            for rule in Rule::ALL {
+                let block = Some(blocks.of(rule));
+                guards.ports[rule as usize] +=
+                    usize::from(queue.ingress == block || queue.egress == block);
+            }
+        }
         for (link, speaker) in guards.known()? {
             if let Some(row) = speaker.row(link) {
                 guards.place(link, &row)?;
@@ -220,7 +239,7 @@ impl Guards {
         }
         // What an earlier process left is replaced by this one's, which may know better.
         let mut batch = Batch::new();
-        for rule in [Rule::Speakers, Rule::NoIpv6] {
+        for rule in Rule::ALL {
             let block = Hook::Block(blocks.of(rule));
             if !programs(socket, &block)?.is_empty() {
                 guards.filter(&mut batch, NLM_F_CREATE, &block, rule);
@@ -241,15 +260,16 @@ impl Guards {
         socket.run_but(&[Errno::EEXIST], batch, |_| ()).map(drop)
     }
 
-    /// The first half of [`Guards::hang`]: who may speak, and the queue that has the filters. While a
-    /// link is up, a queue costs an RCU grace period, and what the link is about to send is lost
-    /// (`dev_deactivate`, net/sched/sch_generic.c).
+    /// The first half of [`Guards::hang`]: who may speak, and the queue that has the filters; whether
+    /// those may not be there, since no other port has them. While a link is up, a queue costs an RCU
+    /// grace period, and what the link is about to send is lost (`dev_deactivate`,
+    /// net/sched/sch_generic.c).
     ///
     /// # Errors
     /// `E2BIG` when there are too many addresses.
-    pub fn queue(&mut self, batch: &mut Batch, link: u32, door: &Door) -> Result<()> {
+    pub fn queue(&mut self, batch: &mut Batch, link: u32, door: &Door) -> Result<bool> {
         if door.is_open() {
-            return Ok(());
+            return Ok(false);
         }
         for speaker in door.speakers.iter().flatten() {
             self.written += 1;
@@ -271,7 +291,21 @@ impl Guards {
                 append(bytes, TCA_EGRESS_BLOCK, &self.blocks.no_ipv6.to_ne_bytes());
             }
         });
-        Ok(())
+        let mut is_first = false;
+        for rule in door.in_blocks() {
+            let ports = &mut self.ports[rule as usize];
+            is_first |= *ports == 0;
+            *ports += 1;
+        }
+        Ok(is_first)
+    }
+
+    /// A link with this door goes.
+    pub fn gone(&mut self, door: &Door) {
+        for rule in door.in_blocks() {
+            let ports = &mut self.ports[rule as usize];
+            *ports = ports.saturating_sub(1);
+        }
     }
 
     /// Writes the row of a link. A frame of another one that had the row may be compared with half of
@@ -335,7 +369,7 @@ impl Guards {
         }
         // A block without its filter keeps nothing from anybody.
         let mut there = Vec::new();
-        for rule in [Rule::Speakers, Rule::NoIpv6] {
+        for rule in Rule::ALL {
             let block = self.blocks.of(rule);
             if !programs(socket, &Hook::Block(block))?.is_empty() {
                 there.push((block, rule));

@@ -4,6 +4,7 @@
 
 pub mod announce;
 mod bpf;
+pub mod bridge_port;
 pub mod conntrack;
 pub mod direct;
 mod error;

@@ -6,15 +6,15 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-        InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkMessage,
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     },
 };
 use nix::{errno::Errno, libc};
 
 use crate::{
     Error, Result,
+    bridge_port::Flags,
     netlink::{Attributes, Batch, Received, Socket, read_u32},
     sysctl,
 };
@@ -112,46 +112,6 @@ pub fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
     ]));
     let what = format!("{} with its end {}", pair.host, pair.name);
     batch.push(&RouteNetlinkMessage::NewLink(message), NEW | NLM_F_ECHO, "make the link", what);
-}
-
-/// What the kernel refuses in the message that makes a bridge port: no link-local address of its
-/// own, whether frames may go back out of it (needed by a container that reaches its own
-/// published port where br_netfilter rewrites bridged frames), and whether it is kept from the
-/// bridge's other isolated ports.
-pub fn tune_port(batch: &mut Batch, name: &str, mtu: u32, hairpin: bool, isolated: bool) {
-    let mut message = LinkMessage::default();
-    message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-    let mut flags = Vec::new();
-    if hairpin {
-        flags.push(InfoBridgePort::HairpinMode(true));
-    }
-    if isolated {
-        flags.push(InfoBridgePort::Isolated(true));
-    }
-    if !flags.is_empty() {
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
-        ]));
-    }
-    message.attributes.extend(no_link_local(mtu));
-    if message.attributes.len() > 1 {
-        batch.push(&RouteNetlinkMessage::NewLink(message), 0, "set the port flags of", name);
-    }
-}
-
-/// Sets the flags of a bridge port that is there, both of them.
-pub fn set_port(batch: &mut Batch, name: &str, hairpin: bool, isolated: bool) {
-    let flags = vec![InfoBridgePort::HairpinMode(hairpin), InfoBridgePort::Isolated(isolated)];
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
-        ]),
-    ];
-    batch.push(&RouteNetlinkMessage::NewLink(message), 0, "set the port flags of", name);
 }
 
 /// Has a link that is down make up no link-local address of IPv6 when it comes up, and so ask for
@@ -268,10 +228,8 @@ pub struct Link {
     pub group: u32,
     /// The link that it is a port of, by index.
     pub master: Option<u32>,
-    /// Of a port of a bridge: whether frames may leave by it that came by it.
-    pub hairpin: bool,
-    /// Of a port of a bridge: whether it is kept from the bridge's other isolated ports.
-    pub isolated: bool,
+    /// Of a port of a bridge: how it is treated.
+    pub flags: Flags,
     /// Its other end, by index in the namespace of that.
     pub peer: Option<u32>,
     /// The namespace of its other end, as the id that its own namespace knows it by.
@@ -295,8 +253,6 @@ impl Link {
         const IFLA_INFO_KIND: u16 = 1;
         const IFLA_INFO_SLAVE_KIND: u16 = 4;
         const IFLA_INFO_SLAVE_DATA: u16 = 5;
-        const IFLA_BRPORT_MODE: u16 = 4;
-        const IFLA_BRPORT_ISOLATED: u16 = 33;
 
         if message.kind != RTM_NEWLINK {
             return None;
@@ -320,9 +276,7 @@ impl Link {
                     let of_bridge = info.value(IFLA_INFO_SLAVE_KIND).map(text);
                     let port = info.value(IFLA_INFO_SLAVE_DATA).unwrap_or_default();
                     if of_bridge.as_deref() == Some("bridge") {
-                        let is_on = |flag| Attributes(port).value(flag).is_some_and(|v| v == [1]);
-                        link.hairpin = is_on(IFLA_BRPORT_MODE);
-                        link.isolated = is_on(IFLA_BRPORT_ISOLATED);
+                        link.flags = Flags::parse(Attributes(port));
                     }
                 }
                 IFLA_GROUP => link.group = read_u32(value)?,

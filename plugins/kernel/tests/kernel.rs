@@ -8,6 +8,7 @@ use std::{
 
 use kernel::{
     Errno, Error,
+    bridge_port::{self, Flags},
     firewall::{Fact, Firewall},
     links::{self, Bridge, Change, Link, Pair},
     netlink::{Batch, Socket},
@@ -74,7 +75,8 @@ fn the_echo_of_a_pair_tells_its_peer_and_whose_it_is() {
         up: true,
     };
     links::make_pair(&mut batch, &pair);
-    links::tune_port(&mut batch, "host0", 1500, true, true);
+    let flags = Flags { hairpin: true, isolated: true, learning: false };
+    bridge_port::tune(&mut batch, "host0", 1500, flags);
     let mut echo = Link::default();
     socket.run_with(batch, |message| echo = Link::parse(message).unwrap()).unwrap();
     assert_eq!((echo.name.as_str(), echo.group, echo.mtu), ("host0", 9, 1300));

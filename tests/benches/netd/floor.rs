@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use kernel::{
+    bridge_port::{self, Flags},
     links::{self, Bridge, Change, Link, Pair},
     netlink::{Batch, Socket},
     routes,
@@ -66,7 +67,7 @@ impl Floor {
             up: true,
         };
         links::make_pair(&mut batch, &pair);
-        links::tune_port(&mut batch, &host, MTU, false, false);
+        bridge_port::tune(&mut batch, &host, MTU, Flags::default());
         let mut index = 0;
         self.socket.run_with(batch, |message| {
             index = Link::parse(message).and_then(|link| link.peer).unwrap_or(index);

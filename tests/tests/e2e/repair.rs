@@ -14,6 +14,7 @@ use cnm::{
 use netd_tests::{
     Asking as _, Container, Host, HostOptions, Namespace, Snapshot, World, eventually,
 };
+use serde_json::Value;
 
 /// What the kernel tells of is put right within this.
 const PROMISED: Duration = Duration::from_secs(1);
@@ -77,6 +78,18 @@ impl Site {
             reach(&self.db.netns, SocketAddr::new(*address, 80))?;
         }
         Ok(())
+    }
+
+    /// Whether the bridge has it written down who is behind the container's port, and learns nothing.
+    fn knows_who_is_there(&self) -> Result<(), String> {
+        let Self { host, port, web, .. } = self;
+        let link = host.netns.json(&format!("ip -j -d link show {port}"));
+        let rows = host.netns.json(&format!("bridge -j fdb show brport {port}"));
+        let inside = web.netns.json("ip -j link show eth0");
+        let is_it = |row: &Value| row["state"] == "static" && row["mac"] == inside[0]["address"];
+        let learns = link[0]["linkinfo"]["info_slave_data"]["learning"] != false;
+        let knows = rows.as_array().is_some_and(|rows| rows.iter().any(is_it));
+        if learns || !knows { Err(format!("learns: {learns}, rows: {rows}")) } else { Ok(()) }
     }
 
     /// Does damage, after which everything works again in time and is as it was.
@@ -170,7 +183,23 @@ fn a_bridge_that_was_deleted_is_made_again() {
     // It is the same to the containers, and its port has the flags that it had.
     let port = site.host.netns.json(&format!("ip -j -d link show {}", site.port));
     assert_eq!(port[0]["linkinfo"]["info_slave_data"]["hairpin"], true);
+    site.knows_who_is_there().unwrap();
     site.web.netns.ask_tcp(SERVERS[0].parse().unwrap()).unwrap();
+}
+
+#[test]
+fn a_bridge_is_told_again_who_is_behind_a_port() {
+    let world = World::new();
+    let site = Site::new(&world, "");
+    site.knows_who_is_there().unwrap();
+    let Site { host, port, .. } = &site;
+    host.netns.run(&format!("bridge link set dev {port} learning on"));
+    site.knows_who_is_there().unwrap_err();
+    // The kernel tells nobody; whoever looks is told.
+    host.client().call(&Reconcile {}).unwrap();
+    site.knows_who_is_there().unwrap();
+    host.netns.run(&format!("ip link set {port} nomaster"));
+    eventually("it is there again", || site.knows_who_is_there());
 }
 
 #[test]

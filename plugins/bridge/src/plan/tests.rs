@@ -30,9 +30,8 @@ fn port(number: u8) -> Port {
         gateways: vec!["10.1.0.1".parse().unwrap()],
         routes: Vec::new(),
         bandwidth: None,
-        hairpin: true,
+        flags: Flags { hairpin: true, ..Flags::default() },
         parameters: Vec::new(),
-        isolated: false,
         neighbours: Vec::new(),
         door: Door { gets_no_ipv6: true, ..Door::default() },
         metric: 0,
@@ -66,8 +65,7 @@ fn settled(ports: &[Port]) -> Observed {
         up: true,
         group: MARKS.owned,
         master: Some(5),
-        hairpin: port.hairpin,
-        isolated: port.isolated,
+        flags: port.flags,
         ..Link::default()
     };
     let mut facts: BTreeSet<_> = segment.facts.iter().cloned().collect();
@@ -183,16 +181,17 @@ fn what_differs_is_put_right_and_what_is_not_wanted_goes() {
 
 #[test]
 fn a_port_has_the_flags_and_the_mtu_that_its_network_has_by_now() {
-    let apart = [Port { isolated: true, ..port(2) }];
+    let flags = Flags { hairpin: true, isolated: true, learning: false };
+    let apart = [Port { flags, ..port(2) }];
     let mut observed = settled(&[port(2)]);
     observed.links[0].mtu = 1450;
     observed.links[1].mtu = 1500;
     // Of one that was given no MTU the bridge's is whatever it is.
     assert_eq!(
         lines(&everything(&MARKS, &[segment()], &apart, &observed)),
-        ["set hairpin on and isolated on of nd2"]
+        ["set hairpin on, isolated on and learning off of nd2"]
     );
-    observed.links[1].isolated = true;
+    observed.links[1].flags = flags;
     let told = [Segment { mtu: Some(1450), ..segment() }];
     assert_eq!(
         lines(&everything(&MARKS, &told, &apart, &observed)),

@@ -9,7 +9,7 @@ use cnm::{
 };
 use netd_bridge::Bridge;
 
-use crate::world::{Sandbox, endpoint, eventually, leave_home, network, run};
+use crate::world::{Sandbox, endpoint, eventually, leave_home, link, network, run};
 
 const ICMP: u8 = 58;
 /// A tag of 802.1Q, or 802.1p: of VLAN 0, which every interface takes off.
@@ -112,6 +112,38 @@ fn nor_does_one_that_may_speak_as_anybody() {
     let [neighbour, victim] = advertised(&mut driver, &network, &ends);
     neighbour.run("ping -c1 -W2 10.1.0.4");
     assert_eq!(victim.received6(), 0);
+}
+
+/// Whether a port has the guard of whom its container speaks as, and the one that keeps IPv6 from it.
+fn guards(port: &Endpoint) -> (bool, bool) {
+    let has = |side, guard| {
+        run(&format!("tc filter show dev {} {side}", port.id.link_name())).contains(guard)
+    };
+    (has("ingress", "netd_speakers"), has("egress", "netd_no_ipv6"))
+}
+
+#[test]
+fn a_door_is_shut_before_anybody_is_answered() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24", "fd00:1::/64"]);
+    let mut ends = [1, 2, 3].map(|n| endpoint(&network, n));
+    ends[1].addresses.truncate(1);
+    ends[1].gateways.truncate(1);
+    let sandboxes = [Sandbox::new(), Sandbox::new(), Sandbox::new()];
+    let mut attach = |n: usize| {
+        driver.attach(&network, &ends[n], &sandboxes[n].path()).unwrap();
+        guards(&ends[n])
+    };
+    assert_eq!(attach(0), (true, false));
+    assert_eq!(attach(1), (true, true), "the first that gets none");
+    driver.detach(&network, &ends[0]).unwrap();
+    driver.detach(&network, &ends[1]).unwrap();
+    eventually("both are gone", || {
+        ends[..2].iter().all(|end| link(end.id.link_name().as_str()).is_none())
+    });
+    driver.attach(&network, &ends[2], &sandboxes[2].path()).unwrap();
+    assert!(guards(&ends[2]).0, "the filter went with the others");
 }
 
 #[test]

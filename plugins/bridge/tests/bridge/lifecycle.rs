@@ -43,7 +43,9 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     assert_eq!(end["num_tx_queues"], 1);
     assert_eq!(end["inet6_addr_gen_mode"], "none");
     assert_eq!(end["linkinfo"]["info_slave_data"]["hairpin"], true);
+    assert_eq!(end["linkinfo"]["info_slave_data"]["learning"], false);
     let interface = attached.interface.unwrap();
+    assert_eq!(written_down(endpoint.id.link_name().as_str()), [interface.mac.to_string()]);
     assert_eq!(end["ifindex"], interface.host_index.unwrap());
     assert_eq!(end["link_netnsid"], attached.netns.nsid.unwrap());
 
@@ -96,6 +98,35 @@ fn an_endpoint_is_complete_and_goes_without_a_trace() {
     driver.network_down(&network).unwrap();
     assert_eq!(world::json("ip -j link").as_array().unwrap().len(), 1);
     assert!(!ruleset().contains("elements"), "{}", ruleset());
+}
+
+/// The rows of the bridge's table that lead to a port and do not age.
+fn written_down(port: &str) -> Vec<String> {
+    let rows = world::json(&format!("bridge -j fdb show brport {port}"));
+    let rows = rows.as_array().unwrap().iter().filter(|row| row["state"] == "static");
+    rows.map(|row| row["mac"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_port_that_may_have_others_behind_it_learns_them() {
+    leave_home();
+    let mut driver = Bridge::default();
+    let network = network(1, &["10.1.0.0/24"]);
+    let mut endpoint = endpoint(&network, 1);
+    endpoint.options.insert("spoof-check".into(), "false".into());
+    driver.network_up(&network).unwrap();
+    let sandbox = Sandbox::new();
+    driver.attach(&network, &endpoint, &sandbox.path()).unwrap();
+    driver.after_answer();
+    let port = endpoint.id.link_name();
+    let end = link(port.as_str()).unwrap();
+    assert_eq!(end["linkinfo"]["info_slave_data"]["learning"], true);
+    assert_eq!(written_down(port.as_str()), Vec::<String>::new());
+    // Somebody else speaks by it, and is known from then on.
+    sandbox.run("ip link set eth0 address 02:00:00:00:00:99");
+    sandbox.run("ping -c1 -W5 10.1.0.1");
+    let rows = world::json(&format!("bridge -j fdb show brport {port}"));
+    assert!(rows.as_array().unwrap().iter().any(|row| row["mac"] == "02:00:00:00:00:99"), "{rows}");
 }
 
 #[test]
