@@ -106,6 +106,9 @@ impl Segment {
                 link: tunnel_link(ingress.vni),
             }));
         }
+        if facts.iter().any(|fact| matches!(fact, Fact::Nodes { .. } | Fact::Kin { .. })) {
+            facts.push(Fact::Halved(bridge.clone()));
+        }
         Self {
             mac: local_mac(network.id.as_str()),
             mtu: network.mtu,

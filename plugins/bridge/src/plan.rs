@@ -344,7 +344,7 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
         );
     }
     let of_this = |fact: &&Fact| match fact {
-        Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) => {
+        Fact::Bridge(link) | Fact::Within(link) | Fact::Internal(link) | Fact::Halved(link) => {
             segment.bridges().any(|bridge| bridge == link)
         }
         Fact::Between { from: bridge, .. }

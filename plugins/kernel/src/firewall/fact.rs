@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use crate::nft::Element;
 
 /// The sets that facts are elements of.
-pub(super) const SETS: [&str; 39] = [
+pub(super) const SETS: [&str; 40] = [
     "bridges",
     "internal",
     "outward4",
@@ -38,6 +38,7 @@ pub(super) const SETS: [&str; 39] = [
     "through",
     "node4",
     "node6",
+    "halved",
     "nodes4",
     "nodes6",
     "kin4",
@@ -157,6 +158,8 @@ pub enum Fact {
         /// The host's address between the nodes.
         address: IpAddr,
     },
+    /// Of this bridge's flows some may be half ones here: its packets are compared with the next two.
+    Halved(String),
     /// The addresses of the nodes between the nodes: what goes between them and this bridge may be
     /// half a flow here.
     Nodes {
@@ -224,6 +227,7 @@ impl fmt::Display for Fact {
             }
             Self::Through { bridge, link } => write!(f, "way from {bridge} through {link}"),
             Self::Node { bridge, address } => write!(f, "host's address {address} to {bridge}"),
+            Self::Halved(bridge) => write!(f, "look for half flows of {bridge}"),
             Self::Nodes { bridge, subnet } => write!(f, "nodes {subnet} of {bridge}"),
             Self::Kin { bridge, subnet } => write!(f, "subnet {subnet} among those of {bridge}"),
             Self::Routed { bridge, address } => write!(f, "way in from {address} to {bridge}"),
@@ -322,6 +326,10 @@ impl Fact {
             Self::Internal(link) => {
                 ifname(&mut key, link);
                 "internal"
+            }
+            Self::Halved(bridge) => {
+                ifname(&mut key, bridge);
+                "halved"
             }
             Self::Outward { bridge, v6 }
             | Self::Open { bridge, v6 }
@@ -483,6 +491,7 @@ impl Fact {
         Some(match element.set {
             "bridges" => Self::Bridge(name_at(key)?),
             "internal" => Self::Internal(name_at(key)?),
+            "halved" => Self::Halved(name_at(key)?),
             set @ ("outward4" | "outward6") => {
                 Self::Outward { bridge: name_at(key)?, v6: set == "outward6" }
             }
@@ -617,6 +626,7 @@ mod tests {
             Fact::Through { bridge: "br-0123456789ab".into(), link: "nx001000".into() },
             Fact::Node { bridge: "a".into(), address: "100.64.0.1".parse().unwrap() },
             Fact::Node { bridge: "a".into(), address: "fd64::1".parse().unwrap() },
+            Fact::Halved("a".into()),
             Fact::Nodes { bridge: "a".into(), subnet: "100.126.0.0/16".parse().unwrap() },
             Fact::Nodes { bridge: "a".into(), subnet: "fd64::/64".parse().unwrap() },
             Fact::Kin { bridge: "a".into(), subnet: "10.1.0.0/24".parse().unwrap() },
