@@ -11,26 +11,30 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd},
 };
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 
 use crate::{
     Error, Result,
     bpf::{Program, Set, Table},
-    links::Mac,
-    netlink::{Attributes, Batch, Received, Socket, append, read_u32},
+    netlink::{Batch, Socket, append, read_u32},
     traffic::{
-        self, CLSACT, CLSACT_HANDLE, HEADER, INGRESS_FILTERS, RTM_DELQDISC, RTM_GETQDISC,
-        RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS,
+        self, CLSACT, CLSACT_HANDLE, INGRESS_FILTERS, RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTFILTER,
+        TCA_KIND, TCA_OPTIONS,
     },
 };
 
+mod door;
 mod hooks;
 mod program;
+mod queues;
+
+pub use door::{Door, Speaker};
+use door::{KEY, ROW, ROWS, Row};
+use queues::{filters, programs, queues};
 
 /// Attributes of a queue and of a filter (linux/rtnetlink.h, linux/pkt_cls.h).
 const TCA_INGRESS_BLOCK: u16 = 13;
@@ -46,108 +50,12 @@ const TCA_BPF_ID: u16 = 11;
 const INWARD: &[u8] = b"ingress\0";
 const BOTH_WAYS: &[u8] = b"clsact\0";
 
-/// How long a key of the set is: a link, a link-layer address, two bytes of nothing, and an address,
-/// of IPv4 as one of IPv6.
-const KEY: usize = 28;
-type Key = [u8; KEY];
-
-/// What a row says: a link, a link-layer address, two bytes of nothing, and an address of IPv4.
-const ROW: usize = 16;
-type Row = [u8; ROW];
-/// How many rows there are. A link has the one of its number's last bits, if it was the last to come of
-/// those that would have it.
-const ROWS: u32 = 1 << 12;
-
 /// How many addresses there may be. The kernel keeps 16 bytes for each of as many, and more for each
 /// that there is.
 const CAPACITY: u32 = 1 << 16;
+
 /// After so many that were written those are swept whose link is gone.
 const SWEEP: usize = 1 << 13;
-
-/// Who a container may say that it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Speaker {
-    /// Its link-layer address.
-    pub mac: Mac,
-    /// An address of its own. The unspecified one of IPv6 says that it has IPv6 at all.
-    pub address: IpAddr,
-}
-
-/// What goes through the host end of a pair; everything by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Door {
-    /// Who the container may say that it is; anybody where this is none.
-    pub speakers: Option<BTreeSet<Speaker>>,
-    /// Whether IPv6 that it sends is kept from others. It is where speakers are compared and none has
-    /// an address of IPv6.
-    pub sends_no_ipv6: bool,
-    /// Whether IPv6 is kept from it.
-    pub gets_no_ipv6: bool,
-    /// Whether what it sends makes a [detour](crate::shaping::detour), which is a filter of the link
-    /// alone.
-    pub detour: bool,
-}
-
-impl Door {
-    /// Who somebody with these addresses may say that he is.
-    pub fn speakers(mac: Mac, addresses: impl Iterator<Item = IpAddr>) -> BTreeSet<Speaker> {
-        let mut speakers: BTreeSet<_> = addresses.map(|address| Speaker { mac, address }).collect();
-        if speakers.iter().any(|speaker| speaker.address.is_ipv6()) {
-            speakers.insert(Speaker { mac, address: Ipv6Addr::UNSPECIFIED.into() });
-        }
-        speakers
-    }
-
-    /// Whether everything goes through, without a filter of ours.
-    fn is_open(&self) -> bool {
-        self.speakers.is_none() && !self.sends_no_ipv6 && !self.gets_no_ipv6
-    }
-
-    /// The rules that it has by their blocks.
-    fn in_blocks(&self) -> impl Iterator<Item = Rule> + use<> {
-        let inward = self.rule().filter(|_| !self.detour);
-        inward.into_iter().chain(self.gets_no_ipv6.then_some(Rule::NoIpv6))
-    }
-
-    /// The rule for what comes in.
-    fn rule(&self) -> Option<Rule> {
-        match self.speakers {
-            Some(_) => Some(Rule::Speakers),
-            None => self.sends_no_ipv6.then_some(Rule::NoIpv6),
-        }
-    }
-}
-
-impl Speaker {
-    fn key(self, link: u32) -> Key {
-        let address = match self.address {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        let mut key = [0; KEY];
-        key[..4].copy_from_slice(&link.to_ne_bytes());
-        key[4..10].copy_from_slice(&self.mac);
-        key[12..].copy_from_slice(&address.octets());
-        key
-    }
-
-    /// Its row, if it may have one.
-    fn row(self, link: u32) -> Option<Row> {
-        let IpAddr::V4(address) = self.address else { return None };
-        let mut row = [0; ROW];
-        row[..4].copy_from_slice(&link.to_ne_bytes());
-        row[4..10].copy_from_slice(&self.mac);
-        row[12..].copy_from_slice(&address.octets());
-        Some(row)
-    }
-
-    fn parse(key: &Key) -> Option<(u32, Self)> {
-        let mac = *key[4..].first_chunk()?;
-        let ip = Ipv6Addr::from(*key[12..].first_chunk::<16>()?);
-        let v4: Option<Ipv4Addr> = ip.to_ipv4_mapped();
-        Some((read_u32(key)?, Self { mac, address: v4.map_or(IpAddr::V6(ip), IpAddr::V4) }))
-    }
-}
 
 /// The numbers of a driver's two blocks, which are its own in the host's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,6 +360,7 @@ impl Guards {
 
 /// Nothing may be there yet.
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
 /// The order in which the guard is asked, and its number there. What makes a detour comes after it.
 const FIRST: u16 = 1;
 const ONE: u32 = 1;
@@ -488,60 +397,6 @@ impl std::fmt::Display for Hook {
 
 fn of_speaker(speaker: Speaker, errno: Errno) -> Error {
     Error::call("write down who may speak from", speaker.address.to_string(), errno)
-}
-
-/// A queue that has filters.
-struct Queue {
-    link: u32,
-    ingress: Option<u32>,
-    egress: Option<u32>,
-}
-
-fn queues(socket: &mut Socket) -> Result<Vec<Queue>> {
-    let mut batch = Batch::new();
-    batch.frame(RTM_GETQDISC, NLM_F_DUMP, "list", "queues".to_owned(), |bytes| {
-        traffic::header(bytes, 0, 0, 0, 0);
-    });
-    socket.dump_frame(batch, |message| {
-        let header = message.payload.get(..HEADER)?;
-        let attributes = Attributes(message.payload.get(HEADER..)?);
-        let is_one = message.kind == RTM_NEWQDISC
-            && [INWARD, BOTH_WAYS].contains(&attributes.value(TCA_KIND)?);
-        let block = |kind| attributes.value(kind).and_then(read_u32);
-        Some(Queue {
-            link: read_u32(&header[4..])?,
-            ingress: block(TCA_INGRESS_BLOCK),
-            egress: block(TCA_EGRESS_BLOCK),
-        })
-        .filter(|_| is_one)
-    })
-}
-
-/// The filters that hang somewhere; of each that is a guard the number of its program, and by what that
-/// decides.
-fn filters(socket: &mut Socket, hook: &Hook) -> Result<Vec<Option<(u32, Rule)>>> {
-    let mut batch = Batch::new();
-    let what = format!("filters {hook}");
-    batch.frame(RTM_GETTFILTER, NLM_F_DUMP, "list", what, |bytes| {
-        let (link, parent) = hook.address();
-        traffic::header(bytes, link, 0, parent, 0);
-    });
-    socket.dump_frame(batch, |message| (message.kind == RTM_NEWTFILTER).then(|| guard(message)))
-}
-
-fn guard(message: Received<'_>) -> Option<(u32, Rule)> {
-    let attributes = Attributes(message.payload.get(HEADER..)?);
-    let is_program = attributes.value(TCA_KIND)? == b"bpf\0";
-    let options = Attributes(attributes.value(TCA_OPTIONS).filter(|_| is_program)?);
-    let name = options.value(TCA_BPF_NAME)?.strip_suffix(b"\0")?;
-    let mut rules = [Rule::Speakers, Rule::NoIpv6].into_iter();
-    let rule = rules.find(|rule| rule.name().as_bytes() == name)?;
-    options.value(TCA_BPF_ID).and_then(read_u32).zip(Some(rule))
-}
-
-/// The guards among these.
-fn programs(socket: &mut Socket, hook: &Hook) -> Result<Vec<(u32, Rule)>> {
-    Ok(filters(socket, hook)?.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
