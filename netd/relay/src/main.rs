@@ -24,6 +24,7 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -41,10 +42,16 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("netd-relay: {error:#}");
+            log(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line as netd's own are, into whose log it goes.
+fn log(error: &anyhow::Error) {
+    let message = format!("{error:#}");
+    eprintln!("{}", json!({ "level": "WARN", "message": message, "target": "netd_relay" }));
 }
 
 fn run() -> Result<()> {
@@ -82,7 +89,7 @@ async fn obey(path: &Path) -> Result<()> {
         match follow(stream, &relayed, path).await {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            Err(error) => eprintln!("netd-relay: {error:#}"),
+            Err(error) => log(&error),
         }
     }
 }
@@ -91,7 +98,8 @@ async fn obey(path: &Path) -> Result<()> {
 async fn follow(stream: UnixStream, relayed: &Rc<RefCell<Relayed>>, path: &Path) -> Result<bool> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
-    while let Some(line) = lines.next_line().await? {
+    // That netd is gone is no failure, however the kernel tells.
+    while let Ok(Some(line)) = lines.next_line().await {
         let orders: Orders = serde_json::from_str(&line).context("an order is not understood")?;
         let failed = relayed.borrow_mut().obey(orders);
         let empty = relayed.borrow().is_empty();
@@ -106,7 +114,9 @@ async fn follow(stream: UnixStream, relayed: &Rc<RefCell<Relayed>>, path: &Path)
             // Whether anybody waits to hear it or not.
             return Ok(true);
         }
-        told?;
+        if told.is_err() {
+            break;
+        }
     }
     Ok(false)
 }

@@ -14,11 +14,14 @@ use std::{
 use cnm::{Call, Error, Reply, Request, RequestId, Result, driver::Disturbed, frame};
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::{Mutex, Notify, oneshot},
     time::{Instant, sleep_until},
 };
+
+/// The longest line of a driver's log that is one in netd's.
+const LONGEST_LINE: u64 = 8 << 10;
 
 /// A call without an answer yet.
 struct Waiting {
@@ -51,10 +54,12 @@ impl Process {
         let mut child = Command::new(path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let input = child.stdin.take().expect("it is piped");
         let output = child.stdout.take().expect("it is piped");
+        tokio::task::spawn_local(take_down(name.to_owned(), child.stderr.take()));
         let process = Rc::new(Self {
             name: name.to_owned(),
             pid: child.id().unwrap_or_default(),
@@ -220,6 +225,19 @@ impl Process {
         {
             drop(waiting.answer.send(Some(text)));
         }
+    }
+}
+
+/// Writes a driver's log, line by line, into netd's, which is JSON.
+async fn take_down(driver: String, log: Option<ChildStderr>) {
+    let Some(log) = log else { return };
+    let mut lines = BufReader::new(log);
+    let mut line = Vec::new();
+    // One without an end is told in pieces.
+    while let Ok(1..) = (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line);
+        tracing::warn!(driver, "{}", text.trim_end());
+        line.clear();
     }
 }
 

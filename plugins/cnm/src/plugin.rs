@@ -72,6 +72,8 @@ pub fn main(mut driver: impl Driver) -> ExitCode {
     // Not locked for good: what is told unasked goes the same way, a line at a time.
     match serve(driver, input, io::stdout()) {
         Ok(code) => ExitCode::from(code),
+        // Nobody waits for the answer any more: netd has ended, and so does its session.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("cannot read requests or write answers: {error}");
             ExitCode::FAILURE

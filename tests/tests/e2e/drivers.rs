@@ -241,3 +241,25 @@ fn the_sample_serves_netd() {
     host.netctl(&["network", "rm", "theirs"]).success();
     host.snapshot().same_as(&before).unwrap();
 }
+
+#[test]
+fn what_a_driver_says_is_json_in_netds_log() {
+    let world = World::new();
+    let says = "print(\"a 'word'\", file=sys.stderr)";
+    let path = changed(&world, "/run/between", "driver.info", says);
+    fs::rename(&path, path.with_file_name("netd-bridge")).unwrap();
+    let plugin_dirs = vec!["/run/between".into()];
+    let options = HostOptions { plugin_dirs, ..HostOptions::default() };
+    let mut host = world.host_with("a", options);
+    host.client().create("app");
+    host.kill();
+    host.start();
+    host.stop();
+    let log = host.log();
+    let lines = log.lines().map(serde_json::from_str::<Value>);
+    let lines =
+        lines.collect::<Result<Vec<_>, _>>().unwrap_or_else(|error| panic!("{error}: {log}"));
+    let said: Vec<_> = lines.iter().filter(|line| line["message"] == "a 'word'").collect();
+    assert_eq!(said.len(), 2, "{log}");
+    assert_eq!((&said[0]["driver"], &said[0]["level"]), (&"bridge".into(), &"WARN".into()));
+}

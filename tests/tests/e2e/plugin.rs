@@ -115,3 +115,17 @@ fn a_path_means_what_it_means_to_the_runtime() {
     Executed::from(child.wait_with_output().unwrap()).success();
     assert!(web.netns.run("ip link show eth0").contains("UP"));
 }
+
+#[test]
+fn who_waits_for_no_answer_is_told_nothing() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut plugin = host.plugin_command("bridge");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = plugin.stdout(writer).spawn().unwrap();
+    let request = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"driver.info\"}\n";
+    child.stdin.take().unwrap().write_all(request).unwrap();
+    let executed: Executed = child.wait_with_output().unwrap().into();
+    assert_eq!((executed.code, &*executed.stderr), (1, ""));
+}
