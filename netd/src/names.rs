@@ -19,6 +19,7 @@ use dns::At;
 use crate::{cluster::Remote, config::Config, netd::Netd, notify};
 
 mod ask;
+pub(crate) mod called;
 mod fixed;
 pub(crate) mod given;
 mod guests;

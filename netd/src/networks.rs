@@ -16,7 +16,8 @@ use crate::{
     attach::{check_network_wishes, check_outbound},
     clock,
     names::{
-        given::{check_network, check_network_name, check_reach},
+        called::check_network_name,
+        given::{check_network, check_reach},
         outside::{check_gateways, check_servers},
     },
     netd::{Netd, address_error},

@@ -15,7 +15,7 @@ use cnm::{
 use crate::{
     attach::{check_kind, open},
     clock,
-    names::given::check_container,
+    names::called::check_container,
     netd::Netd,
     processes,
     registry::SandboxRecord,

@@ -81,7 +81,7 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
         ))
         .into());
     }
-    check::check(&wishes, args.hostname.as_ref())?;
+    check::check(&wishes)?;
     let id = random_id()?;
     let name = match args.name {
         Some(name) => name,

@@ -12,7 +12,9 @@ use cnm::{
 };
 
 use super::reserve::{check_ports, name_holder};
-use crate::{drivers::Session, host::sockets, netd::Netd, registry::Taker};
+use crate::{
+    drivers::Session, host::sockets, names::called::check_container, netd::Netd, registry::Taker,
+};
 
 impl Netd {
     /// `endpoint.update`.
@@ -68,6 +70,8 @@ impl Netd {
             ))
             .with("endpoint", known.id.as_str()));
         }
+        let network = known.network_name.as_str();
+        check_container(&container, &aliases, network, &self.config.dns_domain)?;
         self.registry.borrow().not_called_so(&known.id, &known.network, &container)?;
         let mut endpoint = Endpoint { container, aliases, ..known.clone() };
         if endpoint.container.id != known.container.id {

@@ -1,29 +1,27 @@
-//! What networks and endpoints are told about names, in their options, and what cannot be a name.
+//! What networks and endpoints are told about names, in their options.
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use cnm::{
-    Error, Name, Result,
-    endpoint::{Attach, Container, Endpoint, Protocol},
+    Error, Result,
+    dns::{check_domains, is_server},
+    endpoint::{Attach, Endpoint, Protocol},
     network::{Network, Subnet},
     options::{
         self, DNS, DNS_OF_DOMAIN, DNS_PORT, DNS_SEARCH, LIVE_OF_ANY_NETWORK, OF_ANY_NETWORK, search,
     },
 };
 
-use super::PORT;
+use super::{PORT, called::check_container};
 
 /// What options about names are called.
 const SERVERS: &str = DNS.names[0];
 const STUB: &str = DNS_OF_DOMAIN.names[0];
 const EXPOSE: &str = options::EXPOSE.names[0];
 const RESOLVER: &str = options::RESOLVER.names[0];
-
-/// The domain of those who want none to be tried (resolv.conf(5)).
-const NO_DOMAIN: &str = ".";
 
 pub(super) type Options = BTreeMap<String, String>;
 
@@ -58,21 +56,7 @@ fn check_search(options: &Options) -> Result<()> {
         ))
         .with(name, list));
     }
-    if domains == [NO_DOMAIN] {
-        return Ok(());
-    }
-    for domain in domains {
-        dns::check_name(domain.trim_end_matches('.'), &[])
-            .map_err(|error| Error::invalid(error).with(name, list))?;
-        // In a resolv.conf it would be two.
-        if domain.contains(char::is_whitespace) {
-            return Err(Error::invalid(format_args!(
-                "invalid {name} {list:?}: domains stand behind commas, without spaces in them"
-            ))
-            .with(name, list));
-        }
-    }
-    Ok(())
+    check_domains(&domains).map_err(|error| error.with(name, list))
 }
 
 /// Where a container finds the resolver.
@@ -133,9 +117,7 @@ fn one_server(text: &str) -> Result<SocketAddr> {
 
 /// Whether one server may be there, of whom something is asked.
 pub(crate) fn can_be_asked(server: &SocketAddr) -> bool {
-    let ip = server.ip().to_canonical();
-    let everybody = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    server.port() != 0 && !ip.is_unspecified() && !everybody
+    server.port() != 0 && is_server(server.ip())
 }
 
 /// The servers that are asked for names that are not ours; none where nobody said.
@@ -227,28 +209,6 @@ pub(crate) fn check_network(name: &str, options: &Options, domain: &str) -> Resu
     }
     check_search(options)?;
     stubs(options).map(drop)
-}
-
-/// Refuses a name for a new network that nobody could ask for with a container's before it.
-pub(crate) fn check_network_name(name: &str, domain: &str) -> Result<()> {
-    dns::check_free(name, domain).map_err(|error| Error::invalid(error).with("name", name))
-}
-
-/// Refuses what a container cannot be called, or nobody would find it by. What it calls itself
-/// (its hostname) may be anything that can be asked for, such as all of its name with the domain.
-pub(crate) fn check_container(
-    container: &Container,
-    aliases: &[Name],
-    network: &str,
-    domain: &str,
-) -> Result<()> {
-    let names = || container.name.iter().chain(aliases);
-    let said = names().chain(&container.hostname);
-    let mut checks = said
-        .map(|name| (name, dns::check_name(name.as_str(), &[network, domain])))
-        .chain(names().map(|name| (name, dns::check_free(name.as_str(), domain))));
-    let refused = checks.find_map(|(name, check)| Some((name, check.err()?)));
-    refused.map_or(Ok(()), |(name, error)| Err(Error::invalid(error).with("name", name.as_str())))
 }
 
 /// Refuses what an endpoint cannot be called, or be served by.

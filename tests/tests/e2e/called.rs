@@ -113,3 +113,23 @@ fn what_has_another_answer_is_nobodys_name() {
     let ip = endpoint.addresses[0].ip().to_string();
     assert_eq!(Host::ask_name(&web.netns, endpoint.dns[0], "web.app.netd A"), [ip]);
 }
+
+#[test]
+fn nobody_calls_himself_what_has_another_answer() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    for name in ["x.netd", "netd", "x.Netd.internal", "localhost", "10.0.0.7", "x.app.netd"] {
+        let mut attach = web.to("app");
+        attach.container.hostname = Some(name.parse().unwrap());
+        let (kind, error) = kind_of(netd.call(&attach));
+        assert_eq!((kind, &error.operands["name"]), (Kind::Invalid, &name.into()), "{error}");
+        let ran = host.netctl(&["run", "--network", "app", "-h", name, "--", "true"]);
+        assert_eq!((ran.code, &*ran.stderr), (2, &*format!("netctl: {error}\n")), "{name}");
+    }
+    assert!(netd.endpoints().is_empty());
+    let words = ["run", "--network", "app", "--name", "db", "-h", "db.app.netd", "--", "hostname"];
+    assert_eq!(host.netctl(&words).success(), "db.app.netd\n");
+}

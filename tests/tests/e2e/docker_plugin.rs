@@ -15,6 +15,7 @@ use cnm::network::{InspectNetwork, NetworkDetail};
 use netd_tests::{Asking as _, Container, Host, HostOptions, World, eventually};
 use serde_json::{Value, json};
 
+mod called;
 mod disorder;
 mod holding;
 mod lan;

@@ -295,3 +295,28 @@ fn without_netd_a_setup_fails_and_a_teardown_is_kept() {
     });
     assert!(host.netns.try_tcp(SocketAddr::new(ip, 80)).is_err());
 }
+
+#[test]
+fn a_container_runs_without_what_cannot_be_its_name() {
+    let world = World::new();
+    let host = world.host("a");
+    let app = network(&host, "app", ID, json!({}));
+    let mut web = world.container("web");
+    web.name = "web.netd".into();
+    let more =
+        json!({"container_hostname": "localhost", "dns_servers": ["127.0.0.11", "192.0.2.53"]});
+    let mut to_web = document(&web, &app, more);
+    to_web["network_options"]["aliases"] = json!(["www", "db.netd.internal"]);
+    let told = setup(&host, &web, &to_web);
+    let address = address(told.success());
+    for left in ["web.netd", "localhost", "db.netd.internal", "127.0.0.11"] {
+        let says = |line: &&str| line.starts_with("left out: ") && line.contains(left);
+        assert!(told.stderr.lines().any(|line| says(&line)), "{left}: {told:?}");
+    }
+    let endpoint = host.client().endpoints().remove(0);
+    assert_eq!((&endpoint.container.name, &endpoint.container.hostname), (&None, &None));
+    assert_eq!(endpoint.options["dns"], "192.0.2.53");
+    let found = Host::ask_name(&web.netns, endpoint.dns[0], "www A");
+    assert_eq!(found, [address.to_string()]);
+    teardown(&host, &web, &to_web).success();
+}

@@ -5,13 +5,13 @@
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use cnm::{
-    Name,
+    Error, Kind, Name,
     docker::ENDPOINT,
     endpoint::{Container, Endpoint, UpdateEndpoint},
 };
 
 use super::Plugin;
-use crate::docker::daemon;
+use crate::{docker::daemon, names::called::check_called};
 
 /// How often dockerd is asked whose an endpoint is, and how long after each other: it tells when the
 /// container has started.
@@ -116,9 +116,12 @@ impl Plugin {
         let Ok(id) = container.parse() else { return };
         let mut whose = Container::new(id);
         whose.name = name.trim_start_matches('/').parse::<Name>().ok();
-        let aliases = self.aliases(endpoint, &whose, others);
+        let (aliases, left) = self.aliases(endpoint, &whose, others);
         if endpoint.container == whose && endpoint.aliases == aliases {
             return;
+        }
+        for error in left {
+            tracing::warn!(container, %error, "Docker's container goes without an alias");
         }
         loop {
             let update = UpdateEndpoint {
@@ -127,7 +130,10 @@ impl Plugin {
                 ports: None,
             };
             match self.netd.introduce(update, Some(aliases.clone())).await {
-                Err(error) if error.kind == cnm::Kind::Exists && whose.name.is_some() => {
+                Err(error)
+                    if matches!(error.kind, Kind::Exists | Kind::Invalid)
+                        && whose.name.is_some() =>
+                {
                     tracing::warn!(container, name, %error, "Docker's container goes without name");
                     whose.name = None;
                 }
@@ -140,17 +146,26 @@ impl Plugin {
         }
     }
 
-    /// Those of the names that it does not have anyway, and that can be asked for.
-    fn aliases(&self, endpoint: &Endpoint, whose: &Container, names: &[String]) -> Vec<Name> {
-        let reserved = [endpoint.network_name.as_str(), &self.netd.config.dns_domain];
-        let mut aliases: Vec<Name> = Vec::new();
+    /// Those of the names that it does not have anyway, and why others cannot be asked for.
+    fn aliases(
+        &self,
+        endpoint: &Endpoint,
+        whose: &Container,
+        names: &[String],
+    ) -> (Vec<Name>, Vec<Error>) {
+        let (network, domain) = (endpoint.network_name.as_str(), &self.netd.config.dns_domain);
+        let (mut aliases, mut left) = (Vec::new(), Vec::new());
         for name in names.iter().filter(|name| *name != whose.id.short()) {
-            let Ok(name) = name.parse::<Name>() else { continue };
-            let has = whose.name.as_ref() == Some(&name) || aliases.contains(&name);
-            if !has && dns::check_name(name.as_str(), &reserved).is_ok() {
-                aliases.push(name);
+            let name = name.parse::<Name>().map_err(Error::invalid).and_then(|name| {
+                check_called(name.as_str(), network, domain)?;
+                Ok(name)
+            });
+            match name {
+                Ok(name) if whose.name.as_ref() == Some(&name) || aliases.contains(&name) => {}
+                Ok(name) => aliases.push(name),
+                Err(error) => left.push(error),
             }
         }
-        aliases
+        (aliases, left)
     }
 }

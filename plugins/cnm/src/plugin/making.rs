@@ -3,14 +3,15 @@
 
 use std::{fs::File, os::fd::AsFd};
 
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
-    Error, Kind, Reply, Request, Result,
+    Error, Kind, Name, Reply, Request, Result,
     client::Client,
     endpoint::{Attach, Detach, Endpoint},
     fault,
     network::{CreateNetwork, ListNetworks, Network, Networks, RemoveNetwork},
+    options::DNS,
 };
 
 /// A network or a container as requests name it: whole, since its name may be the beginning of
@@ -31,9 +32,9 @@ pub(crate) fn attach_on(
     netns: &File,
     own: &mut Option<Network>,
 ) -> Result<(Endpoint, Network)> {
-    let mut refused = None;
+    let (mut attach, mut refused) = (attach.clone(), None);
     for _ in 0..ATTEMPTS {
-        match exchange(client, attach, &create.name, netns) {
+        match exchange_without(client, &mut attach, &create.name, netns) {
             Err(error) if is_unmade(&error) => refused = refused.or(Some(error)),
             outcome => return outcome,
         }
@@ -62,6 +63,48 @@ pub(crate) fn unmake(client: &mut Client, network: &Network) {
 /// Whether the network is not there, or not yet.
 fn is_unmade(error: &Error) -> bool {
     matches!(error.kind, Kind::NotFound | Kind::Busy) && error.operands.contains_key("network")
+}
+
+/// As [`exchange`]. What a runtime calls its container, or would have it ask, and netd cannot take is
+/// left out and told: the container runs without.
+fn exchange_without(
+    client: &mut Client,
+    attach: &mut Attach,
+    name: &str,
+    netns: &File,
+) -> Result<(Endpoint, Network)> {
+    loop {
+        match exchange(client, attach, name, netns) {
+            Err(error) if error.kind == Kind::Invalid && leave_out(attach, &error) => {
+                eprintln!("left out: {error}");
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Leaves the name, or the name server, out of an attach that it was refused for; whether it was one.
+fn leave_out(attach: &mut Attach, error: &Error) -> bool {
+    let operand = |key: &str| error.operands.get(key).and_then(Value::as_str);
+    let container = &mut attach.container;
+    if let Some(refused) = operand("name") {
+        let is = |name: &Name| name.as_str() == refused;
+        let before = attach.aliases.len();
+        attach.aliases.retain(|alias| !is(alias));
+        let own = [&mut container.name, &mut container.hostname];
+        let own = own.into_iter().filter_map(|name| name.take_if(|name| is(name))).count();
+        return own > 0 || attach.aliases.len() < before;
+    }
+    let option = DNS.names[0];
+    let Some((refused, list)) = operand("dns").zip(attach.options.remove(option)) else {
+        return false;
+    };
+    let left: Vec<_> = list.split(',').filter(|server| *server != refused).collect();
+    let fewer = left.len() < list.split(',').count();
+    if !left.is_empty() {
+        attach.options.insert(option.to_owned(), left.join(","));
+    }
+    fewer
 }
 
 /// Asks for the attach and for what the network is, in one line.
