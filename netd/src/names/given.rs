@@ -161,12 +161,27 @@ fn exposed(options: &Options) -> Result<Vec<dns::Port>> {
     let port = |text: &str| {
         one_port(text.trim()).ok_or_else(|| {
             Error::invalid(format_args!(
-                "invalid exposed port {text:?}: it should be [NAME=]PORT[/PROTOCOL]"
+                "invalid exposed port {text:?}: it should be [NAME=]PORT[/PROTOCOL], the name of a service \
+                 being letters, digits, - and _"
             ))
             .with(EXPOSE, text)
         })
     };
-    list.split(',').map(port).collect()
+    let ports = list.split(',').map(port).collect::<Result<Vec<_>>>()?;
+    for (n, port) in ports.iter().enumerate() {
+        let other = ports.iter().take(n).find(|other| {
+            (other.protocol, other.number) == (port.protocol, port.number)
+                && other.service != port.service
+        });
+        if other.is_some() {
+            return Err(Error::invalid(format_args!(
+                "invalid exposed ports {list:?}: {} is there twice, and has one name at most",
+                port.number
+            ))
+            .with(EXPOSE, list.as_str()));
+        }
+    }
+    Ok(ports)
 }
 
 fn one_port(text: &str) -> Option<dns::Port> {
@@ -174,8 +189,7 @@ fn one_port(text: &str) -> Option<dns::Port> {
         Some((service, rest)) => (Some(service), rest),
         None => (None, text),
     };
-    // With an underscore in front of it, it is a label (RFC 2782).
-    if service.is_some_and(|name| !(1..=62).contains(&name.len())) {
+    if service.is_some_and(|name| !is_service(name)) {
         return None;
     }
     let (number, name) = rest.split_once('/').unwrap_or((rest, "tcp"));
@@ -184,6 +198,17 @@ fn one_port(text: &str) -> Option<dns::Port> {
         number: number.parse().ok().filter(|number| *number > 0)?,
         service: service.map(str::to_owned),
     })
+}
+
+/// Whether a service may be called so (RFC 6335, section 5.1, which has no underscores): with one in
+/// front of it, it is a label (RFC 2782). One without letters would be a port, and protocols are asked
+/// for in another place.
+fn is_service(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=62).contains(&name.len())
+        && name.bytes().all(plain)
+        && name.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && name.parse::<Protocol>().is_err()
 }
 
 fn protocol(protocol: Protocol) -> dns::Protocol {
@@ -301,7 +326,28 @@ mod tests {
         let all: Vec<_> = ports.iter().map(|p| (p.number, p.service.as_deref())).collect();
         assert_eq!(all, [(80, None), (8080, Some("http")), (53, None)]);
         assert_eq!(ports[2].protocol, dns::Protocol::Udp);
-        for bad in ["", "0", "x", "80/xyz", "=80", "http=", "http", "70000"] {
+        let long = format!("{}=80", "x".repeat(63));
+        for bad in [
+            "",
+            "0",
+            "x",
+            "80/xyz",
+            "=80",
+            "http=",
+            "http",
+            "70000",
+            "a..b=80",
+            "a.b=80",
+            "a b=80",
+            "81=80",
+            "tcp=80",
+            "UDP=53",
+            "bü=80",
+            "http=80,",
+            "http=80,web=80",
+            "80,http=80/TCP",
+            &long,
+        ] {
             assert!(given(bad).is_err(), "{bad}");
         }
     }

@@ -133,3 +133,26 @@ fn nobody_calls_himself_what_has_another_answer() {
     let words = ["run", "--network", "app", "--name", "db", "-h", "db.app.netd", "--", "hostname"];
     assert_eq!(host.netctl(&words).success(), "db.app.netd\n");
 }
+
+#[test]
+fn a_service_has_a_name_that_can_be_asked_for() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let (web, client) = (world.container("web"), world.container("client"));
+    let exposing = |list: &str| Attach {
+        options: [("expose".to_owned(), list.to_owned())].into(),
+        ..web.to("app")
+    };
+    for bad in ["a..b=80", "a.b=80", "tcp=80", "81=80", "a b=80", "http=80,web=80"] {
+        let error = netd.call(&exposing(bad)).unwrap_err();
+        assert_eq!(error.kind, Kind::Invalid, "{bad}: {error}");
+    }
+    netd.attach(&exposing("http-alt=8080,xmpp_s=5222"));
+    let server = netd.attach(&client.to("app")).dns[0];
+    for (name, port) in [("_http-alt._tcp.web", "8080"), ("_XMPP_s._tcp.web", "5222")] {
+        let found = Host::ask_name(&client.netns, server, &format!("{name} SRV"));
+        assert_eq!(found, [format!("0 0 {port} web.app.netd.")], "{name}");
+    }
+}
