@@ -45,6 +45,18 @@ pub enum Error {
         zone: String,
     },
 
+    /// A domain was given servers of its own, and nobody is asked for what is below it.
+    #[error(
+        "no server is ever asked for names at or below {domain}: netd itself answers for what is at or \
+         below {zone}; leave it out"
+    )]
+    Stub {
+        /// The domain.
+        domain: String,
+        /// The zone that it is in.
+        zone: String,
+    },
+
     /// A domain means something else to programs and resolvers, which would not ask for it.
     #[error(
         "{domain} cannot be the domain of networks: programs and resolvers have an answer of their own \

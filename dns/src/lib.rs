@@ -59,5 +59,5 @@ pub use question::readings_agree;
 pub use server::converse;
 pub use server::tally::{By, Count};
 pub use server::{Counters, Options, Server};
-pub use special::{check_domain, check_free};
+pub use special::{check_domain, check_free, check_stub};
 pub use upstreams::Upstreams;

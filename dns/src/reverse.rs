@@ -39,6 +39,11 @@ pub(crate) fn name(address: IpAddr) -> String {
     }
 }
 
+/// Whether all addresses of a range, which a reverse name stands for, are in a subnet.
+pub(crate) fn holds(subnet: IpNetwork, range: IpNetwork) -> bool {
+    subnet.prefix() <= range.prefix() && subnet.contains(range.ip())
+}
+
 /// Where, in the text of a reverse name, the zone of `subnet` begins that holds it.
 ///
 /// Reverse zones end between labels. A subnet that does not is as many zones as it has parts that

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 
 use crate::Error;
 use crate::names::text;
+use crate::reverse;
 use crate::view::strip;
 
 /// The zone of this host's own names, whatever the domain is.
@@ -81,6 +82,30 @@ pub fn check_free(name: &str, domain: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks that somebody is asked for names below a domain which is to have servers of its own: what is
+/// in a zone of ours, the reverse zones of `subnets` among them, goes nowhere else.
+///
+/// # Errors
+/// [`Error::Stub`].
+pub fn check_stub(
+    stub: &str,
+    domain: &str,
+    subnets: impl IntoIterator<Item = IpNetwork>,
+) -> Result<(), Error> {
+    let (given, domain) = (text(stub), text(domain));
+    let zones = [INTERNAL, LOCALHOST, INVALID].into_iter().map(text).chain([domain]);
+    let named = zones.into_iter().find(|zone| strip(&given, zone).is_some());
+    let named = named.map(|zone| String::from_utf8_lossy(&zone).into_owned());
+    let zone = named.or_else(|| {
+        let range = reverse::range(&given)?;
+        let mut subnets = subnets.into_iter();
+        let zone =
+            subnets.find(|subnet| reverse::holds(*subnet, range)).or_else(|| loopback(range))?;
+        Some(stub[reverse::zone(&given, zone)..].to_owned())
+    });
+    zone.map_or(Ok(()), |zone| Err(Error::Stub { domain: stub.to_owned(), zone }))
+}
+
 /// Checks that the networks' names can be found below a domain.
 ///
 /// # Errors
@@ -118,6 +143,43 @@ mod tests {
             "10.in-addr.arpa",
         ] {
             assert!(matches!(check_domain(bad), Err(Error::Domain { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_below_zones_of_ours() {
+        let subnets = ["10.2.3.0/24", "fd00:1::/64"].map(|subnet| subnet.parse().unwrap());
+        let check = |stub| check_stub(stub, "Netd", subnets);
+        for good in [
+            "example.corp",
+            "internal",
+            "app",
+            "xnetd",
+            "arpa",
+            "2.10.in-addr.arpa",
+            "4.2.10.in-addr.arpa",
+            "d.f.ip6.arpa",
+            "128.in-addr.arpa",
+        ] {
+            check(good).unwrap();
+        }
+        for (bad, zone) in [
+            ("netd", "netd"),
+            ("App.NETD", "netd"),
+            ("netd.internal", "netd.internal"),
+            ("localhost", "localhost"),
+            ("x.invalid", "invalid"),
+            ("3.2.10.in-addr.arpa", "3.2.10.in-addr.arpa"),
+            ("9.3.2.10.in-addr.arpa", "3.2.10.in-addr.arpa"),
+            ("127.in-addr.arpa", "127.in-addr.arpa"),
+            ("0.0.127.in-addr.arpa", "127.in-addr.arpa"),
+            (
+                "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa",
+                "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa",
+            ),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(matches!(&error, Error::Stub { zone: own, .. } if own == zone), "{error}");
         }
     }
 

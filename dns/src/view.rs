@@ -371,7 +371,7 @@ impl<'a> View<'a> {
             .zones()
             .flat_map(|zone| &zone.subnets)
             .copied()
-            .find(|subnet| subnet.prefix() <= range.prefix() && subnet.contains(range.ip()))
+            .find(|subnet| reverse::holds(*subnet, range))
             .or_else(|| special::loopback(range))
             .map(|subnet| reverse::zone(text, subnet));
         let whole = range.prefix() == if range.is_ipv4() { 32 } else { 128 };
@@ -395,9 +395,8 @@ impl<'a> View<'a> {
         let networks = self.snapshot.networks.values();
         let mut subnets =
             networks.filter_map(|network| network.zone.as_deref()).flat_map(|zone| &zone.subnets);
-        let holds =
-            |subnet: &&IpNetwork| subnet.prefix() <= range.prefix() && subnet.contains(range.ip());
-        subnets.find(holds).map(|subnet| reverse::zone(text, *subnet))
+        let found = subnets.find(|subnet| reverse::holds(**subnet, range));
+        found.map(|subnet| reverse::zone(text, *subnet))
     }
 
     /// The name of an address, `<name>.<network>` as Docker has it, in wire format.

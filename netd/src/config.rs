@@ -285,7 +285,7 @@ impl Config {
             default_pools,
             reuse_delay: Duration::from_secs(file.reuse_delay.unwrap_or(60)),
             dns_upstreams: addresses(file.dns_upstreams.unwrap_or_default()),
-            dns_domain: file.dns_domain.unwrap_or_else(|| "netd".into()),
+            dns_domain: file.dns_domain.unwrap_or_else(|| dns::DEFAULT_DOMAIN.into()),
             dns_ttl: file.dns_ttl.unwrap_or(dns::DEFAULT_TTL),
             dns_port: file.dns_port.unwrap_or(53),
             dns_stubs: file

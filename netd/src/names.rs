@@ -107,11 +107,7 @@ impl Resolver {
             name: network.name.to_string(),
             forward: !network.internal,
             upstreams,
-            // A subnet that is not behind this host has its own names for its addresses.
-            subnets: match network.link {
-                Some(_) => network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-                None => Vec::new(),
-            },
+            subnets: outside::own_zones(network).collect(),
             gateways,
             hosts,
             stubs,

@@ -18,7 +18,6 @@ use crate::{
     names::{
         called::check_network_name,
         given::{check_network, check_reach},
-        outside::{check_gateways, check_servers},
     },
     netd::{Netd, address_error},
     registry::{NetworkEntry, Stage, called::taken, from_outside, whose},
@@ -50,7 +49,6 @@ impl Netd {
             return Ok(existing);
         }
         check_outbound(&params.options)?;
-        self.check_against_others(|others| check_servers(&params.options, None, others))?;
         reserve::check_subnets(&driver, &params.subnets)?;
         if matches!(driver.as_str(), "host" | "none") {
             return Err(Error::new(
@@ -67,19 +65,10 @@ impl Netd {
         let id = clock::network_id()?;
         let network = self.plan_network(id, name, &driver, params, false, key).await?;
         check_reach(&network, &BTreeMap::new())?;
-        check_servers(&network.options, Some(&network.id), std::iter::once(&network))?;
-        self.check_against_others(|others| check_gateways(&network, others))?;
+        self.check_outside(&network)?;
         // The cluster may have got one of this name meanwhile.
         self.made_before(&network.name, &driver, None)?;
         self.make_network(network).await
-    }
-
-    /// Checks something of a network, or an endpoint, beside all networks that there are.
-    pub(crate) fn check_against_others(
-        &self,
-        check: impl FnOnce(&mut dyn Iterator<Item = &Network>) -> Result<()>,
-    ) -> Result<()> {
-        check(&mut self.registry.borrow().networks().map(|entry| &entry.network))
     }
 
     /// The network of a name, where it was made by the same request.

@@ -20,7 +20,9 @@ mod underlay;
 
 pub use addresses::{Asked, Avoid, Claimed};
 pub use blocks::{Idle, block_bits, choose_block, wants_another};
-pub use networks::{Changes, Wanted, choose_subnet, choose_vni, create_network_txn, random_ula};
+pub use networks::{
+    Changes, Wanted, choose_subnet, choose_vni, create_network_txn, random_ula, usual_gateway,
+};
 pub use nodes::Joining;
 
 /// How often a decision is tried when others are faster.

@@ -16,10 +16,7 @@ use super::wishes;
 use crate::{
     clock,
     host::sockets::{self, Bound},
-    names::{
-        given::{check_endpoint, with_search},
-        outside::check_servers,
-    },
+    names::given::{check_endpoint, with_search},
     netd::Netd,
     registry::{Registry, Stage, Taker, Wishes, check_bound, from_outside, protocols},
 };
@@ -37,7 +34,7 @@ impl Netd {
         let id = clock::endpoint_id()?;
         check_request(network, &params, capabilities)?;
         check_endpoint(&params, network, &self.config.dns_domain)?;
-        self.check_against_others(|all| check_servers(&params.options, Some(&network.id), all))?;
+        self.check_servers(&params.options, &network.id)?;
         let mac = match params.mac {
             Some(mac) => {
                 self.check_mac(network, mac)?;

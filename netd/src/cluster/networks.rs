@@ -3,7 +3,7 @@
 use std::{net::IpAddr, rc::Rc};
 
 use ::cluster::{
-    decide::Changes,
+    decide::{Changes, usual_gateway},
     messages::{Decided, Decision},
 };
 use cnm::{
@@ -32,7 +32,7 @@ impl Netd {
     pub(crate) async fn create_shared(
         self: &Rc<Self>,
         name: Name,
-        params: CreateNetwork,
+        mut params: CreateNetwork,
         key: Option<String>,
     ) -> Result<Network> {
         let cluster = self.member()?;
@@ -68,6 +68,9 @@ impl Netd {
         let given: Vec<_> = params.subnets.iter().map(|subnet| subnet.subnet).collect();
         // Of the other nodes' addresses whoever decides knows.
         self.check_cut(&given, None).await?;
+        for subnet in &mut params.subnets {
+            subnet.gateway = subnet.gateway.or_else(|| usual_gateway(subnet.subnet));
+        }
         let (id, named) = (clock::network_id()?, name.clone());
         let network = Network {
             link: Some(id.link_name()),
@@ -84,6 +87,7 @@ impl Netd {
             labels: params.labels,
             idempotency_key: key,
         };
+        self.check_outside(&network)?;
         let decision = Decision::CreateNetwork {
             network: Box::new(network),
             ipv4: params.ipv4.unwrap_or(true),
@@ -108,9 +112,15 @@ impl Netd {
     pub(crate) async fn change_shared(
         self: &Rc<Self>,
         network: &Network,
-        changes: Changes,
+        mut changes: Changes,
     ) -> Result<Network> {
         let cluster = self.member()?;
+        for subnet in &mut changes.subnets {
+            subnet.gateway = subnet.gateway.or_else(|| usual_gateway(subnet.subnet));
+        }
+        if !changes.subnets.is_empty() {
+            self.check_outside(&Network { subnets: changes.subnets.clone(), ..network.clone() })?;
+        }
         let id = &network.id;
         let (network, changes) = (id.clone(), Box::new(changes));
         let decided = cluster.decide(Decision::ChangeNetwork { network, changes }).await?;

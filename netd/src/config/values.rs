@@ -3,13 +3,14 @@
 
 use std::{
     fmt::{Debug, Display},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use cnm::Name;
 
 use super::{File, server::Server};
-use crate::names::given::can_be_asked;
+use crate::names::{PORT, given::can_be_asked, hook};
 
 /// For how many seconds an answer may hold (RFC 2181, section 8).
 const LONGEST: u32 = 0x7fff_ffff;
@@ -42,8 +43,14 @@ pub(super) fn check(file: &File) -> Result<(), Wrong> {
             return wrong("dns_domain", domain, should);
         }
     }
+    let own = file.dns_domain.as_deref().unwrap_or(dns::DEFAULT_DOMAIN);
     for domain in file.dns_stubs.keys() {
         domain_name("dns_stubs", domain)?;
+        if dns::check_stub(domain, own, []).is_err() {
+            let should = "a domain for which others are asked: not dns_domain, netd.internal, localhost, \
+                          invalid or loopback's addresses, or below these";
+            return wrong("dns_stubs", domain, should);
+        }
     }
     if let Some(ttl) = file.dns_ttl.filter(|ttl| *ttl > LONGEST) {
         return wrong("dns_ttl", ttl, "a number of seconds up to 2147483647");
@@ -88,7 +95,15 @@ fn paths(file: &File) -> Result<(), Wrong> {
 }
 
 fn servers(file: &File) -> Result<(), Wrong> {
+    let link_local = file.dns_link_local.map(|address| SocketAddr::new(address.into(), PORT));
+    let hook = file.dns_hook.map(|_| hook::ADDRESS);
+    let host = file.dns_host.map(|Server(address)| address).or(hook);
     let one = |key: &str, Server(server): &Server| {
+        if [link_local, host].contains(&Some(*server)) {
+            let should =
+                "another's address than dns_host and dns_link_local, where netd itself answers";
+            return wrong(key, server.to_string(), should);
+        }
         if can_be_asked(server) {
             return Ok(());
         }
@@ -168,6 +183,28 @@ mod tests {
             ("dns_host = \"192.0.2.3:53\"", "dns_host", "\"192.0.2.3:53\""),
             ("dns_stubs = { \"a\" = [\"224.0.0.1:53\"] }", "dns_stubs.\"a\"", "\"224.0.0.1:53\""),
             ("dns_stubs = { \"a\" = [] }", "dns_stubs.\"a\"", "[]"),
+            ("dns_stubs = { \"netd\" = [\"10.0.0.53:53\"] }", "dns_stubs", "\"netd\""),
+            ("dns_stubs = { \"x.localhost\" = [\"10.0.0.53\"] }", "dns_stubs", "\"x.localhost\""),
+            (
+                "dns_domain = \"lan\"\ndns_stubs = { \"app.lan\" = [\"10.0.0.53\"] }",
+                "dns_stubs",
+                "\"app.lan\"",
+            ),
+            (
+                "dns_host = \"127.0.0.77:53\"\ndns_upstreams = [\"127.0.0.77\"]",
+                "dns_upstreams",
+                "\"127.0.0.77:53\"",
+            ),
+            (
+                "dns_hook = \"resolved\"\ndns_stubs = { \"a\" = [\"127.0.0.77\"] }",
+                "dns_stubs.\"a\"",
+                "\"127.0.0.77:53\"",
+            ),
+            (
+                "dns_link_local = \"169.254.76.53\"\ndns_upstreams = [\"169.254.76.53\"]",
+                "dns_upstreams",
+                "\"169.254.76.53:53\"",
+            ),
             ("dns_stubs = { \"a..b\" = [\"10.0.0.53:53\"] }", "dns_stubs", "\"a..b\""),
             // The first of them.
             ("dns_port = 0\ndriver_deadline = 0", "dns_port", "0"),

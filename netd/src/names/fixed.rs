@@ -77,6 +77,11 @@ impl Netd {
         again.collect()
     }
 
+    /// Where it is wanted that netd answers, whatever networks there are.
+    pub(super) fn fixed_resolvers(&self) -> Vec<SocketAddr> {
+        [Fixed::All, Fixed::Host].into_iter().filter_map(|fixed| self.wanted_at(fixed)).collect()
+    }
+
     fn wanted_at(&self, fixed: Fixed) -> Option<SocketAddr> {
         match fixed {
             Fixed::All => {

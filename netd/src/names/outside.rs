@@ -1,7 +1,11 @@
-//! Names of others, as far as networks stand in each other's way: a name server that is netd itself,
-//! at the gateway of another network, and a host that has nobody to ask.
+//! Names of others, as far as netd and its networks stand in their way: a name server that is netd
+//! itself, at the gateway of a network or elsewhere, one that would never be asked, and a host that has
+//! nobody to ask.
 
-use std::net::SocketAddr;
+use std::{
+    fmt, iter,
+    net::{IpAddr, SocketAddr},
+};
 
 use cnm::{
     Error, NetworkId, Result,
@@ -9,56 +13,105 @@ use cnm::{
     options::{self, DNS_PORT},
 };
 
+use ipnetwork::IpNetwork;
+
 use super::{
     PORT, Resolver,
     given::{Options, stubs, upstreams},
     inside,
 };
-use crate::registry::Registry;
+use crate::{netd::Netd, registry::Registry};
 
-/// Refuses name servers that are netd itself, at the gateways of networks or inside containers: it
-/// does not ask itself, and would tell nothing of other networks if it did. `own` is the network
-/// whose options they are, or of whose endpoint.
-pub(crate) fn check_servers<'a>(
+/// Refuses name servers that are netd itself, at the gateways of networks, inside containers or where
+/// the configuration has it listen (`fixed`): it does not ask itself, and would tell nothing of other
+/// networks if it did. `own` is the network whose options they are, or of whose endpoint.
+fn check_servers<'a>(
     options: &Options,
     own: Option<&NetworkId>,
-    mut networks: impl Iterator<Item = &'a Network>,
+    fixed: &[SocketAddr],
+    networks: impl Iterator<Item = &'a Network>,
 ) -> Result<()> {
     let servers = servers_of(options)?;
     if servers.is_empty() {
         return Ok(());
     }
-    if let Some(server) = servers.iter().find(|server| is_inside(server)) {
-        return Err(Error::invalid(format_args!(
-            "the name server {} is netd itself, inside containers: leave it out, and netd asks \
-             others by itself, or name one of those",
-            server.ip()
-        ))
-        .with("dns", server.ip().to_string()));
+    let Some((ip, itself)) = netd_among(&servers, fixed, networks) else { return Ok(()) };
+    let mut error = match itself {
+        Itself::Gateway(network) if own != Some(&network.id) => Error::invalid(format_args!(
+            "the name server {ip} is the gateway of network {}, where netd itself answers, and its own \
+             members only: leave it out, and connect containers to both networks, where they know the \
+             names of both",
+            network.name
+        )),
+        _ => Error::invalid(format_args!(
+            "the name server {ip} is netd itself, {itself}: leave it out, and netd asks others by itself, \
+             or name one of those"
+        )),
+    };
+    if let Itself::Gateway(network) = itself {
+        error = error.with("network", network.id.as_str());
     }
-    let theirs = |network: &'a Network| {
-        let server = servers.iter().find(|server| is_asked_at(network, server))?;
-        Some((network, server.ip()))
+    Err(error.with("dns", ip.to_string()))
+}
+
+/// Where a name server is netd itself.
+enum Itself<'a> {
+    Inside,
+    Fixed,
+    Gateway(&'a Network),
+}
+
+impl fmt::Display for Itself<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inside => f.write_str("inside containers"),
+            Self::Fixed => f.write_str("where its configuration has it listen"),
+            Self::Gateway(network) => write!(f, "at the gateway of network {}", network.name),
+        }
+    }
+}
+
+/// The first of some servers that is netd itself.
+fn netd_among<'a>(
+    servers: &[SocketAddr],
+    fixed: &[SocketAddr],
+    mut networks: impl Iterator<Item = &'a Network>,
+) -> Option<(IpAddr, Itself<'a>)> {
+    let find = |is: &dyn Fn(&SocketAddr) -> bool| {
+        servers.iter().find(|server| is(server)).map(SocketAddr::ip)
     };
-    let Some((network, server)) = networks.find_map(theirs) else { return Ok(()) };
-    let name = &network.name;
-    let error = if own == Some(&network.id) {
-        Error::invalid(format_args!(
-            "the name server {server} is the gateway of network {name} itself, where netd answers: \
-             leave it out, and netd asks others by itself, or name one of those"
-        ))
-    } else {
-        Error::invalid(format_args!(
-            "the name server {server} is the gateway of network {name}, where netd itself answers, \
-             and its own members only: leave it out, and connect containers to both networks, where \
-             they know the names of both"
-        ))
-    };
-    Err(error.with("dns", server.to_string()).with("network", network.id.as_str()))
+    let plain = |server: &SocketAddr| SocketAddr::new(server.ip().to_canonical(), server.port());
+    if let Some(ip) = find(&is_inside) {
+        return Some((ip, Itself::Inside));
+    }
+    if let Some(ip) = find(&|server| fixed.contains(&plain(server))) {
+        return Some((ip, Itself::Fixed));
+    }
+    networks.find_map(|network| {
+        let ip = find(&|server| is_asked_at(network, server))?;
+        Some((ip, Itself::Gateway(network)))
+    })
+}
+
+/// Refuses servers of domains that are in zones of netd's own, the networks' reverse zones among them.
+fn check_stubs<'a>(
+    options: &Options,
+    domain: &str,
+    networks: impl Iterator<Item = &'a Network>,
+) -> Result<()> {
+    let stubs = stubs(options)?;
+    if stubs.is_empty() {
+        return Ok(());
+    }
+    let zones: Vec<_> = networks.flat_map(own_zones).collect();
+    stubs.into_iter().try_for_each(|stub| {
+        dns::check_stub(&stub.domain, domain, zones.iter().copied())
+            .map_err(|error| Error::invalid(error).with("dns", stub.domain))
+    })
 }
 
 /// Refuses gateways that are name servers of other networks: netd would answer there in their place.
-pub(crate) fn check_gateways<'a>(
+fn check_gateways<'a>(
     network: &Network,
     mut others: impl Iterator<Item = &'a Network>,
 ) -> Result<()> {
@@ -84,6 +137,13 @@ fn servers_of(options: &Options) -> Result<Vec<SocketAddr>> {
     Ok(servers)
 }
 
+/// The subnets whose reverse zones are netd's own: one that is not behind this host has its own names
+/// for its addresses.
+pub(super) fn own_zones(network: &Network) -> impl Iterator<Item = IpNetwork> + use<'_> {
+    let own = network.subnets.iter().filter(|_| network.link.is_some());
+    own.map(|subnet| subnet.subnet)
+}
+
 /// Whether netd is asked at an address inside containers.
 fn is_inside(server: &SocketAddr) -> bool {
     server.ip().to_canonical() == inside::ADDRESS && server.port() == PORT
@@ -97,6 +157,51 @@ fn is_asked_at(network: &Network, server: &SocketAddr) -> bool {
         && !options::is_isolated(&network.options, ip.is_ipv6())
         && network.subnets.iter().any(|subnet| subnet.gateway == Some(ip))
         && [PORT, port].contains(&server.port())
+}
+
+impl Netd {
+    /// Refuses name servers, of a network or one of its endpoints, that are netd itself or would never
+    /// be asked.
+    pub(crate) fn check_servers(&self, options: &Options, own: &NetworkId) -> Result<()> {
+        let registry = self.registry.borrow();
+        let networks = || registry.networks().map(|entry| &entry.network);
+        check_stubs(options, &self.config.dns_domain, networks())?;
+        check_servers(options, Some(own), &self.fixed_resolvers(), networks())
+    }
+
+    /// That name servers are netd itself: of a network that came from another host, or where netd
+    /// listens since, which could not be refused.
+    pub(crate) fn asks_itself(&self, registry: &Registry) -> Vec<String> {
+        let fixed = self.fixed_resolvers();
+        let problem = |who: String, options: &Options| {
+            let networks = registry.networks().map(|entry| &entry.network);
+            let (ip, itself) = netd_among(&servers_of(options).ok()?, &fixed, networks)?;
+            Some(format!(
+                "the name server {ip} of {who} is netd itself, {itself}, and so it is not asked: name \
+                 another (dns=ADDRESS), or none"
+            ))
+        };
+        let of_networks = registry
+            .networks()
+            .filter_map(|it| problem(format!("network {}", it.network.name), &it.network.options));
+        let of_endpoints = registry.endpoints().filter_map(|it| {
+            let who = format!("container {} on network {}", it.container.label(), it.network_name);
+            problem(who, &it.options)
+        });
+        of_networks.chain(of_endpoints).collect()
+    }
+
+    /// As [`Netd::check_servers`], of a network that is to be; and refuses gateways of it that are asked
+    /// as servers of others.
+    pub(crate) fn check_outside(&self, network: &Network) -> Result<()> {
+        let (options, own) = (&network.options, &network.id);
+        check_stubs(options, &self.config.dns_domain, iter::once(network))?;
+        check_servers(options, Some(own), &[], iter::once(network))?;
+        self.check_servers(options, own)?;
+        let registry = self.registry.borrow();
+        let others = registry.networks().map(|entry| &entry.network);
+        check_gateways(network, others.filter(|other| other.id != *own))
+    }
 }
 
 impl Resolver {
@@ -138,7 +243,7 @@ mod tests {
 
     fn network(id: u8, name: &str, gateway: &str, options: &[(&str, &str)]) -> Network {
         let gateway: IpAddr = gateway.parse().expect("an address");
-        let subnet = ipnetwork::IpNetwork::new(gateway, if gateway.is_ipv4() { 24 } else { 64 });
+        let subnet = IpNetwork::new(gateway, if gateway.is_ipv4() { 24 } else { 64 });
         let mut subnet = Subnet::new(subnet.expect("a subnet"));
         subnet.gateway = Some(gateway);
         Network {
@@ -171,7 +276,7 @@ mod tests {
         lan.link = None;
         let apart = network(4, "apart", "10.4.0.1", &[("gateway-mode-ipv4", "isolated")]);
         let all = [back, six, lan, apart];
-        let check = |option, list| check_servers(&given(&[(option, list)]), None, all.iter());
+        let check = |option, list| check_servers(&given(&[(option, list)]), None, &[], all.iter());
         for (option, list) in [
             ("dns", "10.2.0.1"),
             ("dns", "192.0.2.1,10.2.0.1:5353"),
@@ -192,16 +297,22 @@ mod tests {
     #[test]
     fn a_networks_own_gateway_and_the_resolver_inside_are_no_servers() {
         let app = network(1, "app", "10.2.0.1", &[]);
-        let check =
-            |list| check_servers(&given(&[("dns", list)]), Some(&app.id), [&app].into_iter());
+        let fixed = ["127.0.0.77:53", "169.254.76.53:53"].map(|at| at.parse().expect("an address"));
+        let check = |list| {
+            check_servers(&given(&[("dns", list)]), Some(&app.id), &fixed, [&app].into_iter())
+        };
         let error = check("192.0.2.1,10.2.0.1").expect_err("its own");
         assert_eq!(error.kind, cnm::Kind::Invalid);
-        assert!(error.message.contains("gateway of network app itself"), "{}", error.message);
+        assert!(error.message.contains("at the gateway of network app"), "{}", error.message);
+        for fixed in ["127.0.0.77", "::ffff:127.0.0.77", "192.0.2.1,169.254.76.53"] {
+            let error = check(fixed).expect_err(fixed).message;
+            assert!(error.contains("where its configuration has it listen"), "{error}");
+        }
         for inside in ["127.0.0.11", "::ffff:127.0.0.11", "127.0.0.11:53"] {
             let error = check(inside).expect_err(inside).message;
             assert!(error.contains("is netd itself, inside containers: leave it out"), "{error}");
         }
-        for other in ["127.0.0.11:5353", "127.0.0.53", "10.2.0.9"] {
+        for other in ["127.0.0.11:5353", "127.0.0.53", "127.0.0.77:5353", "10.2.0.9"] {
             check(other).expect(other);
         }
     }

@@ -15,10 +15,7 @@ use ipnetwork::IpNetwork;
 use super::{live, plan, pools, reserve};
 use crate::{
     attach::{check_network_wishes, check_outbound},
-    names::{
-        given::check_network,
-        outside::{check_gateways, check_servers},
-    },
+    names::given::check_network,
     netd::Netd,
     registry::{Stage, from_outside},
 };
@@ -84,7 +81,7 @@ impl Netd {
         let changed = live::changed(network, driver.options().as_ref(), options, remove_options)?;
         check_network(network.name.as_str(), &changed, &self.config.dns_domain)?;
         check_network_wishes(&changed)?;
-        self.check_against_others(|others| check_servers(options, Some(&network.id), others))?;
+        self.check_servers(options, &network.id)?;
         check_outbound(options)?;
         let mtu = plan::mtu(&changed)?;
         for six in network.subnets.iter().map(|subnet| subnet.subnet).filter(IpNetwork::is_ipv6) {
@@ -144,10 +141,9 @@ impl Netd {
             changed.options = options;
         }
         let added = Network { subnets: changes.subnets, ..changed.clone() };
-        check_gateways(&added, std::iter::once(&changed))?;
-        self.check_against_others(|others| {
-            check_gateways(&added, &mut others.filter(|other| other.id != network.id))
-        })?;
+        if !added.subnets.is_empty() {
+            self.check_outside(&added)?;
+        }
         let pools = pools(&added, self.config.reuse_delay)?;
         let told = others || !added.subnets.is_empty();
         // A driver that starts meanwhile is told of it as it is to be.

@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 
-use cnm::{Kind, cluster::ListNodes, network::CreateNetwork, system::Reconcile};
-use netd_tests::{eventually, kind_of};
+use cnm::{
+    Kind,
+    cluster::ListNodes,
+    network::{CreateNetwork, Subnet, UpdateNetwork},
+    system::Reconcile,
+};
+use netd_tests::{Asking as _, eventually, kind_of};
 
 use crate::fleet::{Fleet, reaches, resolves, underlay};
 
@@ -137,5 +142,51 @@ fn vxlan_from_no_member_is_dropped_counted_and_logged() {
         let log = fleet.hosts[0].log();
         let said = log.contains("packets of VXLAN of nobody in the cluster were dropped");
         if said { Ok(()) } else { Err(()) }
+    });
+}
+
+#[test]
+fn a_network_of_the_cluster_asks_no_netd() {
+    let fleet = Fleet::new(2);
+    let overlay = |name: &str, subnet: &str, dns: &str| CreateNetwork {
+        driver: Some("overlay".into()),
+        subnets: vec![Subnet::new(subnet.parse().unwrap())],
+        options: [("dns".to_owned(), dns.to_owned())].into(),
+        ..CreateNetwork::named(name)
+    };
+    let mut first = fleet.hosts[0].client();
+    let (kind, error) = kind_of(first.call(&overlay("shop", "10.9.0.0/24", "10.9.0.1")));
+    assert_eq!(kind, Kind::Invalid);
+    assert!(
+        error.message.contains("10.9.0.1 is netd itself, at the gateway of network shop"),
+        "{error}"
+    );
+    first.call(&overlay("shop", "10.9.0.0/24", "192.0.2.53")).unwrap();
+    let local = CreateNetwork {
+        options: [("dns".to_owned(), "10.8.0.1".to_owned())].into(),
+        ..CreateNetwork::named("local")
+    };
+    fleet.hosts[1].client().call(&local).unwrap();
+    let gateway = "192.0.2.53".parse().ok();
+    let subnet = Subnet { gateway, ..Subnet::new("192.0.2.0/24".parse().unwrap()) };
+    let grown = UpdateNetwork {
+        network: "shop".into(),
+        add_subnets: vec![subnet],
+        ..UpdateNetwork::default()
+    };
+    let (kind, error) = kind_of(first.call(&grown));
+    assert!(
+        kind == Kind::Invalid && error.message.contains("192.0.2.53 is netd itself"),
+        "{error}"
+    );
+    // Another host cannot know of it, and so it is said there.
+    let problems = || fleet.hosts[1].client().status().problems;
+    assert_eq!(problems(), Vec::<String>::new());
+    first.call(&overlay("late", "10.8.0.0/24", "192.0.2.53")).unwrap();
+    eventually("it is said", || {
+        let found = problems();
+        let says = "the name server 10.8.0.1 of network local is netd itself, at the gateway of \
+                    network late";
+        if found.iter().any(|problem| problem.starts_with(says)) { Ok(()) } else { Err(found) }
     });
 }

@@ -35,6 +35,7 @@ mod moved;
 mod names;
 mod neighbours;
 mod netavark;
+mod nobody;
 mod options;
 mod others;
 mod plugin;

@@ -1,9 +1,6 @@
 //! Names: a container asks the resolver of its network, over UDP and TCP.
 
-use cnm::{
-    endpoint::Attach,
-    network::{CreateNetwork, Subnet, UpdateNetwork},
-};
+use cnm::{endpoint::Attach, network::CreateNetwork};
 use netd_tests::{Asking as _, Host, HostOptions, World};
 
 #[test]
@@ -312,51 +309,6 @@ fn servers_are_the_containers_own_or_its_networks_or_a_domains() {
     assert_eq!(counts(), [1, 2, 1]);
     Host::ask_name(&plain.netns, server, "ONE.example A");
     assert_eq!(counts(), [1, 2, 1], "it was told a minute ago");
-}
-
-#[test]
-fn a_network_is_no_server_of_another_one() {
-    let world = World::new();
-    let host = world.host("a");
-    let mut netd = host.client();
-    let subnet = |gateway: &str| {
-        let gateway: std::net::Ipv4Addr = gateway.parse().unwrap();
-        let [a, b, c, _] = gateway.octets();
-        let subnet = format!("{a}.{b}.{c}.0/24").parse().unwrap();
-        vec![Subnet { gateway: Some(gateway.into()), ..Subnet::new(subnet) }]
-    };
-    let asking = |server: &str| [("dns".to_owned(), server.to_owned())].into();
-    let back = CreateNetwork { subnets: subnet("10.2.0.1"), ..CreateNetwork::named("back") };
-    netd.call(&back).unwrap();
-    let app = CreateNetwork { options: asking("10.2.0.1"), ..CreateNetwork::named("app") };
-    let refusal = netd.call(&app).unwrap_err();
-    assert_eq!(refusal.kind, cnm::Kind::Invalid);
-    assert!(refusal.message.contains("connect containers to both networks"), "{refusal}");
-    let app = CreateNetwork { options: asking("10.5.0.53"), ..CreateNetwork::named("app") };
-    netd.call(&app).unwrap();
-    let update = UpdateNetwork {
-        options: asking("10.2.0.1"),
-        network: "app".into(),
-        ..UpdateNetwork::default()
-    };
-    assert_eq!(netd.call(&update).unwrap_err().message, refusal.message);
-    // Nor does one come up where somebody's server is.
-    let dns = CreateNetwork { subnets: subnet("10.5.0.53"), ..CreateNetwork::named("dns") };
-    let refusal = netd.call(&dns).unwrap_err();
-    assert!(refusal.message.contains("a name server of network app"), "{refusal}");
-    let grown = UpdateNetwork {
-        add_subnets: subnet("10.5.0.53"),
-        network: "back".into(),
-        ..UpdateNetwork::default()
-    };
-    assert_eq!(netd.call(&grown).unwrap_err().kind, cnm::Kind::Invalid);
-    netd.call(&UpdateNetwork {
-        options: asking("192.0.2.53"),
-        network: "app".into(),
-        ..UpdateNetwork::default()
-    })
-    .unwrap();
-    netd.call(&dns).unwrap();
 }
 
 #[test]

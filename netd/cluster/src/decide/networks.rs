@@ -87,6 +87,11 @@ pub fn choose_subnet(pools: &[Pool], taken: &[IpNetwork]) -> Option<IpNetwork> {
     })
 }
 
+/// The gateway of a subnet, unless another one was asked for: its first address.
+pub fn usual_gateway(subnet: IpNetwork) -> Option<IpAddr> {
+    subnet.iter().nth(1)
+}
+
 fn checked(subnet: &mut Subnet) -> Result<()> {
     let range = subnet.subnet;
     let wrong = |rule| Error::Subnet { subnet: range, rule };
@@ -97,9 +102,7 @@ fn checked(subnet: &mut Subnet) -> Result<()> {
     if range.ip() != range.network() {
         return Err(wrong("it has bits outside its prefix"));
     }
-    if subnet.gateway.is_none() {
-        subnet.gateway = range.iter().nth(1);
-    }
+    subnet.gateway = subnet.gateway.or_else(|| usual_gateway(range));
     if subnet.gateway.is_some_and(|gateway| !range.contains(gateway)) {
         return Err(wrong("its gateway is outside of it"));
     }
