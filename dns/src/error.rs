@@ -24,6 +24,16 @@ pub enum Error {
         label: String,
     },
 
+    /// A question has no name, or one that cannot be written as it was.
+    #[error(
+        "{name:?} cannot be asked for: it should be a name of letters, digits, - and _ with dots between, \
+         an address, or . for the root; names with other letters are said as xn--..."
+    )]
+    Unsayable {
+        /// What was given.
+        name: String,
+    },
+
     /// A name is longer than DNS has room for.
     #[error("{name} has {length} characters, and a name in DNS at most 253: choose a shorter one")]
     Name {

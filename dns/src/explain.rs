@@ -30,15 +30,19 @@ pub struct Explained {
 /// that of its name in reverse.
 ///
 /// # Errors
-/// [`Error::Label`] and [`Error::Name`] when there can be no such name, [`Error::Type`] when there
-/// is no such type.
+/// [`Error::Label`], [`Error::Name`] and [`Error::Unsayable`] when there can be no such name,
+/// [`Error::Type`] when there is no such type.
 pub fn packet(name: &str, kind: Option<&str>) -> Result<Vec<u8>, Error> {
     let address = name.parse::<IpAddr>().ok();
     let usual = if address.is_some() { "PTR" } else { "A" };
     let kind = kind.unwrap_or(usual);
     let reverse = address.filter(|_| kind.eq_ignore_ascii_case("PTR")).map(reverse::name);
     let name = reverse.as_deref().unwrap_or(name);
+    let unsayable = || Error::Unsayable { name: name.to_owned() };
     let plain = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unsayable());
+    }
     if !plain.is_empty() {
         limits::check_name(plain, &[])?;
     }
@@ -51,8 +55,7 @@ pub fn packet(name: &str, kind: Option<&str>) -> Result<Vec<u8>, Error> {
     };
     let mut message = Message::new(1, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
-    let unsayable = |_| Error::Label { name: name.to_owned(), label: plain.to_owned() };
-    let name = Name::from_ascii(format!("{plain}.")).map_err(unsayable)?;
+    let name = Name::from_ascii(format!("{plain}.")).map_err(|_| unsayable())?;
     message.add_query(Query::query(name, kind));
     message.to_vec().map_err(|_| unknown())
 }
@@ -200,6 +203,15 @@ pub(crate) fn elsewhere(upstreams: &[SocketAddr], relayed: &Relayed) -> Vec<Stri
         some => format!("{} are asked", some.join(", ")),
     };
     let outcome = match relayed.from {
+        Origin::Unasked if servers.is_empty() => {
+            let why = "nobody is asked: the host's /etc/resolv.conf, or dns_upstreams, names no server \
+                       but netd itself";
+            return vec![why.to_owned()];
+        }
+        Origin::Unasked => {
+            let servers = servers.join(", ");
+            return vec![format!("nobody is asked: {servers} is netd itself, or who asks")];
+        }
         Origin::Server(server) => format!("{server} answered"),
         Origin::Cache => "an earlier answer still holds".to_owned(),
         Origin::Stale => {
@@ -234,6 +246,10 @@ mod tests {
         assert!(matches!(super::packet("web", Some("nonsense")), Err(Error::Type { .. })));
         assert!(matches!(super::packet("a..b", Some("A")), Err(Error::Label { .. })));
         super::packet(".", Some("NS")).unwrap();
+        for unsayable in ["", "a b", "b\u{fc}cher.example", "a\tb", " "] {
+            let error = super::packet(unsayable, None).unwrap_err();
+            assert!(matches!(&error, Error::Unsayable { .. }), "{unsayable:?}: {error}");
+        }
         let asked = |name, kind| super::packet(name, kind).unwrap()[12..].to_vec();
         assert!(asked("web", None).ends_with(&[0, 1, 0, 1]));
         let pointer = b"\x013\x012\x011\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01";

@@ -79,6 +79,8 @@ pub(crate) enum Origin {
     Stale,
     /// Nobody: there is none.
     Nobody,
+    /// Nobody, as there is nobody to ask.
+    Unasked,
     /// Nobody, as there was none a moment ago, and nobody was asked again.
     Failed,
     /// Nobody, as so many of its asker's wait that there was no place for it: nothing is to be said,
@@ -99,6 +101,7 @@ pub(crate) struct Relayed {
 
 impl Relayed {
     pub(crate) const NOTHING: Self = Self { packet: None, from: Origin::Nobody };
+    const UNASKED: Self = Self { packet: None, from: Origin::Unasked };
     const FAILED: Self = Self { packet: None, from: Origin::Failed };
     const CROWDED: Self = Self { packet: None, from: Origin::Crowded };
     const LATE: Self = Self { packet: None, from: Origin::Late };
@@ -232,7 +235,7 @@ impl Forwarder {
     ) -> Relayed {
         let servers = self.servers(asker, upstreams);
         if servers.is_empty() {
-            return Relayed::NOTHING;
+            return Relayed::UNASKED;
         }
         match question::plain(packet) {
             Some(question) => {

@@ -44,7 +44,7 @@ impl By {
             Origin::Server(_) | Origin::Nobody => Self::Upstream,
             Origin::Cache | Origin::Failed => Self::Cache,
             Origin::Stale => Self::Stale,
-            Origin::Crowded | Origin::Late => Self::Netd,
+            Origin::Unasked | Origin::Crowded | Origin::Late => Self::Netd,
         }
     }
 

@@ -129,3 +129,28 @@ fn nobody_is_asked_for_what_is_netds_own() {
         "{problems:?}"
     );
 }
+
+#[test]
+fn who_asks_nobody_is_told_so() {
+    let world = World::new();
+    super::hook::own_etc();
+    std::fs::write("/etc/resolv.conf", "search corp.example\n").unwrap();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let client = world.container("client");
+    netd.attach(&client.to("app"));
+    let said = host.netctl(&["dns", "query", "example.org", "--from", "client"]);
+    assert!(said.success().starts_with("SERVFAIL\n"), "{said:?}");
+    assert!(said.stdout.contains("nobody is asked: the host's /etc/resolv.conf"), "{said:?}");
+    assert!(!said.stdout.contains("nobody answered"), "{said:?}");
+    for bad in ["", "a b", "b\u{fc}cher.example"] {
+        let said = host.netctl(&["dns", "query", bad]);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(
+            said.stderr.contains("cannot be asked for: it should be a name of letters"),
+            "{said:?}"
+        );
+    }
+    assert!(host.netctl(&["dns", "query", "."]).success().starts_with("SERVFAIL"));
+}
