@@ -26,7 +26,7 @@ struct Running {
 impl Running {
     fn on(host: &Host, network: &str) -> Self {
         let words = ["run", "--network", network, "--name", "web", "--", "sleep", "infinity"];
-        let netctl = host.netctl_command(&words).stderr(Stdio::inherit()).spawn().unwrap();
+        let netctl = host.netctl_command(&words).stderr(Stdio::piped()).spawn().unwrap();
         let pid = eventually("it runs", || {
             let endpoints = host.client().endpoints();
             let pid = endpoints.first().and_then(|own| own.container.pid).ok_or("not attached")?;
@@ -139,6 +139,25 @@ fn a_command_keeps_its_resolv_conf_when_netd_puts_itself_into_the_hosts() {
     host.start();
     eventually("resolv.conf names netd again", is_hooked);
     web.reads(RESOLV_CONF, &own, "netd is there again");
+}
+
+#[test]
+fn a_command_has_its_files_back_after_something_that_is_none() {
+    let world = World::new();
+    own_etc();
+    let host = world.host("a");
+    host.client().create("app");
+    let mut web = Running::on(&host, "app");
+    let own = web.shell("cat /etc/resolv.conf");
+    fs::remove_file(RESOLV_CONF).unwrap();
+    fs::create_dir("/run/directory").unwrap();
+    std::os::unix::fs::symlink("/run/directory", RESOLV_CONF).unwrap();
+    let mut line = String::new();
+    BufReader::new(web.netctl.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("the command finds the host's own /etc/resolv.conf"), "{line}");
+    fs::remove_file(RESOLV_CONF).unwrap();
+    fs::write(RESOLV_CONF, OWN).unwrap();
+    web.reads(RESOLV_CONF, &own, "it is a file again");
 }
 
 /// Renames files over the host's, again and again, until told to stop.

@@ -83,26 +83,14 @@ pub(super) fn start(pid: u32, files: Vec<(String, String)>) -> Result<()> {
             Ok(kept) => (kept, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
-        if tell.send(placed).is_ok() && !kept.is_empty() {
-            keep(&mut kept);
+        if tell.send(placed).is_ok()
+            && !kept.is_empty()
+            && let Err(error) = watch(&mut kept)
+        {
+            complain(&kept, &error);
         }
     });
     told.recv().map_err(Error::internal)?
-}
-
-fn keep(kept: &mut [Kept]) {
-    match watch(kept) {
-        Ok(()) => {}
-        // It has ended.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            let paths: Vec<_> = kept.iter().map(|file| file.path.as_str()).collect();
-            out::complain(&format_args!(
-                "the command finds the host's own {} when the host replaces it: {error}",
-                paths.join(" or ")
-            ));
-        }
-    }
 }
 
 /// Whether there is no such process any more, or one that only waits to be asked how it ended.
@@ -122,8 +110,17 @@ fn enter(pid: u32) -> io::Result<()> {
     Ok(setns(mounts, CloneFlags::CLONE_NEWNS)?)
 }
 
-/// Puts back what goes, until that fails.
+fn complain(kept: &[Kept], error: &io::Error) {
+    let paths: Vec<_> = kept.iter().map(|file| file.path.as_str()).collect();
+    out::complain(&format_args!(
+        "the command finds the host's own {} when the host replaces it: {error}",
+        paths.join(" or ")
+    ));
+}
+
+/// Puts back what goes. Where it cannot be, as there lies a directory, it is tried again, and told once.
 fn watch(kept: &mut [Kept]) -> io::Result<()> {
+    let mut told = false;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
     loop {
         // Before it is looked, so that nothing is missed; a watch that is there stays.
@@ -131,13 +128,13 @@ fn watch(kept: &mut [Kept]) -> io::Result<()> {
             let mut directories = kept.iter().flat_map(Kept::directories);
             directories.all(|directory| inotify.add_watch(&*directory, CHANGES).is_ok())
         });
-        let mut missing = false;
-        for file in &mut *kept {
-            match file.put_back() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => missing = true,
-                outcome => outcome?,
-            }
+        let failed: Vec<_> = kept.iter_mut().filter_map(|file| file.put_back().err()).collect();
+        let worse = failed.iter().find(|error| error.kind() != io::ErrorKind::NotFound);
+        if let Some(error) = worse.filter(|_| !told) {
+            complain(kept, error);
+            told = true;
         }
+        let missing = !failed.is_empty();
         let timeout = if watched && !missing { PollTimeout::NONE } else { LOOK.into() };
         let mut events: Vec<_> =
             inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)).collect();
