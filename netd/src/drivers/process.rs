@@ -55,6 +55,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // What a terminal sends to netd is not for it.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let input = child.stdin.take().expect("it is piped");

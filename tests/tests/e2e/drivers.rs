@@ -263,3 +263,16 @@ fn what_a_driver_says_is_json_in_netds_log() {
     assert_eq!(said.len(), 2, "{log}");
     assert_eq!((&said[0]["driver"], &said[0]["level"]), (&"bridge".into(), &"WARN".into()));
 }
+
+#[test]
+fn what_a_terminal_sends_to_netd_is_not_for_its_drivers() {
+    let world = World::new();
+    let options = HostOptions { under: vec!["setsid".into()], ..HostOptions::default() };
+    let mut host = world.host_with("a", options);
+    host.client().create("app");
+    netd_tests::run(&format!("kill -INT -- -{}", host.pid()));
+    host.wait_for_death();
+    let log = host.log();
+    assert!(log.contains("ending; networks and endpoints stay"), "{log}");
+    assert!(!log.contains("driver ended"), "{log}");
+}
