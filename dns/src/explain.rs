@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RecordType};
 use crate::answer::Asker;
 use crate::forward::{Origin, Relayed};
 use crate::names::Snapshot;
-use crate::question::{self, Question};
+use crate::question::{self, Question, kind};
 use crate::server::tally::result_name;
 use crate::view::{Finding, Part, View, strip, without_service};
 use crate::{Error, limits, reverse, special};
@@ -88,7 +88,8 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
     let domain = String::from_utf8_lossy(&snapshot.domain).into_owned();
     let finding = view.find(&text);
     let below = strip(&text, &snapshot.domain);
-    if below.is_none() && special::localhost(&text).is_some() {
+    let whose = reverse::range(&text).and_then(special::loopback);
+    if whose.is_some() || below.is_none() && special::localhost(&text).is_some() {
         why.push("it is whoever asks, and nobody else is asked (RFC 6761)".to_owned());
         return why;
     }
@@ -144,6 +145,9 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
         return why;
     }
     why.push(verdict(&finding, &question, &domain));
+    if matches!(question.kind, kind::AXFR | kind::IXFR) {
+        why.push("zones are transferred to nobody".to_owned());
+    }
     if let (Finding::Foreign, Some(network)) = (&finding, view.above(&text)) {
         why.push(format!(
             "{} is a network, which has no such name: below its name there may be others' names, too",
@@ -287,7 +291,11 @@ mod tests {
         );
         assert!(why("x.netd")[1].contains("asked nowhere else"));
         assert_eq!(why("example.org")[1], "nobody there is called so");
-        assert!(why("localhost")[1].contains("whoever asks"));
+        for whose in ["localhost", "1.0.0.127.in-addr.arpa", "9.127.in-addr.arpa"] {
+            assert!(why(whose)[1].contains("whoever asks"), "{whose}");
+        }
+        let transfer = local(&names.load(), &asker, &packet("app", Some("AXFR")).unwrap());
+        assert_eq!(transfer.last().unwrap(), "zones are transferred to nobody");
         assert!(why("x.invalid")[1].contains("nobody is called so, anywhere"));
 
         for (kind, called) in
@@ -295,6 +303,7 @@ mod tests {
         {
             let why = local(&names.load(), &asker, &packet("web", Some(kind)).unwrap());
             assert!(why[2].ends_with(&format!("asked for {called}")), "{why:?}");
+            assert_eq!(why.len() > 3, called == "AXFR", "{why:?}");
         }
         for (name, whose) in [
             ("_8080._tcp.web", "web"),

@@ -98,6 +98,9 @@ pub struct Counters {
     pub dropped: u64,
 }
 
+/// The bit of an answer that says that there is more of it (RFC 1035, section 4.1.1).
+const TRUNCATED: u8 = 2;
+
 /// How long sending the last answers may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -297,7 +300,11 @@ impl Server {
                 }
                 Outcome::Forward { upstreams } => {
                     let forwarder = &serving.forwarder;
-                    let relayed = forwarder.ask(&asker, &upstreams, &packet, Transport::Tcp).await;
+                    let ask = |over| forwarder.ask(&asker, &upstreams, &packet, over);
+                    let mut relayed = ask(Transport::Udp).await;
+                    if relayed.packet.as_ref().is_some_and(|reply| reply[2] & TRUNCATED != 0) {
+                        relayed = ask(Transport::Tcp).await;
+                    }
                     why.extend(explain::elsewhere(&upstreams, &relayed));
                     let reply = relayed.packet.or_else(|| answer::failure(&packet, Transport::Tcp));
                     Some(explain::read(&reply?, why))

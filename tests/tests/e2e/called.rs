@@ -75,6 +75,9 @@ fn localhost_is_who_asks_and_invalid_is_nobody() {
     }
     assert!(asked.from().is_empty(), "nobody else was asked: {:?}", asked.from());
     assert_eq!(ask("example.org A"), ["203.0.113.7"]);
+    // Who is asked answers datagrams alone, and so it is asked here as well.
+    let why = host.netctl(&["dns", "query", "www.example.org", "--from", "client"]);
+    assert!(why.success().contains("203.0.113.7"), "{why:?}");
     let why = host.netctl(&["dns", "query", "db.localhost", "--from", "client"]);
     assert!(why.success().contains("it is whoever asks"), "{why:?}");
 }
