@@ -92,9 +92,8 @@ fn is_resolved(server: &SocketAddr) -> bool {
     server.ip() == IpAddr::from([127, 0, 0, 53]) || server.ip() == IpAddr::from([127, 0, 0, 54])
 }
 
-/// The servers that a resolv.conf(5) names, each once, on port 53.
-///
-/// The zone of an IPv6 address (`%eth0`) is left out: it names a link of whoever wrote the file.
+/// The servers that a resolv.conf(5) names, each once, on port 53. The zone of an IPv6 address is a link
+/// of this host's, by name or index (`fe80::1%eth0`).
 fn nameservers(file: &[u8]) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in String::from_utf8_lossy(file).lines() {
@@ -103,15 +102,33 @@ fn nameservers(file: &[u8]) -> Vec<SocketAddr> {
         if !line.starts_with("nameserver") || words.next() != Some("nameserver") {
             continue;
         }
-        let address = words.next().and_then(|word| word.split('%').next());
-        if let Some(address) = address.and_then(|word| word.parse::<IpAddr>().ok()) {
-            let server = SocketAddr::new(address, 53);
-            if !servers.contains(&server) {
-                servers.push(server);
-            }
+        if let Some(server) = words.next().and_then(nameserver)
+            && !servers.contains(&server)
+        {
+            servers.push(server);
         }
     }
     servers
+}
+
+fn nameserver(word: &str) -> Option<SocketAddr> {
+    let (address, zone) = word.split_once('%').unwrap_or((word, ""));
+    let mut server = SocketAddr::new(address.parse().ok()?, 53);
+    if let SocketAddr::V6(server) = &mut server {
+        server.set_scope_id(index(zone).unwrap_or_default());
+    }
+    Some(server)
+}
+
+/// The index of a link.
+fn index(link: &str) -> Option<u32> {
+    if let Ok(index) = link.parse() {
+        return Some(index);
+    }
+    // It is no path.
+    let named = !link.is_empty() && !link.contains('/') && link != "..";
+    let index = named.then(|| fs::read_to_string(format!("/sys/class/net/{link}/ifindex")))?;
+    index.ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -126,7 +143,10 @@ mod tests {
             search example.org\n\
             nameserver 192.0.2.1\n\
             nameserver\t2001:db8::1  # trailing\n\
-            nameserver fe80::1%eth0\n\
+            nameserver fe80::1%lo\n\
+            nameserver fe80::2%7\n\
+            nameserver fe80::3%nosuch\n\
+            nameserver fe80::4%../net/lo\n\
             nameserver 192.0.2.1\n\
             nameserver nonsense\n\
             nameserver\n\
@@ -135,7 +155,17 @@ mod tests {
             options ndots:2\r\n\
             \xff\xfe\n";
         let servers: Vec<String> = nameservers(file).iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1]:53"]);
+        assert_eq!(
+            servers,
+            [
+                "192.0.2.1:53",
+                "[2001:db8::1]:53",
+                "[fe80::1%1]:53",
+                "[fe80::2%7]:53",
+                "[fe80::3]:53",
+                "[fe80::4]:53",
+            ]
+        );
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn servers(file: &File) -> Result<(), Wrong> {
         if can_be_asked(server) {
             return Ok(());
         }
-        wrong(key, server.to_string(), "the address and the port of one server")
+        wrong(key, server.to_string(), "the address and the port of one server, on whichever link")
     };
     file.dns_upstreams.iter().flatten().try_for_each(|server| one("dns_upstreams", server))?;
     for (domain, servers) in &file.dns_stubs {
@@ -182,6 +182,7 @@ mod tests {
             ("dns_host = \"0.0.0.0:53\"", "dns_host", "\"0.0.0.0:53\""),
             ("dns_host = \"192.0.2.3:53\"", "dns_host", "\"192.0.2.3:53\""),
             ("dns_stubs = { \"a\" = [\"224.0.0.1:53\"] }", "dns_stubs.\"a\"", "\"224.0.0.1:53\""),
+            ("dns_upstreams = [\"fe80::1\"]", "dns_upstreams", "\"[fe80::1]:53\""),
             ("dns_stubs = { \"a\" = [] }", "dns_stubs.\"a\"", "[]"),
             ("dns_stubs = { \"netd\" = [\"10.0.0.53:53\"] }", "dns_stubs", "\"netd\""),
             ("dns_stubs = { \"x.localhost\" = [\"10.0.0.53\"] }", "dns_stubs", "\"x.localhost\""),

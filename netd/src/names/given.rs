@@ -7,7 +7,7 @@ use std::{
 
 use cnm::{
     Error, Result,
-    dns::{check_domains, is_server},
+    dns::{check_domains, is_name, is_server},
     endpoint::{Attach, Endpoint, Protocol},
     network::{Network, Subnet},
     options::{
@@ -109,7 +109,8 @@ fn one_server(text: &str) -> Result<SocketAddr> {
     let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
     plain.or_else(|_| text.parse()).ok().filter(can_be_asked).ok_or_else(|| {
         Error::invalid(format_args!(
-            "invalid name server {text:?}: it should be the address of one server, or ADDRESS:PORT"
+            "invalid name server {text:?}: it should be the address of one server, or ADDRESS:PORT, and \
+             on whichever link"
         ))
         .with(SERVERS, text)
     })
@@ -117,7 +118,8 @@ fn one_server(text: &str) -> Result<SocketAddr> {
 
 /// Whether one server may be there, of whom something is asked.
 pub(crate) fn can_be_asked(server: &SocketAddr) -> bool {
-    server.port() != 0 && is_server(server.ip())
+    let scoped = matches!(server, SocketAddr::V6(server) if server.scope_id() != 0);
+    server.port() != 0 && (scoped || is_server(server.ip()))
 }
 
 /// The servers that are asked for names that are not ours; none where nobody said.
@@ -131,7 +133,13 @@ pub(super) fn stubs(options: &Options) -> Result<Vec<dns::Stub>> {
     below
         .map_while(|(key, list)| Some((key.strip_prefix(STUB)?, list)))
         .map(|(domain, list)| {
-            dns::check_name(domain, &[]).map_err(Error::invalid)?;
+            if !is_name(domain) || !domain.is_ascii() {
+                return Err(Error::invalid(format_args!(
+                    "invalid option {STUB}{domain}: behind the first dot there should be a domain, as \
+                     in {STUB}example.corp"
+                ))
+                .with("option", format!("{STUB}{domain}")));
+            }
             Ok(dns::Stub { domain: domain.to_owned(), servers: servers(list)? })
         })
         .collect()
@@ -281,12 +289,22 @@ mod tests {
         for bad in ["", "x", "10.0.0.1,", "10.0.0.1:x", "10.0.0.1:70000"] {
             assert!(upstreams(&options(&[("dns", bad)])).is_err(), "{bad}");
         }
-        for nobody in
-            ["0.0.0.0", "::", "10.0.0.1:0", "224.0.0.251", "[ff02::fb]:53", "255.255.255.255"]
-        {
+        assert!(upstreams(&options(&[("dns", "[fe80::1%2]:53")])).is_ok(), "it says which link");
+        for nobody in [
+            "0.0.0.0",
+            "::",
+            "10.0.0.1:0",
+            "224.0.0.251",
+            "[ff02::fb]:53",
+            "255.255.255.255",
+            "fe80::1",
+        ] {
             assert!(upstreams(&options(&[("dns", nobody)])).is_err(), "{nobody}");
         }
-        assert!(stubs(&options(&[("dns.a..b", "10.0.0.1")])).is_err());
+        for bad in ["dns.a..b", "dns.", "dns..", "dns.a b", "dns.b\u{fc}cher", "dns.a\nb"] {
+            assert!(stubs(&options(&[(bad, "10.0.0.1")])).is_err(), "{bad}");
+        }
+        assert_eq!(stubs(&options(&[("dns.corp.", "10.0.0.1")])).map(|found| found.len()), Ok(1));
     }
 
     #[test]

@@ -68,11 +68,13 @@ pub fn is_name(text: &str) -> bool {
         && text.split('.').all(|label| (1..=LABEL).contains(&label.len()))
 }
 
-/// Whether one server may be at an address, of whom something is asked.
+/// Whether one server may be at an address, of whom something is asked: not several, and not one on a
+/// link that is not said.
 pub fn is_server(address: IpAddr) -> bool {
     let ip = address.to_canonical();
     let everybody = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    !ip.is_unspecified() && !everybody
+    let on_some_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    !ip.is_unspecified() && !everybody && !on_some_link
 }
 
 /// Refuses domains to try behind names that nobody could ask for, and others beside `.`, which is none.
@@ -121,6 +123,8 @@ mod tests {
             ("::ffff:0.0.0.0", false),
             ("224.0.0.251", false),
             ("ff02::fb", false),
+            ("fe80::1", false),
+            ("169.254.76.53", true),
             ("255.255.255.255", false),
         ] {
             assert_eq!(is_server(address.parse().expect("an address")), is, "{address}");

@@ -14,7 +14,11 @@ pub(super) fn check(wishes: &Wishes) -> Result<()> {
         Err(Error::invalid(format_args!("invalid {what} \"{value}\": {rule}")))
     };
     if let Some(server) = wishes.dns.iter().find(|server| !is_server(**server)) {
-        return wrong("name server", server, "it should be the address of one server");
+        return wrong(
+            "name server",
+            server,
+            "it should be the address of one server, on whichever link",
+        );
     }
     if let Some(host) = wishes.hosts.iter().find(|host| !is_name(&host.name)) {
         return wrong("host", &host.name, "before its address should be a name in DNS");
