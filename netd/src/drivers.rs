@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -27,7 +27,11 @@ pub(crate) struct Drivers {
 impl Drivers {
     /// Drivers in `directories`, whose processes are written down in `run_dir`; each call of one
     /// may take `deadline`.
-    pub(crate) fn new(directories: Vec<PathBuf>, run_dir: PathBuf, deadline: Duration) -> Self {
+    pub(crate) fn new(mut directories: Vec<PathBuf>, run_dir: PathBuf, deadline: Duration) -> Self {
+        // One that was named may be where netd's own are, by whichever path.
+        let mut known = BTreeSet::new();
+        directories
+            .retain(|path| known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
         Self { directories, run_dir, deadline, sessions: RefCell::default() }
     }
 

@@ -49,6 +49,17 @@ fn ours(name: &str, others: usize) {
 }
 
 #[test]
+fn where_a_driver_was_looked_for_is_said_once() {
+    let world = World::new();
+    let host = world.host("a");
+    let refused = host.netctl(&["network", "create", "-d", "nothing", "app"]);
+    // It is named to netd, and netd's own.
+    let place = world.programs().display().to_string();
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert_eq!(refused.stderr.matches(&place).count(), 1, "{refused:?}");
+}
+
+#[test]
 fn bridge_keeps_to_the_rules() {
     ours("netd-bridge", 0);
 }
