@@ -244,5 +244,12 @@ pub(crate) fn address_error(error: &ipam::Error) -> Error {
         ipam::Kind::NotFound => cnm::Kind::NotFound,
         _ => cnm::Kind::Invalid,
     };
-    Error::new(kind, error)
+    let refusal = Error::new(kind, error);
+    match error {
+        // Of a lease, the pool does not know whose it is.
+        ipam::Error::AddressInUse { address, by: ipam::AddressRole::Lease, .. } => {
+            refusal.with("address", address.to_string())
+        }
+        _ => refusal,
+    }
 }

@@ -24,6 +24,7 @@ use crate::netd::address_error;
 
 mod blocks;
 pub(crate) mod called;
+mod holders;
 mod lan;
 mod macs;
 mod namesakes;
@@ -303,12 +304,14 @@ impl Registry {
         let taken: Vec<_> =
             self.addresses_of(&network.id).chain(self.shared_addresses(network)).collect();
         match addresses.iter().find(|address| taken.contains(address)) {
-            Some(address) => Err(Error::exists(format_args!(
-                "address {address} of network {} is in use already",
-                network.name
-            ))
-            .with("address", address.to_string())
-            .with("network", network.id.as_str())),
+            Some(address) => {
+                let refusal = Error::exists(format_args!(
+                    "address {address} of network {} is in use already",
+                    network.name
+                ));
+                let refusal = refusal.with("address", address.to_string());
+                Err(self.with_holder(network, refusal.with("network", network.id.as_str())))
+            }
             None => Ok(()),
         }
     }

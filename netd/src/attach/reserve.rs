@@ -69,16 +69,20 @@ impl Netd {
                 .with("network", network.id.as_str()));
             }
             let name = params.container.name.as_ref();
-            let addresses = match &params.assigned {
+            let leased = match &params.assigned {
                 None => {
                     let (wanted, ranges, sticky) =
                         (&params.addresses, &params.ranges, params.sticky);
-                    entry.lease(Wishes { wanted, ranges, name, sticky }, now)?
+                    entry.lease(Wishes { wanted, ranges, name, sticky }, now)
                 }
                 Some(assigned) => {
-                    entry.keep(&assigned.addresses, name, now)?;
-                    assigned.addresses.clone()
+                    let kept = entry.keep(&assigned.addresses, name, now);
+                    kept.map(|()| assigned.addresses.clone())
                 }
+            };
+            let addresses = match leased {
+                Ok(addresses) => addresses,
+                Err(error) => return Err(registry.with_holder(network, error)),
             };
             let dns = entry.dns.iter().copied().filter(|dns| is_near(&addresses, *dns)).collect();
             registry.share(&network.id, &addresses);

@@ -21,6 +21,7 @@ mod greedy;
 mod growing;
 mod handover;
 mod hardship;
+mod holders;
 mod hook;
 mod inside;
 mod ipv6;

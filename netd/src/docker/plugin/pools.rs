@@ -194,7 +194,8 @@ impl Plugin {
             (None, Some(part)) => pool.allocate_between(part.network(), part.broadcast(), now),
             (None, None) => pool.allocate(now),
         };
-        let address = leased.map_err(|error| address_error(&error))?;
+        let address =
+            leased.map_err(|error| registry.with_holder(network, address_error(&error)))?;
         registry.share(&network.id, &[IpNetwork::from(address)]);
         drop(registry);
         self.offers.borrow_mut().addresses.insert(address, network.id.clone());
@@ -217,7 +218,10 @@ impl Plugin {
             let entry = registry.network_mut(&network.id);
             let entry = entry.ok_or_else(|| Error::not_found("the network went away"))?;
             let wishes = Wishes { wanted: &wanted, ranges: &[], name: None, sticky: false };
-            entry.lease(wishes, now)?
+            match entry.lease(wishes, now) {
+                Ok(leased) => leased,
+                Err(error) => return Err(registry.with_holder(network, error)),
+            }
         };
         // dockerd asks for each family by itself.
         let (own, others): (Vec<_>, Vec<_>) =
