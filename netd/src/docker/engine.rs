@@ -133,6 +133,9 @@ impl Engine {
             ["networks", network, "disconnect"] if is(Method::POST) => {
                 self.disconnect(network, decode(question)?).await
             }
+            [first, ..] if wording::ELSEWHERE.contains(&first) => {
+                Err(wording::served_elsewhere(first, read, &self.netd.config.docker_socket))
+            }
             _ => Err(Refusal::page_not_found()),
         }
     }

@@ -246,3 +246,34 @@ fn what_a_network_is_made_with_is_kept_or_refused() {
     }
     assert_eq!(network(&["ls"]).success(), before, "nothing of it is there");
 }
+
+/// What is not about networks is dockerd's, and who asks netd for it is told where.
+#[test]
+fn what_is_dockerds_alone_is_said_to_be() {
+    let world = World::new();
+    let _host = host(&world);
+    let elsewhere = |what: &str| {
+        format!(
+            "netd serves networks at this socket, and no {what}: ask dockerd (docker -H \
+             unix:///var/run/docker.sock, or without -H)"
+        )
+    };
+    for (words, what) in [
+        (&["ps"][..], "containers"),
+        (&["images"], "images"),
+        (&["volume", "ls"], "volumes"),
+        (&["run", "--rm", "box", "true"], "containers"),
+        (&["rm", "-f", "web"], "containers"),
+        (&["pull", "box"], "images"),
+    ] {
+        let told = docker(SOCKET, words);
+        assert_ne!(told.code, 0, "{words:?}: {told:?}");
+        assert!(told.stderr.contains(&elsewhere(what)), "{words:?}: {told:?}");
+        assert!(!told.stderr.contains("page not found"), "{words:?}: {told:?}");
+        assert!(!told.stderr.contains("Unable to find image"), "{words:?}: {told:?}");
+    }
+    // What may be a network is looked for among them.
+    docker(SOCKET, &["network", "create", "app"]).success();
+    let told = docker(SOCKET, &["inspect", "--format", "{{.Name}}", "app"]);
+    assert_eq!(told.success(), "app\n");
+}

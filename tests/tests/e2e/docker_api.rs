@@ -70,7 +70,7 @@ fn every_answer_says_what_a_client_negotiates_by() {
         (&version["ApiVersion"], &version["MinAPIVersion"]),
         (&json!("1.51"), &json!("1.40"))
     );
-    let (status, head, body) = send("GET /v1.41/containers/json", "", "");
+    let (status, head, body) = send("GET /v1.41/nothing", "", "");
     assert_eq!((status, body.as_str()), (404, "{\"message\":\"page not found\"}\n"));
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     assert!(head.contains("server: netd/"), "{head}");

@@ -1,5 +1,7 @@
 //! Docker's statuses and sentences, where netd's own say the same in other words.
 
+use std::path::Path;
+
 use cnm::{Error, Kind};
 use hyper::StatusCode;
 
@@ -19,6 +21,42 @@ impl Refusal {
     pub(super) fn page_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "page not found")
     }
+}
+
+/// What else there is in Docker's API (version 1.51), by the first step of its path.
+pub(super) const ELSEWHERE: [&str; 20] = [
+    "auth",
+    "build",
+    "commit",
+    "configs",
+    "containers",
+    "debug",
+    "distribution",
+    "exec",
+    "grpc",
+    "images",
+    "info",
+    "nodes",
+    "plugins",
+    "secrets",
+    "services",
+    "session",
+    "swarm",
+    "system",
+    "tasks",
+    "volumes",
+];
+
+/// Of what is dockerd's alone. Who looks for one is told that there is none here, so that `docker inspect`
+/// looks on among the networks; to whoever would change something, "not found" means that it is done, or
+/// that an image has to be pulled.
+pub(super) fn served_elsewhere(what: &str, read: bool, socket: &Path) -> Refusal {
+    let status = if read { StatusCode::NOT_FOUND } else { StatusCode::NOT_IMPLEMENTED };
+    let message = format!(
+        "netd serves networks at this socket, and no {what}: ask dockerd (docker -H unix://{}, or without -H)",
+        socket.display()
+    );
+    Refusal::new(status, message)
 }
 
 /// The table of `docs/protocol.md`.
