@@ -177,7 +177,12 @@ impl Netd {
             Some(netns) => Some(open(netns, &line.descriptors)?),
             None => None,
         };
-        let mut endpoint = self.registry.borrow().resolve_endpoint(&params.endpoint)?.clone();
+        let id = self.registry.borrow().resolve_endpoint(&params.endpoint)?.id.clone();
+        // Who was given it may have put it into its container, or called it otherwise, since.
+        if let Err(error) = self.find_delivered(&id).await {
+            tracing::warn!(endpoint = id.short(), %error, "not found where it was put");
+        }
+        let mut endpoint = self.registry.borrow().resolve_endpoint(id.as_str())?.clone();
         endpoint.mac = params.mac.or(endpoint.mac);
         endpoint = self.registry.borrow().published(&endpoint);
         let network = self.network_of(&endpoint)?;

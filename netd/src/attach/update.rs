@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use cnm::{
-    Error, Kind, Name, Result,
-    driver::PublishPorts,
+    EndpointId, Error, Kind, Name, Result,
+    driver::{FindDelivered, PublishPorts},
     endpoint::{Container, Endpoint, Port, UpdateEndpoint},
     network::Network,
     options::is_delivered_on_host,
@@ -22,7 +22,12 @@ impl Netd {
         self: &Rc<Self>,
         params: UpdateEndpoint,
     ) -> Result<Rc<Endpoint>> {
-        self.introduce(params, None).await
+        let is_given = params.container.is_some();
+        let endpoint = self.introduce(params, None).await?;
+        if !is_given || !self.find_delivered(&endpoint.id).await? {
+            return Ok(endpoint);
+        }
+        Ok(Rc::new(self.registry.borrow().resolve_endpoint(endpoint.id.as_str())?.clone()))
     }
 
     /// As [`Netd::update_endpoint`]; with a container, what else it answers to.
@@ -75,7 +80,8 @@ impl Netd {
         self.registry.borrow().not_called_so(&known.id, &known.network, &container)?;
         let mut endpoint = Endpoint { container, aliases, ..known.clone() };
         if endpoint.container.id != known.container.id {
-            endpoint.ifname = self.registry.borrow().free_ifname(&endpoint.container.id, "eth");
+            // Who puts it there names it; until that is seen, it is what it was made as.
+            endpoint.ifname = endpoint.made_as();
         }
         let record = self.sandbox_for(&endpoint, None);
         self.stores.put_endpoint(&endpoint, &record)?;
@@ -84,6 +90,35 @@ impl Netd {
         self.registry.borrow_mut().hand_over(endpoint.clone(), record);
         self.resolver.publish(&endpoint);
         Ok(endpoint)
+    }
+
+    /// Looks what an interface is called that was left on the host and that somebody has put into its
+    /// container by now; whether it is there, or nobody can see it.
+    pub(crate) async fn find_delivered(self: &Rc<Self>, id: &EndpointId) -> Result<bool> {
+        let found = self.registry.borrow().resolve_endpoint(id.as_str())?.clone();
+        if !is_delivered_on_host(&found.options) {
+            return Ok(true);
+        }
+        let _turn = self.turn(&found.container.id).await;
+        // It may have gone, or changed, meanwhile.
+        let known = self.registry.borrow().resolve_endpoint(id.as_str())?.clone();
+        let network =
+            self.registry.borrow().resolve_network(known.network.as_str())?.network.clone();
+        let driver = self.driver(&network.driver)?;
+        let call = FindDelivered { network, endpoint: known.clone() };
+        let ifname = match driver.call(&call).await {
+            Err(error) if error.kind == Kind::Unsupported => return Ok(true),
+            found => found?.ifname,
+        };
+        let Some(ifname) = ifname else { return Ok(false) };
+        if ifname != known.ifname {
+            let endpoint = Rc::new(Endpoint { ifname, ..known });
+            let record = self.sandbox_for(&endpoint, None);
+            self.stores.put_endpoint(&endpoint, &record)?;
+            self.registry.borrow_mut().renew_endpoint(endpoint.clone());
+            self.tell_endpoint("update", &endpoint);
+        }
+        Ok(true)
     }
 
     /// Publishes other ports than before.

@@ -88,49 +88,63 @@ pub(super) async fn container(socket: &Path, id: &str) -> io::Result<Option<Name
     }
 }
 
-/// Containers as they are renamed, for as long as dockerd tells.
+/// What happens there, as it happens, for as long as dockerd tells.
 #[derive(Debug)]
-pub(super) struct Renames {
+pub(super) struct Events {
     lines: Lines<BufReader<UnixStream>>,
 }
 
-/// `{"event":["rename"],"type":["container"]}`, as a query has it.
-const RENAMES: &str = "/events?filters=%7B%22event%22%3A%5B%22rename%22%5D%2C%22type%22%3A%5B%22\
-                       container%22%5D%7D";
+/// What happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A container has another name.
+    Renamed(String),
+    /// A network is no more, or a container is off it.
+    Left(String),
+}
 
-/// Those that are renamed from now on.
+/// `{"event":["rename","destroy","disconnect"],"type":["container","network"]}`, as a query has it.
+const EVENTS: &str = "/events?filters=%7B%22event%22%3A%5B%22rename%22%2C%22destroy%22%2C%22disconnect\
+                      %22%5D%2C%22type%22%3A%5B%22container%22%2C%22network%22%5D%7D";
+
+/// What happens from now on.
 ///
 /// # Errors
 /// As [`network`].
-pub(super) async fn renames(socket: &Path) -> io::Result<Renames> {
+pub(super) async fn events(socket: &Path) -> io::Result<Events> {
     let begun = tokio::time::timeout(PATIENCE, async {
-        let mut lines = BufReader::new(request(socket, RENAMES).await?).lines();
+        let mut lines = BufReader::new(request(socket, EVENTS).await?).lines();
         let status = lines.next_line().await?.unwrap_or_default();
         if status.split(' ').nth(1) != Some("200") {
             return Err(io::Error::other(format!("dockerd answers {status}")));
         }
         while lines.next_line().await?.is_some_and(|header| !header.is_empty()) {}
-        Ok(Renames { lines })
+        Ok(Events { lines })
     });
     begun.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-impl Renames {
-    /// The next one's id; none when dockerd tells no more.
-    pub(super) async fn next(&mut self) -> Option<String> {
+impl Events {
+    /// The next one; none when dockerd tells no more.
+    pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
             let line = self.lines.next_line().await.ok()??;
-            if let Some(id) = renamed(&line) {
-                return Some(id);
+            if let Some(event) = event(&line) {
+                return Some(event);
             }
         }
     }
 }
 
-/// Whom an event is about.
-fn renamed(line: &str) -> Option<String> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some(event.get("Actor")?.get("ID")?.as_str()?.to_owned())
+/// What a line tells, and whom of.
+fn event(line: &str) -> Option<Event> {
+    let told: serde_json::Value = serde_json::from_str(line).ok()?;
+    let whose = told.get("Actor")?.get("ID")?.as_str()?.to_owned();
+    match (told.get("Type")?.as_str()?, told.get("Action")?.as_str()?) {
+        ("container", "rename") => Some(Event::Renamed(whose)),
+        ("network", "destroy" | "disconnect") => Some(Event::Left(whose)),
+        _ => None,
+    }
 }
 
 /// A network that is listed, as far as it is needed.
@@ -281,8 +295,12 @@ mod tests {
         assert_eq!(named.names_at("e3"), None);
         let event = r#"{"status":"rename","id":"c1","Type":"container","Action":"rename","Actor":
             {"ID":"c1","Attributes":{"name":"new","oldName":"/web"}},"scope":"local","time":1}"#;
-        assert_eq!(renamed(event).as_deref(), Some("c1"));
-        assert_eq!(renamed("{}"), None);
+        assert_eq!(super::event(event), Some(Event::Renamed("c1".into())));
+        let gone = event.replace("container", "network").replace("rename", "destroy");
+        assert_eq!(super::event(&gone), Some(Event::Left("c1".into())));
+        for other in ["{}", "", &event.replace("rename", "destroy")] {
+            assert_eq!(super::event(other), None);
+        }
     }
 
     #[test]

@@ -44,8 +44,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Plugin {
     netd: Rc<Netd>,
     offers: RefCell<pools::Offers>,
-    /// Whether it is followed which of dockerd's containers are renamed.
+    /// Whether it is followed what happens at dockerd.
     follows: Cell<bool>,
+    doubts: forgotten::Doubts,
 }
 
 impl fmt::Debug for Plugin {
@@ -120,7 +121,12 @@ fn decode<T: DeserializeOwned>(method: &str, body: &Bytes) -> Result<T, Refusal>
 
 impl Plugin {
     pub(super) fn new(netd: Rc<Netd>) -> Rc<Self> {
-        Rc::new(Self { netd, offers: RefCell::default(), follows: Cell::default() })
+        Rc::new(Self {
+            netd,
+            offers: RefCell::default(),
+            follows: Cell::default(),
+            doubts: forgotten::Doubts::default(),
+        })
     }
 
     async fn dispatch(self: Rc<Self>, method: &str, body: &Bytes) -> Result<Value, Refusal> {
@@ -142,6 +148,7 @@ impl Plugin {
             "NetworkDriver.EndpointOperInfo" => Ok(json!({ "Value": {} })),
             "NetworkDriver.CreateNetwork" => {
                 self.create_network(decode::<CreateNetwork>(method, body)?).await?;
+                self.follow();
                 Ok(nothing)
             }
             "NetworkDriver.DeleteNetwork" => {

@@ -8,8 +8,8 @@ use std::{
 use cnm::{
     Error, Kind, NetworkId, Result,
     driver::{
-        Attached, Capabilities, Driver, Info, Interface, NetworkState, Plan, Sync, Synced,
-        Uninstall, Uninstalled,
+        Attached, Capabilities, Delivered, Driver, Info, Interface, NetworkState, Plan, Sync,
+        Synced, Uninstall, Uninstalled,
     },
     endpoint::{self, Checked, Endpoint, NetnsId},
     fault,
@@ -405,6 +405,16 @@ impl Driver for Bridge {
         if let Ok(kernel) = self.kernel() {
             names::forget(&kernel.home, netns, cookie);
         }
+    }
+
+    fn delivered(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Delivered> {
+        let port = Port::of(network, endpoint)?;
+        let socket = &mut self.kernel()?.socket;
+        let Some(host) = links::by_name(socket, &port.host).map_err(refusal)? else {
+            return Ok(Delivered::default());
+        };
+        let inside = links::other_end(socket, &host).map_err(refusal)?;
+        Ok(Delivered { ifname: inside.and_then(|inside| inside.name.parse().ok()) })
     }
 
     fn check(

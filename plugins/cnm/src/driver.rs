@@ -228,6 +228,31 @@ impl Call for CheckAttached {
     type Reply = Checked;
 }
 
+/// Asks where an endpoint is by now that was left on the host (`deliver=host`), and has it announced to
+/// whoever may have known another at its addresses. Asked when its container runs, and before a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FindDelivered {
+    /// Its network.
+    pub network: Network,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+impl Call for FindDelivered {
+    const METHOD: &'static str = "driver.delivered";
+    type Reply = Delivered;
+}
+
+/// Where an endpoint is by now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Delivered {
+    /// What its interface is called in its container; none as long as it is on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<IfName>,
+}
+
 /// Shows the steps that would make an endpoint and what the kernel has of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -386,6 +411,13 @@ pub trait Driver {
         let name = self.info().name;
         Err(Error::unsupported(format_args!("driver {name} changes no ports by themselves"))
             .with("method", PublishPorts::METHOD))
+    }
+
+    /// As [`FindDelivered`].
+    fn delivered(&mut self, _network: &Network, _endpoint: &Endpoint) -> Result<Delivered> {
+        let name = self.info().name;
+        Err(Error::unsupported(format_args!("driver {name} leaves nothing on the host"))
+            .with("method", FindDelivered::METHOD))
     }
 
     /// As [`CheckAttached`].

@@ -166,6 +166,19 @@ impl Call for CreateNetwork {
     type Reply = Network;
 }
 
+/// Looks whether a network could be made now, and makes none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CheckNetwork {
+    /// As it would be made.
+    pub network: CreateNetwork,
+}
+
+impl Call for CheckNetwork {
+    const METHOD: &'static str = "network.check";
+    type Reply = Empty;
+}
+
 /// Shows the networks that match every given filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -23,8 +23,8 @@ pub use teller::Teller;
 use crate::{
     Call, DEFAULT_SOCKET, Empty, Error, Incoming, Kind, Reply, Result, cni,
     driver::{
-        AttachEndpoint, CheckAttached, DetachEndpoint, Driver, GetInfo, Info, NetworkDown,
-        NetworkUp, PlanEndpoint, PublishPorts, Sync, Uninstall,
+        AttachEndpoint, CheckAttached, DetachEndpoint, Driver, FindDelivered, GetInfo, Info,
+        NetworkDown, NetworkUp, PlanEndpoint, PublishPorts, Sync, Uninstall,
     },
     frame::{self, Lines, MAX_LINE, MAX_TRUSTED_LINE},
     message::{self, Batch},
@@ -177,6 +177,10 @@ fn dispatch(driver: &mut impl Driver, request: &Incoming<'_>) -> Result<Box<RawV
                 driver.see_off(&endpoint);
             }
             raw(&Empty {})
+        }
+        FindDelivered::METHOD => {
+            let FindDelivered { network, endpoint } = request.params()?;
+            raw(&driver.delivered(&network, &endpoint)?)
         }
         CheckAttached::METHOD => {
             let CheckAttached { network, endpoint, netns } = request.params()?;

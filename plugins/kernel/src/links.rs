@@ -330,6 +330,22 @@ pub fn within(socket: &mut Socket, nsid: i32, name: &str) -> Result<Option<Link>
     }
 }
 
+/// The other end of a pair, where that is in another namespace and there is one.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn other_end(socket: &mut Socket, link: &Link) -> Result<Option<Link>> {
+    let (Some(peer), Some(nsid)) = (link.peer, link.peer_nsid) else { return Ok(None) };
+    let mut message = LinkMessage::default();
+    message.header.index = peer;
+    message.attributes.push(LinkAttribute::IfNetnsId(nsid));
+    match get(socket, message, format!("number {peer} in namespace {nsid}")) {
+        // The namespace is gone.
+        Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(None),
+        outcome => outcome,
+    }
+}
+
 /// Has the kernel take note of a link's line now (`ETHTOOL_GLINK`, linux/ethtool.h, which asks
 /// `linkwatch_sync_dev` for one of a pair), which it leaves to a worker else. Until then a port of a
 /// bridge passes nothing on, and the link itself drops what is to be sent. The link is one of the

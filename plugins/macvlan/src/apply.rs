@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use kernel::{
-    Errno, Result, host_routes,
+    Errno, Result,
+    announce::Herald,
+    host_routes,
     host_routes::HostRoute,
-    links::{self, Change, Link},
+    links::{self, Change, Link, Mac},
     macvlan::{self, Mode},
     netlink::{Batch, Socket},
     netns::Netns,
@@ -13,7 +15,7 @@ use kernel::{
 };
 
 use crate::{
-    OWNED, Segment,
+    OWNED, Port, Segment,
     plan::{Observed, Step, parameters},
 };
 
@@ -26,6 +28,8 @@ pub(crate) struct Kernel {
     pub(crate) socket: Socket,
     /// The id by which the namespace knows itself: that of the parents of macvlans elsewhere.
     pub(crate) own: i32,
+    /// What tells the LAN of what dockerd has put into a container, once there is any.
+    herald: Option<Herald>,
 }
 
 impl Kernel {
@@ -33,7 +37,22 @@ impl Kernel {
     pub(crate) fn open() -> Result<Self> {
         let (home, mut socket) = (Netns::own()?, Socket::route()?);
         let own = home.assign_nsid(&mut socket)?;
-        Ok(Self { home, socket, own })
+        Ok(Self { home, socket, own, herald: None })
+    }
+
+    /// Tells those on the LAN where the addresses of a macvlan are that somebody else has set up, by its
+    /// parent: nothing can be sent in its container from here. Its siblings on the parent do not hear it.
+    pub(crate) fn announce(&mut self, parent: u32, mac: Mac, port: &Port) {
+        if self.herald.is_none() {
+            self.herald = Herald::open().map_err(|error| eprintln!("{error}")).ok();
+        }
+        let Some(herald) = &self.herald else { return };
+        for address in &port.addresses {
+            // One that is down has no neighbours to tell.
+            if let Err(error) = herald.announce(parent, address.ip(), mac) {
+                eprintln!("{error}");
+            }
+        }
     }
 
     /// What there is on the host, as far as it matters to these networks.

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use cnm::{
     Error, Kind, NetworkId, Result,
-    driver::{Attached, Capabilities, Driver, Info, Interface, NetworkState, Plan, Sync, Synced},
+    driver::{
+        Attached, Capabilities, Delivered, Driver, Info, Interface, NetworkState, Plan, Sync,
+        Synced,
+    },
     endpoint::{Checked, Endpoint, NetnsId},
     fault,
     network::Network,
@@ -289,6 +292,21 @@ impl Driver for Macvlan {
         if let Ok(kernel) = self.kernel() {
             names::forget(&kernel.home, netns, cookie);
         }
+    }
+
+    fn delivered(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Delivered> {
+        let port = Port::of(network, endpoint)?;
+        let found = self.find(&port, endpoint)?;
+        let kernel = self.kernel()?;
+        let Some(found) = found.filter(|found| found.nsid != Some(kernel.own)) else {
+            return Ok(Delivered::default());
+        };
+        if found.link.up
+            && let (Some(parent), Some(mac)) = (found.link.peer, found.link.mac)
+        {
+            kernel.announce(parent, mac, &port);
+        }
+        Ok(Delivered { ifname: found.link.name.parse().ok() })
     }
 
     fn check(

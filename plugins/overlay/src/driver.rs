@@ -8,8 +8,8 @@ use std::{
 use cnm::{
     Error, Kind, Result,
     driver::{
-        Attached, Capabilities, Driver, Info, NetworkState, Plan, Sync, Synced, Uninstall,
-        Uninstalled,
+        Attached, Capabilities, Delivered, Driver, Info, NetworkState, Plan, Sync, Synced,
+        Uninstall, Uninstalled,
     },
     endpoint::{Checked, Endpoint, Port},
     network::Network,
@@ -537,6 +537,10 @@ impl Driver for Overlay {
 
     fn see_off(&mut self, endpoint: &Endpoint) {
         self.bridge.see_off(endpoint);
+    }
+
+    fn delivered(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Delivered> {
+        self.bridge.delivered(network, endpoint)
     }
 
     fn check(

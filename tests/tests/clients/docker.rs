@@ -6,7 +6,9 @@ use netd_tests::{
     Asking as _, Dockerd, Executed, Host, HostOptions, Machine, Namespace, World, eventually,
 };
 
+mod forgotten;
 mod macvlan;
+mod naming;
 
 /// A host with a neighbour, and a machine for dockerd. What is first ends first.
 pub(crate) struct Place {

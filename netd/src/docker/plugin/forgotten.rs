@@ -1,13 +1,22 @@
-//! What dockerd forgot without a word: after a crash of its own it drops endpoints and networks from
-//! its records, and tells nobody. What is ours and not its any more goes, and only then: while it does
-//! not answer, everything stays.
+//! What dockerd forgot without a word: after a crash of its own, or without its database, it has endpoints
+//! and networks no more, and tells nobody. What is ours and not its any more goes, and only then: while it
+//! does not answer, everything stays.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+    time::Duration,
+};
 
-use cnm::docker::ENDPOINT;
+use cnm::{
+    docker::ENDPOINT,
+    endpoint::{Endpoint, State},
+    network::Network,
+};
 
-use super::{Plugin, endpoints::is_unnamed};
-use crate::docker::daemon;
+use super::{Plugin, dockers_ids, endpoints::is_unnamed};
+use crate::{docker::daemon, netd::Netd, registry::Stage};
 
 /// How often a dockerd that is just coming up is asked, a second after each other.
 const QUESTIONS: u32 = 120;
@@ -15,7 +24,19 @@ const QUESTIONS: u32 = 120;
 /// How long after the first look the second one is: what is being made meanwhile is there then.
 const BETWEEN: Duration = Duration::from_secs(3);
 
-/// A network or an endpoint that dockerd had when it, or netd, came up.
+/// What it is called among netd's problems that something of dockerd's is about to go.
+const ABOUT: &str = "docker";
+
+/// The networks of which it is asked whether dockerd has them, and who is on them.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// Dockerd's ids of those that are to be looked at next.
+    networks: RefCell<BTreeSet<String>>,
+    /// Whether somebody is looking.
+    looks: Cell<bool>,
+}
+
+/// A network or an endpoint that dockerd had when it was looked first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     network: String,
@@ -23,10 +44,41 @@ struct Known {
     endpoints: Vec<String>,
 }
 
+/// Dockerd's ids of a network that are the ids of the dockerd of this host: on a network of the cluster
+/// others' are there as well, of which this one knows nothing.
+fn ids_here<'a>(netd: &'a Netd, network: &'a Network) -> impl Iterator<Item = &'a str> {
+    dockers_ids(network).filter(|id| {
+        let value = network.labels.get(&super::label(id));
+        value.is_some_and(|value| Plugin::is_here(netd, value))
+    })
+}
+
+impl Netd {
+    /// A sentence where nobody can say whether dockerd still has what netd has for it.
+    pub(crate) fn waits_for_docker(&self) -> Option<String> {
+        let socket = &self.config.docker_socket;
+        let names: BTreeSet<_> = {
+            let registry = self.registry.borrow();
+            let networks = registry.networks().map(|entry| &entry.network);
+            let own = networks.filter(|network| ids_here(self, network).next().is_some());
+            own.map(|network| network.name.to_string()).collect()
+        };
+        if names.is_empty() || self.config.docker_plugin.is_none() || self.has_running_dockerd() {
+            return None;
+        }
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let path = socket.display();
+        Some(format!(
+            "no dockerd runs here, which has networks {names}: they and its containers on them stay until one \
+             at {path} says what it has no more, or netctl network rm --force takes them away"
+        ))
+    }
+}
+
 impl Plugin {
     /// Compares what there is with what dockerd has, once it answers.
     pub(in crate::docker) fn look_for_forgotten(self: &Rc<Self>) {
-        let known = self.known();
+        let known = self.known(|_| true);
         if known.is_empty() {
             return;
         }
@@ -37,37 +89,88 @@ impl Plugin {
                 self.learn(network.clone(), endpoint.container.id.to_string());
             }
         }
+        self.doubt(known.into_iter().map(|known| known.network));
+    }
+
+    /// Compares what there is of one network.
+    pub(super) fn look_at(self: &Rc<Self>, network: &str) {
+        self.doubt(std::iter::once(network.to_owned()));
+    }
+
+    /// Whether dockerd should have anything.
+    pub(super) fn has_any(&self) -> bool {
+        let registry = self.netd.registry.borrow();
+        registry.networks().any(|entry| ids_here(&self.netd, &entry.network).next().is_some())
+    }
+
+    /// Has one look after the other at what is in doubt.
+    fn doubt(self: &Rc<Self>, networks: impl Iterator<Item = String>) {
+        self.doubts.networks.borrow_mut().extend(networks);
+        if self.doubts.looks.replace(true) {
+            return;
+        }
         let plugin = self.clone();
         tokio::task::spawn_local(async move {
-            for _ in 0..QUESTIONS {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let Some(first) = plugin.forgotten(&known).await else { continue };
-                if first.is_empty() {
-                    return;
-                }
-                tokio::time::sleep(BETWEEN).await;
-                let Some(second) = plugin.forgotten(&first).await else { continue };
-                return plugin.let_go(second).await;
+            while !plugin.doubts.networks.borrow().is_empty() {
+                plugin.look().await;
             }
+            plugin.doubts.looks.set(false);
         });
     }
 
-    /// What dockerd should have.
-    fn known(&self) -> Vec<Known> {
+    async fn look(self: &Rc<Self>) {
+        for _ in 0..QUESTIONS {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // What comes into doubt while dockerd does not answer is looked at along with it.
+            let doubts = self.doubts.networks.borrow().clone();
+            let known = self.known(|id| doubts.contains(id));
+            let Some(first) = self.forgotten(&known).await else { continue };
+            self.doubts.networks.borrow_mut().retain(|id| !doubts.contains(id));
+            if first.is_empty() {
+                return;
+            }
+            self.say(&first);
+            tokio::time::sleep(BETWEEN).await;
+            match self.forgotten(&known).await {
+                Some(second) => self.let_go(both(&first, second)).await,
+                // It has gone meanwhile, and the next one is asked.
+                None => self.doubts.networks.borrow_mut().extend(doubts),
+            }
+            self.netd.problems.borrow_mut().remove(ABOUT);
+            return;
+        }
+        self.doubts.networks.borrow_mut().clear();
+    }
+
+    /// Says what is about to go.
+    fn say(&self, forgotten: &[Known]) {
+        let names = forgotten.iter().filter_map(|known| self.network(&known.network).ok());
+        let names: BTreeSet<_> = names.map(|network| network.name.to_string()).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let sentence = format!(
+            "dockerd has forgotten networks, or containers on them, that netd has for it ({names}): they go \
+             in some seconds, unless it has them then"
+        );
+        self.netd.problems.borrow_mut().insert(ABOUT.to_owned(), sentence);
+    }
+
+    /// What dockerd should have of the netd's networks that it has under one of these ids. What is being
+    /// made it does not have yet.
+    fn known(&self, is_in_doubt: impl Fn(&str) -> bool) -> Vec<Known> {
         let registry = self.netd.registry.borrow();
         let mut known = Vec::new();
-        for entry in registry.networks() {
-            let endpoints = || {
-                let own = registry.endpoints_on(&entry.network.id);
-                own.filter_map(|endpoint| endpoint.labels.get(ENDPOINT).cloned()).collect()
-            };
-            // On a network of the cluster others' are there as well, of which this dockerd knows nothing.
-            let labels =
-                entry.network.labels.iter().filter(|(_, value)| Self::is_here(&self.netd, value));
+        for entry in registry.networks().filter(|entry| entry.stage == Stage::Open) {
+            let ids: Vec<_> = ids_here(&self.netd, &entry.network).collect();
+            if !ids.iter().any(|id| is_in_doubt(id)) {
+                continue;
+            }
+            let is_made = |endpoint: &&Endpoint| endpoint.state == State::Attached;
+            let own = registry.endpoints_on(&entry.network.id).filter(is_made);
+            let endpoints: Vec<_> =
+                own.filter_map(|endpoint| endpoint.labels.get(ENDPOINT).cloned()).collect();
             known.extend(
-                labels
-                    .filter_map(|(label, _)| label.strip_prefix("docker/"))
-                    .map(|id| Known { network: id.to_owned(), endpoints: endpoints() }),
+                ids.into_iter()
+                    .map(|id| Known { network: id.to_owned(), endpoints: endpoints.clone() }),
             );
         }
         known
@@ -114,4 +217,14 @@ impl Plugin {
             }
         }
     }
+}
+
+/// What was forgotten at the first look and at the second.
+fn both(first: &[Known], second: Vec<Known>) -> Vec<Known> {
+    let again = |mut known: Known| {
+        let before = first.iter().find(|before| before.network == known.network)?;
+        known.endpoints.retain(|id| before.endpoints.contains(id));
+        Some(known)
+    };
+    second.into_iter().filter_map(again).collect()
 }

@@ -1,17 +1,21 @@
 //! What Docker's containers are called. The protocol of its drivers names nobody, so dockerd is asked
 //! over its own socket: whose an endpoint is when it has been joined, what else it answers to there
-//! (`--network-alias`), and, as long as there are any, which containers are renamed.
+//! (`--network-alias`), and, as long as it has anything of netd's, what happens there: which containers are
+//! renamed, and what may have gone without a word.
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use cnm::{
-    Error, Kind, Name,
+    EndpointId, Error, Kind, Name,
     docker::ENDPOINT,
     endpoint::{Container, Endpoint, UpdateEndpoint},
 };
 
 use super::Plugin;
-use crate::{docker::daemon, names::called::check_called};
+use crate::{
+    docker::daemon::{self, Event},
+    names::called::check_called,
+};
 
 /// How often dockerd is asked whose an endpoint is, and how long after each other: it tells when the
 /// container has started.
@@ -22,8 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often dockerd is asked what else a container is called, if it takes too long to start.
 const STARTING: u32 = 6;
 
-/// How long after a dockerd that tells no more the next one is asked.
+/// How long after a dockerd that tells no more the next one is looked for, at first and at last.
 const AGAIN: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(5);
 
 impl Plugin {
     /// Asks dockerd whose an endpoint is until it tells, and gives it to that container.
@@ -51,39 +56,67 @@ impl Plugin {
                         break;
                     }
                 }
+                plugin.find(&endpoint.id).await;
                 return;
             }
         });
     }
 
-    /// Follows which containers are renamed, as long as dockerd has any on netd's networks.
+    /// Looks what dockerd has called an endpoint's interface, once it has put that into its container.
+    async fn find(&self, endpoint: &EndpointId) {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..STARTING {
+            match self.netd.find_delivered(endpoint).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) if error.kind == cnm::Kind::NotFound => return,
+                Err(error) => {
+                    tracing::warn!(endpoint = endpoint.short(), %error, "not found in its container");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    /// Follows what happens at dockerd, as long as it has networks of netd's. One that tells anew may have
+    /// forgotten what the one before it had.
     pub(super) fn follow(self: &Rc<Self>) {
         if self.follows.replace(true) {
             return;
         }
         let plugin = self.clone();
         tokio::task::spawn_local(async move {
-            loop {
+            let mut pause = AGAIN;
+            while plugin.has_any() {
                 let socket = &plugin.netd.config.docker_socket;
                 // Asking would start one that was ended and waits to be asked.
-                if plugin.netd.has_running_dockerd()
-                    && let Ok(mut renames) = daemon::renames(socket).await
+                if socket.exists()
+                    && plugin.netd.has_running_dockerd()
+                    && let Ok(events) = daemon::events(socket).await
                 {
-                    // Those before this one was told of.
-                    for container in plugin.containers() {
-                        plugin.call_as_told(&container).await;
-                    }
-                    while let Some(container) = renames.next().await {
-                        plugin.call_as_told(&container).await;
-                    }
+                    plugin.look_for_forgotten();
+                    plugin.heed(events).await;
+                    pause = AGAIN;
                 }
-                if plugin.containers().is_empty() {
-                    plugin.follows.set(false);
-                    return;
-                }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LATER);
             }
+            plugin.follows.set(false);
         });
+    }
+
+    async fn heed(self: &Rc<Self>, mut events: daemon::Events) {
+        // Those before this one was told of.
+        for container in self.containers() {
+            self.call_as_told(&container).await;
+        }
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Renamed(container) => drop(self.call_as_told(&container).await),
+                Event::Left(network) => self.look_at(&network),
+            }
+        }
     }
 
     /// The containers that dockerd has told of.

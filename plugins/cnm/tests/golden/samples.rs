@@ -14,9 +14,9 @@ use cnm::{
     },
     dns::{Answered, LogQueries, QueryName},
     driver::{
-        AttachEndpoint, Attached, Capabilities, CheckAttached, DetachEndpoint, GetInfo, Info,
-        Interface, NetworkDown, NetworkState, NetworkUp, Plan, PlanEndpoint, PublishPorts, Sync,
-        Synced, Uninstall, Uninstalled,
+        AttachEndpoint, Attached, Capabilities, CheckAttached, Delivered, DetachEndpoint,
+        FindDelivered, GetInfo, Info, Interface, NetworkDown, NetworkState, NetworkUp, Plan,
+        PlanEndpoint, PublishPorts, Sync, Synced, Uninstall, Uninstalled,
     },
     endpoint::{
         AddressRange, Assigned, Attach, CheckEndpoint, Checked, Container, Detach, Detached,
@@ -26,8 +26,8 @@ use cnm::{
     events::{Event, Subscribe},
     ipam::{ListPools, Pool, Pools, Reserve, Reserved, Unreserve},
     network::{
-        CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
-        PruneNetworks, Pruned, RemoveNetwork, Subnet, UpdateNetwork,
+        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail,
+        Networks, PruneNetworks, Pruned, RemoveNetwork, Subnet, UpdateNetwork,
     },
     options::{LINGER, MTU, Options},
     peers::{ChangePeers, Elsewhere, Gone, Ingress, Member, Node, Overlay, Peer, PeersChanged},
@@ -339,6 +339,22 @@ sample!(
     },
     network()
 );
+sample!(
+    CheckNetwork,
+    CheckNetwork {
+        network: CreateNetwork {
+            name: "app".into(),
+            driver: Some("bridge".into()),
+            subnets: subnets(),
+            ipv4: Some(true),
+            ipv6: Some(true),
+            internal: true,
+            options: map(&[("icc", "false")]),
+            labels: map(&[("team", "shop")]),
+        },
+    },
+    Empty {}
+);
 sample!(ListNetworks, ListNetworks { filters: filters() }, Networks { networks: vec![network()] });
 sample!(
     InspectNetwork,
@@ -614,6 +630,11 @@ sample!(
         stays: true,
     },
     Empty {}
+);
+sample!(
+    FindDelivered,
+    FindDelivered { network: network(), endpoint: endpoint() },
+    Delivered { ifname: Some("eth1".parse().expect("a name")) }
 );
 sample!(
     CheckAttached,

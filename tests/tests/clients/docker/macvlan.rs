@@ -156,3 +156,26 @@ fn docker_may_give_the_addresses_of_a_lan_itself() {
     dockerd.docker(&["network", "rm", "own"]).success();
     eventually("the host is as it was", || before.same_as(&place.host.snapshot()));
 }
+
+/// Who knew another at an address hears who has it now, though the container says nothing itself.
+#[test]
+fn the_lan_is_told_where_a_container_is() {
+    let place = Place::new();
+    let dockerd = Dockerd::start(&place.machine);
+    let six = ["--ipv6", "--subnet", "2001:db8::/64", "--gateway", "2001:db8::2"];
+    dockerd.docker(&[&CREATE[..], &six, &["-o", "network=phys", "phys"]].concat()).success();
+    let addresses = ["192.0.2.70", "2001:db8::70"];
+    for address in addresses {
+        let other = "lladdr 02:00:5e:10:00:99 dev eth0 nud stale";
+        place.lan.run(&format!("ip neighbour replace {address} {other}"));
+    }
+    let mac = "02:00:5e:10:00:07";
+    let fixed = ["--ip", addresses[0], "--ip6", addresses[1], "--mac-address", mac];
+    dockerd.run("db", "phys", &fixed, &["sleep", "1000"]);
+    for address in addresses {
+        eventually("its neighbours know", || {
+            let known = place.lan.run(&format!("ip neighbour show {address} dev eth0"));
+            if known.contains(mac) { Ok(()) } else { Err(known) }
+        });
+    }
+}
