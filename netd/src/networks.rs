@@ -6,8 +6,8 @@ use cnm::{
     Empty, Error, Kind, Name, Result,
     driver::{NetworkDown, NetworkUp},
     network::{
-        CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail, Networks,
-        RemoveNetwork, Subnet,
+        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail,
+        Networks, RemoveNetwork, Subnet,
     },
 };
 use ipam::{Moment, Pool, PoolConfig};
@@ -39,18 +39,52 @@ impl Netd {
         params: CreateNetwork,
         key: Option<String>,
     ) -> Result<Network> {
+        let name = self.check_asked(&params)?;
+        let _turn = self.network_turn.lock().await;
+        let driver = driver_of(&params);
+        if let Some(existing) = self.made_before(&name, &driver, key.as_deref())? {
+            return Ok(existing);
+        }
+        Self::check_wanted(&driver, &params)?;
+        if Self::is_shared(&driver) {
+            return self.create_shared(name, params, key).await;
+        }
+        let network = self.planned(name, &driver, params, key).await?;
+        // The cluster may have got one of this name meanwhile.
+        self.made_before(&network.name, &driver, None)?;
+        self.make_network(network).await
+    }
+
+    /// `network.check`.
+    pub(crate) async fn check_network(self: &Rc<Self>, params: CheckNetwork) -> Result<Empty> {
+        let params = params.network;
+        let name = self.check_asked(&params)?;
+        let _turn = self.network_turn.lock().await;
+        let driver = driver_of(&params);
+        self.made_before(&name, &driver, None)?;
+        Self::check_wanted(&driver, &params)?;
+        if Self::is_shared(&driver) {
+            self.check_shared(&params).await?;
+        } else {
+            self.planned(name, &driver, params, None).await?;
+        }
+        Ok(Empty {})
+    }
+
+    /// Refuses what no network can be asked for; gives the name.
+    fn check_asked(&self, params: &CreateNetwork) -> Result<Name> {
         let name = parse_name(&params.name)?;
         check_network_name(name.as_str(), &self.config.dns_domain)?;
         check_network(name.as_str(), &params.options, &self.config.dns_domain)?;
         check_network_wishes(&params.options)?;
-        let _turn = self.network_turn.lock().await;
-        let driver = params.driver.clone().unwrap_or_else(|| "bridge".into());
-        if let Some(existing) = self.made_before(&name, &driver, key.as_deref())? {
-            return Ok(existing);
-        }
+        Ok(name)
+    }
+
+    /// Refuses what a new network cannot be.
+    fn check_wanted(driver: &str, params: &CreateNetwork) -> Result<()> {
         check_outbound(&params.options)?;
-        reserve::check_subnets(&driver, &params.subnets)?;
-        if matches!(driver.as_str(), "host" | "none") {
+        reserve::check_subnets(driver, &params.subnets)?;
+        if matches!(driver, "host" | "none") {
             return Err(Error::new(
                 Kind::Denied,
                 format_args!(
@@ -59,16 +93,22 @@ impl Netd {
             )
             .with("driver", driver));
         }
-        if Self::is_shared(&driver) {
-            return self.create_shared(name, params, key).await;
-        }
+        Ok(())
+    }
+
+    /// A network of this host's as it is to be.
+    async fn planned(
+        self: &Rc<Self>,
+        name: Name,
+        driver: &str,
+        params: CreateNetwork,
+        key: Option<String>,
+    ) -> Result<Network> {
         let id = clock::network_id()?;
-        let network = self.plan_network(id, name, &driver, params, false, key).await?;
+        let network = self.plan_network(id, name, driver, params, false, key).await?;
         check_reach(&network, &BTreeMap::new())?;
         self.check_outside(&network)?;
-        // The cluster may have got one of this name meanwhile.
-        self.made_before(&network.name, &driver, None)?;
-        self.make_network(network).await
+        Ok(network)
     }
 
     /// The network of a name, where it was made by the same request.
@@ -270,6 +310,11 @@ impl Drop for Unfinished {
             }
         });
     }
+}
+
+/// The driver of a new network.
+fn driver_of(params: &CreateNetwork) -> String {
+    params.driver.clone().unwrap_or_else(|| "bridge".into())
 }
 
 /// A network's or container's name as it was given.

@@ -19,7 +19,8 @@ use cnm::{
     endpoint::{Attach, CheckEndpoint, Detach, InspectEndpoint, ListEndpoints, UpdateEndpoint},
     ipam::{ListPools, Reserve, Unreserve},
     network::{
-        CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork, UpdateNetwork,
+        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork,
+        UpdateNetwork,
     },
     sandbox::{CreateSandbox, ListSandboxes, RemoveSandbox},
     system::{CollectGarbage, GetStatus, GetVersion, Reconcile, TakeTurn},
@@ -178,6 +179,7 @@ impl Netd {
         match method {
             // A deadline that passes undoes these.
             Attach::METHOD => raw(&*self.attach(request.params()?, line, key).await?),
+            CheckNetwork::METHOD => raw(&self.check_network(request.params()?).await?),
             CreateNetwork::METHOD => raw(&self.create_network(request.params()?, key).await?),
             CreateSandbox::METHOD => raw(&self.create_sandbox(request.params()?, line).await?),
             // These go on when it passes: half of them would be worse than either.

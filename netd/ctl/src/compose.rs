@@ -41,6 +41,8 @@ const TURN: Duration = Duration::from_secs(10);
 /// A file, read.
 struct Project {
     name: String,
+    /// Where it was read from, for people.
+    file: String,
     networks: Vec<Wanted>,
 }
 
@@ -98,7 +100,7 @@ impl Project {
         let beside = beside.map(|name| name.to_string_lossy().into_owned());
         let (name, networks) = file::parse(&text, &variables, called, &beside.unwrap_or_default())
             .map_err(|why| Error::invalid(format!("{}: {why}", path.display())))?;
-        Ok(Self { name, networks })
+        Ok(Self { name, file: path.display().to_string(), networks })
     }
 
     /// A connection that changes the project's networks, and for as long as it is there the only one.

@@ -35,12 +35,59 @@ impl Netd {
         mut params: CreateNetwork,
         key: Option<String>,
     ) -> Result<Network> {
+        let (cluster, mtu) = self.check_shared(&params).await?;
+        for subnet in &mut params.subnets {
+            subnet.gateway = subnet.gateway.or_else(|| usual_gateway(subnet.subnet));
+        }
+        let (id, named) = (clock::network_id()?, name.clone());
+        let network = Network {
+            link: Some(id.link_name()),
+            id: id.clone(),
+            name,
+            driver: DRIVER.to_owned(),
+            created: clock::timestamp(),
+            subnets: params.subnets,
+            internal: params.internal,
+            predefined: false,
+            mtu,
+            overlay: None,
+            options: params.options,
+            labels: params.labels,
+            idempotency_key: key,
+        };
+        self.check_outside(&network)?;
+        let decision = Decision::CreateNetwork {
+            network: Box::new(network),
+            ipv4: params.ipv4.unwrap_or(true),
+            ipv6: params.ipv6.unwrap_or(false),
+        };
+        let decided = cluster.decide(decision).await;
+        if decided.as_ref().is_err_and(|error| error.operands.contains_key("name")) {
+            // It has just been made on another host: who looks for it next finds it here.
+            let is = |view: &View| view.networks.values().any(|row| row.network.name == named);
+            drop(cluster.until("the network", is).await);
+        }
+        let Decided::Network { network } = decided? else {
+            return Err(Error::internal("a manager answered something else"));
+        };
+        cluster.until("the network", |view| view.networks.contains_key(&id)).await?;
+        let network = cluster.local(&network).unwrap_or(network.network);
+        tracing::info!(network = %network.name, driver = network.driver, "network created");
+        Ok(network)
+    }
+
+    /// Refuses a network that all hosts would have where it can be known here that it cannot be; gives its
+    /// MTU.
+    pub(crate) async fn check_shared(
+        self: &Rc<Self>,
+        params: &CreateNetwork,
+    ) -> Result<(Rc<Cluster>, Option<u32>)> {
         let cluster = self.member()?;
         // Whoever has no such driver would only find out later.
         let driver = self.driver(DRIVER)?;
         driver.capabilities().await?;
         driver.check_network_options(&params.options)?;
-        cluster.check_routed(&params)?;
+        cluster.check_routed(params)?;
         let mtu = plan::mtu(&params.options)?;
         let agreed = cluster.agreed_mtu();
         if let (Some(mtu), Some(agreed)) = (mtu, agreed)
@@ -68,44 +115,7 @@ impl Netd {
         let given: Vec<_> = params.subnets.iter().map(|subnet| subnet.subnet).collect();
         // Of the other nodes' addresses whoever decides knows.
         self.check_cut(&given, None).await?;
-        for subnet in &mut params.subnets {
-            subnet.gateway = subnet.gateway.or_else(|| usual_gateway(subnet.subnet));
-        }
-        let (id, named) = (clock::network_id()?, name.clone());
-        let network = Network {
-            link: Some(id.link_name()),
-            id: id.clone(),
-            name,
-            driver: DRIVER.to_owned(),
-            created: clock::timestamp(),
-            subnets: params.subnets,
-            internal: params.internal,
-            predefined: false,
-            mtu: mtu.or(agreed),
-            overlay: None,
-            options: params.options,
-            labels: params.labels,
-            idempotency_key: key,
-        };
-        self.check_outside(&network)?;
-        let decision = Decision::CreateNetwork {
-            network: Box::new(network),
-            ipv4: params.ipv4.unwrap_or(true),
-            ipv6: params.ipv6.unwrap_or(false),
-        };
-        let decided = cluster.decide(decision).await;
-        if decided.as_ref().is_err_and(|error| error.operands.contains_key("name")) {
-            // It has just been made on another host: who looks for it next finds it here.
-            let is = |view: &View| view.networks.values().any(|row| row.network.name == named);
-            drop(cluster.until("the network", is).await);
-        }
-        let Decided::Network { network } = decided? else {
-            return Err(Error::internal("a manager answered something else"));
-        };
-        cluster.until("the network", |view| view.networks.contains_key(&id)).await?;
-        let network = cluster.local(&network).unwrap_or(network.network);
-        tracing::info!(network = %network.name, driver = network.driver, "network created");
-        Ok(network)
+        Ok((cluster, mtu.or(agreed)))
     }
 
     /// `network.update` of a network that all hosts have.

@@ -50,6 +50,9 @@ pub const SYSCTLS: Setting = Setting {
     about: "kernel parameters of its interface: net.ipv4.conf.IFNAME.log_martians=1,...",
 };
 
+/// What a gateway mode may be.
+const GATEWAY_MODES: [&str; 4] = ["nat", "nat-unprotected", "routed", "isolated"];
+
 /// All of them.
 pub(crate) fn options() -> Options {
     Options::of(
@@ -78,6 +81,9 @@ pub(crate) fn options() -> Options {
     .with_values(HAIRPIN, &ON_OR_OFF)
     .with_values(AMONG_THEMSELVES, &ON_OR_OFF)
     .with_values(SPOOF_CHECK, &ON_OR_OFF)
+    .with_values(GATEWAY_MODE, &GATEWAY_MODES)
+    .with_values(GATEWAY_MODE_IPV4, &GATEWAY_MODES)
+    .with_values(GATEWAY_MODE_IPV6, &GATEWAY_MODES)
     .with_endpoint_values(LINGER, &ON_OR_OFF)
     .with_endpoint_values(SPOOF_CHECK, &ON_OR_OFF)
     .with_endpoint_values(DELIVER, &["host"])

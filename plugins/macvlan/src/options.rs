@@ -34,6 +34,8 @@ pub(crate) fn options() -> Options {
         &[PARENT, MODE, QUEUE, HOST_ACCESS, MTU, IPAM, IFNAME_PREFIX],
         &[IFNAME, LINGER, DNS_PORT, DELIVER],
     )
+    .with_values(MODE, &["bridge", "private", "vepa", "passthru"])
+    .with_values(HOST_ACCESS, &ON_OR_OFF)
     .with_endpoint_values(LINGER, &ON_OR_OFF)
     .with_endpoint_values(DELIVER, &["host"])
 }

@@ -148,6 +148,27 @@ fn a_file_of_which_one_network_cannot_be_leaves_none() {
     assert!(refused.stderr.contains("network z is external and not there"), "{refused:?}");
     assert!(!refused.stderr.contains("removed again"), "{refused:?}");
     assert_eq!(networks(), "shop_old\n");
+    // So is what its driver, or netd, would refuse: each is said, with where it stands.
+    let wrong = "b: {driver_opts: {mtuu: 1}}, c: {driver: nothing}, d: {name: shop.netd}, e: {driver: \
+                 macvlan, driver_opts: {macvlan_mode: sideways}}, f: {ipam: {config: [{subnet: \
+                 127.0.0.0/24}]}}";
+    let refused = apply(&host, &format!("networks: {{a: {{}}, {old}, {wrong}}}"));
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{refused:?}");
+    let said: Vec<_> = refused.stderr.lines().collect();
+    assert_eq!(said.len(), 5, "{refused:?}");
+    for (line, (key, why)) in said.iter().zip([
+        ("b", "did you mean \"mtu\"?"),
+        ("c", "driver nothing not found"),
+        ("d", ""),
+        ("e", "sideways"),
+        ("f", "127.0.0.0/24"),
+    ]) {
+        assert!(line.starts_with(&format!("netctl: {FILE}: networks.{key}: ")), "{line}");
+        assert!(line.contains(why), "{line}");
+    }
+    assert_eq!(networks(), "shop_old\n");
+    let made = r#""network created","network":"shop_a""#;
+    assert!(!host.log().contains(made), "it was not made in between");
     // What is refused when it is made takes away what was made before it.
     let subnet = "{ipam: {config: [{subnet: 10.7.0.0/24}]}}";
     let refused = apply(&host, &format!("networks: {{a: {subnet}, b: {subnet}, {old}}}"));

@@ -203,7 +203,7 @@ fn a_mode_that_there_is_not_is_refused() {
     let world = World::new();
     let host = world.host("a");
     let mut netd = host.client();
-    for (mode, why) in [("bridged", "nat, nat-unprotected"), ("isolated", "internal")] {
+    for (mode, why) in [("bridged", "nat or nat-unprotected"), ("isolated", "internal")] {
         let mut create = CreateNetwork::named("app");
         create.options.insert("gateway-mode".into(), mode.into());
         let (kind, error) = netd_tests::kind_of(netd.call(&create));

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 use cnm::{
     Error, Kind, NetworkId, Result,
     client::Client,
-    network::{CreateNetwork, InspectNetwork, Network, RemoveNetwork, UpdateNetwork},
+    network::{CheckNetwork, CreateNetwork, InspectNetwork, Network, RemoveNetwork, UpdateNetwork},
 };
 
 use super::{
@@ -58,7 +58,7 @@ pub(crate) fn apply(socket: &Path, args: &Compose) -> Outcome {
         done.push(matches!(step, Ok(Step::Nothing)).then_some(Done::Unchanged));
         match step {
             Ok(step) => order.push((!matches!(step, Step::Create), place)),
-            Err(error) => tally.fault(&error),
+            Err(error) => tally.fault(&project.about(wanted, error)),
         }
     }
     // What may be refused comes first, since labels do not go back to what they were.
@@ -67,7 +67,7 @@ pub(crate) fn apply(socket: &Path, args: &Compose) -> Outcome {
         if tally.is_well() {
             match project.apply(&mut client, &project.networks[place]) {
                 Ok(what) => done[place] = Some(what),
-                Err(error) => tally.fault(&error),
+                Err(error) => tally.fault(&project.about(&project.networks[place], error)),
             }
         }
     }
@@ -88,7 +88,15 @@ impl Project {
         let there = find(client, wanted.name())?;
         match (&wanted.origin, there) {
             (Origin::Own(create), Some(there)) => self.compare(wanted, create, &there),
-            (Origin::Own(_), None) => Ok(Step::Create),
+            (Origin::Own(create), None) => {
+                let network =
+                    CreateNetwork { labels: self.labels(wanted, create), ..create.clone() };
+                match client.call(&CheckNetwork { network }) {
+                    // Who has just been made by somebody is looked at when its turn comes.
+                    Err(error) if find(client, wanted.name())?.is_none() => Err(error),
+                    _ => Ok(Step::Create),
+                }
+            }
             (Origin::External, Some(_)) => Ok(Step::Nothing),
             (Origin::External, None) => Err(Error::not_found(format_args!(
                 "network {} is external and not there: make it first",
@@ -96,6 +104,12 @@ impl Project {
             ))
             .with("network", wanted.name())),
         }
+    }
+
+    /// A refusal, with where in which file it is about.
+    fn about(&self, wanted: &Wanted, error: Error) -> Error {
+        let message = format!("{}: networks.{}: {}", self.file, wanted.key, error.message);
+        Error { message, ..error }
     }
 
     /// Brings a network to what is wanted.
@@ -131,13 +145,11 @@ impl Project {
             match client.call(&RemoveNetwork { network: format!("={id}") }) {
                 Err(error) if error.kind != Kind::NotFound => {
                     let why = error.message.clone();
-                    tally.fault(&Error {
-                        message: format!(
-                            "network {} was made and stays: {why}; netctl down takes it away",
-                            wanted.name()
-                        ),
-                        ..error
-                    });
+                    let message = format!(
+                        "network {} was made and stays: {why}; netctl down takes it away",
+                        wanted.name()
+                    );
+                    tally.fault(&self.about(wanted, Error { message, ..error }));
                 }
                 _ => {
                     *done = None;
