@@ -87,8 +87,16 @@ impl Netd {
         self.stores.put_endpoint(&endpoint, &record)?;
         self.resolver.retract(known);
         let endpoint = Rc::new(endpoint);
-        self.registry.borrow_mut().hand_over(endpoint.clone(), record);
+        let is_shared = {
+            let mut registry = self.registry.borrow_mut();
+            registry.hand_over(endpoint.clone(), record);
+            registry.network(&endpoint.network).is_some_and(|entry| entry.shared.is_some())
+        };
         self.resolver.publish(&endpoint);
+        // Other hosts know it by the names that it had.
+        if is_shared {
+            self.spread(&endpoint);
+        }
         Ok(endpoint)
     }
 

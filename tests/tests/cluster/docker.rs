@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, reaches};
 
+mod real;
+
 /// What the dockerd of a host asks of its netd, and what that answers.
 fn ask(host: &str, method: &str, body: &Value) -> (bool, Value) {
     let mut stream = UnixStream::connect(format!("/run/docker-{host}.sock")).unwrap();
