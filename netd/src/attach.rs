@@ -12,6 +12,7 @@ use std::{
 
 use cnm::{
     Error, Kind, Result,
+    docker::is_of_dockerd,
     driver::{AttachEndpoint, Attached, DetachEndpoint},
     endpoint::{Attach, Container, Endpoint, Netns, State, open_netns},
     fault,
@@ -283,6 +284,16 @@ impl Netd {
             if known.is_none() || self.host.nsid_if_any(&netns).await.ok().flatten() == known {
                 return Ok(netns);
             }
+        }
+        let registry = self.registry.borrow();
+        let mut own = registry.endpoints_of(&sandbox.container.id);
+        if let Some(endpoint) = own.find(|endpoint| is_of_dockerd(endpoint)) {
+            return Err(Error::invalid(format_args!(
+                "container {} is Docker's, and dockerd alone puts it on networks: say docker network connect to \
+                 dockerd itself, with a network that it has (docker network create -d netd)",
+                endpoint.container.label()
+            ))
+            .with("endpoint", endpoint.id.as_str()));
         }
         Err(Error::invalid(format_args!(
             "nothing is known that leads to the network namespace of container {}: name it again",

@@ -24,7 +24,7 @@ use crate::netd::address_error;
 
 mod blocks;
 pub(crate) mod called;
-mod holders;
+pub(crate) mod holders;
 mod lan;
 mod macs;
 mod namesakes;

@@ -18,7 +18,9 @@ use crate::{
     host::sockets::{self, Bound},
     names::given::{check_endpoint, with_search},
     netd::Netd,
-    registry::{Registry, Stage, Taker, Wishes, check_bound, from_outside, protocols},
+    registry::{
+        Registry, Stage, Taker, Wishes, check_bound, from_outside, holders::called, protocols,
+    },
 };
 
 impl Netd {
@@ -238,7 +240,7 @@ pub(super) fn name_holder(registry: &Registry, mut error: Error) -> Error {
     if let Some(holder) = holder {
         error.message = error.message.replace(
             &format!("endpoint {}", holder.id.short()),
-            &format!("container {} on network {}", holder.container.label(), holder.network_name),
+            &format!("{} on network {}", called(holder), holder.network_name),
         );
     }
     error

@@ -2,9 +2,18 @@
 
 use std::net::IpAddr;
 
-use cnm::{Error, Kind, network::Network};
+use cnm::{Error, Kind, docker::ENDPOINT, endpoint::Endpoint, network::Network};
 
 use super::{NetworkEntry, Registry};
+
+/// What to call whoever has an endpoint, for people: dockerd tells whose it is after it has asked for it.
+pub(crate) fn called(endpoint: &Endpoint) -> String {
+    let id = endpoint.container.id.as_str();
+    match endpoint.labels.get(ENDPOINT) {
+        Some(own) if own == id => "a container that Docker is starting".to_owned(),
+        _ => format!("container {}", endpoint.container.label()),
+    }
+}
 
 impl Registry {
     /// Says whose an address is in a refusal that names it, where a pool knows no more than that it is
@@ -39,7 +48,7 @@ impl Registry {
         let has = |own: &ipnetwork::IpNetwork| own.ip() == address;
         let mut endpoints = self.endpoints_on(&entry.network.id);
         if let Some(endpoint) = endpoints.find(|endpoint| endpoint.addresses.iter().any(has)) {
-            return Some(format!("container {} has it", endpoint.container.label()));
+            return Some(format!("{} has it", called(endpoint)));
         }
         entry.network.subnets.iter().find_map(|subnet| {
             if subnet.gateway == Some(address) {

@@ -451,8 +451,19 @@ fn what_is_wrong_is_refused_in_words() {
     let mut program = of(&net, &id('e'));
     program["Options"] = json!({"com.docker.network.portmap": [{"Proto": 6, "Port": 80,
         "HostPort": 8080}]});
-    let error = refused("NetworkDriver.ProgramExternalConnectivity", program);
+    let error = refused("NetworkDriver.ProgramExternalConnectivity", program.clone());
     assert!(error.contains("container web on network shop"), "{error}");
+    // Of whom dockerd has told nothing yet there is nothing to call him by.
+    call("NetworkDriver.CreateEndpoint", endpoint(&net, &id('f'), "10.9.0.3/24"));
+    let mut first = of(&net, &id('f'));
+    first["Options"] = json!({"com.docker.network.portmap": [{"Proto": 6, "Port": 80,
+        "HostPort": 8081}]});
+    call("NetworkDriver.ProgramExternalConnectivity", first.clone());
+    program["Options"] = first["Options"].take();
+    let error = refused("NetworkDriver.ProgramExternalConnectivity", program);
+    assert!(error.contains("is already held by a container that Docker is starting"), "{error}");
+    let error = refused("NetworkDriver.CreateEndpoint", endpoint(&net, &id('d'), "10.9.0.3/24"));
+    assert!(error.contains("a container that Docker is starting has it"), "{error}");
 }
 
 #[test]

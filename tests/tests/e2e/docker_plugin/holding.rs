@@ -160,3 +160,24 @@ fn sockets_are_there_while_netd_is() {
     host.stop();
     assert_eq!(are_there(), [true, false]);
 }
+
+#[test]
+fn who_connects_a_container_of_dockerds_by_netd_is_told_whom_to_ask() {
+    let (host, _world) = place();
+    let net = made("app", 'a');
+    host.client().create("back");
+    let told = Told::listen();
+    told.network(&net, &[(&id('c'), "web", &id('e'))]);
+    call("NetworkDriver.CreateEndpoint", endpoint(&net, &id('e'), "10.9.1.2/24"));
+    call("NetworkDriver.Join", of(&net, &id('e')));
+    eventually("it has its name", || match host.client().endpoints().remove(0) {
+        own if own.container.label() == "web" => Ok(()),
+        own => Err(own),
+    });
+    let connect = ["network", "connect", "back", "web"];
+    for executed in [host.netctl(&connect), netd_tests::docker(API, &connect)] {
+        assert_ne!(executed.code, 0, "{executed:?}");
+        let said = "container web is Docker's, and dockerd alone puts it on networks";
+        assert!(executed.stderr.contains(said), "{executed:?}");
+    }
+}
