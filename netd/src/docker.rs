@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 
 use crate::{netd::Netd, server};
 
+mod agreed;
 mod daemon;
 mod default_bridge;
 mod engine;

@@ -34,7 +34,7 @@ impl Netd {
         let ways = self.host.ways().await;
         status.problems.extend(clashes(&self.registry.borrow(), &ways));
         status.problems.extend(self.shared_with_docker().await);
-        status.problems.extend(self.waits_for_docker());
+        status.problems.extend(self.not_agreed_with_docker().await);
         status.problems.extend(self.crowding().await);
         status
     }

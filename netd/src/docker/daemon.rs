@@ -210,11 +210,23 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// # Errors
 /// As [`network`].
 pub(super) async fn bridges(socket: &Path) -> io::Result<Vec<Bridge>> {
-    let networks: Vec<Listed> = match ask(socket, "/networks").await? {
-        (200, body) => serde_json::from_slice(&body)?,
-        (status, _) => return Err(unexpected(status)),
-    };
-    Ok(networks.into_iter().filter_map(Listed::bridge).collect())
+    Ok(listed(socket).await?.into_iter().filter_map(Listed::bridge).collect())
+}
+
+/// Every network that dockerd has of a driver: what people call it, by its id.
+///
+/// # Errors
+/// As [`network`].
+pub(super) async fn of_driver(socket: &Path, driver: &str) -> io::Result<BTreeMap<String, String>> {
+    let listed = listed(socket).await?.into_iter().filter(|network| network.driver == driver);
+    Ok(listed.map(|network| (network.id, network.name)).collect())
+}
+
+async fn listed(socket: &Path) -> io::Result<Vec<Listed>> {
+    match ask(socket, "/networks").await? {
+        (200, body) => Ok(serde_json::from_slice(&body)?),
+        (status, _) => Err(unexpected(status)),
+    }
 }
 
 /// The network of an id; none when dockerd does not know it.

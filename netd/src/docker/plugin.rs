@@ -33,7 +33,7 @@ pub(super) use endpoints::is_unnamed;
 use messages::{
     CreateEndpoint, CreateNetwork, OfAddress, OfEndpoint, OfNetwork, OfPool, RequestPool,
 };
-pub(super) use networks::{dockers_ids, is_dockers};
+pub(super) use networks::{dockers_ids, ids_here, is_dockers};
 pub(super) use translate::label;
 
 /// How long a call may take: dockerd waits for as long as there is no answer, and with it whoever asks

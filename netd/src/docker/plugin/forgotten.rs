@@ -12,11 +12,10 @@ use std::{
 use cnm::{
     docker::ENDPOINT,
     endpoint::{Endpoint, State},
-    network::Network,
 };
 
-use super::{Plugin, dockers_ids, endpoints::is_unnamed};
-use crate::{docker::daemon, netd::Netd, registry::Stage};
+use super::{Plugin, endpoints::is_unnamed, networks::ids_here};
+use crate::{docker::daemon, registry::Stage};
 
 /// How often a dockerd that is just coming up is asked, a second after each other.
 const QUESTIONS: u32 = 120;
@@ -42,37 +41,6 @@ struct Known {
     network: String,
     /// The endpoints on it, under dockerd's ids.
     endpoints: Vec<String>,
-}
-
-/// Dockerd's ids of a network that are the ids of the dockerd of this host: on a network of the cluster
-/// others' are there as well, of which this one knows nothing.
-fn ids_here<'a>(netd: &'a Netd, network: &'a Network) -> impl Iterator<Item = &'a str> {
-    dockers_ids(network).filter(|id| {
-        let value = network.labels.get(&super::label(id));
-        value.is_some_and(|value| Plugin::is_here(netd, value))
-    })
-}
-
-impl Netd {
-    /// A sentence where nobody can say whether dockerd still has what netd has for it.
-    pub(crate) fn waits_for_docker(&self) -> Option<String> {
-        let socket = &self.config.docker_socket;
-        let names: BTreeSet<_> = {
-            let registry = self.registry.borrow();
-            let networks = registry.networks().map(|entry| &entry.network);
-            let own = networks.filter(|network| ids_here(self, network).next().is_some());
-            own.map(|network| network.name.to_string()).collect()
-        };
-        if names.is_empty() || self.config.docker_plugin.is_none() || self.has_running_dockerd() {
-            return None;
-        }
-        let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        let path = socket.display();
-        Some(format!(
-            "no dockerd runs here, which has networks {names}: they and its containers on them stay until one \
-             at {path} says what it has no more, or netctl network rm --force takes them away"
-        ))
-    }
 }
 
 impl Plugin {

@@ -26,6 +26,18 @@ pub(in crate::docker) fn dockers_ids(network: &Network) -> impl Iterator<Item = 
     network.labels.keys().filter_map(|key| key.strip_prefix(NETWORK_PREFIX))
 }
 
+/// Dockerd's ids of a network that are the ids of the dockerd of this host: on a network of the cluster
+/// others' are there as well, of which this one knows nothing.
+pub(in crate::docker) fn ids_here<'a>(
+    netd: &'a Netd,
+    network: &'a Network,
+) -> impl Iterator<Item = &'a str> {
+    dockers_ids(network).filter(|id| {
+        let value = network.labels.get(&label(id));
+        value.is_some_and(|value| Plugin::is_here(netd, value))
+    })
+}
+
 impl Plugin {
     /// The network that dockerd has under this id.
     pub(super) fn network(&self, id: &str) -> Result<Network> {

@@ -181,3 +181,24 @@ fn who_connects_a_container_of_dockerds_by_netd_is_told_whom_to_ask() {
         assert!(executed.stderr.contains(said), "{executed:?}");
     }
 }
+
+#[test]
+fn what_netd_has_lost_and_dockerd_has_is_said() {
+    let (host, _world) = place();
+    let net = made("app", 'a');
+    let told = Told::listen();
+    told.network(&net, &[]);
+    let _dockerd = Called::dockerd(&host);
+    let listed =
+        |id: &str, name: &str, driver: &str| json!({"Id": id, "Name": name, "Driver": driver});
+    let networks = json!([
+        listed(&net, "app", "netd"),
+        listed(&id('b'), "lost", "netd"),
+        listed(&id('c'), "own", "bridge")
+    ]);
+    told.0.lock().unwrap().insert("/networks".to_owned(), networks);
+    let problems = host.client().status().problems;
+    let said = "dockerd has a network lost that netd knows nothing of, and no container starts on it: \
+                take it away (docker network rm lost), and make it again";
+    assert_eq!(problems, [said]);
+}
