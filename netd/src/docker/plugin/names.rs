@@ -69,7 +69,7 @@ impl Plugin {
             match self.netd.find_delivered(endpoint).await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) if error.kind == cnm::Kind::NotFound => return,
+                Err(error) if error.kind == Kind::NotFound => return,
                 Err(error) => {
                     tracing::warn!(endpoint = endpoint.short(), %error, "not found in its container");
                 }

@@ -172,7 +172,7 @@ fn who_connects_a_container_of_dockerds_by_netd_is_told_whom_to_ask() {
     call("NetworkDriver.Join", of(&net, &id('e')));
     eventually("it has its name", || match host.client().endpoints().remove(0) {
         own if own.container.label() == "web" => Ok(()),
-        own => Err(own),
+        own => Err(format!("{own:?}")),
     });
     let connect = ["network", "connect", "back", "web"];
     for executed in [host.netctl(&connect), netd_tests::docker(API, &connect)] {
