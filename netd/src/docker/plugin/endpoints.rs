@@ -43,6 +43,7 @@ impl Plugin {
         let container = Container::new(request.endpoint.parse().map_err(Error::invalid)?);
         let mut attach = Attach::new(&format!("={}", network.id), container, None);
         attach.ifname = Some(IfName::eth0());
+        attach.options = translate::endpoint_options(request.options.as_ref());
         attach.options.insert(DELIVER.names[0].to_owned(), "host".to_owned());
         attach.labels.insert(ENDPOINT.to_owned(), request.endpoint.clone());
         for (key, address) in [("Address", &given.address), ("AddressIPv6", &given.address_v6)] {

@@ -71,6 +71,8 @@ pub(super) struct CreateEndpoint {
     pub(super) endpoint: String,
     #[serde(rename = "Interface", default)]
     pub(super) interface: Option<Interface>,
+    #[serde(rename = "Options", default)]
+    pub(super) options: Option<Options>,
 }
 
 /// What an endpoint's interface is to have; in an answer, what was chosen.

@@ -1,6 +1,6 @@
 //! From dockerd's words to netd's and back: pure functions of what was decoded.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
     Error, Result,
@@ -19,6 +19,9 @@ use super::messages::{
 
 /// The address space of netd's own IPAM driver.
 pub(super) const SPACE: &str = "netd";
+
+/// What the names of options begin with that dockerd knows itself.
+const DOCKERS_OWN: &str = "com.docker.network.";
 
 /// A network's option that names netd's driver.
 const TYPE: &str = "type";
@@ -96,6 +99,13 @@ fn subnet(pool: IpNetwork, data: &IpamData) -> Result<Subnet> {
         subnet.range = upper_half(pool);
     }
     Ok(subnet)
+}
+
+/// The options that a container's user has given for one network (`--driver-opt`), which come beside what
+/// dockerd says itself.
+pub(super) fn endpoint_options(options: Option<&Options>) -> BTreeMap<String, String> {
+    let given = options.into_iter().flatten().filter(|(name, _)| !name.starts_with(DOCKERS_OWN));
+    given.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn is_true(value: &Value) -> bool {

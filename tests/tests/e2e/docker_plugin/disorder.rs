@@ -81,6 +81,27 @@ fn a_dockerd_that_ends_between_any_two_calls_leaves_nothing() {
 }
 
 #[test]
+fn a_containers_own_options_are_the_drivers() {
+    let world = World::new();
+    let host = host(&world);
+    let net = id('a');
+    call("NetworkDriver.CreateNetwork", network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({})));
+    let mut made = endpoint(&net, &id('e'), "10.9.0.2/24");
+    // What dockerd says is passed over, what its user does is not.
+    made["Options"] = json!({"com.docker.network.endpoint.exposedports": [], "colour": "red",
+        "com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"});
+    let error = refused("NetworkDriver.CreateEndpoint", made.clone());
+    assert!(error.contains("no option \"colour\""), "{error}");
+    assert_eq!(host.client().endpoints(), []);
+    made["Options"]["colour"].take();
+    made["Options"]["spoof-check"] = json!("false");
+    call("NetworkDriver.CreateEndpoint", made);
+    let options = host.client().endpoints().remove(0).options;
+    assert_eq!((options["spoof-check"].as_str(), options["deliver"].as_str()), ("false", "host"));
+    assert_eq!(options.len(), 2, "{options:?}");
+}
+
+#[test]
 fn each_call_may_come_again() {
     let world = World::new();
     let host = host(&world);
