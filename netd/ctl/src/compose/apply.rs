@@ -92,6 +92,8 @@ impl Project {
                 let network =
                     CreateNetwork { labels: self.labels(wanted, create), ..create.clone() };
                 match client.call(&CheckNetwork { network }) {
+                    // An earlier netd looks no sooner than it makes it.
+                    Err(error) if error.operands.contains_key("method") => Ok(Step::Create),
                     // Who has just been made by somebody is looked at when its turn comes.
                     Err(error) if find(client, wanted.name())?.is_none() => Err(error),
                     _ => Ok(Step::Create),
