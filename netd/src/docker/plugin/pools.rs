@@ -7,19 +7,22 @@ use std::{
     net::IpAddr,
 };
 
-use cnm::{Error, NetworkId, Result, network::Network};
+use cnm::{
+    Error, NetworkId, Result,
+    network::{Network, Subnet, upper_half},
+};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::{
-    Plugin,
+    Plugin, is_dockers,
     messages::{OfAddress, RequestPool},
     translate::{NETWORK, parsed},
 };
 use crate::{
     netd::{Netd, address_error},
     networks::plan::check_unicast,
-    registry::Wishes,
+    registry::{Wishes, from_outside},
 };
 
 /// What an address is asked for, where it is not for an endpoint.
@@ -122,11 +125,20 @@ impl Plugin {
         chosen.map_err(|error| address_error(&error))
     }
 
-    /// The network that has exactly this subnet.
+    /// The network that has exactly this subnet. On a LAN several may: one whose addresses netd gives, and
+    /// all of them, rather than one of which Docker gives the lower half itself; and one of Docker's.
     fn network_with(&self, subnet: IpNetwork) -> Option<Network> {
         let registry = self.netd.registry.borrow();
-        let mut networks = registry.networks().map(|entry| &entry.network);
-        networks.find(|n| n.subnets.iter().any(|own| own.subnet == subnet)).cloned()
+        let networks = registry.networks().map(|entry| &entry.network);
+        let with = |network: &&Network| network.subnets.iter().any(|own| own.subnet == subnet);
+        let is_others = |network: &Network| {
+            let half = |own: &Subnet| own.subnet == subnet && own.range == upper_half(subnet);
+            from_outside(network) || network.subnets.iter().any(half)
+        };
+        let first = networks
+            .filter(with)
+            .min_by_key(|network| (is_others(network), !is_dockers(network), &network.created));
+        first.cloned()
     }
 
     /// Nobody asks for the pool any more.

@@ -106,3 +106,34 @@ fn a_macvlan_goes_with_its_container_and_what_nobody_waits_for_goes() {
     call("NetworkDriver.DeleteNetwork", json!({"NetworkID": net}));
     host.snapshot().same_as(&clean).unwrap();
 }
+
+/// dockerd names a pool by its subnet alone, which several networks of one LAN have.
+#[test]
+fn an_address_of_a_lan_is_of_the_network_whose_addresses_netd_gives() {
+    let world = World::new();
+    let host = host(&world);
+    let _neighbour = host.lan();
+    // Docker gives those of these networks itself, from the lower half on.
+    for digit in ['b', 'c', 'd'] {
+        let mut request = lan(&json!({}));
+        request["NetworkID"] = json!(id(digit));
+        let generic = &mut request["Options"]["com.docker.network.generic"];
+        generic.as_object_mut().unwrap().remove("network");
+        call("NetworkDriver.CreateNetwork", request);
+    }
+    let outside = ["-d", "macvlan", "-o", "parent=lan0", "-o", "ipam=none", "outside"];
+    let create = ["network", "create", "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.2"];
+    host.netctl(&[&create[..], &outside].concat()).success();
+    let mut request = lan(&json!({}));
+    request["IPv4Data"][0]["AddressSpace"] = json!("netd");
+    call("NetworkDriver.CreateNetwork", request);
+    let leased = call(
+        "IpamDriver.RequestAddress",
+        json!({"PoolID": "192.0.2.0/24", "Address": "", "Options": null}),
+    );
+    assert_eq!(leased["Address"], "192.0.2.3/24", "after the host and its neighbour");
+    call("NetworkDriver.CreateEndpoint", endpoint(&id('a'), &id('e'), "192.0.2.3/24"));
+    let taken = json!({"PoolID": "192.0.2.0/24", "Address": "192.0.2.3", "Options": null});
+    let error = refused("IpamDriver.RequestAddress", taken);
+    assert!(error.ends_with(": a container that Docker is starting has it"), "{error}");
+}
