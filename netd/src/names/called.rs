@@ -2,6 +2,8 @@
 
 use cnm::{Error, Name, Result, endpoint::Container};
 
+use crate::{netd::Netd, registry::Registry};
+
 /// Refuses a name for a new network that nobody could ask for with a container's before it.
 pub(crate) fn check_network_name(name: &str, domain: &str) -> Result<()> {
     dns::check_free(name, domain).map_err(|error| Error::invalid(error).with("name", name))
@@ -41,6 +43,25 @@ fn is_all_of(name: &str, whole: &str, domain: &str) -> bool {
     let network = whole.strip_prefix(&format!("{name}."));
     let network = network.and_then(|rest| rest.strip_suffix(&format!(".{domain}")));
     network.is_some_and(|network| !network.is_empty())
+}
+
+impl Netd {
+    /// That networks have names that are netd's own by now, as the domain was chosen after them.
+    pub(crate) fn unfound(&self, registry: &Registry) -> Option<String> {
+        let domain = &self.config.dns_domain;
+        let networks = registry.networks().map(|entry| entry.network.name.as_str());
+        let mut names: Vec<_> =
+            networks.filter(|name| check_network_name(name, domain).is_err()).collect();
+        if names.is_empty() {
+            return None;
+        }
+        names.sort_unstable();
+        Some(format!(
+            "nobody finds containers by the name of their network on {}, as netd itself answers for \
+             what is at or below {domain}: choose another dns_domain, or name of the network",
+            names.join(", ")
+        ))
+    }
 }
 
 #[cfg(test)]

@@ -159,3 +159,24 @@ fn a_service_has_a_name_that_can_be_asked_for() {
         assert_eq!(found, [format!("0 0 {port} web.app.netd.")], "{name}");
     }
 }
+
+#[test]
+fn a_domain_that_is_a_networks_name_is_said() {
+    let world = World::new();
+    let mut host = world.host("a");
+    let mut netd = host.client();
+    netd.create("corp");
+    let web = world.container("web");
+    let endpoint = netd.attach(&web.to("corp"));
+    assert_eq!(netd.status().problems, Vec::<String>::new());
+    host.stop();
+    fs::write(host.run_dir().with_file_name("netd.toml"), "dns_domain = \"Corp\"\n").unwrap();
+    host.start();
+    let problems = host.client().status().problems;
+    let said =
+        "nobody finds containers by the name of their network on corp, as netd itself answers";
+    assert!(problems.len() == 1 && problems[0].starts_with(said), "{problems:?}");
+    assert!(Host::ask_name(&web.netns, endpoint.dns[0], "web.corp A").is_empty());
+    let whole = Host::ask_name(&web.netns, endpoint.dns[0], "web.corp.corp A");
+    assert_eq!(whole, [endpoint.addresses[0].ip().to_string()]);
+}
