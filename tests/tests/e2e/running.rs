@@ -177,12 +177,14 @@ fn a_command_has_hosts_and_options_as_with_docker() {
         ["--dns-search", "a\nnameserver 192.0.2.7"],
         ["--dns", "0.0.0.0"],
         ["--add-host", "a..b:1.2.3.4"],
-        ["--hostname", "localhost"],
     ] {
         let refused = run(&["--network", "app", words[0], words[1]], "true");
         assert_eq!(refused.code, 2, "{words:?}: {refused:?}");
         assert!(refused.stderr.contains("invalid"), "{words:?}: {refused:?}");
     }
+    let refused = run(&["--network", "app", "--hostname", "localhost"], "true");
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("localhost is no name for a container"), "{refused:?}");
     let nowhere = run(&["--network", "none", "--add-host", "up:host-gateway"], "true");
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
     assert!(nowhere.stderr.contains("host-gateway"), "{nowhere:?}");
