@@ -12,8 +12,9 @@ use netlink_packet_route::{
 use super::{Host, route};
 use crate::intrusions::{Way, is_somewhere};
 
-/// Who made a route that is netd's own ("n" in ASCII, as its drivers write it).
-const OWN: u8 = b'n';
+/// Who made a route that is netd's own ("n" in ASCII, as its drivers write it), and one to a container
+/// of another node that is sent its packets as they are.
+const OWN: [u8; 2] = [b'n', 0x6f];
 
 /// What a route leads over.
 #[derive(Clone, Copy)]
@@ -58,7 +59,7 @@ impl Host {
 
 /// Where a route leads and over what, if it is none of netd's.
 fn foreign(message: &RouteMessage) -> Option<(IpNetwork, Over)> {
-    if message.header.protocol == RouteProtocol::Other(OWN) {
+    if OWN.map(RouteProtocol::Other).contains(&message.header.protocol) {
         return None;
     }
     let over = match message.header.kind {

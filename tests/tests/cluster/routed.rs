@@ -69,6 +69,10 @@ fn hosts_on_one_link_need_no_vxlan() {
     assert_eq!((0..3).map(|host| tunnelled(&fleet, host)).sum::<u64>(), 0);
     for host in 0..3 {
         assert_eq!(routes(&fleet, host).len(), 2);
+        // They are netd's own, and no problem.
+        let problems = fleet.hosts[host].client().status().problems;
+        let strange: Vec<_> = problems.iter().filter(|said| said.contains("route")).collect();
+        assert!(strange.is_empty(), "{strange:?}");
     }
 
     // Another network's containers do not get there, on this host or by it.
