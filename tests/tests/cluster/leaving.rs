@@ -49,6 +49,20 @@ fn a_host_leaves_and_keeps_its_own_networks() {
 }
 
 #[test]
+fn who_stays_behind_says_that_the_store_is_away_in_plain_words() {
+    let fleet = Fleet::new(2);
+    fleet.hosts[0].client().call(&LeaveCluster { force: true }).unwrap();
+    let problem = eventually("it says so", || {
+        let problems = fleet.hosts[1].client().status().problems;
+        let away = problems.iter().find(|one| one.contains("the cluster's store is away since"));
+        away.cloned().ok_or(problems)
+    });
+    for word in ["grpc", "stream", "protocol error"] {
+        assert!(!problem.contains(word), "{word} is a library's: {problem}");
+    }
+}
+
+#[test]
 fn a_host_that_is_removed_is_let_in_no_more() {
     let fleet = Fleet::new(2);
     fleet.create("shop");

@@ -79,7 +79,8 @@ const LATE: &str = "no answer in time";
 const BROKEN: &str = "the connection broke off";
 
 /// By what the words of a library are known that stands between netd and etcd.
-const LIBRARIES: [&str; 5] = ["transport error", "h2 ", "http2", "hyper", "connection error"];
+const LIBRARIES: [&str; 6] =
+    ["transport error", "h2 ", "http2", "hyper", "connection error", "grpc-status"];
 
 /// What the two ends of TLS say of each other's certificates.
 fn is_certificate(words: &str) -> bool {
