@@ -246,12 +246,30 @@ impl Cluster {
             }
         };
         match tokio::time::timeout(patience, decided).await {
-            Ok(decided) => Ok(decided?),
+            Ok(decided) => decided.map_err(|error| self.in_names(error.into())),
             Err(_) => Err(Error::unavailable(format_args!(
                 "the cluster did not decide in time (to {what}): its store or its managers cannot \
                  be reached; what runs goes on"
             ))),
         }
+    }
+
+    /// What a manager says, for people: networks by their names, and nodes by theirs where no other
+    /// has the same.
+    fn in_names(&self, mut error: Error) -> Error {
+        let view = self.view.borrow();
+        for row in view.networks.values() {
+            let Network { id, name, .. } = &row.network;
+            let said = error.message.replace(id.as_str(), name.as_str());
+            error.message = said.replace(id.short(), name.as_str());
+        }
+        for node in view.nodes.values() {
+            let name = &node.facts.name;
+            if view.nodes.values().filter(|other| other.facts.name == *name).count() == 1 {
+                error.message = error.message.replace(node.id.as_str(), name);
+            }
+        }
+        error
     }
 
     /// The epoch in which this host believes to be.

@@ -44,7 +44,7 @@ impl Netd {
                 Ok(true) => pruned.removed.push(network.name),
                 Ok(false) => {}
                 Err(error) => {
-                    let why = cluster.in_names(&network, error).message;
+                    let why = error.message;
                     pruned.notes.push(format!("network {} stays: {why}", network.name));
                 }
             }

@@ -95,8 +95,7 @@ impl Netd {
             let mut named = wanted.iter().chain(&coming.borrowed);
             !named.any(|address| address.is_ipv6() == *v6) && self.room(id, *v6).free() == 0
         }) {
-            let made = self.claim_some(&cluster, &mut coming, v6).await;
-            made.map_err(|error| cluster.in_names(network, error))?;
+            self.claim_some(&cluster, &mut coming, v6).await?;
         }
         Ok(coming)
     }
@@ -448,15 +447,5 @@ impl Cluster {
         let view = self.view.borrow();
         let nodes = view.nodes.keys().filter(|node| !view.live.contains(*node)).cloned().collect();
         Avoid { nodes, ..Avoid::default() }
-    }
-
-    /// What the cluster says of a network, for people: by its name, and its nodes by theirs.
-    pub(super) fn in_names(&self, network: &Network, mut error: Error) -> Error {
-        let mut said = error.message.replace(network.id.as_str(), network.name.as_str());
-        for node in self.view.borrow().nodes.values() {
-            said = said.replace(node.id.as_str(), &node.facts.name);
-        }
-        error.message = said;
-        error
     }
 }

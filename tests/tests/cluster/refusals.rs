@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use cnm::{
     Kind,
     cluster::ListNodes,
+    endpoint::Attach,
     network::{CreateNetwork, Subnet, UpdateNetwork},
     system::Reconcile,
 };
@@ -92,6 +93,25 @@ fn who_may_not_is_refused_and_counted() {
         n => Ok(n),
     });
     assert!(logged("a caller was refused or lost"));
+}
+
+#[test]
+fn refusals_have_the_names_of_networks_and_nodes() {
+    let fleet = Fleet::new(2);
+    let network = fleet.create("shop");
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&a, "b", &[b.ip()]);
+    let c = fleet.world.container("c");
+    let taken = Attach { addresses: vec![b.ip()], ..c.to("shop") };
+    let (kind, error) = kind_of(fleet.hosts[0].client().call(&taken));
+    assert_eq!(kind, Kind::Exists);
+    assert!(error.message.contains("in use on node h2"), "{error}");
+    fleet.hosts[0].client().detach("a");
+    let refused = fleet.hosts[0].netctl(&["network", "rm", "shop"]).stderr;
+    assert!(refused.contains("network shop is in use"), "{refused}");
+    assert!(refused.contains("on h2") && !refused.contains(network.id.short()), "{refused}");
+    let refused = fleet.hosts[1].netctl(&["network", "create", "-d", "overlay", "x"]).stderr;
+    assert!(refused.contains("node h2, a worker, may not"), "{refused}");
 }
 
 #[test]
