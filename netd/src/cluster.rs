@@ -33,6 +33,7 @@ use tokio::{
 
 use crate::{config::Config, netd::Netd};
 
+mod advertised;
 mod calls;
 mod claims;
 mod follow;

@@ -36,6 +36,7 @@ impl Netd {
         status.problems.extend(self.shared_with_docker().await);
         status.problems.extend(self.not_agreed_with_docker().await);
         status.problems.extend(self.crowding().await);
+        status.problems.extend(self.unreached().await);
         status
     }
 }

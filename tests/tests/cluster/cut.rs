@@ -117,6 +117,23 @@ fn a_host_that_moves_to_a_networks_addresses_keeps_off_it() {
 }
 
 #[test]
+fn a_host_that_lost_the_address_it_is_reached_at_says_so() {
+    let fleet = Fleet::new(2);
+    let host = &fleet.hosts[1];
+    let said = || {
+        let problems = host.client().status().problems;
+        problems.into_iter().find(|one| one.contains("no link of this host has"))
+    };
+    assert_eq!(said(), None);
+    host.netns.run("ip address del 198.51.100.2/24 dev eth0");
+    host.netns.run("ip address add 198.51.100.22/24 dev eth0");
+    let problem = said().expect("it says so");
+    assert!(problem.contains("the address 198.51.100.2,"), "{problem}");
+    host.netns.run("ip address add 198.51.100.2/24 dev eth0");
+    assert_eq!(said(), None);
+}
+
+#[test]
 fn options_that_mean_nothing_are_refused_with_the_network() {
     let fleet = Fleet::new(1);
     for (option, right) in [
