@@ -10,6 +10,7 @@ use cnm::{
     Error, Kind, Name, NetworkId, Result,
     driver::{NetworkDown, NetworkUp},
     network::{CreateNetwork, Network},
+    options::DNS_PORT,
 };
 
 use super::{Cluster, DECISION, DRIVER, view::View};
@@ -156,7 +157,7 @@ impl Netd {
     /// A network of the cluster came, changed or went.
     pub(super) fn network_changed(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) {
         let row = cluster.view.borrow().networks.get(id).cloned();
-        let Some(row) = row else { return self.network_gone(cluster, id) };
+        let Some(row) = row else { return self.network_gone(id) };
         let Some(network) = cluster.local(&row) else { return };
         let now = network.clone();
         let mut recalled = false;
@@ -169,7 +170,12 @@ impl Netd {
                         recalled =
                             std::mem::replace(&mut shared.recalled, row.recalled) != row.recalled;
                     }
-                    Some(std::mem::replace(&mut entry.network, network))
+                    let mut before = std::mem::replace(&mut entry.network, network);
+                    // Where this host's resolver listens the cluster does not know.
+                    if let Some((name, port)) = before.options.remove_entry(DNS_PORT.names[0]) {
+                        entry.network.options.entry(name).or_insert(port);
+                    }
+                    Some(before)
                 }
                 None => {
                     let blocks = Blocks::new(&network, self.config.reuse_delay);
@@ -235,54 +241,48 @@ impl Netd {
         }
     }
 
-    fn network_gone(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) {
-        let gone = {
+    fn network_gone(self: &Rc<Self>, id: &NetworkId) {
+        let in_use = {
             let registry = self.registry.borrow();
             let Some(entry) = registry.network(id) else { return };
-            match entry.endpoints.is_empty() {
-                true => Ok(entry.network.clone()),
-                false => Err(entry.network.name.clone()),
-            }
+            (!entry.endpoints.is_empty()).then(|| entry.network.name.clone())
         };
-        let network = match gone {
-            Ok(network) => network,
-            Err(name) => {
-                let why = format!("network {name} is gone from the cluster, and is in use here");
-                tracing::error!("{why}");
-                self.problems.borrow_mut().insert(format!("network {id}"), why);
-                return;
-            }
-        };
-        if !self.is_up(id) {
-            return self.drop_shared(&network);
+        if let Some(name) = in_use {
+            let why = format!("network {name} is gone from the cluster, and is in use here");
+            tracing::error!("{why}");
+            self.problems.borrow_mut().insert(format!("network {id}"), why);
+        } else if self.is_up(id) {
+            let (netd, id) = (self.clone(), id.clone());
+            tokio::task::spawn_local(async move { netd.rest(&id).await });
+        } else {
+            self.drop_if_gone(id);
         }
-        let (netd, cluster) = (self.clone(), cluster.clone());
-        tokio::task::spawn_local(async move {
-            netd.rest(&network.id).await;
-            let back = cluster.view.borrow().networks.contains_key(&network.id);
-            if !back {
-                netd.drop_shared(&network);
-            }
-        });
     }
 
-    /// Forgets a network that is down, where this host was removed from the cluster.
-    pub(super) fn drop_if_apart(&self, id: &NetworkId) {
-        if self.cluster().is_none_or(|cluster| !cluster.is_removed()) {
+    /// Forgets a network that the cluster has no more, or this host is no part of, once it is down and
+    /// nobody comes: who brings it up meanwhile would leave what that makes behind.
+    pub(super) fn drop_if_gone(&self, id: &NetworkId) {
+        let Some(cluster) = self.cluster() else { return };
+        if !cluster.is_removed() && cluster.view.borrow().networks.contains_key(id) {
             return;
         }
         let network = {
             let registry = self.registry.borrow();
-            let idle = |entry: &&crate::registry::NetworkEntry| entry.endpoints.is_empty();
-            registry.network(id).filter(idle).map(|entry| entry.network.clone())
+            let is_over = |shared: &crate::registry::Shared| {
+                !shared.up && shared.coming == 0 && shared.turn.try_lock().is_ok()
+            };
+            let over = registry.network(id).filter(|entry| {
+                entry.endpoints.is_empty() && entry.shared.as_ref().is_some_and(is_over)
+            });
+            over.map(|entry| entry.network.clone())
         };
-        if let Some(network) = network.filter(|_| !self.is_up(id)) {
+        if let Some(network) = network {
             self.drop_shared(&network);
         }
     }
 
     fn drop_shared(&self, network: &Network) {
-        for about in ["mtu", "cut"] {
+        for about in ["mtu", "cut", "network"] {
             self.problems.borrow_mut().remove(&format!("{about} {}", network.id));
         }
         self.registry.borrow_mut().drop_network(&network.id);
@@ -360,8 +360,13 @@ impl Netd {
         Ok(())
     }
 
-    /// Takes a network down after its last endpoint went.
+    /// Takes a network down after its last endpoint went, and forgets it where it is gone.
     pub(super) async fn rest(self: &Rc<Self>, id: &NetworkId) {
+        self.take_down_shared(id).await;
+        self.drop_if_gone(id);
+    }
+
+    async fn take_down_shared(self: &Rc<Self>, id: &NetworkId) {
         let Ok(turn) = self.turn_of(id) else { return };
         let _turn = turn.lock().await;
         let network = {
@@ -381,10 +386,7 @@ impl Netd {
             Err(error) => Err(error),
         };
         match down {
-            Ok(()) => {
-                tracing::info!(network = %network.name, "network down on this host");
-                self.drop_if_apart(id);
-            }
+            Ok(()) => tracing::info!(network = %network.name, "network down on this host"),
             Err(error) => {
                 tracing::warn!(network = %network.name, %error, "network not taken down");
                 // What is left of it is told apart from what there is when all is told.

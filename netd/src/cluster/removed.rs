@@ -112,7 +112,6 @@ impl Netd {
         };
         for id in ids {
             self.rest(&id).await;
-            self.drop_if_apart(&id);
         }
         let kept = cluster.kept.borrow().clone();
         // After it has left, and joined again, there is another one.

@@ -344,6 +344,8 @@ impl Netd {
         if idle {
             let (netd, id) = (self.clone(), id.clone());
             tokio::task::spawn_local(async move { netd.rest(&id).await });
+        } else {
+            self.drop_if_gone(id);
         }
     }
 
