@@ -69,6 +69,13 @@ pub(crate) fn run(sandbox: &Sandbox, script: &str) -> Result<()> {
     Ok(())
 }
 
+/// A command in the calling thread's.
+pub(crate) fn run_here(script: &str) -> Result<()> {
+    let output = Command::new("sh").args(["-ec", script]).output()?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// Whether what is bridged on a host goes through the rules for IP as well: so it does where the kernel
 /// has br_netfilter, unless somebody says otherwise. Most hosts load it only for Docker or Kubernetes.
 pub(crate) const BRIDGED: [(bool, &str); 2] = [(false, ""), (true, ", with br_netfilter")];
