@@ -13,6 +13,7 @@ use ipam::{Moment, Pool};
 use ipnetwork::IpNetwork;
 
 use crate::{
+    names::called::check_called,
     netd::{Netd, address_error},
     registry::{NetworkEntry, Registry, Stage, from_outside, sets},
 };
@@ -82,6 +83,8 @@ impl Netd {
         let _turn = self.network_turn.lock().await;
         let network = self.keeps_for_names(&params.network)?;
         let name = &params.name;
+        // Nobody of another name could ever come for it.
+        check_called(name.as_str(), network.name.as_str(), &self.config.dns_domain)?;
         let chosen = {
             let mut registry = self.registry.borrow_mut();
             match &params.addresses[..] {

@@ -47,6 +47,12 @@ fn a_reserved_address_waits_for_its_container_over_everything() {
     netd.call(&CreateNetwork { subnets, ..CreateNetwork::named("app") }).unwrap();
     let said = host.netctl(&["network", "reserve", "--ip", "10.5.0.4", "app", "db"]);
     assert_eq!(said.success(), "10.5.0.4\n");
+    // No container could come for it under such a name.
+    for name in ["localhost", "a..b", "netd"] {
+        let (kind, error) = kind_of(netd.call(&reserve("app", name, &[])));
+        assert_eq!(kind, Kind::Invalid, "{error}");
+        assert!(error.message.contains(name), "{error}");
+    }
     let six = netd.call(&reserve("app", "cache", &["fd00:5::77"])).unwrap();
     assert_eq!(six.addresses, [ip("fd00:5::77")]);
     assert_eq!(
