@@ -205,12 +205,16 @@ impl Kernel {
                         );
                         // The flags of a port went when it was taken off.
                         bridge_port::tune(&mut batch, host, 0, *flags);
-                        behind(&mut batch, observed.link(host), *mac, *flags);
+                        if let Some(link) = observed.link(host) {
+                            behind(&mut batch, link.index, *mac, *flags);
+                        }
                     }
                 }
                 Step::Tune { host, mac, flags } => {
                     bridge_port::set(&mut batch, host, *flags);
-                    behind(&mut batch, observed.link(host), *mac, *flags);
+                    if let Some(link) = observed.link(host) {
+                        behind(&mut batch, link.index, *mac, *flags);
+                    }
                 }
                 Step::Condemn { host } => {
                     condemn(&mut batch, &self.marks, host);
@@ -314,9 +318,9 @@ impl Kernel {
 }
 
 /// Tells the bridge who is behind a port where it does not learn it.
-fn behind(batch: &mut Batch, host: Option<&Link>, mac: Mac, flags: Flags) {
-    if let Some(host) = host.filter(|_| !flags.learning) {
-        fdb::write(batch, host.index, &fdb::Row::Port { mac });
+pub(crate) fn behind(batch: &mut Batch, host: u32, mac: Mac, flags: Flags) {
+    if !flags.learning {
+        fdb::write(batch, host, &fdb::Row::Port { mac });
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use cnm::{Error, Kind, Result, fault};
 use kernel::{
-    Errno, bridge_port, fdb,
+    Errno, bridge_port,
     firewall::Fact,
     links::{self, Link, Pair},
     neighbours::{self, Neighbour},
@@ -243,9 +243,7 @@ impl Kernel {
             guards.filters(&mut batch, host, &port.door);
             self.socket.run_but(&[Errno::EEXIST], std::mem::take(&mut batch), |_| ())?;
         }
-        if !port.flags.learning {
-            fdb::write(&mut batch, host, &fdb::Row::Port { mac: port.mac });
-        }
+        apply::behind(&mut batch, host, port.mac, port.flags);
         let up = links::Change { up: Some(true), ..links::Change::default() };
         links::change_index(&mut batch, host, &up);
         self.socket.run(batch)?;

@@ -80,6 +80,19 @@ fn has_network(host: &Host) -> bool {
     host.netctl(&["network", "ls", "-q", "-f", "name=app"]).success() != ""
 }
 
+/// The network is taken away, once no dockerd has it.
+#[track_caller]
+fn goes_without_a_trace(fleet: &Fleet) {
+    eventually("it is netd's own", || {
+        let removed = fleet.hosts[0].netctl(&["network", "rm", "app"]);
+        if removed.code == 0 { Ok(()) } else { Err(removed) }
+    });
+    for host in &fleet.hosts {
+        eventually("it is gone everywhere", || if has_network(host) { Err(()) } else { Ok(()) });
+        assert_eq!(host.client().endpoints(), []);
+    }
+}
+
 #[test]
 fn each_dockerd_has_a_network_of_the_cluster_under_an_id_of_its_own() {
     let config = "docker_plugin = \"/run/docker-NODE.sock\"\ndocker_socket = \"/run/none.sock\"";
@@ -117,12 +130,5 @@ fn each_dockerd_has_a_network_of_the_cluster_under_an_id_of_its_own() {
     call("h2", "NetworkDriver.DeleteEndpoint", &json!({"NetworkID": two, "EndpointID": id('b')}));
     call("h2", "NetworkDriver.DeleteNetwork", &json!({"NetworkID": two}));
     // The second host is a worker, which takes no network of the cluster away.
-    eventually("it is netd's own", || {
-        let removed = fleet.hosts[0].netctl(&["network", "rm", "app"]);
-        if removed.code == 0 { Ok(()) } else { Err(removed) }
-    });
-    for host in &fleet.hosts {
-        eventually("it is gone everywhere", || if has_network(host) { Err(()) } else { Ok(()) });
-        assert_eq!(host.client().endpoints(), []);
-    }
+    goes_without_a_trace(&fleet);
 }

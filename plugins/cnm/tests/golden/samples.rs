@@ -128,6 +128,19 @@ fn subnets() -> Vec<Subnet> {
     vec![ipv4, ipv6]
 }
 
+fn wanted_network() -> CreateNetwork {
+    CreateNetwork {
+        name: "app".into(),
+        driver: Some("bridge".into()),
+        subnets: subnets(),
+        ipv4: Some(true),
+        ipv6: Some(true),
+        internal: true,
+        options: map(&[("icc", "false")]),
+        labels: map(&[("team", "shop")]),
+    }
+}
+
 fn network() -> Network {
     Network {
         id: network_id(),
@@ -325,36 +338,8 @@ sample!(
 );
 sample!(CollectGarbage, CollectGarbage {}, detached());
 sample!(TakeTurn, TakeTurn { at: "compose/shop".into() }, Empty {});
-sample!(
-    CreateNetwork,
-    CreateNetwork {
-        name: "app".into(),
-        driver: Some("bridge".into()),
-        subnets: subnets(),
-        ipv4: Some(true),
-        ipv6: Some(true),
-        internal: true,
-        options: map(&[("icc", "false")]),
-        labels: map(&[("team", "shop")]),
-    },
-    network()
-);
-sample!(
-    CheckNetwork,
-    CheckNetwork {
-        network: CreateNetwork {
-            name: "app".into(),
-            driver: Some("bridge".into()),
-            subnets: subnets(),
-            ipv4: Some(true),
-            ipv6: Some(true),
-            internal: true,
-            options: map(&[("icc", "false")]),
-            labels: map(&[("team", "shop")]),
-        },
-    },
-    Empty {}
-);
+sample!(CreateNetwork, wanted_network(), network());
+sample!(CheckNetwork, CheckNetwork { network: wanted_network() }, Empty {});
 sample!(ListNetworks, ListNetworks { filters: filters() }, Networks { networks: vec![network()] });
 sample!(
     InspectNetwork,
