@@ -56,6 +56,7 @@ impl Netd {
     ) -> Result<Rc<Endpoint>> {
         let began = Instant::now();
         fault::point("netd.attach.before-intent");
+        line.under_way.borrow_mut().get_or_insert_with(|| self.precedence.attach());
         let given = match &params.netns {
             Some(netns) => Some(open(netns, &line.descriptors)?),
             None => None,

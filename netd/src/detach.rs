@@ -16,6 +16,7 @@ use crate::netd::Netd;
 impl Netd {
     /// `endpoint.detach`.
     pub(crate) async fn detach(self: &Rc<Self>, params: &Detach) -> Result<Detached> {
+        self.precedence.give().await;
         let Some(container) = self.container_of(&params.container)? else {
             return Ok(Detached::default());
         };

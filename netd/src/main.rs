@@ -17,6 +17,7 @@ mod netd;
 mod networks;
 mod notify;
 mod pools;
+mod precedence;
 mod processes;
 mod reconcile;
 mod registry;

@@ -27,6 +27,7 @@ use crate::{
     host::Host,
     metrics::Metrics,
     names::Resolver,
+    precedence::Precedence,
     registry::{Registry, Stage},
     relay::Relay,
     server::Turns,
@@ -48,6 +49,7 @@ pub(crate) struct Netd {
     pub(crate) host: Host,
     pub(crate) metrics: Metrics,
     pub(crate) awake: Rc<Awake>,
+    pub(crate) precedence: Rc<Precedence>,
     pub(crate) events: broadcast::Sender<Arc<str>>,
     /// Found while running and not yet gone, by what it is about.
     pub(crate) problems: RefCell<BTreeMap<String, String>>,
@@ -86,6 +88,7 @@ impl Netd {
             host,
             metrics: Metrics::new(),
             awake: Awake::open(),
+            precedence: Rc::default(),
             events: broadcast::Sender::new(EVENTS),
             problems: RefCell::default(),
             network_turn: Mutex::new(()),

@@ -67,7 +67,7 @@ pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
             // would wait for what is left to do here.
             thread::yield_now();
         }
-        drop(context.awake);
+        drop((context.under_way, context.awake));
         turns.extend(context.turns.into_inner());
         context.attached.into_inner().iter().for_each(|done| netd.attached(done));
     }
