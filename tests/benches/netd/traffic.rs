@@ -5,9 +5,13 @@ use std::{
     fs,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
     process::Command,
-    sync::LazyLock,
-    thread,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -15,13 +19,17 @@ use anyhow::{Context, Result, ensure};
 use kernel::netns::Netns;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::socket::{MsgFlags, recv},
     unistd::Pid,
 };
 
 use crate::{Options, report::Samples, sandbox::Sandbox};
 
-/// How long one run takes: many short ones, by turns, meet the same weather.
-const RUN: Duration = Duration::from_millis(100);
+/// How long it is one side's turn.
+const TURN: Duration = Duration::from_millis(5);
+
+/// How many turns of each side make one run.
+const TURNS: usize = 20;
 
 /// The calling thread stays on one processor, the sender on the first and the receiver on the last:
 /// where the kernel puts them otherwise decides more than all that is between them. What was before
@@ -121,82 +129,152 @@ impl Side {
         Ok((client, server))
     }
 
-    /// Gigabits in a second.
-    fn throughput(&self) -> Result<f64> {
-        let (mut client, mut server) = self.connect()?;
-        let _pinned = Pinned::first()?;
-        let start = Instant::now();
-        let reader = thread::spawn(move || -> Result<f64> {
+    /// A stream, counted in gigabits.
+    fn stream(&self) -> Result<Box<dyn Flow>> {
+        let (client, mut server) = self.connect()?;
+        let arrived = Arc::<AtomicU64>::default();
+        let count = arrived.clone();
+        let reader = thread::spawn(move || -> Result<()> {
             let _pinned = Pinned::last()?;
-            let (mut bytes, mut total) = (vec![0; 256 << 10], 0_u32);
-            let mut megabytes = 0.0;
+            let mut bytes = vec![0; 256 << 10];
             loop {
                 match server.read(&mut bytes)? {
-                    0 => break,
-                    length => total += u32::try_from(length)?,
-                }
-                if total > 1 << 24 {
-                    megabytes += f64::from(total) / 1e6;
-                    total = 0;
-                }
+                    0 => return Ok(()),
+                    length => count.fetch_add(length as u64, Relaxed),
+                };
             }
-            Ok((megabytes + f64::from(total) / 1e6) * 8.0 / 1e3 / start.elapsed().as_secs_f64())
         });
-        let bytes = vec![7; 256 << 10];
-        while start.elapsed() < RUN {
-            client.write_all(&bytes)?;
-        }
-        drop(client);
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        Ok(Box::new(Stream { client, arrived, sent: 0, reader }))
     }
 
-    /// Thousands of single bytes there and back in a second.
-    fn round_trips(&self) -> Result<f64> {
-        let (mut client, mut server) = self.connect()?;
-        let _pinned = Pinned::first()?;
-        let echo = thread::spawn(move || {
+    /// Single bytes there and back, in thousands.
+    fn echo(&self) -> Result<Box<dyn Flow>> {
+        let (client, mut server) = self.connect()?;
+        let echo = thread::spawn(move || -> Result<()> {
             let _pinned = Pinned::last()?;
             let mut byte = [0; 1];
             while server.read(&mut byte)? == 1 {
                 server.write_all(&byte)?;
             }
-            anyhow::Ok(())
+            Ok(())
         });
-        let (start, mut count, mut byte) = (Instant::now(), 0_u32, [1; 1]);
-        while start.elapsed() < RUN {
-            client.write_all(&byte)?;
-            client.read_exact(&mut byte)?;
-            count += 1;
-        }
-        let rate = f64::from(count) / 1e3 / start.elapsed().as_secs_f64();
-        drop(client);
-        echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(rate)
+        Ok(Box::new(Echo { client, echo }))
     }
 
-    /// Thousands of small datagrams that arrive in a second.
-    fn packets(&self) -> Result<f64> {
+    /// Small datagrams that arrive, in thousands.
+    fn datagrams(&self) -> Result<Box<dyn Flow>> {
         let home = Netns::own()?;
         let server = self.inside[1].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
         let client = self.inside[0].inside(&home, || UdpSocket::bind("0.0.0.0:0"))??;
         client.connect(SocketAddr::new(self.to, server.local_addr()?.port()))?;
         server.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let _pinned = Pinned::first()?;
-        let counter = thread::spawn(move || {
+        let waiting = server.try_clone()?;
+        let (arrived, over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (count, ended) = (arrived.clone(), over.clone());
+        let reader = thread::spawn(move || -> Result<()> {
             let _pinned = Pinned::last()?;
-            let (mut count, mut bytes) = (0_u32, [0; 64]);
-            while server.recv(&mut bytes).is_ok() {
-                count += 1;
+            let mut bytes = [0; 64];
+            while !ended.load(Relaxed) {
+                if server.recv(&mut bytes).is_ok() {
+                    count.fetch_add(1, Relaxed);
+                }
             }
-            anyhow::Ok(count)
+            Ok(())
         });
-        let start = Instant::now();
-        while start.elapsed() < RUN {
-            client.send(&[7; 64])?;
+        Ok(Box::new(Datagrams { client, waiting, arrived, over, reader }))
+    }
+}
+
+/// Traffic that goes on when it is this side's turn.
+trait Flow {
+    /// Goes on for about so long, and until all that was sent has arrived or is lost: how much arrived.
+    fn turn(&mut self, length: Duration) -> Result<f64>;
+
+    /// Ends it.
+    fn end(self: Box<Self>) -> Result<()>;
+}
+
+/// A thread at the other end.
+type There = JoinHandle<Result<()>>;
+
+fn join(there: There) -> Result<()> {
+    there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+struct Stream {
+    client: TcpStream,
+    arrived: Arc<AtomicU64>,
+    sent: u64,
+    reader: There,
+}
+
+impl Flow for Stream {
+    fn turn(&mut self, length: Duration) -> Result<f64> {
+        let (start, before) = (Instant::now(), self.sent);
+        let bytes = [7; 64 << 10];
+        while start.elapsed() < length {
+            self.sent += self.client.write(&bytes)? as u64;
         }
-        let took = start.elapsed().as_secs_f64();
-        let count = counter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(f64::from(count) / 1e3 / took)
+        while self.arrived.load(Relaxed) < self.sent {
+            ensure!(!self.reader.is_finished(), "the reader ended");
+            thread::yield_now();
+        }
+        Ok(((self.sent - before) * 8) as f64 / 1e9)
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        drop(self.client);
+        join(self.reader)
+    }
+}
+
+struct Echo {
+    client: TcpStream,
+    echo: There,
+}
+
+impl Flow for Echo {
+    fn turn(&mut self, length: Duration) -> Result<f64> {
+        let (start, mut count, mut byte) = (Instant::now(), 0_u32, [1; 1]);
+        while start.elapsed() < length {
+            self.client.write_all(&byte)?;
+            self.client.read_exact(&mut byte)?;
+            count += 1;
+        }
+        Ok(f64::from(count) / 1e3)
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        drop(self.client);
+        join(self.echo)
+    }
+}
+
+struct Datagrams {
+    client: UdpSocket,
+    /// The other end, to see whether any are still waiting there.
+    waiting: UdpSocket,
+    arrived: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+    reader: There,
+}
+
+impl Flow for Datagrams {
+    fn turn(&mut self, length: Duration) -> Result<f64> {
+        let (start, before) = (Instant::now(), self.arrived.load(Relaxed));
+        while start.elapsed() < length {
+            self.client.send(&[7; 64])?;
+        }
+        let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        while recv(self.waiting.as_raw_fd(), &mut [0], look).is_ok() {
+            thread::yield_now();
+        }
+        Ok((self.arrived.load(Relaxed) - before) as f64 / 1e3)
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        self.over.store(true, Relaxed);
+        join(self.reader)
     }
 }
 
@@ -211,7 +289,7 @@ pub(crate) struct Measured<const N: usize> {
 }
 
 /// What is measured of a side.
-type Measure = fn(&Side) -> Result<f64>;
+type Measure = fn(&Side) -> Result<Box<dyn Flow>>;
 
 /// Each kind of traffic on each of the sides, by turns.
 pub(crate) fn measure<const N: usize>(
@@ -219,24 +297,41 @@ pub(crate) fn measure<const N: usize>(
     sides: [&Side; N],
 ) -> Result<Vec<Measured<N>>> {
     let kinds: [(&str, &str, Measure); 3] = [
-        ("one TCP stream", "Gb/s", Side::throughput),
-        ("round trips of a byte", "k/s", Side::round_trips),
-        ("small datagrams", "k/s", Side::packets),
+        ("one TCP stream", "Gb/s", Side::stream),
+        ("round trips of a byte", "k/s", Side::echo),
+        ("small datagrams", "k/s", Side::datagrams),
     ];
     let mut measured = Vec::new();
     for (what, unit, of) in kinds {
         let mut samples: [Samples; N] = std::array::from_fn(|_| Samples::default());
-        // The first of each finds its way, and does not count.
-        for round in 0..=options.rounds.div_ceil(5) {
-            for turn in 0..N {
-                let who = (turn + round) % N;
-                let value = of(sides[who])?;
-                if round > 0 {
-                    samples[who].push(value);
-                }
+        for round in 0..options.rounds.div_ceil(5) {
+            for (samples, rate) in samples.iter_mut().zip(by_turns(sides, of, round)?) {
+                samples.push(rate);
             }
         }
         measured.push(Measured { what, unit, samples });
     }
     Ok(measured)
+}
+
+/// New traffic of one kind on each of the sides: how much arrives in a second. Turns are so short that
+/// what else the machine does meets all sides alike.
+fn by_turns<const N: usize>(sides: [&Side; N], of: Measure, round: usize) -> Result<[f64; N]> {
+    let _pinned = Pinned::first()?;
+    let mut flows = sides.into_iter().map(of).collect::<Result<Vec<_>>>()?;
+    let (mut amounts, mut times) = ([0.0; N], [0.0; N]);
+    for turn in 0..=TURNS {
+        for nth in 0..N {
+            let who = (nth + turn + round) % N;
+            let start = Instant::now();
+            let amount = flows[who].turn(TURN)?;
+            // The first finds its way, and does not count.
+            if turn > 0 {
+                amounts[who] += amount;
+                times[who] += start.elapsed().as_secs_f64();
+            }
+        }
+    }
+    flows.into_iter().try_for_each(|flow| flow.end())?;
+    Ok(std::array::from_fn(|who| amounts[who] / times[who]))
 }
