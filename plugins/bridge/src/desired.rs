@@ -1,7 +1,10 @@
 //! What networks and endpoints should look like in the kernel, as far as it follows from what netd
 //! says of them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use cnm::{
     Error, Result,
@@ -106,8 +109,10 @@ impl Segment {
                 link: tunnel_link(ingress.vni),
             }));
         }
-        if facts.iter().any(|fact| matches!(fact, Fact::Nodes { .. } | Fact::Kin { .. })) {
+        let near: BTreeSet<_> = facts.iter().flat_map(Fact::near).collect();
+        if !near.is_empty() {
             facts.push(Fact::Halved(bridge.clone()));
+            facts.extend(near);
         }
         Self {
             mac: local_mac(network.id.as_str()),

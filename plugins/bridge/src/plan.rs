@@ -356,6 +356,7 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
         | Fact::Members { bridge, .. }
         | Fact::Through { bridge, .. }
         | Fact::Node { bridge, .. }
+        | Fact::Near { bridge, .. }
         | Fact::Nodes { bridge, .. }
         | Fact::Kin { bridge, .. } => segment.bridges().any(|own| own == bridge),
         _ => false,

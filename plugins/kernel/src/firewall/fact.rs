@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use ipnetwork::IpNetwork;
@@ -116,8 +116,15 @@ pub enum Fact {
         /// The host's address between the nodes.
         address: IpAddr,
     },
-    /// Of this bridge's flows some may be half ones here: its packets are compared with the next two.
+    /// Of this bridge's flows some may be half ones here: its packets are compared with the next three.
     Halved(String),
+    /// Some of the next two begin as this address does, in its first 16 bits.
+    Near {
+        /// The bridge.
+        bridge: String,
+        /// All other bits are zero.
+        start: IpAddr,
+    },
     /// The addresses of the nodes between the nodes: what goes between them and this bridge may be
     /// half a flow here.
     Nodes {
@@ -186,6 +193,7 @@ impl fmt::Display for Fact {
             Self::Through { bridge, link } => write!(f, "way from {bridge} through {link}"),
             Self::Node { bridge, address } => write!(f, "host's address {address} to {bridge}"),
             Self::Halved(bridge) => write!(f, "look for half flows of {bridge}"),
+            Self::Near { bridge, start } => write!(f, "nodes or subnets at {start} of {bridge}"),
             Self::Nodes { bridge, subnet } => write!(f, "nodes {subnet} of {bridge}"),
             Self::Kin { bridge, subnet } => write!(f, "subnet {subnet} among those of {bridge}"),
             Self::Routed { bridge, address } => write!(f, "way in from {address} to {bridge}"),
@@ -231,6 +239,25 @@ impl Fact {
             return false;
         };
         place == other_place && first <= other_last && other_first <= last
+    }
+
+    /// Where packets have to be compared with it, if it is one of nodes or of a subnet among others:
+    /// by their first 16 bits, which the rules look at before they look closely.
+    pub fn near(&self) -> Vec<Self> {
+        let (Self::Nodes { bridge, subnet } | Self::Kin { bridge, subnet }) = self else {
+            return Vec::new();
+        };
+        let near = |start| Self::Near { bridge: bridge.clone(), start };
+        match (subnet.network(), subnet.broadcast()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits() >> 16..=last.to_bits() >> 16)
+                .map(|bits| near(Ipv4Addr::from_bits(bits << 16).into()))
+                .collect(),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits() >> 112
+                ..=last.to_bits() >> 112)
+                .map(|bits| near(Ipv6Addr::from_bits(bits << 112).into()))
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Where something is published, and the first and last port.

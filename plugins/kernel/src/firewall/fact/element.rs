@@ -8,7 +8,7 @@ use super::Fact;
 use crate::nft::Element;
 
 /// The sets that facts are elements of.
-pub(in crate::firewall) const SETS: [&str; 40] = [
+pub(in crate::firewall) const SETS: [&str; 42] = [
     "bridges",
     "internal",
     "outward4",
@@ -37,6 +37,8 @@ pub(in crate::firewall) const SETS: [&str; 40] = [
     "node4",
     "node6",
     "halved",
+    "near4",
+    "near6",
     "nodes4",
     "nodes6",
     "kin4",
@@ -117,6 +119,11 @@ impl Fact {
             Self::Halved(bridge) => {
                 ifname(&mut key, bridge);
                 "halved"
+            }
+            Self::Near { bridge, start } => {
+                ifname(&mut key, bridge);
+                address(&mut key, *start);
+                of_family(*start, "near4", "near6")
             }
             Self::Outward { bridge, v6 }
             | Self::Open { bridge, v6 }
@@ -256,6 +263,10 @@ impl Fact {
             "bridges" => Self::Bridge(name_at(key)?),
             "internal" => Self::Internal(name_at(key)?),
             "halved" => Self::Halved(name_at(key)?),
+            set @ ("near4" | "near6") => {
+                let (start, _) = take_address(key.get(16..)?, set == "near6")?;
+                Self::Near { bridge: name_at(key)?, start }
+            }
             set @ ("outward4" | "outward6") => {
                 Self::Outward { bridge: name_at(key)?, v6: set == "outward6" }
             }

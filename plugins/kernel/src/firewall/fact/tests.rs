@@ -40,6 +40,8 @@ fn facts() -> Vec<Fact> {
         Fact::Node { bridge: "a".into(), address: "100.64.0.1".parse().unwrap() },
         Fact::Node { bridge: "a".into(), address: "fd64::1".parse().unwrap() },
         Fact::Halved("a".into()),
+        Fact::Near { bridge: "a".into(), start: "100.126.0.0".parse().unwrap() },
+        Fact::Near { bridge: "a".into(), start: "fd64::".parse().unwrap() },
         Fact::Nodes { bridge: "a".into(), subnet: "100.126.0.0/16".parse().unwrap() },
         Fact::Nodes { bridge: "a".into(), subnet: "fd64::/64".parse().unwrap() },
         Fact::Kin { bridge: "a".into(), subnet: "10.1.0.0/24".parse().unwrap() },
@@ -109,4 +111,21 @@ fn facts_are_of_sets_that_the_rules_declare() {
         let element = fact.element();
         assert!(SETS.contains(&element.set), "{fact}");
     }
+}
+
+#[test]
+fn packets_are_looked_at_closely_where_nodes_or_subnets_may_begin() {
+    let starts = |subnet: &str| {
+        let fact = Fact::Kin { bridge: "a".into(), subnet: subnet.parse().unwrap() };
+        let start = |near| match near {
+            Fact::Near { bridge, start } if bridge == "a" => start.to_string(),
+            other => panic!("{other}"),
+        };
+        fact.near().into_iter().map(start).collect::<Vec<_>>()
+    };
+    assert_eq!(starts("10.1.2.0/24"), ["10.1.0.0"]);
+    assert_eq!(starts("10.2.0.0/15"), ["10.2.0.0", "10.3.0.0"]);
+    assert_eq!(starts("fd64:1:2::/64"), ["fd64::"]);
+    assert_eq!(starts("fd64::/15"), ["fd64::", "fd65::"]);
+    assert_eq!(Fact::Bridge("a".into()).near(), []);
 }
