@@ -7,6 +7,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use crate::config::{Layout, PoolConfig};
 use crate::error::{AddressRole, Error};
 use crate::free::Intervals;
@@ -86,6 +88,35 @@ impl Pool {
             reserved: Reservations::default(),
             last: None,
         })
+    }
+
+    /// The same pool with another range: leases stay whose they are, wherever they are in the subnet,
+    /// and so do reservations. Addresses that were beyond the range and are within it now are free.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_range(&self, range: Option<IpNetwork>) -> Result<Self, Error> {
+        let mut pool = Self::new(PoolConfig { range, ..self.config.clone() })?;
+        pool.reserved = self.reserved.clone();
+        pool.sticky = self.sticky.clone();
+        pool.last = self.last;
+        for number in pool.reserved.addresses() {
+            pool.free.remove(number);
+        }
+        for &number in &self.leased {
+            pool.take(number);
+        }
+        for (number, released) in self.waiting.iter().chain(self.kept.iter()) {
+            if pool.free.remove(number) {
+                pool.rest(number, released);
+            }
+        }
+        for (_, number) in self.sticky.iter() {
+            if pool.free.remove(number) {
+                pool.kept.insert(number, Moment(0));
+            }
+        }
+        Ok(pool)
     }
 
     /// What the pool was made of.

@@ -31,6 +31,11 @@ impl Quarantine {
         self.released.len()
     }
 
+    /// All of them, and when each was released.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u128, Moment)> {
+        self.released.iter().map(|(address, released)| (*address, *released))
+    }
+
     pub(crate) fn insert(&mut self, address: u128, released: Moment) {
         self.remove(address);
         self.released.insert(address, released);

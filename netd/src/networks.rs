@@ -12,6 +12,7 @@ use cnm::{
 };
 use ipam::{Moment, Pool, PoolConfig};
 
+use self::divided::unknown_to_docker;
 use crate::{
     attach::{check_network_wishes, check_outbound},
     clock,
@@ -24,6 +25,7 @@ use crate::{
 };
 
 mod cut;
+mod divided;
 mod filter;
 pub(crate) mod lan;
 mod live;
@@ -206,7 +208,8 @@ impl Netd {
         endpoints.sort_by(|a, b| a.container.id.cmp(&b.container.id).then(a.ifname.cmp(&b.ifname)));
         let pools = self.list_pools().pools.into_iter();
         let pools = pools.filter(|pool| pool.network == network.id).collect();
-        let notes = self.names_one_way(&network).into_iter().collect();
+        let mut notes: Vec<_> = self.names_one_way(&network).into_iter().collect();
+        notes.extend(unknown_to_docker(&network, &endpoints));
         Ok(NetworkDetail { network, endpoints, pools, notes })
     }
 

@@ -14,6 +14,7 @@ use cnm::{
     endpoint::{Endpoint, NetnsId, State},
     network::{Network, Subnet},
     sandbox::Sandbox,
+    split::Ranges,
 };
 use ipam::{Moment, Pool};
 use ipnetwork::IpNetwork;
@@ -700,6 +701,16 @@ fn whole(given: &str) -> (bool, &str) {
 }
 
 impl NetworkEntry {
+    /// Gives addresses from other parts of subnets by itself; who has one keeps it.
+    pub(crate) fn give_from(&mut self, ranges: &Ranges) {
+        for pool in &mut self.pools {
+            let range = ranges.get(&pool.config().subnet);
+            if let Some(other) = range.and_then(|range| pool.with_range(*range).ok()) {
+                *pool = other;
+            }
+        }
+    }
+
     /// Sees to it that nobody else gets addresses that came from outside. All or none.
     pub(crate) fn keep(
         &mut self,

@@ -152,6 +152,7 @@ fn update(socket: &Path, args: Update) -> Outcome {
         remove_labels: args.remove_labels,
         options: args.options.into_iter().collect(),
         remove_options: args.remove_options,
+        ..UpdateNetwork::default()
     })?;
     if args.output.json {
         out::json(&changed)?;

@@ -1,7 +1,7 @@
 //! A network changes while it is in use: it gets subnets besides, labels, and other options. Its
 //! endpoints stay, and follow.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use ::cluster::decide::Changes;
 use cnm::{
@@ -9,6 +9,7 @@ use cnm::{
     driver::{Capabilities, NetworkUp},
     endpoint::Endpoint,
     network::{Network, Subnet, UpdateNetwork},
+    split::Ranges,
 };
 use ipnetwork::IpNetwork;
 
@@ -35,7 +36,8 @@ impl Netd {
             entry.network.clone()
         };
         let options = self.changed_options(&network, &params).await?;
-        let UpdateNetwork { add_subnets: mut subnets, labels, remove_labels, .. } = params;
+        check_ranges(&network, &params.ranges)?;
+        let UpdateNetwork { add_subnets: mut subnets, ranges, labels, remove_labels, .. } = params;
         reserve::check_subnets(&network.driver, &subnets)?;
         if !subnets.is_empty() {
             let capabilities = self.driver(&network.driver)?.capabilities().await?;
@@ -53,7 +55,7 @@ impl Netd {
             plan::choose_gateway(subnet)?;
         }
         let changes = Changes { subnets, labels, remove_labels };
-        self.change_local(network, changes, options).await
+        self.change_local(network, changes, ranges, options).await
     }
 
     /// The options of a network as they are to be; none when none is to change.
@@ -127,9 +129,13 @@ impl Netd {
         self: &Rc<Self>,
         network: Network,
         changes: Changes,
+        ranges: Ranges,
         options: Option<BTreeMap<String, String>>,
     ) -> Result<Network> {
         let mut changed = network.clone();
+        for subnet in &mut changed.subnets {
+            subnet.range = ranges.get(&subnet.subnet).copied().unwrap_or(subnet.range);
+        }
         changed.subnets.extend(changes.subnets.iter().cloned());
         changes.label(&mut changed.labels);
         // What is let through to those that are there follows from which families there are, too.
@@ -170,6 +176,9 @@ impl Netd {
             return Err(error);
         }
         self.registry.borrow_mut().change_network(changed.clone(), pools);
+        if let Some(entry) = self.registry.borrow_mut().network_mut(&changed.id) {
+            entry.give_from(&ranges);
+        }
         if told {
             changed = self.resolve_on(&changed).await.unwrap_or(changed);
         }
@@ -216,4 +225,25 @@ impl Netd {
         let attributes = [("name", network.name.as_str()), ("type", network.driver.as_str())];
         self.tell("network", "update", network.id.as_str(), &attributes);
     }
+}
+
+/// Refuses parts of subnets that a network does not have, or of which nobody could be given anything.
+fn check_ranges(network: &Network, ranges: &Ranges) -> Result<()> {
+    let refused = |why: String| Err(Error::invalid(why).with("network", network.id.as_str()));
+    if !ranges.is_empty() && Netd::is_shared(&network.driver) {
+        return Err(Error::unsupported(format_args!(
+            "network {} spans hosts, and each of them has blocks of its addresses already",
+            network.name
+        ))
+        .with("network", network.id.as_str()));
+    }
+    for (subnet, range) in ranges {
+        let Some(own) = network.subnets.iter().find(|own| own.subnet == *subnet) else {
+            return refused(format!("{subnet} is no subnet of network {}", network.name));
+        };
+        let own =
+            Network { subnets: vec![Subnet { range: *range, ..own.clone() }], ..network.clone() };
+        pools(&own, Duration::ZERO)?;
+    }
+    Ok(())
 }

@@ -36,6 +36,7 @@ pub mod options;
 pub mod peers;
 pub mod plugin;
 pub mod sandbox;
+pub mod split;
 pub mod system;
 
 pub use error::{Error, Kind, Result};

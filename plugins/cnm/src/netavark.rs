@@ -22,6 +22,7 @@ pub(crate) mod drop_in;
 mod setup;
 mod status;
 mod teardown;
+mod there;
 mod translate;
 mod words;
 

@@ -1,9 +1,6 @@
 //! Networks: what they are, and the calls that make, show and remove them.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -108,21 +105,6 @@ impl Subnet {
             set: 0,
         }
     }
-}
-
-/// The upper half of a subnet, where both halves have addresses to give: netd's part of one whose
-/// lower half somebody else gives out.
-pub fn upper_half(subnet: IpNetwork) -> Option<IpNetwork> {
-    let (prefix, width) = (subnet.prefix() + 1, if subnet.is_ipv4() { 32 } else { 128 });
-    if prefix + 2 > width {
-        return None;
-    }
-    let bit = 1_u128 << (width - prefix);
-    let first = match subnet.network() {
-        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() | u32::try_from(bit).ok()?)),
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() | bit)),
-    };
-    IpNetwork::new(first, prefix).ok()
 }
 
 /// Makes a network. What is not said is chosen.
@@ -241,6 +223,11 @@ pub struct UpdateNetwork {
     /// Subnets that it has besides from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_subnets: Vec<Subnet>,
+    /// Which part of a subnet that it has netd gives addresses of by itself from now on; all of it where
+    /// that is null. Whoever has an address keeps it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Option<String>>"))]
+    pub ranges: BTreeMap<IpNetwork, Option<IpNetwork>>,
     /// Labels that it has from now on, in the place of those of the same key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

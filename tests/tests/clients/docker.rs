@@ -6,6 +6,7 @@ use netd_tests::{
     Asking as _, Dockerd, Executed, Host, HostOptions, Machine, Namespace, World, eventually,
 };
 
+mod dividing;
 mod forgotten;
 mod macvlan;
 mod naming;

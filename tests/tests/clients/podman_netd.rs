@@ -262,3 +262,54 @@ fn who_is_not_root_has_the_distributions_own() {
     podman.run(&["--rm"], &["true"]).success();
     before.same_as(&site.host.snapshot()).unwrap();
 }
+
+#[test]
+fn a_network_of_netds_is_podmans_as_well() {
+    let site = Site::new(Plugins::Ours);
+    let podman = Way::DropIn.podman(&site);
+    site.host.netctl(&["network", "create", "--subnet", "10.83.1.0/24", "app"]).success();
+    podman.execute(&["network", "create", "app"]).success();
+    // Podman's choice of a subnet is not netd's.
+    podman.serve("web", &["--network", "app", "-p", "8080:80"]);
+    assert_eq!(podman.address("web", "app"), "10.83.1.2".parse::<IpAddr>().unwrap());
+    site.greeted(&site.lan, "192.0.2.1:8080", "web");
+    fetches(&podman, "app", "web", "web");
+    let native = site.host.netctl(&["run", "--network", "app", "--", "curl", "-sS", "http://web/"]);
+    assert_eq!(native.success(), "I am web\n");
+    podman.execute(&["rm", "--force", "--time", "0", "web"]).success();
+    site.bare();
+    assert_eq!(networks(&site), ["app"], "it was netd's before");
+    // One that was said is neither.
+    podman.execute(&["network", "rm", "app"]).success();
+    podman.execute(&["network", "create", "--subnet", "10.84.1.0/24", "app"]).success();
+    let refused = podman.run(&["--rm", "--network", "app"], &["true"]);
+    let sentence =
+        "netd has a network app already, with 10.83.1.0/24, and Podman's app has 10.84.1.0/24";
+    assert!(refused.code != 0 && refused.stderr.contains(sentence), "{refused:?}");
+}
+
+#[test]
+fn podman_gives_half_of_what_netd_had_first() {
+    let site = Site::new(Plugins::Ours);
+    let podman = Way::DropIn.podman(&site);
+    // Podman takes no subnet that the host has by then.
+    podman.execute(&["network", "create", "--subnet", "10.83.1.0/24", "app"]).success();
+    site.host.netctl(&["network", "create", "--subnet", "10.83.1.0/24", "app"]).success();
+    let mut addresses = BTreeSet::new();
+    for n in 0..5 {
+        let name = format!("c{n}");
+        podman.serve(&name, &["--network", "app"]);
+        addresses.insert(podman.address(&name, "app").to_string());
+        let run = ["run", "--network", "app", "--", "ip", "-4", "-o", "address", "show", "eth0"];
+        let native = site.host.netctl(&run);
+        let native = native.success().split_whitespace().nth(3).unwrap().to_owned();
+        assert!(native.starts_with("10.83.1.1"), "the upper half: {native}");
+        addresses.insert(native);
+    }
+    assert_eq!(addresses.len(), 10, "{addresses:?}");
+    let shown = inspected(&site, "app");
+    assert_eq!(shown["IPAM"]["Config"][0]["IPRange"], "10.83.1.128/25");
+    assert_eq!(shown["Labels"]["netavark/addresses"], "10.83.1.0/25");
+    podman.execute(&["rm", "--all", "--force", "--time", "0"]).success();
+    site.bare();
+}

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 mod called;
 mod disorder;
+mod dividing;
 mod holding;
 mod lan;
 mod one_way;

@@ -13,6 +13,7 @@ use netd_tests::{Asking as _, Container, Executed, Host, World};
 use serde_json::{Value, json};
 
 mod earlier;
+mod there;
 
 /// A host where netd is found under netavark's name.
 struct Place {
@@ -147,7 +148,7 @@ fn a_container_comes_to_all_its_networks_or_to_none() {
         (network("back", 2, json!({"options": {"vlan": "7"}})), "the option vlan=7"),
         (network("back", 2, json!({"driver": "ipvlan"})), "unknown network driver \"ipvlan\""),
         (network("back", 2, json!({"ipam_options": {"driver": "dhcp"}})), "no addresses by DHCP"),
-        (network("held", 2, json!({})), "no configured subnet of network held"),
+        (network("held", 2, json!({})), "netd has a network held already"),
     ] {
         let error = refused(&place.setup(&web, &document(&web, 7, &[app.clone(), wrong])));
         assert!(error.contains(sentence), "{error}");

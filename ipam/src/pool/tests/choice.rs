@@ -360,3 +360,27 @@ fn what_was_released_before_a_restart_waits_as_what_is_released_after_it() {
     later.let_wait(b, Moment(5));
     assert_eq!(later.allocate(Moment(60_005)), Ok(b), "its time is over");
 }
+
+#[test]
+fn another_range_leaves_everybody_what_they_have() {
+    let mut pool = pool("10.0.0.0/28");
+    let taken: Vec<_> = (0..3).map(|_| pool.allocate(NOW).unwrap()).collect();
+    pool.reserve("db", ip("10.0.0.12"), NOW).unwrap();
+    assert_eq!(pool.allocate_sticky("web", NOW), Ok(ip("10.0.0.4")));
+    pool.release(ip("10.0.0.4"), NOW);
+    let mut split = pool.with_range(Some("10.0.0.8/29".parse().unwrap())).unwrap();
+    assert_eq!(split.leases().collect::<Vec<_>>(), taken);
+    assert_eq!(split.reservation("db"), Some(ip("10.0.0.12")));
+    assert_eq!(split.allocate_sticky("web", NOW), Ok(ip("10.0.0.8")), "the other one is beyond");
+    let mut rest = drain(&mut split, NOW);
+    rest.sort_by_key(|address| ip(address));
+    assert_eq!(rest, ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.13", "10.0.0.14"]);
+    assert!(split.allocate_static(taken[0], NOW).is_err(), "it is leased");
+    // Back again: what was beyond is free, and what is leased is not.
+    split.release(ip("10.0.0.8"), NOW);
+    let mut whole = split.with_range(None).unwrap();
+    assert_eq!(whole.allocate_sticky("web", NOW), Ok(ip("10.0.0.8")));
+    let mut rest = drain(&mut whole, NOW);
+    rest.sort_by_key(|address| ip(address));
+    assert_eq!(rest, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"]);
+}

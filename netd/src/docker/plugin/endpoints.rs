@@ -1,12 +1,14 @@
 //! Endpoints of Docker's containers: made on the host, and moved by dockerd.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use cnm::{
-    Error, IfName, Result,
-    docker::ENDPOINT,
+    Error, IfName, Kind, Result,
+    docker::{ENDPOINT, is_of_dockerd},
     endpoint::{Attach, Container, Endpoint, UpdateEndpoint},
+    network::Network,
     options::{DELIVER, IFNAME_PREFIX},
+    split,
 };
 
 use super::{
@@ -58,7 +60,8 @@ impl Plugin {
         }
         self.hand_in(&network, &attach.addresses);
         let line = Line::default();
-        let endpoint = self.netd.attach(attach, &line, Some(request.endpoint)).await?;
+        let attached = self.netd.attach(attach, &line, Some(request.endpoint)).await;
+        let endpoint = attached.map_err(|error| self.of_dockers_part(&network, error))?;
         line.attached.into_inner().iter().for_each(|done| self.netd.attached(done));
         let chosen = endpoint.mac.filter(|_| given.mac.is_empty());
         let mac = chosen.map(|mac| mac.to_string()).unwrap_or_default();
@@ -83,7 +86,7 @@ impl Plugin {
     /// Publishes them no more: it leaves through another one, or not at all.
     pub(super) async fn withdraw(&self, request: &OfEndpoint) -> Result<()> {
         match self.set_ports(request, Vec::new()).await {
-            Err(error) if error.kind == cnm::Kind::NotFound => Ok(()),
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
             outcome => outcome,
         }
     }
@@ -114,5 +117,26 @@ impl Plugin {
             netd.detach_where(container, "detach", |other| other.id == endpoint.id).await
         });
         gone.await.map_err(Error::internal)?.map(drop)
+    }
+
+    /// A refusal of an address that Docker has chosen, since no driver could tell it who has it.
+    fn of_dockers_part(&self, network: &Network, mut error: Error) -> Error {
+        let address = error.operands.get("address").and_then(|address| address.as_str());
+        let address = address.and_then(|address| address.parse::<IpAddr>().ok());
+        let Some(address) = address.filter(|_| error.kind == Kind::Exists) else { return error };
+        let registry = self.netd.registry.borrow();
+        let has = |e: &Endpoint| e.addresses.iter().any(|own| own.ip() == address);
+        let mut others = registry.endpoints_on(&network.id).filter(|e| !is_of_dockerd(e));
+        let mut parts = split::parts(network).filter(|(label, _)| label.starts_with(split::DOCKER));
+        if others.any(has)
+            && let Some((_, part)) = parts.find(|(_, part)| part.contains(address))
+        {
+            error.message = format!(
+                "{}; Docker gives addresses of {part} out itself: make its network again with --aux-address \
+                 used={address}, or with --ipam-driver netd",
+                error.message
+            );
+        }
+        error
     }
 }

@@ -7,12 +7,13 @@ use cnm::{
     docker::NETWORK_PREFIX,
     network::{Network, RemoveNetwork, UpdateNetwork},
     options::DELIVER,
+    split,
 };
 
 use super::{
     Plugin,
     messages::CreateNetwork,
-    translate::{self, JOINED, OWN, label},
+    translate::{self, JOINED, OWN, label, parts_label},
 };
 use crate::netd::Netd;
 
@@ -89,11 +90,13 @@ impl Plugin {
         match existing {
             Some(network) => {
                 check_same(&network, &wanted.create)?;
-                let update = UpdateNetwork {
-                    network: network.id.to_string(),
-                    labels: [(label(&request.network), joined)].into(),
-                    ..UpdateNetwork::default()
-                };
+                let (ranges, parts) = split::joined(&network, &wanted.parts);
+                let mut labels = BTreeMap::from([(label(&request.network), joined)]);
+                if !parts.is_empty() {
+                    labels.insert(parts_label(&request.network), split::label(parts));
+                }
+                let network = network.id.to_string();
+                let update = UpdateNetwork { network, ranges, labels, ..UpdateNetwork::default() };
                 self.netd.update_network(update).await?;
             }
             None => {
@@ -150,9 +153,13 @@ impl Plugin {
                 _ => return Ok(()),
             }
         }
+        let parts = parts_label(id);
+        let ranges = split::left(&network, &parts);
+        // A worker of a cluster may take the first one off a network, and nothing else.
+        let remove_labels =
+            [label, parts].into_iter().filter(|label| network.labels.contains_key(label)).collect();
         let network = network.id.to_string();
-        let remove_labels = vec![label];
-        let update = UpdateNetwork { network, labels, remove_labels, ..Default::default() };
+        let update = UpdateNetwork { network, ranges, labels, remove_labels, ..Default::default() };
         self.netd.update_network(update).await.map(drop)
     }
 }

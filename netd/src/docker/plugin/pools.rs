@@ -9,7 +9,8 @@ use std::{
 
 use cnm::{
     Error, NetworkId, Result,
-    network::{Network, Subnet, upper_half},
+    network::{Network, Subnet},
+    split::upper_half,
 };
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};

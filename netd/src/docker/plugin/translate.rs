@@ -6,8 +6,9 @@ use cnm::{
     Error, Result,
     docker::NETWORK_PREFIX,
     endpoint::{Endpoint, Port, Protocol},
-    network::{self, Network, Subnet, upper_half},
+    network::{self, Network, Subnet},
     options::IPAM,
+    split::{self, upper_half},
 };
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -35,6 +36,11 @@ pub(in crate::docker) fn label(id: &str) -> String {
     format!("{NETWORK_PREFIX}{id}")
 }
 
+/// The label that tells which addresses Docker gives out itself, of a network by its id there.
+pub(super) fn parts_label(id: &str) -> String {
+    format!("{}{id}", split::DOCKER)
+}
+
 /// Whose the network is that the label is at: made for dockerd, or there before; where it is one of the
 /// cluster a space and that dockerd's node follow.
 pub(super) const OWN: &str = "own";
@@ -47,6 +53,8 @@ pub(super) struct Wanted {
     pub(super) named: bool,
     /// Whether all addresses come of netd's own IPAM driver.
     pub(super) addresses_are_netds: bool,
+    /// What Docker gives out itself.
+    pub(super) parts: Vec<IpNetwork>,
 }
 
 pub(super) fn network(request: &CreateNetwork) -> Result<Wanted> {
@@ -70,6 +78,7 @@ pub(super) fn network(request: &CreateNetwork) -> Result<Wanted> {
     let short = request.network.get(..12).unwrap_or(&request.network);
     create.name = name.unwrap_or_else(|| format!("docker-{short}"));
     create.labels.insert(label(&request.network), OWN.to_owned());
+    let mut parts = Vec::new();
     let [v4, v6] = [&request.ipv4, &request.ipv6].map(|data| data.as_deref().unwrap_or_default());
     for data in v4.iter().chain(v6) {
         let pool: IpNetwork = parsed("Pool", &data.pool)?;
@@ -79,11 +88,15 @@ pub(super) fn network(request: &CreateNetwork) -> Result<Wanted> {
             continue;
         }
         create.subnets.push(subnet(pool, data)?);
+        parts.extend(split::halves(pool).filter(|_| data.space != SPACE).map(|(lower, _)| lower));
         let family = if pool.is_ipv4() { &mut create.ipv4 } else { &mut create.ipv6 };
         *family = Some(true);
     }
+    if !parts.is_empty() {
+        create.labels.insert(parts_label(&request.network), split::label(parts.iter().copied()));
+    }
     let addresses_are_netds = v4.iter().chain(v6).all(|data| data.space == SPACE);
-    Ok(Wanted { create, named, addresses_are_netds })
+    Ok(Wanted { create, named, addresses_are_netds, parts })
 }
 
 /// Of a subnet whose addresses Docker gives out itself, from the lowest on, netd has the upper half.

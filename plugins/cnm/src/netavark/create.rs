@@ -4,7 +4,7 @@ use super::{
     document::{LeaseRange, Network},
     translate::{self, DHCP, HOST_LOCAL, NETD, NONE},
 };
-use crate::{Error, Name, Result, driver::Info, network::upper_half};
+use crate::{Error, Name, Result, driver::Info, split::upper_half};
 
 /// The network as it is to be written down. Where nobody is to give addresses but who is asked, it is
 /// netd, under a name that Podman takes for somebody else's: it gives none itself then, and its own

@@ -4,29 +4,30 @@ use std::path::Path;
 
 use super::{
     document::{self, Setup},
-    status, translate,
+    status, there, translate,
 };
 use crate::{
     Error, Kind, Result,
     client::Client,
     driver::Info,
-    endpoint::{of_netns, open_netns},
+    endpoint::{Attach, of_netns, open_netns},
     fault,
-    network::{ListNetworks, Network, RemoveNetwork},
+    network::{ListNetworks, Network, RemoveNetwork, UpdateNetwork},
     plugin::making::{attach_on, undo, unmake},
+    split,
 };
 
 /// What a setup prints.
 pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
-    let attach = translate::attach(info, setup)?.opened_at(Path::new(netns));
+    let mut attach = translate::attach(info, setup)?.opened_at(Path::new(netns));
     let create = translate::create(info, &setup.network)?;
     let file = open_netns(Path::new(netns))?;
     let mut client = super::connect()?;
     let mut own = None;
-    let mut attach_once = |client: &mut Client| {
-        attach_on(client, &attach, &create, &file, &mut own).map_err(|error| of_netns(error, netns))
+    let mut attach_once = |client: &mut Client, attach: &Attach| {
+        attach_on(client, attach, &create, &file, &mut own).map_err(|error| of_netns(error, netns))
     };
-    let mut attached = attach_once(&mut client);
+    let mut attached = attach_once(&mut client, &attach);
     let earlier = match &attached {
         Ok((endpoint, network)) if is_earlier(network, &setup.network.id) => {
             undo(&mut client, endpoint);
@@ -38,7 +39,19 @@ pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
     };
     if let Some(network) = earlier {
         let removed = remove_earlier(&mut client, &network);
-        attached = removed.and_then(|()| attach_once(&mut client));
+        attached = removed.and_then(|()| attach_once(&mut client, &attach));
+    }
+    if attached.is_err()
+        && let Some(network) = there::with_others(&mut client, &setup.network)
+    {
+        attached = there::leave_to_netd(&mut attach, &network, &setup.network)
+            .and_then(|()| attach_once(&mut client, &attach));
+        if let Ok((endpoint, _)) = &attached {
+            there::tell(endpoint, &setup.network);
+        }
+    }
+    if let Ok((_, network)) = &attached {
+        leave_half(&mut client, network, &setup.network);
     }
     let told = attached.and_then(|(endpoint, network)| {
         if network.driver == info.name {
@@ -83,5 +96,22 @@ fn remove_earlier(client: &mut Client, network: &Network) -> Result<()> {
         )),
         Err(error) if error.kind != Kind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Has netd leave Podman its half of a network that netd had first, where Podman gives addresses.
+fn leave_half(client: &mut Client, network: &Network, given: &document::Network) {
+    if given.ipam() != Some(translate::HOST_LOCAL) || network.labels.contains_key(split::NETAVARK) {
+        return;
+    }
+    let (ranges, parts) = split::joined(network, &translate::parts(given));
+    if parts.is_empty() {
+        return;
+    }
+    let labels = [(split::NETAVARK.to_owned(), split::label(parts))].into();
+    let id = network.id.to_string();
+    let update = UpdateNetwork { network: id, ranges, labels, ..UpdateNetwork::default() };
+    if let Err(error) = client.call(&update) {
+        eprintln!("network {} is not divided: {error}", network.name);
     }
 }

@@ -350,7 +350,7 @@ proptest! {
     fn the_halves_of_a_subnet_are_apart_and_together_all_of_it(bits: u32, prefix in 1u8..=28) {
         let whole = ipnetwork::Ipv4Network::new(bits.into(), prefix).expect("a prefix");
         let whole = ipnetwork::Ipv4Network::new(whole.network(), prefix).expect("a prefix");
-        let upper = crate::network::upper_half(whole.into()).expect("large enough");
+        let upper = crate::split::upper_half(whole.into()).expect("large enough");
         prop_assert!(!upper.contains(whole.network().into()));
         prop_assert!(upper.contains(whole.broadcast().into()));
         let last = translate::before(upper.network());

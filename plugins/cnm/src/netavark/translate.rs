@@ -15,9 +15,10 @@ use crate::{
     Error, Name, Result,
     driver::Info,
     endpoint::{AddressRange, Assigned, Attach, Container, Netns, Port, Route},
-    network::{CreateNetwork, Subnet, upper_half},
+    network::{CreateNetwork, Subnet},
     options::{IPAM, LINK},
     plugin::{held, making::exactly},
+    split,
 };
 
 /// The label that tells a network of this dialect, with the id that Podman has for it.
@@ -28,9 +29,6 @@ pub(super) const NETD: &str = "netd";
 pub(super) const NONE: &str = "none";
 pub(super) const HOST_LOCAL: &str = "host-local";
 pub(super) const DHCP: &str = "dhcp";
-
-/// The label that tells which addresses of a network Podman gives.
-const ADDRESSES: &str = "netavark/addresses";
 
 /// Whom to ask for names that are nobody's here, as netd calls it.
 const DNS: &str = "dns";
@@ -99,13 +97,17 @@ fn subnets(network: &Network) -> Vec<Subnet> {
 /// Whose half of a subnet is whose where Podman gives addresses: the upper one is netd's, unless
 /// Podman is told to give those.
 fn halves(given: &Range) -> Option<(IpNetwork, IpNetwork)> {
-    let upper = upper_half(masked(given.subnet))?;
-    let lower = IpNetwork::new(given.subnet.network(), upper.prefix()).ok()?;
+    let (lower, upper) = split::halves(masked(given.subnet))?;
     let first = given.lease_range.and_then(|range| range.start_ip);
     match first {
         Some(first) if upper.contains(first) => Some((upper, lower)),
         _ => Some((lower, upper)),
     }
+}
+
+/// What Podman gives out of each subnet where it gives addresses.
+pub(super) fn parts(network: &Network) -> Vec<IpNetwork> {
+    network.subnets().iter().filter_map(halves).map(|(podmans, _)| podmans).collect()
 }
 
 fn masked(subnet: IpNetwork) -> IpNetwork {
@@ -124,9 +126,7 @@ fn labels(network: &Network) -> BTreeMap<String, String> {
     let mut labels = network.labels.clone().unwrap_or_default();
     labels.insert(LABEL.to_owned(), network.id.clone());
     if network.ipam() == Some(HOST_LOCAL) {
-        let halves = network.subnets().iter().filter_map(halves);
-        let podmans: Vec<_> = halves.map(|(podmans, _)| podmans.to_string()).collect();
-        labels.insert(ADDRESSES.to_owned(), podmans.join(","));
+        labels.insert(split::NETAVARK.to_owned(), split::label(parts(network)));
     }
     labels
 }

@@ -356,6 +356,7 @@ sample!(
     UpdateNetwork {
         network: "5a5a".into(),
         add_subnets: vec![Subnet::new(from("10.90.0.0/24"))],
+        ranges: [(from("10.89.0.0/24"), Some(from("10.89.0.128/25")))].into(),
         labels: [("tier".to_owned(), "web".to_owned())].into(),
         remove_labels: vec!["team".into()],
         options: map(&[("mtu", "1400")]),
