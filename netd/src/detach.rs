@@ -54,6 +54,7 @@ impl Netd {
         let mut detached = Detached::default();
         for endpoint in endpoints {
             self.take_away(&endpoint, action, stays).await?;
+            self.left_behind(&endpoint.network);
             detached.endpoints.push(endpoint.id);
         }
         Ok(detached)

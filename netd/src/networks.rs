@@ -33,6 +33,7 @@ pub(crate) mod plan;
 mod prune;
 mod reserve;
 mod update;
+mod while_used;
 
 impl Netd {
     /// `network.create`.

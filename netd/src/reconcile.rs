@@ -123,6 +123,7 @@ impl Netd {
         }
         self.relay_all();
         self.replay_spool(&self.config.run_dir.join("spool")).await;
+        self.remove_all_unneeded().await;
     }
 
     fn problem(&self, about: &str, error: &Error) {

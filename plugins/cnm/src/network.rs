@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Call, Empty, IfName, Name, NetworkId, endpoint::Endpoint, ipam::Pool, peers::Overlay};
 
+/// The label of a network that is there only while somebody is on it: it goes with its last endpoint,
+/// unless dockerd has it as well.
+pub const WHILE_USED: &str = "netd/while-used";
+
 /// A network, as it is stored, shown and handed to its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

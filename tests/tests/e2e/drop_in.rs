@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 mod earlier;
 mod there;
+mod unneeded;
 
 /// A host where netd is found under netavark's name.
 struct Place {

@@ -131,7 +131,7 @@ pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
     if !running.is_empty() {
         out::complain(&format_args!(
             "{} stay on netd's networks until they end, and Podman then complains of what the \
-             distribution's netavark does not find; netctl podman prune takes these networks away",
+             distribution's netavark does not find; a network goes with the last of them",
             running.join(", ")
         ));
     }

@@ -160,7 +160,9 @@ impl Plugin {
             [label, parts].into_iter().filter(|label| network.labels.contains_key(label)).collect();
         let network = network.id.to_string();
         let update = UpdateNetwork { network, ranges, labels, remove_labels, ..Default::default() };
-        self.netd.update_network(update).await.map(drop)
+        let network = self.netd.update_network(update).await?;
+        self.netd.left_behind(&network.id);
+        Ok(())
     }
 }
 

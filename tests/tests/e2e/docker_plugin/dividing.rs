@@ -84,3 +84,23 @@ fn a_part_that_was_said_stays() {
     call("NetworkDriver.DeleteNetwork", json!({"NetworkID": id('a')}));
     assert_eq!(shown(&host).0, [Some("10.9.0.0/26".to_owned())]);
 }
+
+#[test]
+fn what_is_there_while_it_is_used_goes_after_docker_as_well() {
+    let world = World::new();
+    let host = host(&world);
+    let create = ["network", "create", "--subnet", "10.9.0.0/24", "--label", "netd/while-used"];
+    host.netctl(&[&create[..], &["app"]].concat()).success();
+    let request = network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    call("NetworkDriver.CreateNetwork", request);
+    attached(&host, &world.container("native"));
+    host.client().detach("native");
+    assert_eq!(shown(&host).0.len(), 1, "Docker has it");
+    call("NetworkDriver.DeleteNetwork", json!({"NetworkID": id('a')}));
+    eventually("it is gone", || {
+        match host.client().call(&InspectNetwork { network: "app".into() }) {
+            Err(_) => Ok(()),
+            Ok(network) => Err(network.network.labels),
+        }
+    });
+}

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, Kind, PROTOCOL, Result,
     driver::{Capabilities, Info},
-    network::{ListNetworks, RemoveNetwork},
+    network::{ListNetworks, RemoveNetwork, WHILE_USED},
     options::{LINK, Options, Setting},
 };
 
@@ -78,6 +78,8 @@ impl Part {
             _ if setup.network.subnets().is_empty() => setup.network.set_ipam(NONE),
             _ => setup.network.set_ipam(HOST_LOCAL),
         }
+        let labels = setup.network.labels.get_or_insert_default();
+        labels.insert(WHILE_USED.to_owned(), "true".to_owned());
         setup::setup(&info, &setup, netns)
     }
 
