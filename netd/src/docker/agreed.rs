@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use cnm::docker::is_of_dockerd;
+
 use super::{
     daemon,
     plugin::{dockers_ids, ids_here},
@@ -50,16 +52,21 @@ impl Netd {
 
     /// A sentence where nobody can say whether dockerd still has what netd has for it.
     fn waits_for_docker(&self) -> Option<String> {
-        let names: BTreeSet<_> = {
-            let registry = self.registry.borrow();
-            let networks = registry.networks().map(|entry| &entry.network);
-            let own = networks.filter(|network| ids_here(self, network).next().is_some());
-            own.map(|network| network.name.to_string()).collect()
+        let registry = self.registry.borrow();
+        let networks = registry.networks().map(|entry| &entry.network);
+        let own: Vec<_> =
+            networks.filter(|network| ids_here(self, network).next().is_some()).collect();
+        let names: BTreeSet<_> = own.iter().map(|network| network.name.as_str()).collect();
+        let members = own.iter().flat_map(|network| registry.endpoints_on(&network.id));
+        let first = if members.into_iter().any(is_of_dockerd) {
+            "netctl network disconnect --force for each of those containers, and then "
+        } else {
+            ""
         };
         let (names, path) = (Vec::from_iter(names).join(", "), self.config.docker_socket.display());
         (!names.is_empty()).then(|| format!(
             "no dockerd runs here, which has networks {names}: they and its containers on them stay until one \
-             at {path} says what it has no more, or netctl network rm --force takes them away"
+             at {path} says what it has no more, or {first}netctl network rm --force takes them away"
         ))
     }
 }

@@ -29,6 +29,14 @@ impl Netd {
                 network.name
             ));
         }
+        if network.internal {
+            return Some(format!(
+                "names work one way only on network {}: everybody resolves Docker's containers, and \
+                 these each other alone, unless they are on a network that is not internal as well, since \
+                 Docker's resolver asks nobody for who has no way out",
+                network.name
+            ));
+        }
         let text = fs::read_to_string(&self.config.docker_config).unwrap_or_default();
         let told: DaemonJson = serde_json::from_str(&text).unwrap_or_default();
         let servers = told.dns.iter().filter_map(|server| server.parse().ok());

@@ -113,6 +113,14 @@ fn value(reply: &impl Serialize) -> Result<Value, Refusal> {
 }
 
 fn decode<T: DeserializeOwned>(method: &str, body: &Bytes) -> Result<T, Refusal> {
+    if body.is_empty() {
+        // dockerd sends again what was not answered, and has said it all the first time.
+        let error = Error::unavailable(format_args!(
+            "netd ended before it answered {method}, and dockerd asked the next one without saying what: \
+             say it to Docker once more"
+        ));
+        return Err(Refusal { status: StatusCode::BAD_REQUEST, error });
+    }
     serde_json::from_slice(body).map_err(|error| Refusal {
         status: StatusCode::BAD_REQUEST,
         error: Error::parse(format_args!("cannot decode the body of {method}: {error}")),

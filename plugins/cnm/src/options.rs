@@ -389,7 +389,7 @@ fn check<'a>(
 }
 
 /// The name that is most like another; none when all are too different.
-fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
     let wanted = plain(given);
     let near = (wanted.chars().count() / 3).clamp(1, 3);

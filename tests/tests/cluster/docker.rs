@@ -41,8 +41,9 @@ fn id(digit: char) -> String {
 /// As `docker network create -d netd --ipam-driver netd -o type=overlay -o network=app`, with
 /// `--ipam-opt network=app --subnet` where it is there.
 #[track_caller]
-fn create(host: &str, net: &str, subnet: &str) {
-    let pool = json!({"Pool": subnet, "Options": {"network": "app"}});
+fn create(host: &str, net: &str, subnet: &str, is_there: bool) {
+    let options = if is_there { json!({"network": "app"}) } else { json!({}) };
+    let pool = json!({"Pool": subnet, "Options": options});
     let pool = call(host, "IpamDriver.RequestPool", &pool);
     let gateway = json!({"PoolID": pool["PoolID"], "Address": "",
         "Options": {"RequestAddressType": "com.docker.network.gateway"}});
@@ -98,11 +99,11 @@ fn each_dockerd_has_a_network_of_the_cluster_under_an_id_of_its_own() {
     let config = "docker_plugin = \"/run/docker-NODE.sock\"\ndocker_socket = \"/run/none.sock\"";
     let mut fleet = Fleet::new_with(2, config);
     let (one, two) = (id('1'), id('2'));
-    create("h1", &one, "10.9.0.0/16");
+    create("h1", &one, "10.9.0.0/16", false);
     eventually("the other host has it", || {
         if has_network(&fleet.hosts[1]) { Ok(()) } else { Err(()) }
     });
-    create("h2", &two, "10.9.0.0/16");
+    create("h2", &two, "10.9.0.0/16", true);
     let (a, first) = run(&fleet, 0, &one, &id('a'), "10.9.0.0/16");
     let (b, second) = run(&fleet, 1, &two, &id('b'), "10.9.0.0/16");
     assert_ne!(first, second);

@@ -10,6 +10,7 @@ use std::{
 use cnm::{
     Error, NetworkId, Result,
     network::{Network, Subnet},
+    options::nearest,
     split::upper_half,
 };
 use ipnetwork::IpNetwork;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::{
     Plugin, is_dockers,
     messages::{OfAddress, RequestPool},
-    translate::{NETWORK, parsed},
+    translate::{DOCKERS_OWN, NETWORK, parsed},
 };
 use crate::{
     netd::{Netd, address_error},
@@ -61,7 +62,12 @@ impl Plugin {
     /// A pool: the one that is asked for, which a network may have that is named too, or one that
     /// nobody has.
     pub(super) async fn request_pool(&self, request: RequestPool) -> Result<Value> {
-        let name = request.options.as_ref().and_then(|options| options.get(NETWORK));
+        let options = request.options.as_ref();
+        options.map_or(Ok(()), |options| check_options(options.keys().map(String::as_str)))?;
+        let name = options.and_then(|options| options.get(NETWORK));
+        if let Some(name) = name {
+            self.check_named(name)?;
+        }
         let of_network = name.and_then(|name| {
             let registry = self.netd.registry.borrow();
             let network = &registry.resolve_network(&format!("={name}")).ok()?.network;
@@ -108,6 +114,27 @@ impl Plugin {
             self.offers.borrow_mut().pools.insert(subnet);
         }
         Ok(json!({ "PoolID": id, "Pool": subnet.to_string(), "Data": {} }))
+    }
+
+    /// Refuses a network that is not there: whoever names one means its addresses.
+    fn check_named(&self, name: &str) -> Result<()> {
+        let registry = self.netd.registry.borrow();
+        if registry.resolve_network(&format!("={name}")).is_ok() {
+            return Ok(());
+        }
+        let own = || registry.networks().map(|entry| &entry.network).filter(|own| !own.predefined);
+        let hint = match nearest(name, own().map(|own| own.name.as_str())) {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => {
+                let all: Vec<_> = own().map(|own| own.name.as_str()).collect();
+                let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+                format!(
+                    "there are {all}; for a new one leave --ipam-opt out, and say -o network={name}"
+                )
+            }
+        };
+        Err(Error::not_found(format_args!("netd has no network {name:?} (--ipam-opt): {hint}"))
+            .with("network", name))
     }
 
     /// A subnet that nobody has, and that was not offered before.
@@ -176,8 +203,8 @@ impl Plugin {
             // One that is kept for somebody else, as dockerd says again when it makes the network.
             None => wanted.ok_or_else(|| {
                 Error::invalid(format_args!(
-                    "netd has no network with {subnet}: where Docker has one, remove it there and make \
-                     it again"
+                    "netd has no network with {subnet}, and gives addresses of its own networks alone: remove \
+                     Docker's and make it again with -d netd as well, or without --ipam-driver"
                 ))
             })?,
         };
@@ -302,4 +329,15 @@ fn first(subnet: IpNetwork) -> Result<IpAddr> {
 fn pool_of(subnet: IpNetwork) -> Result<ipam::Pool> {
     ipam::Pool::new(ipam::PoolConfig::new(subnet))
         .map_err(|error| address_error(&error).with("subnet", subnet.to_string()))
+}
+
+/// Refuses options that mean nothing here, but for what dockerd says itself.
+fn check_options<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<()> {
+    match names.find(|name| *name != NETWORK && !name.starts_with(DOCKERS_OWN)) {
+        None => Ok(()),
+        Some(unknown) => Err(Error::invalid(format_args!(
+            "netd's IPAM has no option {unknown:?}: there is --ipam-opt network=NAME"
+        ))
+        .with("option", unknown)),
+    }
 }

@@ -22,7 +22,7 @@ use super::messages::{
 pub(super) const SPACE: &str = "netd";
 
 /// What the names of options begin with that dockerd knows itself.
-const DOCKERS_OWN: &str = "com.docker.network.";
+pub(super) const DOCKERS_OWN: &str = "com.docker.network.";
 
 /// A network's option that names netd's driver.
 const TYPE: &str = "type";

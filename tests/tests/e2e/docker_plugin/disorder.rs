@@ -149,3 +149,41 @@ fn calls_in_any_other_order_leave_nothing() {
     }
     assert_eq!(host.client().status().problems, Vec::<String>::new());
 }
+
+#[test]
+fn what_comes_again_without_its_words_is_refused_in_a_sentence() {
+    let world = World::new();
+    let _host = host(&world);
+    // Of what netd did not answer before it ended, dockerd sends the head again and no body.
+    let (status, answer) = send("POST /NetworkDriver.CreateEndpoint", "");
+    assert_eq!(status, 400, "{answer}");
+    let sentence = "netd ended before it answered NetworkDriver.CreateEndpoint";
+    assert!(answer.contains(sentence) && !answer.contains("EOF"), "{answer}");
+}
+
+#[test]
+fn an_ipam_that_is_asked_for_what_is_not_there_says_what_is() {
+    let world = World::new();
+    let host = host(&world);
+    let pool = |options: Value| {
+        json!({"AddressSpace": "netd", "Pool": "10.8.0.0/24", "SubPool": "", "V6": false,
+            "Options": options})
+    };
+    let refused = |options: Value| refused("IpamDriver.RequestPool", pool(options));
+    let error = refused(json!({"network": "shop"}));
+    assert!(error.contains("no network \"shop\" (--ipam-opt): there are none"), "{error}");
+    host.client().create_on("shop", "10.8.0.0/24");
+    for (options, sentence) in [
+        (json!({"network": "sho"}), "no network \"sho\" (--ipam-opt): did you mean \"shop\"?"),
+        (json!({"network": "nosuch"}), "there are shop; for a new one leave --ipam-opt out"),
+        (json!({"netwrok": "shop"}), "no option \"netwrok\": there is --ipam-opt network=NAME"),
+    ] {
+        let error = refused(options);
+        assert!(error.contains(sentence), "{error}");
+    }
+    call("IpamDriver.RequestPool", pool(json!({"network": "shop"})));
+    // Docker's own drivers have no network here, and are told which do.
+    let lent = json!({"PoolID": "10.7.0.0/24", "Address": "", "Options": null});
+    let error = super::refused("IpamDriver.RequestAddress", lent);
+    assert!(error.contains("with -d netd as well, or without --ipam-driver"), "{error}");
+}

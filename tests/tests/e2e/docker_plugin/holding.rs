@@ -202,3 +202,18 @@ fn what_netd_has_lost_and_dockerd_has_is_said() {
                 take it away (docker network rm lost), and make it again";
     assert_eq!(problems, [said]);
 }
+
+#[test]
+fn who_would_be_rid_of_a_dead_dockers_networks_is_told_all_of_it() {
+    let (host, _world) = place();
+    let net = made("app", 'a');
+    let said = || host.client().status().problems.remove(0);
+    assert!(said().ends_with("or netctl network rm --force takes them away"), "{}", said());
+    call("NetworkDriver.CreateEndpoint", endpoint(&net, &id('e'), "10.9.1.2/24"));
+    let sentence = "or netctl network disconnect --force for each of those containers, and then netctl \
+                    network rm --force takes them away";
+    assert!(said().ends_with(sentence), "{}", said());
+    // What is said is done.
+    host.netctl(&["network", "disconnect", "--force", "app", &id('e')]).success();
+    host.netctl(&["network", "rm", "--force", "app"]).success();
+}

@@ -25,3 +25,16 @@ fn who_looks_is_told_that_names_work_one_way() {
         assert_eq!(notes().is_empty(), is_told, "{text}");
     }
 }
+
+#[test]
+fn of_an_internal_network_it_is_said_whatever_dockerd_asks() {
+    let world = World::new();
+    let config = format!("docker_plugin = \"{SOCKET}\"\ndocker_config = \"/run/daemon.json\"");
+    let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    fs::write("/run/daemon.json", "{\"dns\": [\"169.254.76.53\"]}").unwrap();
+    let mut request = network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    request["Options"]["com.docker.network.internal"] = json!(true);
+    call("NetworkDriver.CreateNetwork", request);
+    let notes = inspect(&host, "app").notes;
+    assert!(notes[0].contains("unless they are on a network that is not internal"), "{notes:?}");
+}
