@@ -4,6 +4,7 @@ use std::fmt;
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
+    io,
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -13,8 +14,8 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Call, ContainerId, EndpointId, Error, IfName, MacAddr, Name, NetworkId, bandwidth::Bandwidth,
-    options::is_delivered_on_host,
+    Call, ContainerId, EndpointId, Error, IfName, Kind, MacAddr, Name, NetworkId,
+    bandwidth::Bandwidth, options::is_delivered_on_host,
 };
 
 mod port;
@@ -320,12 +321,16 @@ impl From<Netns> for String {
 /// otherwise hold whoever opens it until somebody writes.
 ///
 /// # Errors
-/// `not_found` with the path under `netns`.
+/// `not_found`, or `denied`, with the path under `netns`.
 pub fn open_netns(path: &Path) -> Result<File, Error> {
     let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
     OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
         let path = path.display();
-        Error::not_found(format_args!("cannot open the network namespace {path}: {error}"))
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => Kind::Denied,
+            _ => Kind::NotFound,
+        };
+        Error::new(kind, format_args!("cannot open the network namespace {path}: {error}"))
             .with("netns", path.to_string())
     })
 }

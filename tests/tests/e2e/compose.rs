@@ -268,3 +268,14 @@ fn an_apply_and_somebody_who_makes_and_removes_the_same_come_to_an_end() {
         assert_eq!(host.netctl(&["down", "-f", FILE]).success().lines().count(), 2);
     }
 }
+
+#[test]
+fn a_file_without_networks_is_said_to_have_none() {
+    let world = World::new();
+    let host = world.host("a");
+    for text in ["", "services: {}\n", "networks: {}\n"] {
+        let applied = apply(&host, text);
+        assert_eq!(applied.success(), "");
+        assert!(applied.stderr.contains("compose.yaml has no networks section"), "{applied:?}");
+    }
+}

@@ -438,3 +438,19 @@ fn the_socket_is_for_root_and_the_group() {
     assert_eq!(mode & 0o777, 0o660);
     Client::connect(&host.socket()).unwrap();
 }
+
+#[test]
+fn who_may_not_open_a_namespace_is_denied_it() {
+    let world = World::new();
+    let host = world.host("a");
+    host.client().create("app");
+    let web = world.container("web");
+    let netctl = world.programs().join("netctl").display().to_string();
+    let pid = format!("PID:{}", web.netns.pid());
+    let words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", &netctl, "attach"];
+    let operands = ["--netns", &pid, "--name", "web", "app"];
+    let command = &mut host.netns.command(words.iter().chain(&operands));
+    let executed = netd_tests::Executed::from(command.output().unwrap());
+    assert_eq!(executed.code, 7, "{executed:?}");
+    assert!(executed.stderr.contains("cannot open the network namespace"), "{executed:?}");
+}

@@ -79,6 +79,12 @@ pub(crate) fn apply(socket: &Path, args: &Compose) -> Outcome {
             out::print(&format!("{} {}\n", wanted.name(), done.word()))?;
         }
     }
+    if project.networks.is_empty() {
+        let file = &project.file;
+        out::complain(&format_args!(
+            "{file} has no networks section, or an empty one: nothing to make"
+        ));
+    }
     Ok(tally.code())
 }
 
