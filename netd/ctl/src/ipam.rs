@@ -21,6 +21,7 @@ pub(crate) fn ipam(socket: &Path, command: &IpamCommand) -> Outcome {
     let mut table = Table::new(&[
         "NETWORK",
         "SUBNET",
+        "BLOCK",
         "GATEWAY",
         "LEASED",
         "QUARANTINED",
@@ -31,6 +32,7 @@ pub(crate) fn ipam(socket: &Path, command: &IpamCommand) -> Outcome {
         table.row([
             pool.network_name.to_string(),
             pool.subnet.to_string(),
+            cell(pool.block),
             cell(pool.gateway),
             pool.leased.to_string(),
             pool.quarantined.to_string(),

@@ -42,6 +42,23 @@ struct Own {
     lent: BTreeSet<IpAddr>,
 }
 
+/// A block that is this host's, or a single address of another's that is, and how full it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// The subnet that it is of.
+    pub(crate) subnet: Subnet,
+    /// Which.
+    pub(crate) block: IpNetwork,
+    /// How many of its addresses endpoints of this host can have.
+    pub(crate) usable: u128,
+    /// How many have.
+    pub(crate) leased: u128,
+    /// How many wait after their last owner.
+    pub(crate) quarantined: u128,
+    /// How many more endpoints can be given one.
+    pub(crate) available: u128,
+}
+
 /// How many addresses of one family there are and how many are in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -177,6 +194,31 @@ impl Blocks {
             count(own.pool.leases().count() as u128 + quarantined)
         };
         self.own.iter().map(|(block, own)| (*block, used(own))).collect()
+    }
+
+    /// All that is this host's to give, and how full it is.
+    pub(crate) fn held(&self, now: Moment) -> Vec<Held> {
+        let subnet = |block: IpNetwork| {
+            self.subnets.iter().find(|subnet| subnet.subnet.contains(block.ip())).cloned()
+        };
+        let own = self.own.iter().filter_map(|(block, own)| {
+            let (used, lent) = (own.pool.utilisation(now), own.lent.len() as u128);
+            Some(Held {
+                subnet: subnet(*block)?,
+                block: *block,
+                usable: own.size.saturating_sub(lent),
+                leased: used.leased.saturating_sub(lent),
+                quarantined: used.quarantined,
+                available: used.available,
+            })
+        });
+        // One that nobody has is given to whoever asked for it, and to nobody else.
+        let borrowed = self.borrowed.iter().filter_map(|(address, used)| {
+            let (block, leased) = (IpNetwork::from(*address), u128::from(*used));
+            let (usable, quarantined, available) = (1, 0, 0);
+            Some(Held { subnet: subnet(block)?, block, usable, leased, quarantined, available })
+        });
+        own.chain(borrowed).collect()
     }
 
     /// Whether somebody has an address of a block.

@@ -69,7 +69,8 @@ pub struct Pools {
     pub pools: Vec<Pool>,
 }
 
-/// One subnet of one network and how full it is.
+/// One subnet of one network, or of a network that many hosts have one block that is this host's, and how
+/// full it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pool {
@@ -80,6 +81,11 @@ pub struct Pool {
     /// Its addresses.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub subnet: IpNetwork,
+    /// The part of them that is this host's to give, of a network that many hosts have; the figures are of
+    /// that part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub block: Option<IpNetwork>,
     /// Which of the family's sets of subnets it is in.
     #[serde(default, skip_serializing_if = "is_first_set")]
     pub set: u8,

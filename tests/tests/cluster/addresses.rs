@@ -210,3 +210,39 @@ fn an_address_that_was_borrowed_is_anybodys_again() {
         });
     }
 }
+
+#[test]
+fn the_blocks_of_a_host_are_shown_with_how_full_they_are() {
+    let fleet = Fleet::new(2);
+    let network = fleet.create_of("shop", "10.77.9.0/24");
+    let shown = |host: usize| -> Vec<_> {
+        let pools = fleet.hosts[host].client().pools();
+        pools.into_iter().filter(|pool| pool.network == network.id).collect()
+    };
+    assert_eq!(shown(0), []);
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&b, "a", &[a.ip()]);
+    let blocks = [&a, &b].map(|one| near(one, 0));
+    for (host, own) in blocks.into_iter().enumerate() {
+        let pools = shown(host);
+        let used: Vec<_> = pools.iter().filter(|pool| pool.leased > 0).collect();
+        let [pool] = &used[..] else { panic!("{pools:?}") };
+        let block = pool.block.unwrap();
+        assert!(block.contains(own) && block.prefix() > 24, "{block}");
+        assert_eq!((pool.subnet, pool.leased), (network.subnets[0].subnet, 1));
+        assert_eq!(pool.usable, pool.leased + pool.available, "{pool:?}");
+        let listed = fleet.hosts[host].netctl(&["ipam", "ls"]);
+        let row = listed.success().lines().find(|line| line.contains(&block.to_string()));
+        let row: Vec<_> = row.unwrap().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(row[..5], ["shop", "10.77.9.0/24", &*block.to_string(), "10.77.9.1", "1"]);
+    }
+    // One address of the other's block is a block of its own.
+    let (wanted, c) = (near(&b, 4), fleet.world.container("c"));
+    let attach = Attach { addresses: vec![wanted], ..c.to("shop") };
+    fleet.hosts[0].client().attach(&attach);
+    let one = |pool: &cnm::ipam::Pool| pool.block == Some(wanted.into());
+    let pools = shown(0);
+    assert_eq!(pools.iter().find(|pool| one(pool)).map(|pool| pool.leased), Some(1), "{pools:?}");
+    let lender = shown(1).into_iter().find(|pool| pool.leased > 0).unwrap();
+    assert_eq!((lender.leased, lender.usable), (1, 1 + lender.available), "{lender:?}");
+}

@@ -27,7 +27,9 @@ pub(super) fn status(call: &Call<'_, impl Driver>) -> Result<String> {
     }
     let pools = client.call(&ListPools {}).map_err(away)?.pools;
     let name = &call.header.name;
-    let own: Vec<_> = pools.iter().filter(|pool| pool.network_name.as_str() == name).collect();
+    // Where a block is full there may be another one.
+    let is_own = |pool: &&Pool| pool.network_name.as_str() == name && pool.block.is_none();
+    let own: Vec<_> = pools.iter().filter(is_own).collect();
     let full = own.iter().find(|pool| {
         // What waits after its last owner is given out when there is nothing else.
         let has_none = |pool: &Pool| pool.available == 0;

@@ -442,6 +442,7 @@ fn pool() -> Pool {
         network: network_id(),
         network_name: from("app"),
         subnet: from("10.89.0.0/24"),
+        block: Some(from("10.89.0.128/25")),
         set: 1,
         gateway: Some(from("10.89.0.1")),
         usable: 126,
