@@ -50,6 +50,7 @@ mod removed;
 mod renewal;
 mod room;
 mod tasks;
+mod underlay;
 mod view;
 
 pub(crate) use kept::{Kept, Place};

@@ -311,6 +311,8 @@ impl Netd {
                 (Some(was), Some(now)) if was.number == now.number => untold.node(node),
                 _ => untold.everything(),
             }
+            drop(untold);
+            self.flag_mtus(cluster);
         }
         self.namesakes_changed(cluster);
         cluster.managers_changed();

@@ -1,6 +1,6 @@
 //! Networks of the cluster on this host: known to all hosts, up on those that have an endpoint.
 
-use std::{net::IpAddr, rc::Rc};
+use std::rc::Rc;
 
 use ::cluster::{
     decide::{Changes, usual_gateway},
@@ -90,7 +90,7 @@ impl Netd {
         driver.check_network_options(&params.options)?;
         cluster.check_routed(params)?;
         let mtu = plan::mtu(&params.options)?;
-        let agreed = cluster.agreed_mtu();
+        let agreed = cluster.view.borrow().agreed_mtu();
         if let (Some(mtu), Some(agreed)) = (mtu, agreed)
             && mtu > agreed
         {
@@ -209,26 +209,6 @@ impl Netd {
                     }
                 }
             });
-        }
-    }
-
-    /// Says that a network cannot come up here, since this host's underlay is too small for it.
-    fn flag_mtu(&self, cluster: &Cluster, network: &Network) {
-        let (about, view) = (format!("mtu {}", network.id), cluster.view.borrow());
-        let underlay = view.here().map(|here| here.facts.mtu).filter(|mtu| *mtu > 0);
-        let vtep = view.node(&cluster.node).map(|node| node.vtep);
-        if let (Some(underlay), Some(vtep), Some(mtu)) = (underlay, vtep, network.mtu)
-            && mtu + overhead(vtep) > underlay
-        {
-            let why = format!(
-                "network {} cannot be used on this host: its mtu is {mtu}, and with {} bytes of \
-                 VXLAN around it that does not fit the mtu {underlay} of the link with {vtep}",
-                network.name,
-                overhead(vtep)
-            );
-            self.problems.borrow_mut().insert(about, why);
-        } else {
-            self.problems.borrow_mut().remove(&about);
         }
     }
 
@@ -433,11 +413,6 @@ fn gone(id: &NetworkId) -> Error {
     Error::not_found(format_args!("network {} not found", id.short())).with("network", id.as_str())
 }
 
-/// What VXLAN puts around a packet, in bytes.
-fn overhead(vtep: IpAddr) -> u32 {
-    if vtep.is_ipv4() { 50 } else { 70 }
-}
-
 /// The option by which hosts on one link reach each other's containers without VXLAN.
 const MODE: &str = "mode";
 
@@ -473,15 +448,5 @@ impl Cluster {
              {address}, on {link}",
             network.name, clash.subnet
         ))
-    }
-
-    /// The largest MTU that fits between all nodes.
-    fn agreed_mtu(&self) -> Option<u32> {
-        let view = self.view.borrow();
-        let mtus = view.nodes.values().filter(|node| node.facts.mtu > 0).filter_map(|row| {
-            let vtep = view.node(&row.id)?.vtep;
-            Some(row.facts.mtu.saturating_sub(overhead(vtep)))
-        });
-        mtus.min()
     }
 }

@@ -133,12 +133,12 @@ impl Netd {
         kept: Option<&super::Kept>,
     ) -> Result<Facts> {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let (mtu, link) = self.host.underlay_of(address).await?;
+        let underlay = self.host.underlay_of(address).await?;
         let mut facts = Facts {
             name: name.trim().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            mtu,
-            link: Some(link),
+            mtu: underlay.mtu,
+            link: Some(underlay.subnet),
             ..Facts::default()
         };
         if let Some(name) = &self.config.node_name {
@@ -219,6 +219,7 @@ impl Netd {
 
     async fn keep_house(self: Rc<Self>, cluster: Rc<Cluster>) {
         let (mut idle, mut housekeeper) = (Idle::default(), Housekeeper::default());
+        let mut underlay = None;
         let mut seconds: u32 = 0;
         loop {
             sleep(TICK).await;
@@ -229,6 +230,7 @@ impl Netd {
             if cluster.is_away() || !cluster.view.borrow().complete {
                 continue;
             }
+            self.watch_underlay(&cluster, &mut underlay).await;
             let changes = cluster.liveness.borrow_mut().tick(Instant::now());
             self.liveness_changed(&cluster, changes);
             if seconds.is_multiple_of(NOTE) {

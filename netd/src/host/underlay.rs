@@ -16,6 +16,17 @@ pub(super) const ANYWHERE: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 /// The port "discard" (RFC 863).
 const DISCARD: u16 = 9;
 
+/// A link by which others reach this host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Underlay {
+    /// Its number.
+    pub(crate) index: u32,
+    /// Its MTU, in bytes.
+    pub(crate) mtu: u32,
+    /// The subnet in which it has the address.
+    pub(crate) subnet: IpNetwork,
+}
+
 impl Host {
     /// The address with which this host would send to `there`; with which it would send far away
     /// when there is none.
@@ -50,11 +61,11 @@ impl Host {
         }
     }
 
-    /// The MTU of the link that has an address, in bytes, and the subnet in which it has it.
+    /// The link that has an address.
     ///
     /// # Errors
-    /// When no link has it.
-    pub(crate) async fn underlay_of(&self, address: IpAddr) -> Result<(u32, IpNetwork)> {
+    /// When none has it.
+    pub(crate) async fn underlay_of(&self, address: IpAddr) -> Result<Underlay> {
         let mut addresses = self.handle.address().get().execute();
         let missing = || {
             Error::invalid(format_args!(
@@ -79,13 +90,18 @@ impl Host {
             }
         }
         let (index, prefix) = place.ok_or_else(missing)?;
-        let mut links = self.handle.link().get().match_index(index).execute();
-        let link = links.try_next().await.map_err(Error::internal)?.ok_or_else(missing)?;
-        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
+        let mtu = self.mtu_of(index).await.ok_or_else(missing)?;
+        let subnet = network(address, prefix).ok_or_else(missing)?;
+        Ok(Underlay { index, mtu, subnet })
+    }
+
+    /// The MTU of a link, if it is there, in bytes.
+    pub(crate) async fn mtu_of(&self, index: u32) -> Option<u32> {
+        let link = self.link(index).await?;
+        link.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(mtu),
             _ => None,
-        });
-        mtu.zip(network(address, prefix)).ok_or_else(missing)
+        })
     }
 }
 

@@ -101,6 +101,45 @@ fn the_smallest_underlay_says_how_large_packets_are() {
     reaches(&c.container.netns, d.ip());
 }
 
+/// The problems of a host that are about a network's size.
+fn too_large(fleet: &Fleet, host: usize) -> Vec<String> {
+    let problems = fleet.hosts[host].client().status().problems;
+    problems.into_iter().filter(|one| one.contains("of VXLAN around it")).collect()
+}
+
+#[test]
+fn an_underlay_that_changes_while_it_is_in_use_is_noticed_by_all() {
+    let fleet = Fleet::new(3);
+    assert_eq!(fleet.create("shop").mtu, Some(1450));
+    let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
+    resolves(&a, "b", &[b.ip()]);
+    fleet.hosts[1].netns.run("ip link set eth0 mtu 1400");
+    for (host, place) in [(1, "this host"), (0, "node h2"), (2, "node h2")] {
+        eventually("it is said", || match &too_large(&fleet, host)[..] {
+            [one] if one.contains(&format!("network shop cannot be used in full on {place}")) => {
+                assert!(one.contains("1450") && one.contains("mtu 1400 of"), "{one}");
+                Ok(())
+            }
+            other => Err(other.to_vec()),
+        });
+    }
+    // The next network is small enough.
+    assert_eq!(fleet.create("small").mtu, Some(1350));
+    let (c, d) = (fleet.run(0, "small", "c"), fleet.run(1, "small", "d"));
+    resolves(&c, "d", &[d.ip()]);
+    c.container.netns.run(&format!("ping -n -c 1 -W 5 -M do -s {} {}", 1350 - 28, d.ip()));
+
+    fleet.hosts[1].netns.run("ip link set eth0 mtu 1500");
+    for host in 0..3 {
+        eventually("it is over", || match too_large(&fleet, host) {
+            none if none.is_empty() => Ok(()),
+            some => Err(some),
+        });
+    }
+    assert_eq!(fleet.create("large").mtu, Some(1450));
+    a.container.netns.run(&format!("ping -n -c 1 -W 5 -M do -s {} {}", 1450 - 28, b.ip()));
+}
+
 #[test]
 fn vxlan_goes_to_the_port_that_is_given() {
     let fleet = Fleet::bare(2);
