@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use cnm::{Kind, NetworkId};
+use cnm::{EndpointId, Kind, NetworkId};
 use ipnetwork::IpNetwork;
 
 use crate::{NodeId, messages::PORT, token::Refusal};
@@ -22,6 +22,15 @@ pub fn says_removed(error: &cnm::Error) -> bool {
 
 /// What this crate gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who has an address on another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// What its container is called, where it has a name.
+    pub container: Option<String>,
+}
 
 /// Why something about a cluster did not work.
 #[derive(Debug, thiserror::Error)]
@@ -113,12 +122,12 @@ pub enum Error {
     #[error("all network numbers (VNIs) of the cluster are in use")]
     VnisExhausted,
     /// A network has no addresses left.
-    #[error("network {network} has no addresses left in {subnet}: {}", list(.holders))]
+    #[error("network {network} has no addresses left in {}: {}", all(.subnets), list(.holders))]
     Exhausted {
         /// Which.
         network: NetworkId,
-        /// Of which of its subnets.
-        subnet: IpNetwork,
+        /// Its subnets of the family that is meant.
+        subnets: Vec<IpNetwork>,
         /// Who holds how many.
         holders: Vec<(NodeId, u128)>,
     },
@@ -132,12 +141,34 @@ pub enum Error {
         address: IpAddr,
     },
     /// An address that was asked for is somebody's.
-    #[error("address {address} is in use on node {node}")]
+    #[error("address {address} is in use: {} on node {node}", whose(.holder.as_ref()))]
     AddressTaken {
         /// Which.
         address: IpAddr,
-        /// Whose.
+        /// Where.
         node: NodeId,
+        /// Whose, as far as that is known.
+        holder: Option<Holder>,
+    },
+    /// An address that was asked for is in no subnet of the network.
+    #[error("no configured subnet of network {network} contains IP address {address}: it has {}", all(.subnets))]
+    AddressOutside {
+        /// Which.
+        address: IpAddr,
+        /// Of which network.
+        network: NetworkId,
+        /// Its subnets.
+        subnets: Vec<IpNetwork>,
+    },
+    /// An address that was asked for is kept for something else.
+    #[error("address {address} is no endpoint's in subnet {subnet}: it is {what}")]
+    AddressKept {
+        /// Which.
+        address: IpAddr,
+        /// In which subnet.
+        subnet: IpNetwork,
+        /// For what.
+        what: String,
     },
     /// A published port is somebody's.
     #[error("port {port}/{protocol} is published by node {node} already")]
@@ -377,6 +408,22 @@ fn instead(address: &str) -> String {
     )
 }
 
+fn all(subnets: &[IpNetwork]) -> String {
+    subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whose an address is: a clause, but for the node.
+fn whose(holder: Option<&Holder>) -> String {
+    let Some(Holder { endpoint, container }) = holder else {
+        return "somebody has it who is just coming or going".to_owned();
+    };
+    let endpoint = endpoint.short();
+    match container {
+        Some(container) => format!("container {container} (endpoint {endpoint}) has it"),
+        None => format!("endpoint {endpoint} has it"),
+    }
+}
+
 fn list(holders: &[(NodeId, u128)]) -> String {
     let held = holders.iter().map(|(node, count)| format!("node {node} holds {count}"));
     held.collect::<Vec<_>>().join(", ")
@@ -403,7 +450,10 @@ impl Error {
             | Self::Within { .. }
             | Self::AddressTaken { .. }
             | Self::PortTaken { .. } => Kind::Exists,
-            Self::Subnet { .. } | Self::Family { .. } => Kind::Invalid,
+            Self::Subnet { .. }
+            | Self::AddressOutside { .. }
+            | Self::AddressKept { .. }
+            | Self::Family { .. } => Kind::Invalid,
             Self::PoolsExhausted | Self::VnisExhausted | Self::Exhausted { .. } => Kind::Exhausted,
             Self::NoNetwork { .. } | Self::NoNode { .. } => Kind::NotFound,
             Self::InUse { .. }
@@ -446,18 +496,26 @@ impl From<Error> for cnm::Error {
                 .with("subnet", subnet.to_string())
                 .with("network", network),
             Error::Family { address, .. } => said.with("advertise", address.to_string()),
-            Error::Exhausted { network, subnet, holders } => {
+            Error::Exhausted { network, subnets, holders } => {
+                let subnets: Vec<_> = subnets.iter().map(ToString::to_string).collect();
                 let holders: serde_json::Map<_, _> = holders
                     .into_iter()
                     .map(|(node, count)| (node.into(), count.to_string().into()))
                     .collect();
                 said.with("network", network.as_str())
-                    .with("subnet", subnet.to_string())
+                    .with("subnets", subnets)
                     .with("holders", holders)
             }
-            Error::AddressTaken { address, node } => {
-                said.with("address", address.to_string()).with("node", node.as_str())
+            Error::AddressTaken { address, node, holder } => {
+                let said = said.with("address", address.to_string()).with("node", node.as_str());
+                let Some(Holder { endpoint, container }) = holder else { return said };
+                let said = said.with("endpoint", endpoint.as_str());
+                container.into_iter().fold(said, |said, name| said.with("container", name))
             }
+            Error::AddressOutside { address, network, .. } => {
+                said.with("address", address.to_string()).with("network", network.as_str())
+            }
+            Error::AddressKept { address, .. } => said.with("address", address.to_string()),
             Error::PortTaken { protocol, port, node } => {
                 said.with("protocol", protocol).with("port", port).with("node", node.as_str())
             }

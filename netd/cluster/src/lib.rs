@@ -16,7 +16,7 @@ pub mod server;
 pub mod token;
 
 pub use decide::Decider;
-pub use error::{Error, Result, says_removed};
+pub use error::{Error, Holder, Result, says_removed};
 pub use id::{ClusterId, InvalidId, NodeId};
 pub use identity::{Authority, Identity};
 pub use keys::{Key, Layout};

@@ -242,6 +242,11 @@ impl Netd {
     pub(crate) async fn remove_token(self: &Rc<Self>, params: &RemoveToken) -> Result<Empty> {
         let cluster = self.member()?;
         let (_, tokens) = cluster.tokens()?;
+        if params.token.is_empty() {
+            return Err(Error::invalid(
+                "the id of a token is missing: netctl cluster token ls shows them",
+            ));
+        }
         if in_time(tokens.remove(&params.token)).await? {
             return Ok(Empty {});
         }
@@ -301,10 +306,13 @@ impl Cluster {
 
     /// The node that a user means: by its id, its name, or the beginning of its id.
     fn find_node(&self, given: &str) -> Result<NodeId> {
+        if given.is_empty() {
+            return Err(Error::invalid("the name of a node is missing: netctl node ls shows them"));
+        }
         let view = self.view.borrow();
         let exact = view.nodes.values().filter(|n| n.id.as_str() == given || n.facts.name == given);
         let mut found: Vec<NodeId> = exact.map(|node| node.id.clone()).collect();
-        if found.is_empty() && !given.is_empty() {
+        if found.is_empty() {
             let beginning = view.nodes.keys().filter(|id| id.as_str().starts_with(given));
             found = beginning.cloned().collect();
         }

@@ -105,7 +105,25 @@ fn refusals_have_the_names_of_networks_and_nodes() {
     let taken = Attach { addresses: vec![b.ip()], ..c.to("shop") };
     let (kind, error) = kind_of(fleet.hosts[0].client().call(&taken));
     assert_eq!(kind, Kind::Exists);
-    assert!(error.message.contains("in use on node h2"), "{error}");
+    let endpoint = b.endpoint.id.short();
+    let whose = format!(
+        "address {} is in use: container b (endpoint {endpoint}) has it on node h2",
+        b.ip()
+    );
+    assert_eq!(error.message, whose);
+    assert_eq!(error.operands["container"], "b", "{error}");
+    let subnet = network.subnets[0].subnet;
+    let outside =
+        fleet.hosts[0].netctl(&["run", "--network", "shop", "--ip", "10.1.2.3", "--", "true"]);
+    let said = format!("network shop contains IP address 10.1.2.3: it has {subnet}");
+    assert!(outside.stderr.contains(&said), "{outside:?}");
+    for words in [["cluster", "token", "rm", ""], ["node", "rm", "", "--force"]] {
+        let refused = fleet.hosts[0].netctl(&words);
+        assert!(
+            refused.code == 2 && refused.stderr.contains(" is missing: netctl "),
+            "{refused:?}"
+        );
+    }
     fleet.hosts[0].client().detach("a");
     let refused = fleet.hosts[0].netctl(&["network", "rm", "shop"]).stderr;
     assert!(refused.contains("network shop is in use"), "{refused}");

@@ -13,7 +13,7 @@ use store::{Compare, Op, Txn};
 
 use super::{ATTEMPTS, Decider, Found, Listing, blocks::exhausted, contended, networks::reserved};
 use crate::{
-    Error, Key, NodeId, Result,
+    Error, Holder, Key, NodeId, Result,
     rows::{self, NodeOwner},
 };
 
@@ -56,13 +56,32 @@ fn block_of(found: &Found<rows::Block>) -> Option<IpNetwork> {
     }
 }
 
+/// Refuses an address that no endpoint of a network can have.
+fn check_given(network: &Network, address: IpAddr) -> Result<()> {
+    let Some(subnet) = network.subnet_of(address) else {
+        let subnets = network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        return Err(Error::AddressOutside { address, network: network.id.clone(), subnets });
+    };
+    if !reserved(subnet).contains(&address) {
+        return Ok(());
+    }
+    let aux = subnet.aux.iter().find(|(_, own)| **own == address);
+    let what = match aux {
+        _ if subnet.gateway == Some(address) => "the gateway".to_owned(),
+        Some((name, _)) => format!("the auxiliary address {name}"),
+        None if address == subnet.subnet.network() => "the network's own".to_owned(),
+        None => "the broadcast address".to_owned(),
+    };
+    Err(Error::AddressKept { address, subnet: subnet.subnet, what })
+}
+
 impl Decider {
     /// Gives a node one address of a network. Where it is another's to give, that one is asked;
     /// asked for again it is known what became of it.
     ///
     /// # Errors
-    /// [`Error::AddressTaken`], [`Error::Resting`], [`Error::Subnet`] for an address that no endpoint
-    /// can have, [`Error::NoNetwork`], [`Error::NoNode`], [`Error::Fenced`]; when the store is away.
+    /// [`Error::AddressTaken`], [`Error::Resting`], [`Error::AddressOutside`], [`Error::AddressKept`],
+    /// [`Error::NoNetwork`], [`Error::NoNode`], [`Error::Fenced`]; when the store is away.
     pub async fn claim_address(
         &self,
         node: &NodeId,
@@ -74,9 +93,7 @@ impl Decider {
         for _ in 0..ATTEMPTS {
             let (fence, _) = self.node_at(node, epoch).await?;
             let network = self.network(id).await?.network;
-            let rule = "it is outside the network's subnets, or reserved";
-            let subnet = network.subnet_of(address).filter(|s| !reserved(s).contains(&address));
-            subnet.ok_or(Error::Subnet { subnet: one, rule })?;
+            check_given(&network, address)?;
             let rests = self.rests(id).await?;
             let blocks = self.list::<rows::Block>(self.layout.blocks(id)).await?;
             let around = blocks.rows.iter().find_map(|found| {
@@ -101,11 +118,11 @@ impl Decider {
                     return Ok(Claimed::Lent(block));
                 }
                 Some(holder) if holder == node => return Ok(Claimed::Asked(block)),
-                Some(holder) => return Err(Error::AddressTaken { address, node: holder.clone() }),
+                Some(holder) => return Err(self.taken(id, address, holder.clone()).await?),
                 None if found.value.node == *node => return Ok(Claimed::Own(block)),
                 // Whoever has a single address has asked for it.
                 None if block == one && row.refused.get(&address) != Some(node) => {
-                    return Err(Error::AddressTaken { address, node: found.value.node.clone() });
+                    return Err(self.taken(id, address, found.value.node.clone()).await?);
                 }
                 None => {}
             }
@@ -114,7 +131,7 @@ impl Decider {
             let known = used.rows.iter().any(|one| one.value.addresses.contains(&address));
             let refused = row.refused.get(&address) == Some(node);
             if known && !refused {
-                return Err(Error::AddressTaken { address, node: row.node });
+                return Err(self.taken(id, address, row.node).await?);
             }
             if refused {
                 row.refused.remove(&address);
@@ -127,12 +144,25 @@ impl Decider {
                 .then(self.put(&found.key, &row));
             if self.store.txn(txn).await?.held {
                 if refused {
-                    return Err(Error::AddressTaken { address, node: row.node });
+                    return Err(self.taken(id, address, row.node).await?);
                 }
                 return Ok(Claimed::Asked(block));
             }
         }
         Err(contended("claiming an address"))
+    }
+
+    /// That a node has an address, and for whom, as far as it has said so.
+    async fn taken(&self, id: &NetworkId, address: IpAddr, node: NodeId) -> Result<Error> {
+        let endpoints = self.layout.endpoints_on(&node, id);
+        let used = self.list::<rows::Endpoint>(endpoints).await?;
+        let holder = used.rows.into_iter().find_map(|found| match found.key {
+            Key::Endpoint(_, _, endpoint) if found.value.addresses.contains(&address) => {
+                Some(Holder { endpoint, container: found.value.names.into_iter().next() })
+            }
+            _ => None,
+        });
+        Ok(Error::AddressTaken { address, node, holder })
     }
 
     /// Asks another node for an address of its blocks that nobody is known to have, for a node that

@@ -180,17 +180,15 @@ pub(super) fn exhausted(
 ) -> Error {
     let of_family: Vec<_> =
         network.subnets.iter().filter(|subnet| subnet.subnet.is_ipv6() == ipv6).collect();
-    match of_family.last() {
-        None => Error::NoNetwork { network: network.id.short().to_owned() },
-        Some(last) => {
-            let mut all: BTreeMap<NodeId, u128> = BTreeMap::new();
-            for (node, held) in of_family.iter().flat_map(|subnet| holders(subnet, blocks, rests)) {
-                *all.entry(node).or_default() += held;
-            }
-            let (network, subnet) = (network.id.clone(), last.subnet);
-            Error::Exhausted { network, subnet, holders: all.into_iter().collect() }
-        }
+    if of_family.is_empty() {
+        return Error::NoNetwork { network: network.id.short().to_owned() };
     }
+    let mut all: BTreeMap<NodeId, u128> = BTreeMap::new();
+    for (node, held) in of_family.iter().flat_map(|subnet| holders(subnet, blocks, rests)) {
+        *all.entry(node).or_default() += held;
+    }
+    let subnets = of_family.iter().map(|subnet| subnet.subnet).collect();
+    Error::Exhausted { network: network.id.clone(), subnets, holders: all.into_iter().collect() }
 }
 
 /// The block that `node` should claim of `subnet`, of which `blocks` are taken and `rests` not yet

@@ -324,6 +324,22 @@ fn blocks_grow_and_never_overlap_and_say_who_holds_them() {
 }
 
 #[test]
+fn a_full_network_names_all_of_its_subnets() {
+    stage(1, async |decider| {
+        let subnets = ["10.9.0.0/29", "fd00:9::/64", "10.9.1.0/29"];
+        decider.create_network(network(1, "a", &subnets), GIVEN).await.expect("made");
+        let full = loop {
+            match decider.claim_block(&node(0), 1, &id(1), false, false).await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        let said = full.to_string();
+        assert!(said.contains("left in 10.9.0.0/29, 10.9.1.0/29: node "), "{said}");
+    });
+}
+
+#[test]
 fn a_claim_of_an_older_self_is_refused() {
     stage(2, async |decider| {
         decider.create_network(network(1, "a", &["10.9.0.0/24"]), GIVEN).await.expect("made");
@@ -427,9 +443,21 @@ fn a_static_address_is_had_anywhere_but_once() {
         let outside = outside.rev().skip(1).find(|a| !block.contains(*a)).expect("more than 16");
         let alone = IpNetwork::from(outside);
         assert_eq!(claim(2, outside).await.expect("nobody's"), Claimed::Block(alone));
-        for reserved in ["10.9.0.0", "10.9.0.1", "10.9.0.255", "10.8.0.9"] {
-            let refused = claim(2, ip(reserved)).await;
-            assert!(matches!(refused, Err(Error::Subnet { .. })), "{refused:?}");
+        let kept = "is no endpoint's in subnet 10.9.0.0/24: it is";
+        for (wrong, said) in [
+            ("10.9.0.0", format!("address 10.9.0.0 {kept} the network's own")),
+            ("10.9.0.1", format!("address 10.9.0.1 {kept} the gateway")),
+            ("10.9.0.255", format!("address 10.9.0.255 {kept} the broadcast address")),
+            (
+                "10.8.0.9",
+                format!(
+                    "no configured subnet of network {} contains IP address 10.8.0.9: it has 10.9.0.0/24",
+                    id(1)
+                ),
+            ),
+        ] {
+            let refused = claim(2, ip(wrong)).await.expect_err("it is no endpoint's");
+            assert_eq!(refused.to_string(), said);
         }
         // What others have of a block survives its owner.
         let refused = decider.release_block(&node(1), &id(1), block).await;
