@@ -91,10 +91,12 @@ fn create(socket: &Path, name: Name) -> Outcome {
     let made = hold(&path).and_then(|()| {
         let id = ContainerId::try_from(name.to_string()).map_err(Error::invalid)?;
         let container = Container { name: Some(name), ..Container::new(id) };
-        client.call(&CreateSandbox {
-            container,
-            netns: Netns::Path(path.to_string_lossy().into_owned()),
-        })
+        client
+            .call(&CreateSandbox {
+                container,
+                netns: Netns::Path(path.to_string_lossy().into_owned()),
+            })
+            .map_err(|error| unseen(error, &path))
     });
     match made {
         Ok(sandbox) => {
@@ -108,6 +110,20 @@ fn create(socket: &Path, name: Name) -> Outcome {
             Err(error.into())
         }
     }
+}
+
+/// A namespace that is held here and that netd does not find is held where netd does not look.
+fn unseen(error: Error, path: &Path) -> Error {
+    if error.kind != Kind::Invalid || !error.operands.contains_key("netns") {
+        return error;
+    }
+    let message = format!(
+        "netd does not see the namespace that is held at {}, since this command has a mount namespace of \
+         its own, as `ip netns exec` gives one: enter netd's host by nsenter --net=PATH instead, or \
+         use netctl run",
+        path.display()
+    );
+    Error { message, ..error }
 }
 
 /// Makes a network namespace and holds it at `path`.

@@ -109,6 +109,27 @@ fn the_command_ends_with_a_killed_netctl_and_leaves_nothing() {
 }
 
 #[test]
+fn a_sandbox_that_netd_cannot_see_is_refused_with_why_and_leaves_nothing() {
+    let world = World::new();
+    let host = world.host("a");
+    // As `ip netns exec` has each command in a mount namespace of its own.
+    let mut command = host.netctl_command(&["sandbox", "create", "lab"]);
+    let netctl = command.get_program().to_owned();
+    let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut apart = std::process::Command::new("unshare");
+    apart.args(["--mount", "--propagation", "private"]).arg(netctl).args(words);
+    apart.env("NETD_SOCKET", host.socket());
+    for _ in 0..2 {
+        let refused = apart.output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("netd does not see the namespace that is held at"), "{said}");
+    }
+    // Where netd sees it, it is one.
+    assert!(command.output().unwrap().status.success());
+}
+
+#[test]
 fn sandboxes_stay_until_they_are_removed() {
     let world = World::new();
     let host = world.host("a");
