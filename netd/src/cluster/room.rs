@@ -74,6 +74,15 @@ impl Netd {
         network: &Network,
         wanted: &[IpAddr],
     ) -> Result<Coming> {
+        // It may be gone by now for everybody who would know its name.
+        let name = network.name.as_str();
+        self.make_room_on(network, wanted).await.map_err(|error| Error {
+            message: error.message.replace(network.id.short(), name),
+            ..error
+        })
+    }
+
+    async fn make_room_on(self: &Rc<Self>, network: &Network, wanted: &[IpAddr]) -> Result<Coming> {
         let cluster = self.member()?;
         cluster.takes_endpoints()?;
         let id = &network.id;

@@ -1,15 +1,20 @@
 //! Who is not let in, and what is not let through: refused, logged and counted.
 
-use std::net::SocketAddr;
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+};
 
 use cnm::{
-    Kind,
+    Call as _, Kind,
     cluster::ListNodes,
     endpoint::Attach,
     network::{CreateNetwork, Subnet, UpdateNetwork},
     system::Reconcile,
 };
 use netd_tests::{Asking as _, eventually, kind_of};
+use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, reaches, resolves, underlay};
 
@@ -227,4 +232,34 @@ fn a_network_of_the_cluster_asks_no_netd() {
                     network late";
         if found.iter().any(|problem| problem.starts_with(says)) { Ok(()) } else { Err(found) }
     });
+}
+
+#[test]
+fn a_network_that_is_gone_meanwhile_is_called_by_its_name() {
+    let fleet = Fleet::new(2);
+    fleet.create("shop");
+    // Its driver runs since there was somebody on another network.
+    fleet.create("other");
+    fleet.run(1, "other", "first");
+    // Somebody is about to come while the driver stands still.
+    let drivers = fleet.hosts[1].client().status().drivers;
+    let driver = drivers.iter().find(|driver| driver.name == "overlay").unwrap().pid.unwrap();
+    netd_tests::run(&format!("kill -STOP {driver}"));
+    let late = fleet.world.container("late");
+    let mut asking = UnixStream::connect(fleet.hosts[1].socket()).unwrap();
+    let attach =
+        json!({"jsonrpc": "2.0", "id": 1, "method": Attach::METHOD, "params": late.to("shop")});
+    writeln!(asking, "{attach}").unwrap();
+    // Who asks after it is answered after it was heard.
+    fleet.status(1);
+    fleet.hosts[0].netctl(&["network", "rm", "shop"]).success();
+    eventually("the other has heard of it", || match fleet.status(1).networks {
+        1 => Ok(()),
+        n => Err(n),
+    });
+    netd_tests::run(&format!("kill -CONT {driver}"));
+    let refused = BufReader::new(asking).lines().next().unwrap().unwrap();
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!(refused["error"]["data"]["kind"], "not_found", "{refused}");
+    assert_eq!(refused["error"]["message"], "network shop not found in the cluster");
 }
