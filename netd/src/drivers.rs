@@ -13,6 +13,7 @@ use cnm::{Error, Result};
 mod former;
 mod process;
 mod session;
+mod waiting;
 
 pub(crate) use session::{Desired, Session};
 

@@ -4,7 +4,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     path::Path,
     process::{ExitStatus, Stdio},
     rc::Rc,
@@ -20,16 +19,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::waiting::Waiting;
+
 /// The longest line of a driver's log that is one in netd's.
 const LONGEST_LINE: u64 = 8 << 10;
-
-/// A call without an answer yet.
-struct Waiting {
-    /// Takes the answer; nothing when it is given up.
-    answer: oneshot::Sender<Option<String>>,
-    /// When it is given up.
-    until: Instant,
-}
 
 /// A running driver.
 pub(super) struct Process {
@@ -37,7 +30,7 @@ pub(super) struct Process {
     pid: u32,
     input: Mutex<ChildStdin>,
     next: Cell<u64>,
-    waiting: RefCell<HashMap<u64, Waiting>>,
+    waiting: RefCell<Waiting>,
     /// When calls are next looked at for one to give up. One clock for all of them, and not set back
     /// when one is answered: a timer for each would wake netd twice in every attach.
     look: Cell<Option<Instant>>,
@@ -67,7 +60,7 @@ impl Process {
             pid: child.id().unwrap_or_default(),
             input: Mutex::new(input),
             next: Cell::new(1),
-            waiting: RefCell::default(),
+            waiting: RefCell::new(Waiting::new()),
             look: Cell::new(None),
             look_earlier: Notify::new(),
             ended: Cell::new(false),
@@ -102,7 +95,8 @@ impl Process {
         self.noticed.take()
     }
 
-    /// Calls a method; gives up after `deadline`, or when the process ends.
+    /// Calls a method; gives up `deadline` after the calls before it are answered, or when the process
+    /// ends.
     pub(super) async fn call<P: Call>(&self, params: &P, deadline: Duration) -> Result<P::Reply> {
         let id = self.next.get();
         self.next.set(id + 1);
@@ -111,9 +105,9 @@ impl Process {
         if self.ended.get() {
             return Err(self.lost(P::METHOD));
         }
-        let until = Instant::now() + deadline;
-        self.waiting.borrow_mut().insert(id, Waiting { answer: sender, until });
-        if self.look.get().is_none_or(|look| until < look) {
+        self.waiting.borrow_mut().put(id, sender, deadline, Instant::now());
+        let until = self.waiting.borrow().until();
+        if self.look.get().is_none_or(|look| until.is_some_and(|until| until < look)) {
             self.look_earlier.notify_one();
         }
         let answer = match self.input.lock().await.write_all(line.as_bytes()).await {
@@ -144,11 +138,11 @@ impl Process {
             .with("driver", self.name.as_str())
     }
 
-    /// Gives the calls up that are not answered in time, and with the first of them the process: it
-    /// hangs, or will answer what nobody waits for, and its successor is told everything.
+    /// Gives a call up that is not answered in time, and with it the process: it hangs, or will answer
+    /// what nobody waits for, and its successor is told everything.
     async fn give_up(self: Rc<Self>) {
         while !self.ended.get() {
-            let next = self.waiting.borrow().values().map(|waiting| waiting.until).min();
+            let next = self.waiting.borrow().until();
             self.look.set(next);
             match next {
                 None => self.look_earlier.notified().await,
@@ -157,15 +151,10 @@ impl Process {
                     () = self.look_earlier.notified() => continue,
                 },
             }
-            let now = Instant::now();
-            let mut waiting = self.waiting.borrow_mut();
-            let late: Vec<_> = waiting.extract_if(|_, waiting| waiting.until <= now).collect();
-            if !late.is_empty() {
+            if let Some(answer) = self.waiting.borrow_mut().late(Instant::now()) {
                 self.ended.set(true);
                 self.stuck.notify_one();
-            }
-            for (_, waiting) in late {
-                drop(waiting.answer.send(None));
+                drop(answer.send(None));
             }
         }
     }
@@ -222,10 +211,10 @@ impl Process {
             return;
         };
         // Who gave up has taken the sender away.
-        if let Some(waiting) = self.waiting.borrow_mut().remove(&id)
+        if let Some(answer) = self.waiting.borrow_mut().take(id, Instant::now())
             && let Ok(text) = String::from_utf8(line.to_vec())
         {
-            drop(waiting.answer.send(Some(text)));
+            drop(answer.send(Some(text)));
         }
     }
 }
