@@ -55,7 +55,9 @@ fn a_result_of_every_version() {
             std::fs::write(&path, &text).expect("a checkout can be written");
         }
         let wanted = std::fs::read_to_string(&path).expect("NETD_BLESS=1 writes it");
-        assert_eq!(text, wanted, "{version}");
+        // In which order an object's keys are read depends on what else is built.
+        let wanted: Value = serde_json::from_str(&wanted).expect("JSON");
+        assert_eq!(document, wanted, "{version}");
     }
 }
 
