@@ -80,13 +80,14 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         return Err("netd makes links and rules: run it as root, or with CAP_NET_ADMIN".into());
     }
     let stores = store::Stores::open(&config.state_dir, &config.run_dir)?;
+    let (host, deaths) = host::Host::open()?;
+    host.stay(&stores, &config.run_dir).await?;
     let inherited = notify::inherited()?;
     let listener = match inherited.listener {
         Some(listener) => listener,
         None => server::listen(&config.run_dir.join("netd.sock"))?,
     };
     let resolver = names::Resolver::start(&config, inherited.sockets)?;
-    let (host, deaths) = host::Host::open()?;
     let metrics_socket = config.run_dir.join("metrics.sock");
     let netd = Netd::new(config, stores, resolver, host);
     if let Err(error) = netd.open_cluster().await {

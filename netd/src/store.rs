@@ -16,7 +16,7 @@ use cnm::{ContainerId, EndpointId, NetworkId, endpoint::Endpoint, network::Netwo
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::registry::SandboxRecord;
+use crate::{host::Home, registry::SandboxRecord};
 
 mod journal;
 
@@ -30,6 +30,10 @@ const STICKY: Rows = TableDefinition::new("sticky");
 const SANDBOXES: &str = "sandboxes";
 const ENDPOINTS: &str = "endpoints";
 const CACHED: &str = "rows";
+const HOST: &str = "host";
+
+/// The row of the namespace in that table.
+const HOME: &str = "netns";
 
 /// What the journal of this boot is called in the run directory.
 pub(crate) const BOOT: &str = "boot.journal";
@@ -318,6 +322,16 @@ impl Stores {
                 .filter_map(|row: Result<EndpointRow, _>| Some(row.ok()?.endpoint))
                 .collect(),
         })
+    }
+
+    /// The namespace in which netd ran last.
+    pub(crate) fn home(&self) -> Result<Option<Home>, Error> {
+        self.boot.rows(HOST)?.next().transpose()
+    }
+
+    /// Writes in which namespace netd runs.
+    pub(crate) fn put_home(&self, home: &Home) -> Result<(), Error> {
+        self.boot.put(HOST, HOME, &text(home))
     }
 
     /// Sticky addresses by key, those of an earlier netd under the keys that their names have now

@@ -1,7 +1,9 @@
 //! netd and its drivers end, one way or another, while containers work.
 
+use std::path::Path;
+
 use cnm::{Kind, endpoint::CheckEndpoint, system::Reconcile};
-use netd_tests::{Asking as _, Host, Ping, World, eventually, kill};
+use netd_tests::{Asking as _, Host, HostOptions, Ping, World, eventually, kill};
 
 /// Kills a host's driver, and gives how often it had been started again before.
 fn kill_driver(host: &Host, name: &str) -> u64 {
@@ -234,4 +236,81 @@ fn a_reboot_keeps_networks_and_forgets_endpoints() {
     let again = netd.attach(&attach);
     assert_eq!(again.addresses, endpoint.addresses, "it is known by its name");
     assert!(web.netns.pings(again.gateways[0]));
+}
+
+/// Ends netd and waits until its drivers have ended, too.
+fn end(host: &mut Host) {
+    let pids: Vec<_> = host.client().status().drivers.iter().filter_map(|d| d.pid).collect();
+    host.stop();
+    eventually("its drivers have ended", || {
+        let left: Vec<_> =
+            pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+}
+
+#[test]
+fn in_another_namespace_than_its_containers_it_does_not_start() {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.client().create("app");
+    let (web, db) = (world.container("web"), world.container("db"));
+    host.client().attach(&web.to("app"));
+    let ip = host.client().attach(&db.to("app")).addresses[0].ip();
+    end(&mut host);
+    let home = std::mem::replace(&mut host.netns, world.namespace());
+    host.start_unready();
+    host.wait_for_death();
+    let log = host.log();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("netd ran in the network namespace net:["), "{last}");
+    assert!(last.contains("container web") || last.contains("container db"), "{last}");
+    assert!(last.contains(&host.run_dir().join("boot.journal").display().to_string()), "{last}");
+    // Nothing of it is lost for that, and where there is nobody it may go where it is told.
+    host.netns = home;
+    host.start();
+    assert_eq!(host.client().endpoints().len(), 2);
+    assert!(web.netns.pings(ip));
+    host.client().detach("web");
+    host.client().detach("db");
+    end(&mut host);
+    let home = std::mem::replace(&mut host.netns, world.namespace());
+    host.start();
+    assert!(home.output("ip link show lo").status.success(), "it is there still");
+}
+
+#[test]
+fn in_place_of_a_namespace_that_is_gone_another_serves() {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.client().create("app");
+    let web = world.container("web");
+    host.client().attach(&web.to("app"));
+    end(&mut host);
+    drop(std::mem::replace(&mut host.netns, world.namespace()));
+    host.start();
+    assert_eq!(host.client().endpoints(), []);
+    let gateway = host.client().attach(&web.to("app")).gateways[0];
+    assert!(web.netns.pings(gateway));
+}
+
+#[test]
+fn after_a_reboot_no_namespace_is_that_of_before() {
+    let world = World::new();
+    let boot = format!("/run/boot-{}", world.namespace().pid());
+    std::fs::write(&boot, "one\n").unwrap();
+    let mount = format!("mount --bind {boot} /proc/sys/kernel/random/boot_id && exec \"$@\"");
+    let under = ["sh", "-c", &mount, "sh"].map(str::to_owned).to_vec();
+    let mut host = world.host_with("a", HostOptions { under, ..HostOptions::default() });
+    host.client().create("app");
+    let web = world.container("web");
+    host.client().attach(&web.to("app"));
+    end(&mut host);
+    let home = std::mem::replace(&mut host.netns, world.namespace());
+    host.start_unready();
+    host.wait_for_death();
+    std::fs::write(&boot, "another\n").unwrap();
+    host.start();
+    assert_eq!(host.client().endpoints(), []);
+    assert!(home.output("ip link show lo").status.success(), "it is there still");
 }
