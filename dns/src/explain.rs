@@ -173,8 +173,9 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
         Finding::Address { .. } => "it is an address of one of these networks".to_owned(),
         Finding::Apex => "it is a zone of netd's own".to_owned(),
         Finding::Hollow { .. } => "netd has names below it, and none of this name".to_owned(),
-        Finding::Missing { .. } if special::invalid(&question.text()).is_some() => {
-            "nobody is called so, anywhere, and nobody else is asked (RFC 6761)".to_owned()
+        Finding::Missing { .. } if special::nobodys(&question.text()).is_some() => {
+            "nobody is called so, anywhere, and nobody else is asked (RFC 6761, RFC 7686)"
+                .to_owned()
         }
         Finding::Missing { .. } => {
             format!(

@@ -17,15 +17,16 @@ pub(crate) const INTERNAL: &str = "netd.internal";
 /// At and below this everything is whoever asks (RFC 6761, section 6.3).
 pub(crate) const LOCALHOST: &str = "localhost";
 
-/// At and below this nothing is (RFC 6761, section 6.4).
-const INVALID: &str = "invalid";
+/// At and below these nothing is that a server knows: of the one nothing at all (RFC 6761, section 6.4),
+/// of the other what Tor alone finds, and nobody else is to hear of (RFC 7686, section 2).
+const NOBODYS: [&str; 2] = ["invalid", "onion"];
 
 /// Where addresses have their names.
 const REVERSE: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 
 /// Domains that others answer for, or that nobody asks for, whatever a resolver has there: at and below
 /// them no network's names would be found (RFC 6761; RFC 7686; RFC 9476).
-const OTHERS: [&str; 6] = [INTERNAL, LOCALHOST, INVALID, "onion", "alt", "arpa"];
+const OTHERS: [&str; 4] = [INTERNAL, LOCALHOST, "alt", "arpa"];
 
 /// The one below `arpa` that is for whoever wants names of his own (RFC 8375).
 const HOME: &str = "home.arpa";
@@ -56,10 +57,10 @@ pub(crate) fn is_localhosts(address: IpAddr) -> bool {
     address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
-/// Where `invalid` begins in a name at or below it.
-pub(crate) fn invalid(text: &[u8]) -> Option<usize> {
-    strip(text, INVALID.as_bytes())?;
-    Some(text.len() - INVALID.len())
+/// Where `invalid` or `onion` begins in a name at or below it.
+pub(crate) fn nobodys(text: &[u8]) -> Option<usize> {
+    let zone = NOBODYS.into_iter().find(|zone| strip(text, zone.as_bytes()).is_some())?;
+    Some(text.len() - zone.len())
 }
 
 /// Checks that what an endpoint or a network is called is not a name for which there is another
@@ -93,7 +94,7 @@ pub fn check_stub(
     subnets: impl IntoIterator<Item = IpNetwork>,
 ) -> Result<(), Error> {
     let (given, domain) = (text(stub), text(domain));
-    let zones = [INTERNAL, LOCALHOST, INVALID].into_iter().map(text).chain([domain]);
+    let zones = [INTERNAL, LOCALHOST].into_iter().chain(NOBODYS).map(text).chain([domain]);
     let named = zones.into_iter().find(|zone| strip(&given, zone).is_some());
     let named = named.map(|zone| String::from_utf8_lossy(&zone).into_owned());
     let zone = named.or_else(|| {
@@ -113,7 +114,7 @@ pub fn check_stub(
 pub fn check_domain(domain: &str) -> Result<(), Error> {
     let given = text(domain);
     let below = |zone: &str| strip(&given, zone.as_bytes()).is_some();
-    if given == text(LOCAL) || (OTHERS.into_iter().any(below) && !below(HOME)) {
+    if given == text(LOCAL) || (OTHERS.into_iter().chain(NOBODYS).any(below) && !below(HOME)) {
         return Err(Error::Domain { domain: domain.to_owned() });
     }
     Ok(())
@@ -169,6 +170,7 @@ mod tests {
             ("netd.internal", "netd.internal"),
             ("localhost", "localhost"),
             ("x.invalid", "invalid"),
+            ("x.onion", "onion"),
             ("3.2.10.in-addr.arpa", "3.2.10.in-addr.arpa"),
             ("9.3.2.10.in-addr.arpa", "3.2.10.in-addr.arpa"),
             ("127.in-addr.arpa", "127.in-addr.arpa"),

@@ -198,7 +198,7 @@ impl<'a> View<'a> {
             Some(_) if hollow => Finding::Hollow { zone },
             Some(_) => Finding::Missing { zone },
             None if self.elsewhere(text).is_some() => Finding::Missing { zone: 0 },
-            None => match special::invalid(text) {
+            None => match special::nobodys(text) {
                 Some(zone) => Finding::Missing { zone },
                 None => Finding::Foreign,
             },

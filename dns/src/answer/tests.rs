@@ -174,7 +174,7 @@ fn names_of_networks_that_are_called_alike_all_stay_here() {
 }
 
 #[test]
-fn localhost_is_whoever_asks_and_invalid_is_nobody() {
+fn localhost_is_whoever_asks_and_invalid_and_onion_are_nobody() {
     use RecordType::{A, AAAA, ANY, MX, SRV};
     let names = names();
     names.publish("n1", member("odd", &["localhost", "db.invalid"], &["10.1.0.9"]));
@@ -194,6 +194,9 @@ fn localhost_is_whoever_asks_and_invalid_is_nobody() {
         for name in ["invalid.", "x.y.invalid."] {
             assert_empty(&ask(name, A), ResponseCode::NXDomain, "invalid.");
         }
+        for name in ["onion.", "x.y.onion."] {
+            assert_empty(&ask(name, A), ResponseCode::NXDomain, "onion.");
+        }
     }
     for name in ["1.0.0.127.in-addr.arpa.", &format!("1.{}ip6.arpa.", "0.".repeat(31))] {
         assert_eq!(data(&told(name, RecordType::PTR)), ["localhost."], "{name}");
@@ -202,7 +205,7 @@ fn localhost_is_whoever_asks_and_invalid_is_nobody() {
     assert_empty(&other, ResponseCode::NXDomain, "127.in-addr.arpa.");
     let own = put(&names, &from("n1", WEB), &packet("db.invalid.", A), Transport::Udp);
     assert_eq!(data(&reply(own)), ["10.1.0.9"], "who is called so is found");
-    for name in ["xlocalhost.", "localhost.example.", "xinvalid.", "invalid.example."] {
+    for name in ["xlocalhost.", "localhost.example.", "xinvalid.", "invalid.example.", "xonion."] {
         assert!(is_forwarded(&from("n1", WEB), name, A), "{name}");
     }
 }
