@@ -173,7 +173,7 @@ pub(crate) struct Run {
     /// A line in its /etc/hosts; host-gateway instead of an address means this host
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub(crate) add_host: Vec<ExtraHost>,
-    /// Ask this name server instead of netd's, which alone knows the names of containers
+    /// Ask this name server, of three at most, instead of netd's, which alone knows the names of containers
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dns: Vec<IpAddr>,
     /// Try this domain behind names, instead of its networks' or the host's; `.` for none

@@ -6,7 +6,7 @@ use cnm::{
     dns::{check_domains, is_name, is_server},
 };
 
-use super::files::Wishes;
+use super::files::{SERVERS, Wishes};
 
 /// Refuses what cannot be meant.
 pub(super) fn check(wishes: &Wishes) -> Result<()> {
@@ -19,6 +19,15 @@ pub(super) fn check(wishes: &Wishes) -> Result<()> {
             server,
             "it should be the address of one server, on whichever link",
         );
+    }
+    let mut servers: Vec<_> = wishes.dns.iter().collect();
+    servers.sort_unstable();
+    servers.dedup();
+    if servers.len() > SERVERS {
+        return Err(Error::invalid(format_args!(
+            "{} name servers are given, and programs ask {SERVERS} (resolv.conf(5)): leave some --dns out",
+            servers.len()
+        )));
     }
     if let Some(host) = wishes.hosts.iter().find(|host| !is_name(&host.name)) {
         return wrong("host", &host.name, "before its address should be a name in DNS");
@@ -44,6 +53,13 @@ mod tests {
         };
         assert_eq!(check(&asking("10.0.0.53")), Ok(()));
         assert!(check(&asking("0.0.0.0")).is_err());
+        let many = |last: [u8; 4]| Wishes {
+            dns: last.map(|last| std::net::Ipv4Addr::new(10, 0, 0, last).into()).into(),
+            ..Wishes::default()
+        };
+        assert_eq!(check(&many([1, 2, 3, 1])), Ok(()), "three");
+        let error = check(&many([1, 2, 3, 4])).expect_err("nobody asks the fourth");
+        assert!(error.message.starts_with("4 name servers are given"), "{error}");
         let search = vec!["a..b".to_owned()];
         assert!(check(&Wishes { search, ..Wishes::default() }).is_err());
     }

@@ -7,7 +7,7 @@ use cnm::{Name, endpoint::Endpoint, options};
 use crate::args::ExtraHost;
 
 /// More name servers than these nobody asks (`MAXNS`, resolv.h).
-const SERVERS: usize = 3;
+pub(super) const SERVERS: usize = 3;
 
 /// Where they are.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
