@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -24,7 +24,7 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -48,10 +48,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// A line as netd's own are, into whose log it goes.
 fn log(error: &anyhow::Error) {
-    let message = format!("{error:#}");
-    eprintln!("{}", json!({ "level": "WARN", "message": message, "target": "netd_relay" }));
+    eprintln!("{}", line(error, SystemTime::now()));
+}
+
+/// A line as netd's own are, into whose log it goes.
+fn line(error: &anyhow::Error, now: SystemTime) -> Value {
+    json!({
+        "timestamp": humantime::format_rfc3339_micros(now).to_string(),
+        "level": "WARN",
+        "message": format!("{error:#}"),
+        "target": "netd_relay",
+    })
 }
 
 fn run() -> Result<()> {
@@ -119,4 +127,21 @@ async fn follow(stream: UnixStream, relayed: &Rc<RefCell<Relayed>>, path: &Path)
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_as_netds_own_are() {
+        let error = anyhow::anyhow!("it is \"taken\"").context("cannot listen");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_500_000);
+        let said = line(&error, at).to_string();
+        let read: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(read["timestamp"], "1970-01-01T00:00:01.500000Z");
+        assert_eq!(read["message"], "cannot listen: it is \"taken\"");
+        assert_eq!((&read["level"], &read["target"]), (&"WARN".into(), &"netd_relay".into()));
+        assert!(!said.contains('\n'), "{said}");
+    }
 }
