@@ -294,6 +294,7 @@ impl Netd {
         problems.extend(self.resolver.pressed());
         problems.extend(self.resolver.nobody_to_ask(&registry));
         problems.extend(self.asks_itself(&registry));
+        problems.extend(self.asked_no_more(&registry));
         problems.extend(self.unfound(&registry));
         problems.extend(self.cluster().and_then(|cluster| cluster.problem()));
         let mut drivers: Vec<DriverStatus> =

@@ -191,6 +191,29 @@ impl Netd {
         of_networks.chain(of_endpoints).collect()
     }
 
+    /// Servers of domains that are in zones of netd's own since, as a network came that has the
+    /// addresses: nobody asks them any more.
+    pub(crate) fn asked_no_more(&self, registry: &Registry) -> Vec<String> {
+        let zones: Vec<_> =
+            registry.networks().flat_map(|entry| own_zones(&entry.network)).collect();
+        let problem = |who: String, stubs: &[dns::Stub]| {
+            let check = |stub: &dns::Stub| {
+                dns::check_stub(&stub.domain, &self.config.dns_domain, zones.iter().copied()).err()
+            };
+            stubs.iter().find_map(check).map(|error| format!("of the servers of {who}: {error}"))
+        };
+        let of = |who: String, options: &Options| problem(who, &stubs(options).ok()?);
+        let of_networks = registry
+            .networks()
+            .filter_map(|it| of(format!("network {}", it.network.name), &it.network.options));
+        let of_endpoints = registry.endpoints().filter_map(|it| {
+            let who = format!("container {} on network {}", it.container.label(), it.network_name);
+            of(who, &it.options)
+        });
+        let own = problem("dns_stubs".to_owned(), &self.config.dns_stubs);
+        own.into_iter().chain(of_networks).chain(of_endpoints).collect()
+    }
+
     /// As [`Netd::check_servers`], of a network that is to be; and refuses gateways of it that are asked
     /// as servers of others.
     pub(crate) fn check_outside(&self, network: &Network) -> Result<()> {

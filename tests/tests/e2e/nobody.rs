@@ -119,6 +119,14 @@ fn nobody_is_asked_for_what_is_netds_own() {
     );
     netd.call(&cnm::network::RemoveNetwork { network: "late".into() }).unwrap();
     assert_eq!(netd.status().problems, Vec::<String>::new());
+    netd.call(&update("dns.7.10.in-addr.arpa", "192.0.2.53")).unwrap();
+    let subnets = vec![Subnet::new("10.6.0.0/15".parse().unwrap())];
+    netd.call(&CreateNetwork { subnets, ..CreateNetwork::named("late") }).unwrap();
+    said(
+        "of the servers of network app: no server is ever asked for names at or below 7.10.in-addr.arpa",
+    );
+    netd.call(&cnm::network::RemoveNetwork { network: "late".into() }).unwrap();
+    assert_eq!(netd.status().problems, Vec::<String>::new());
     host.stop();
     std::fs::write(host.run_dir().with_file_name("netd.toml"), "dns_host = \"127.0.0.78:53\"\n")
         .unwrap();
