@@ -28,6 +28,8 @@ const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     unbroken: usize,
+    /// Since when they are read so.
+    since: Option<Instant>,
     /// How many the kernel had no room for, in all, when this was last looked at.
     lost: u32,
     known: Vec<Known>,
@@ -54,18 +56,21 @@ impl Flood {
         loudest: impl FnOnce() -> Option<IpAddr>,
         now: Instant,
     ) -> Option<IpAddr> {
+        let since = *self.since.get_or_insert(now);
         self.unbroken = if more { self.unbroken + count } else { 0 };
+        self.since = more.then_some(since);
         if self.unbroken < TOO_MANY {
             return None;
         }
-        self.unbroken = 0;
+        (self.unbroken, self.since) = (0, None);
         let lost = lost()?;
         if std::mem::replace(&mut self.lost, lost) == lost {
             return None;
         }
         let source = loudest()?;
-        // It is forgotten after as long a time as it was kept out for.
-        self.known.retain(|known| known.out || now < known.until + known.lasts);
+        // It is forgotten after as long a time as it was kept out for, in which it did not begin again:
+        // how long it takes to find that out is not its merit.
+        self.known.retain(|known| known.out || since < known.until + known.lasts);
         if let Some(known) = self.known.iter_mut().find(|known| known.source == source) {
             known.lasts = (known.lasts * 2).min(LONGEST);
             (known.until, known.out) = (now + known.lasts, true);
@@ -173,9 +178,15 @@ mod tests {
         assert_eq!(flood.read(TOO_MANY, true, || Some(10), || Some(ONE), again), Some(ONE));
         assert_eq!(flood.next(), Some(again + FIRST * 2));
         flood.let_in(again + FIRST * 2);
+        // However long it takes to read as much.
+        assert_eq!(flood.read(1, true, || Some(11), || Some(ONE), again + FIRST * 2), None);
+        let slowly = again + FIRST * 6;
+        assert_eq!(flood.read(TOO_MANY, true, || Some(12), || Some(ONE), slowly), Some(ONE));
+        assert_eq!(flood.next(), Some(slowly + FIRST * 4));
+        flood.let_in(slowly + FIRST * 4);
         // Much later it is somebody like others.
-        let later = again + FIRST * 9;
-        assert_eq!(flood.read(TOO_MANY, true, || Some(11), || Some(ONE), later), Some(ONE));
+        let later = slowly + FIRST * 9;
+        assert_eq!(flood.read(TOO_MANY, true, || Some(13), || Some(ONE), later), Some(ONE));
         assert_eq!(flood.next(), Some(later + FIRST));
     }
 
