@@ -288,6 +288,10 @@ fn in_place_of_a_namespace_that_is_gone_another_serves() {
     host.client().attach(&web.to("app"));
     end(&mut host);
     drop(std::mem::replace(&mut host.netns, world.namespace()));
+    eventually("the kernel has taken its links, and their other ends, away", || {
+        let links = web.netns.json("ip -j link").as_array().map_or(0, Vec::len);
+        if links == 1 { Ok(()) } else { Err(links) }
+    });
     host.start();
     assert_eq!(host.client().endpoints(), []);
     let gateway = host.client().attach(&web.to("app")).gateways[0];
