@@ -56,12 +56,12 @@ impl Netd {
     ) -> Result<Rc<Endpoint>> {
         let began = Instant::now();
         fault::point("netd.attach.before-intent");
-        line.under_way.borrow_mut().get_or_insert_with(|| self.precedence.attach());
         let given = match &params.netns {
             Some(netns) => Some(open(netns, &line.descriptors)?),
             None => None,
         };
         let turn = self.turn(&params.container.id).await;
+        let _under_way = self.precedence.attach();
         let network = self.registry.borrow().resolve_network(&params.network)?.network.clone();
         let driver = self.driver(&network.driver)?;
         let capabilities = driver.capabilities().await?;

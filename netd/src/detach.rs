@@ -16,7 +16,6 @@ use crate::netd::Netd;
 impl Netd {
     /// `endpoint.detach`.
     pub(crate) async fn detach(self: &Rc<Self>, params: &Detach) -> Result<Detached> {
-        self.precedence.give().await;
         let Some(container) = self.container_of(&params.container)? else {
             return Ok(Detached::default());
         };
@@ -44,6 +43,7 @@ impl Netd {
         meant: impl Fn(&Endpoint) -> bool,
     ) -> Result<Detached> {
         let _turn = self.turn(container).await;
+        self.precedence.give().await;
         let endpoints: Vec<Endpoint> =
             self.registry.borrow().endpoints_of(container).filter(|e| meant(e)).cloned().collect();
         let stays = {

@@ -33,7 +33,6 @@ use crate::{
     attach::{Descriptors, Done},
     awake::Held,
     netd::Netd,
-    precedence::UnderWay,
     reconcile::version,
 };
 
@@ -53,8 +52,6 @@ pub(crate) struct Line {
     pub(crate) attached: RefCell<Vec<Done>>,
     /// Until it is answered, where somebody waits for a driver.
     pub(crate) awake: RefCell<Option<Held>>,
-    /// Until it is answered, where it attaches.
-    pub(crate) under_way: RefCell<Option<UnderWay>>,
     /// What it is this connection's turn at from now on.
     pub(crate) turns: RefCell<Vec<OwnedMutexGuard<()>>>,
 }

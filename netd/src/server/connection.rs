@@ -10,7 +10,7 @@ use std::{
 
 use cnm::{
     Batch, Call, Empty, Error, Incoming, Reply, Result,
-    endpoint::Detach,
+    endpoint::Endpoint,
     events::Subscribe,
     frame::{self, MAX_LINE},
 };
@@ -67,7 +67,7 @@ pub(super) async fn serve(netd: Rc<Netd>, stream: UnixStream, peer: Peer) {
             // would wait for what is left to do here.
             thread::yield_now();
         }
-        drop((context.under_way, context.awake));
+        drop(context.awake);
         turns.extend(context.turns.into_inner());
         context.attached.into_inner().iter().for_each(|done| netd.attached(done));
     }
@@ -79,13 +79,10 @@ fn failure(error: Error) -> String {
 
 async fn undo(netd: &Rc<Netd>, attached: Vec<Done>) {
     for Done { endpoint, .. } in attached {
-        let detach = Detach {
-            network: Some(endpoint.network.to_string()),
-            container: endpoint.container.id.to_string(),
-            ifname: Some(endpoint.ifname.clone()),
-        };
         tracing::info!(endpoint = endpoint.id.short(), "caller went away, attach undone");
-        if let Err(error) = netd.detach(&detach).await {
+        // Whoever attached the container anew meanwhile keeps what is theirs.
+        let this = |other: &Endpoint| other.id == endpoint.id;
+        if let Err(error) = netd.detach_where(&endpoint.container.id, "detach", this).await {
             tracing::error!(endpoint = endpoint.id.short(), %error, "not undone");
         }
     }
