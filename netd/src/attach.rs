@@ -79,6 +79,7 @@ impl Netd {
         wishes::fill(&mut params, &network)?;
         let ifname = self.choose_ifname(&network, &params, capabilities)?;
         if let Some(existing) = self.existing(&network, &params, &ifname, key.as_deref())? {
+            self.registry.borrow_mut().claim(&existing.id);
             return Ok(existing.into());
         }
         let path = match &params.netns {

@@ -152,6 +152,8 @@ pub(crate) struct Registry {
     sandbox_names: HashMap<String, BTreeSet<ContainerId>>,
     endpoints: BTreeMap<EndpointId, Rc<Endpoint>>,
     leaving: BTreeSet<EndpointId>,
+    /// Those that were given to somebody who asked again for what was there.
+    claimed: BTreeSet<EndpointId>,
     by_nsid: HashMap<i32, BTreeSet<ContainerId>>,
     /// Who answers for which port of the host.
     pub(crate) ports: Ports,
@@ -625,6 +627,16 @@ impl Registry {
         self.leaving.insert(id.clone());
     }
 
+    /// An endpoint is given to somebody who asked for it again.
+    pub(crate) fn claim(&mut self, id: &EndpointId) {
+        self.claimed.insert(id.clone());
+    }
+
+    /// Whether somebody has an endpoint who asked for it again.
+    pub(crate) fn is_claimed(&self, id: &EndpointId) -> bool {
+        self.claimed.contains(id)
+    }
+
     /// Whether a driver should have this endpoint.
     pub(crate) fn is_wanted(&self, endpoint: &Endpoint) -> bool {
         endpoint.state == State::Attached && !self.leaving.contains(&endpoint.id)
@@ -647,6 +659,7 @@ impl Registry {
     pub(crate) fn drop_endpoint(&mut self, id: &EndpointId, now: Moment) {
         let Some(endpoint) = self.endpoints.remove(id) else { return };
         self.leaving.remove(id);
+        self.claimed.remove(id);
         self.ports.release(id, &endpoint.ports);
         if let Some(entry) = self.networks.get_mut(&endpoint.network) {
             entry.endpoints.remove(id);

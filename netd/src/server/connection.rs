@@ -80,8 +80,10 @@ fn failure(error: Error) -> String {
 async fn undo(netd: &Rc<Netd>, attached: Vec<Done>) {
     for Done { endpoint, .. } in attached {
         tracing::info!(endpoint = endpoint.id.short(), "caller went away, attach undone");
-        // Whoever attached the container anew meanwhile keeps what is theirs.
-        let this = |other: &Endpoint| other.id == endpoint.id;
+        // Who attached the container anew meanwhile, or asked again for this, keeps what is theirs.
+        let this = |other: &Endpoint| {
+            other.id == endpoint.id && !netd.registry.borrow().is_claimed(&other.id)
+        };
         if let Err(error) = netd.detach_where(&endpoint.container.id, "detach", this).await {
             tracing::error!(endpoint = endpoint.id.short(), %error, "not undone");
         }

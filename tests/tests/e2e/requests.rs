@@ -111,6 +111,28 @@ fn an_attach_whose_caller_has_gone_is_undone() {
 }
 
 #[test]
+fn who_asks_again_for_what_a_caller_left_behind_keeps_it() {
+    let world = World::new();
+    let host = world.host("a");
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let attach = web.to("app");
+    for round in 0..10 {
+        let key = format!("e{round}");
+        let mut request = Request::new(1, &attach);
+        request.idempotency_key = Some(key.as_str());
+        let mut gone = host.client();
+        // It is served by now, so that its request comes first.
+        gone.status();
+        gone.notify(&request.to_line(), &[]).unwrap();
+        drop(gone);
+        let endpoint = with_key(&mut netd, &attach, Some(&key)).unwrap();
+        assert_eq!(netd.detach("web").endpoints, [endpoint.id], "round {round}");
+    }
+}
+
+#[test]
 fn what_happens_is_told_to_subscribers() {
     let world = World::new();
     let host = world.host("a");
