@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::symlink,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
 };
@@ -174,13 +175,18 @@ impl<'a> Dockerd<'a> {
         list[0].take()
     }
 
+    /// The command line that came with it.
+    pub fn command_line() -> PathBuf {
+        PathBuf::from(format!("{UNPACKED}/usr/bin/docker"))
+    }
+
     /// Where it listens, for itself and for others.
-    pub fn socket(machine: &Machine) -> std::path::PathBuf {
+    pub fn socket(machine: &Machine) -> PathBuf {
         machine.directory().join("docker/docker.sock")
     }
 
     /// Where its configuration is, for those who write one; there is none unless somebody does.
-    pub fn config(machine: &Machine) -> std::path::PathBuf {
+    pub fn config(machine: &Machine) -> PathBuf {
         machine.directory().join("docker/daemon.json")
     }
 
@@ -193,7 +199,7 @@ impl<'a> Dockerd<'a> {
         format!("unix://{}", Self::socket(self.machine).display())
     }
 
-    fn place(&self) -> std::path::PathBuf {
+    fn place(&self) -> PathBuf {
         self.machine.directory().join("docker")
     }
 }

@@ -16,17 +16,15 @@ const BY_HAND: &str = "bare bridge";
 const BESIDE: &str = "bare bridge on the same host";
 const BARE: &str = "bare bridge, host without a firewall";
 
-/// Two containers on a network of netd's.
-fn ours() -> Result<(Side, Daemon)> {
-    let mut daemon = Daemon::start("bridge-traffic")?;
-    daemon.create(NETWORK, 79)?;
+/// Two containers on a network of netd's, of these numbers.
+fn ours(daemon: &mut Daemon, numbers: [usize; 2]) -> Result<Side> {
     let containers = Sandbox::make(2)?;
     let mut to = None;
-    for (n, container) in containers.iter().enumerate() {
+    for (n, container) in numbers.into_iter().zip(&containers) {
         let (_, endpoint) = daemon::attach(&mut daemon.client, NETWORK, n, container, Vec::new())?;
         to = endpoint.addresses.first().map(|address| address.ip());
     }
-    Ok((Side::new(containers, [0, 1], to.context("it has an address")?)?, daemon))
+    Side::new(containers, [0, 1], to.context("it has an address")?)
 }
 
 /// As one would with `ip`, on a host of its own or, without one, on that of the calling thread.
@@ -36,7 +34,10 @@ fn by_hand(host: Option<Sandbox>) -> Result<Side> {
         None => run_here(script),
     };
     let mut sandboxes = Sandbox::make(2)?;
-    on_host("ip link add br0 type bridge mcast_snooping 0; ip link set br0 up")?;
+    on_host(
+        "for link in br0 c1 c2; do ip link delete $link 2>/dev/null || true; done; \
+         ip link add br0 type bridge mcast_snooping 0; ip link set br0 up",
+    )?;
     for (container, last) in sandboxes.iter().zip(1..) {
         let there = container.path();
         on_host(&format!(
@@ -53,22 +54,29 @@ fn by_hand(host: Option<Sandbox>) -> Result<Side> {
 
 /// One stream, round trips and datagrams.
 pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
-    let (ours, _daemon) = ours()?;
-    let beside = by_hand(None)?;
-    let bare = by_hand(Sandbox::make(1)?.pop())?;
+    let mut daemon = Daemon::start("bridge-traffic")?;
+    daemon.create(NETWORK, 79)?;
+    let mut number = 0..;
     for (on, how) in BRIDGED {
-        filter_bridged(on)?;
-        filter_bridged_on(&bare.sandboxes[2], on)?;
-        for Measured { what, unit, samples } in measure(options, [&ours, &beside, &bare])? {
+        let make = || {
+            let mut next = || number.next().context("there are more numbers");
+            let ours = ours(&mut daemon, [next()?, next()?])?;
+            let beside = by_hand(None)?;
+            let bare = by_hand(Sandbox::make(1)?.pop())?;
+            filter_bridged(on)?;
+            filter_bridged_on(&bare.sandboxes[2], on)?;
+            Ok(([ours, beside, bare], ()))
+        };
+        for Measured { what, unit, samples } in measure(options, make)? {
             let what = format!("on one host{how}: {what}");
             let [our, beside, bare] = samples;
             if on {
                 // What passes the rules for IP is as fast as those of its host let it be.
-                let row = Row::new(&what, unit, our.clone()).beside(BESIDE, beside);
+                let row = Row::new(&what, unit, our.clone()).beside_by_turns(BESIDE, beside);
                 report.row(row.at_least_times(0.97));
-                report.row(Row::new(what, unit, our).beside(BARE, bare));
+                report.row(Row::new(what, unit, our).beside_by_turns(BARE, bare));
             } else {
-                let row = Row::new(what, unit, our).beside(BY_HAND, bare);
+                let row = Row::new(what, unit, our).beside_by_turns(BY_HAND, bare);
                 report.row(row.at_least_times(0.97));
             }
         }

@@ -63,9 +63,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
             .beside("bridge, host-local", theirs)
             .at_most(500.0),
     );
-    let free = adds(rounds, &alone)?;
+    let free = List::new(&daemon, "free", 74, &["netd-bridge"], json!({}))?;
     let kept = take_many(&mut daemon)?;
-    let taken = adds(rounds, &alone)?;
+    let ([taken, _], [free, _]) = turns(rounds, &alone, &free)?;
     drop(kept);
     report.row(
         Row::new(format!("ADD by CNI, {} addresses taken", TAKEN.0), "ms", taken)
@@ -217,22 +217,6 @@ fn turns(rounds: usize, ours: &List, theirs: &List) -> Result<([Samples; 2], [Sa
     }
     let [ours, theirs] = times;
     Ok((ours, theirs))
-}
-
-/// ADDs alone.
-fn adds(rounds: usize, list: &List) -> Result<Samples> {
-    let mut times = Samples::default();
-    let mut socket = Socket::route()?;
-    for round in 0..=rounds {
-        let sandbox = &Sandbox::make(1)?[0];
-        wake(&mut socket)?;
-        let (result, added) = list.add(round, sandbox)?;
-        list.del(round, sandbox, &result)?;
-        if round > 0 {
-            times.add(added);
-        }
-    }
-    Ok(times)
 }
 
 /// While it was quiet the processors fell asleep, and somebody has to wake them up.

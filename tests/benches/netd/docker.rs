@@ -122,18 +122,34 @@ pub(crate) fn with_dockerd(
     act(&world, &host, &Api { socket: Dockerd::socket(&machine), pid: dockerd.pid() })
 }
 
-/// Putting a container that runs on a network, and, beside it, netd's own plugin.
+/// Putting a container that runs on a network, and, beside it, netd's own ways: its plugin, executed,
+/// beside the command, executed, and a call at its socket beside a call at Docker's.
 pub(crate) fn connect(options: &Options, report: &mut Report) -> Result<()> {
     with_dockerd(|world, host, api| {
         let container = api.create(HOME, &["sleep", "100000"], &[])?;
         api.start(&container)?;
+        let disconnect = |network: &str| {
+            let body = json!({"Container": container, "Force": true});
+            api.call("POST", &format!("/networks/{network}/disconnect"), &body)
+        };
         let connect = |network: &str| -> Result<Duration> {
             let body = json!({"Container": container});
             let start = Instant::now();
             api.call("POST", &format!("/networks/{network}/connect"), &body)?;
             let took = start.elapsed();
-            let body = json!({"Container": container, "Force": true});
-            api.call("POST", &format!("/networks/{network}/disconnect"), &body)?;
+            disconnect(network)?;
+            Ok(took)
+        };
+        let typed = || -> Result<Duration> {
+            let mut command = Command::new(Dockerd::command_line());
+            command.env("DOCKER_CONFIG", "/run").stdin(Stdio::null()).stdout(Stdio::null());
+            command.arg("-H").arg(format!("unix://{}", api.socket.display()));
+            command.args(["network", "connect", THEIRS, &container]);
+            let start = Instant::now();
+            let status = command.status()?;
+            let took = start.elapsed();
+            ensure!(status.success(), "docker network connect: {status}");
+            disconnect(THEIRS)?;
             Ok(took)
         };
         let program = binary("netd-bridge")?;
@@ -150,7 +166,15 @@ pub(crate) fn connect(options: &Options, report: &mut Report) -> Result<()> {
             ensure!(status.success(), "netd-bridge: {status}");
             Ok(took)
         };
-        let [mut ours, mut theirs, mut alone] = [(); 3].map(|()| Samples::default());
+        let mut client = cnm::client::Client::connect(&host.socket())?;
+        let mut called = |round: usize| -> Result<Duration> {
+            let other = world.container(&format!("called-{round}"));
+            let attach = other.to(OURS);
+            let start = Instant::now();
+            client.call(&attach)?;
+            Ok(start.elapsed())
+        };
+        let mut times = [(); 5].map(|()| Samples::default());
         // The first makes what is made once, and does not count.
         for round in 0..=options.rounds.min(50) {
             let order = if round % 2 == 0 { [OURS, THEIRS] } else { [THEIRS, OURS] };
@@ -158,20 +182,29 @@ pub(crate) fn connect(options: &Options, report: &mut Report) -> Result<()> {
             for network in order {
                 took[usize::from(network == THEIRS)] = connect(network)?;
             }
-            let executed = plugin(round)?;
+            let took = [took[0], took[1], typed()?, plugin(round)?, called(round)?];
             if round > 0 {
-                ours.add(took[0]);
-                theirs.add(took[1]);
-                alone.add(executed);
+                times.iter_mut().zip(took).for_each(|(times, took)| times.add(took));
             }
         }
+        let [ours, theirs, typed, executed, called] = times;
         api.remove(&container)?;
+        let faster = theirs.percentile(50) / executed.percentile(50);
+        report.note(format!(
+            "an attach by an executed plugin beside a call of Docker's API, which executes nothing: \
+             1/{faster:.1}"
+        ));
         report.row(
             Row::new("docker network connect, -d netd", "ms", ours).beside(BRIDGE, theirs.clone()),
         );
         report.row(
-            Row::new("attach by an executed plugin", "ms", alone)
-                .beside("docker network connect", theirs)
+            Row::new("attach by an executed plugin", "ms", executed)
+                .beside("docker network connect, executed", typed)
+                .times_faster(10.0),
+        );
+        report.row(
+            Row::new("attach at the socket, beside dockerd", "ms", called)
+                .beside("network connect at Docker's API", theirs)
                 .times_faster(10.0),
         );
         Ok(())

@@ -214,21 +214,25 @@ pub(crate) fn underlay() -> Result<Sandbox> {
 /// Traffic between containers on two hosts, beside the same made by hand on the same hosts and, for
 /// what the firewall costs, on hosts that have none.
 pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
-    let wire = underlay()?;
-    let (ours, _sessions) = ours(&wire)?;
-    let by_hand_there = by_hand([(&ours.sandboxes[0], 1), (&ours.sandboxes[2], 2)])?;
-    let bare_hosts = [plug(&wire, 3)?, plug(&wire, 4)?];
-    let bare = by_hand([(&bare_hosts[0], 3), (&bare_hosts[1], 4)])?;
     for (on, how) in BRIDGED {
-        for host in [&ours.sandboxes[0], &ours.sandboxes[2], &bare_hosts[0], &bare_hosts[1]] {
-            filter_bridged_on(host, on)?;
-        }
-        for Measured { what, unit, samples } in measure(options, [&ours, &by_hand_there, &bare])? {
+        let make = || {
+            let wire = underlay()?;
+            let (ours, sessions) = ours(&wire)?;
+            let hosts = [&ours.sandboxes[0], &ours.sandboxes[2]];
+            let by_hand_there = by_hand([(hosts[0], 1), (hosts[1], 2)])?;
+            let bare_hosts = [plug(&wire, 3)?, plug(&wire, 4)?];
+            let bare = by_hand([(&bare_hosts[0], 3), (&bare_hosts[1], 4)])?;
+            for host in hosts.into_iter().chain(&bare_hosts) {
+                filter_bridged_on(host, on)?;
+            }
+            Ok(([ours, by_hand_there, bare], (wire, bare_hosts, sessions)))
+        };
+        for Measured { what, unit, samples } in measure(options, make)? {
             let what = format!("across hosts{how}: {what}");
             let [our, hand, bare] = samples;
-            let row = Row::new(&what, unit, our.clone()).beside(BY_HAND, hand);
+            let row = Row::new(&what, unit, our.clone()).beside_by_turns(BY_HAND, hand);
             report.row(row.at_least_times(0.97));
-            report.row(Row::new(what, unit, our).beside(BARE, bare));
+            report.row(Row::new(what, unit, our).beside_by_turns(BARE, bare));
         }
     }
     Ok(())

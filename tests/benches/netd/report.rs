@@ -33,6 +33,11 @@ impl Samples {
         sorted.get(at).copied().unwrap_or(f64::NAN)
     }
 
+    /// Each over the other's of the same number.
+    fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
+    }
+
     fn p50(&self) -> f64 {
         self.percentile(50)
     }
@@ -81,13 +86,15 @@ pub(crate) struct Row {
     unit: &'static str,
     ours: Samples,
     peer: Option<(&'static str, Samples)>,
+    /// Whether each sample of ours was taken together with the peer's of the same number.
+    paired: bool,
     budgets: Vec<Budget>,
 }
 
 impl Row {
     /// A row of our own figures.
     pub(crate) fn new(what: impl Into<String>, unit: &'static str, ours: Samples) -> Self {
-        Self { what: what.into(), unit, ours, peer: None, budgets: Vec::new() }
+        Self { what: what.into(), unit, ours, peer: None, paired: false, budgets: Vec::new() }
     }
 
     /// The same, done by somebody else.
@@ -96,10 +103,23 @@ impl Row {
         self
     }
 
+    /// The same, done by somebody else, by short turns with ours: the ratio is the median of those of
+    /// each pair, since what the machine did meanwhile it did to both.
+    pub(crate) fn beside_by_turns(mut self, name: &'static str, peer: Samples) -> Self {
+        self.peer = Some((name, peer));
+        self.paired = true;
+        self
+    }
+
     /// Ours over the peer's, at the median and at the 95th percentile.
     pub(crate) fn ratios(&self) -> Option<(f64, f64)> {
         let (_, peer) = self.peer.as_ref()?;
-        Some((self.ours.p50() / peer.p50(), self.ours.p95() / peer.p95()))
+        let late = self.ours.p95() / peer.p95();
+        let p50 = match self.paired {
+            true => self.ours.over(peer).p50(),
+            false => self.ours.p50() / peer.p50(),
+        };
+        Some((p50, late))
     }
 
     /// The median may be so much, in the row's unit.

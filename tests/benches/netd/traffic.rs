@@ -31,6 +31,9 @@ const TURN: Duration = Duration::from_millis(5);
 /// How many turns of each side make one run.
 const TURNS: usize = 20;
 
+/// How often the sides are made anew.
+const MAKINGS: usize = 4;
+
 /// The calling thread stays on one processor, the sender on the first and the receiver on the last:
 /// where the kernel puts them otherwise decides more than all that is between them. What was before
 /// comes back when this is dropped.
@@ -291,34 +294,43 @@ pub(crate) struct Measured<const N: usize> {
 /// What is measured of a side.
 type Measure = fn(&Side) -> Result<Box<dyn Flow>>;
 
-/// Each kind of traffic on each of the sides, by turns.
-pub(crate) fn measure<const N: usize>(
+/// Each kind of traffic on each of the sides, by turns; they are made anew now and then, with whatever
+/// keeps them, since where things come to lie in memory is worth a hundredth or two as well.
+pub(crate) fn measure<const N: usize, Kept>(
     options: &Options,
-    sides: [&Side; N],
+    mut make: impl FnMut() -> Result<([Side; N], Kept)>,
 ) -> Result<Vec<Measured<N>>> {
     let kinds: [(&str, &str, Measure); 3] = [
         ("one TCP stream", "Gb/s", Side::stream),
         ("round trips of a byte", "k/s", Side::echo),
         ("small datagrams", "k/s", Side::datagrams),
     ];
-    let mut measured = Vec::new();
-    for (what, unit, of) in kinds {
-        let mut samples: [Samples; N] = std::array::from_fn(|_| Samples::default());
-        for round in 0..options.rounds.div_ceil(5) {
-            for (samples, rate) in samples.iter_mut().zip(by_turns(sides, of, round)?) {
-                samples.push(rate);
+    let mut measured = kinds.map(|(what, unit, _)| Measured {
+        what,
+        unit,
+        samples: std::array::from_fn(|_| Samples::default()),
+    });
+    for _ in 0..MAKINGS {
+        let (sides, _kept) = make()?;
+        for (measured, (.., of)) in measured.iter_mut().zip(kinds) {
+            for round in 0..options.rounds.div_ceil(5 * MAKINGS) {
+                let rates = by_turns(&sides, of, round)?;
+                measured
+                    .samples
+                    .iter_mut()
+                    .zip(rates)
+                    .for_each(|(samples, rate)| samples.push(rate));
             }
         }
-        measured.push(Measured { what, unit, samples });
     }
-    Ok(measured)
+    Ok(measured.into())
 }
 
 /// New traffic of one kind on each of the sides: how much arrives in a second. Turns are so short that
 /// what else the machine does meets all sides alike.
-fn by_turns<const N: usize>(sides: [&Side; N], of: Measure, round: usize) -> Result<[f64; N]> {
+fn by_turns<const N: usize>(sides: &[Side; N], of: Measure, round: usize) -> Result<[f64; N]> {
     let _pinned = Pinned::first()?;
-    let mut flows = sides.into_iter().map(of).collect::<Result<Vec<_>>>()?;
+    let mut flows = sides.iter().map(of).collect::<Result<Vec<_>>>()?;
     let (mut amounts, mut times) = ([0.0; N], [0.0; N]);
     for turn in 0..=TURNS {
         for nth in 0..N {
