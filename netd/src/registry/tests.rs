@@ -1,6 +1,15 @@
+use std::net::IpAddr;
+
+use cnm::{
+    MacAddr, Result,
+    endpoint::{AddressRange, Container, NetnsId, State},
+    network::{Network, Subnet},
+    sandbox::Sandbox,
+};
+use ipam::{Moment, Pool, PoolConfig};
+use ipnetwork::IpNetwork;
+
 use super::*;
-use cnm::endpoint::{AddressRange, Container, NetnsId};
-use ipam::PoolConfig;
 
 fn network(byte: u8, name: &str) -> Network {
     Network {
