@@ -1,0 +1,231 @@
+//! What netd says of other hosts: changes, all of it at once, and what is forgotten with a network.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use cnm::{
+    Result,
+    peers::{ChangePeers, Gone},
+};
+use kernel::firewall::Fact;
+use words::refusal;
+
+use super::Overlay;
+use crate::table::{self, Difference, Here, Key, Value, Wanted};
+
+impl Overlay {
+    /// Does what is said of other hosts as a change.
+    pub(super) fn apply_change(&mut self, change: &ChangePeers) -> Result<usize> {
+        let mut rows = self.apply_gone(&change.gone)?;
+        let wanted = self.here.want(&change.there)?;
+        let moved: Vec<(IpAddr, IpAddr)> = wanted
+            .table
+            .iter()
+            .filter_map(|(key, value)| match (key, value) {
+                (Key::Node { number }, Value::Vtep(to)) => {
+                    let from = self.here.nodes.get(number).filter(|from| *from != to)?;
+                    Some((*from, *to))
+                }
+                _ => None,
+            })
+            .collect();
+        let (stale, mut new) = if moved.is_empty() {
+            Default::default()
+        } else {
+            follow(&moved, self.kernel()?.facts().map_err(refusal)?)
+        };
+        let fresh = wanted.facts.iter().filter(|fact| !self.learned.contains(fact));
+        new.extend(fresh.cloned());
+        let mut difference = Difference::default();
+        for place in self.here.networks.values().filter(|place| place.broadcast) {
+            let link = place.tunnel;
+            for (from, to) in &moved {
+                let on_it = stale.contains(&Fact::Tunnel { vtep: *from, vni: place.vni });
+                if on_it {
+                    difference.delete.push(Key::Flood { link, vtep: *from });
+                    difference.write.push((Key::Flood { link, vtep: *to }, Value::There));
+                }
+            }
+        }
+        if !moved.is_empty() {
+            self.redirect(&moved, &mut difference)?;
+        }
+        let known = |key: &Key, value: &Value| match (key, value) {
+            (Key::Node { number }, Value::Vtep(vtep)) => self.here.nodes.get(number) == Some(vtep),
+            _ => false,
+        };
+        let write = wanted.table.iter().filter(|(key, value)| !known(key, value));
+        difference.write.splice(0..0, write.map(|(key, value)| (*key, *value)));
+        let underlay = self.here.underlay;
+        let kernel = self.kernel()?;
+        // The guard knows a new address before anything is sent to it.
+        if !stale.is_empty() || !new.is_empty() {
+            kernel.learn(&stale, &new).map_err(refusal)?;
+        }
+        rows += kernel.change(&difference, underlay).map_err(refusal)?;
+        self.learned.retain(|fact| !stale.contains(fact));
+        self.learned.extend(new);
+        self.remember(&wanted);
+        Ok(rows)
+    }
+
+    /// Has routes lead to where nodes have moved, as far as that is on the link.
+    fn redirect(&mut self, moved: &[(IpAddr, IpAddr)], difference: &mut Difference) -> Result<()> {
+        for (key, through) in self.kernel()?.routes().map_err(refusal)? {
+            let there = moved.iter().find(|(from, _)| Value::Vtep(*from) == through);
+            match there.map(|(_, to)| self.here.near(*to)) {
+                Some(Some(near)) => difference.write.push((key, Value::Vtep(near.into()))),
+                Some(None) => difference.delete.push(key),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what is gone; a node with one message, and then what led to it.
+    fn apply_gone(&mut self, gone: &Gone) -> Result<usize> {
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let (mut delete, mut stale) = self.here.leave(gone);
+        let mut vteps = Vec::new();
+        for number in &gone.nodes {
+            vteps.extend(self.here.nodes.remove(number));
+        }
+        let nodes = gone.nodes.iter().map(|number| Key::Node { number: *number });
+        delete.splice(0..0, nodes);
+        let here = self.here.clone();
+        let kernel = self.kernel()?;
+        let mut rows =
+            kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
+        if !gone.nodes.is_empty() {
+            let table = kernel.table(&here).map_err(refusal)?;
+            let delete = here.orphans(&table);
+            let kept: Vec<_> = here.nodes.values().collect();
+            let is_gone = |address: &IpAddr| vteps.contains(address) && !kept.contains(&address);
+            stale.extend(kernel.facts().map_err(refusal)?.into_iter().filter(|fact| match fact {
+                Fact::Vtep(vtep) | Fact::Tunnel { vtep, .. } => is_gone(vtep),
+                Fact::Routed { address, .. } | Fact::Afar(address) => {
+                    is_gone(&(*address).into()) || delete.contains(&Key::Route { to: *address })
+                }
+                _ => false,
+            }));
+            rows += kernel
+                .change(&Difference { delete, ..Default::default() }, None)
+                .map_err(refusal)?;
+        }
+        self.learned.retain(|fact| !stale.contains(fact));
+        self.kernel()?.learn(&stale, &[]).map_err(refusal)?;
+        Ok(rows)
+    }
+
+    /// Does what is said of other hosts as everything there is.
+    pub(super) fn apply_everything(&mut self, change: &ChangePeers) -> Result<usize> {
+        self.here.nodes.clear();
+        self.learned.clear();
+        let wanted = self.here.want(&change.there);
+        // Whatever was wrong with it, what the kernel has is still there.
+        let restored = self.kernel()?.nodes().map_err(refusal)?;
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.here.nodes = restored;
+                return Err(error);
+            }
+        };
+        let here = self.here.clone();
+        let kernel = self.kernel()?;
+        let facts = kernel.facts().map_err(refusal)?;
+        let of_others = |fact: &&Fact| {
+            matches!(
+                fact,
+                Fact::Vtep(_) | Fact::Tunnel { .. } | Fact::Routed { .. } | Fact::Afar(_)
+            )
+        };
+        let stale: Vec<_> = facts
+            .iter()
+            .filter(of_others)
+            .filter(|fact| !wanted.facts.contains(fact))
+            .cloned()
+            .collect();
+        let new: Vec<_> = wanted.facts.difference(&facts).cloned().collect();
+        let current = kernel.table(&here).map_err(refusal)?;
+        let mut difference = table::difference(&wanted.table, &current);
+        kernel.look_again(&here, &mut difference).map_err(refusal)?;
+        kernel.learn(&[], &new).map_err(refusal)?;
+        let mut rows = kernel.change(&difference, here.underlay).map_err(refusal)?;
+        if difference.delete.iter().any(|key| matches!(key, Key::Neighbour { .. })) {
+            rows += kernel.sweep(&here, &wanted.table).map_err(refusal)?;
+        }
+        kernel.learn(&stale, &[]).map_err(refusal)?;
+        self.remember(&wanted);
+        Ok(rows)
+    }
+
+    fn remember(&mut self, wanted: &Wanted) {
+        for (key, value) in &wanted.table {
+            if let (Key::Node { number }, Value::Vtep(vtep)) = (key, value) {
+                self.here.nodes.insert(*number, *vtep);
+            }
+        }
+    }
+
+    /// Takes the routes to a network's members away, which do not go with its devices.
+    pub(super) fn forget_routes(&mut self, segment: &str) -> Result<()> {
+        let kernel = self.kernel()?;
+        let mut stale = Vec::new();
+        let mut delete = Vec::new();
+        for fact in kernel.facts().map_err(refusal)? {
+            if let Fact::Routed { bridge, address } = &fact
+                && bridge == segment
+            {
+                delete.push(Key::Route { to: *address });
+                stale.extend([Fact::Afar(*address), fact]);
+            }
+        }
+        if stale.is_empty() {
+            return Ok(());
+        }
+        kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
+        kernel.learn(&stale, &[]).map_err(refusal)
+    }
+
+    /// Forgets the nodes too when no network is left to send them anything.
+    pub(super) fn forget_nodes(&mut self) -> Result<()> {
+        if !self.here.networks.is_empty() {
+            return Ok(());
+        }
+        let kernel = self.kernel()?;
+        let nodes = kernel.table(&Here::default()).map_err(refusal)?;
+        let delete = nodes.into_keys().collect();
+        kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
+        self.here = Here::default();
+        Ok(())
+    }
+}
+
+/// What the firewall knew of nodes where they were, and what it is to know of them where they are.
+fn follow(
+    moved: &[(IpAddr, IpAddr)],
+    facts: impl IntoIterator<Item = Fact>,
+) -> (Vec<Fact>, Vec<Fact>) {
+    let moved: BTreeMap<_, _> = moved.iter().copied().collect();
+    let (mut stale, mut new) = (Vec::new(), Vec::new());
+    for fact in facts {
+        let there = match &fact {
+            Fact::Vtep(vtep) => moved.get(vtep).map(|to| Fact::Vtep(*to)),
+            Fact::Tunnel { vtep, vni } => {
+                moved.get(vtep).map(|to| Fact::Tunnel { vtep: *to, vni: *vni })
+            }
+            Fact::Routed { bridge, address } => match moved.get(&IpAddr::from(*address)) {
+                Some(IpAddr::V4(to)) => Some(Fact::Routed { bridge: bridge.clone(), address: *to }),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(there) = there {
+            stale.push(fact);
+            new.push(there);
+        }
+    }
+    (stale, new)
+}
