@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use crate::netd::Netd;
 
 mod home;
+pub(crate) mod inside;
 mod lan;
 mod links;
 mod neighbours;
@@ -140,14 +141,9 @@ impl Host {
 
     /// The id of a namespace, given to it when it has none.
     pub(crate) async fn nsid(&self, netns: &File) -> Result<i32> {
-        self.nsid_or(netns, -1).await
-    }
-
-    /// As [`Host::nsid`], with the id to give; -1 for any.
-    async fn nsid_or(&self, netns: &File, wanted: i32) -> Result<i32> {
         let fd = u32::try_from(netns.as_raw_fd()).map_err(Error::internal)?;
         let mut message = NsidMessage::default();
-        message.attributes = vec![NsidAttribute::Id(wanted), NsidAttribute::Fd(fd)];
+        message.attributes = vec![NsidAttribute::Id(-1), NsidAttribute::Fd(fd)];
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewNsId(message));
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         // One that has an id already keeps it: the kernel says "exists", and the next call which.

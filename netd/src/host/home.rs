@@ -2,28 +2,16 @@
 //! another knows none of theirs, and would take all of them for gone.
 
 use std::{
-    collections::HashSet,
     fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
 use cnm::{Error, Kind, Result};
-use futures_util::StreamExt as _;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    nsid::{NsidAttribute, NsidMessage},
-};
-use rtnetlink::sys::AsyncSocket as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Host, nsid_of};
+use super::{Host, inside::inside, place};
 use crate::store::{BOOT, Stored, Stores};
-
-/// The id that a former namespace is given here: one that no container has on record, which would be
-/// taken for alive.
-const FORMER: i32 = i32::MAX - 1;
 
 /// A network namespace, as it is found in this boot. The number of one that is gone is given to the
 /// next at once.
@@ -87,46 +75,32 @@ impl Host {
 
     /// One of the containers on record whose namespace is known in this one.
     async fn living(&self, netns: &File, stored: &Stored) -> Result<Option<String>> {
-        let known = Self::known_in(self.nsid_or(netns, FORMER).await?).await?;
+        let there = self.at(netns)?;
         let sandboxes = stored.sandboxes.iter().map(|record| &record.sandbox);
         let sandboxes = sandboxes.map(|sandbox| (&sandbox.container, sandbox.netns));
         let endpoints = stored.endpoints.iter().map(|row| &row.endpoint);
         let endpoints = endpoints.map(|endpoint| (&endpoint.container, endpoint.netns));
-        let mut all = sandboxes.chain(endpoints);
-        let living = all.find(|(_, netns)| {
-            netns.and_then(|netns| netns.nsid).is_some_and(|nsid| known.contains(&nsid))
-        });
-        Ok(living.map(|(container, _)| container.label().to_string()))
-    }
-
-    /// The ids that there are in the namespace of this id, or the first of them.
-    async fn known_in(nsid: i32) -> Result<HashSet<i32>> {
-        let mut message = NsidMessage::default();
-        message.attributes = vec![NsidAttribute::TargetNsid(nsid)];
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
-        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        // Only a socket that has the kernel look at all of a request is answered for another namespace.
-        let (mut connection, mut handle, _) =
-            rtnetlink::new_connection().map_err(Error::internal)?;
-        let socket = connection.socket_mut().socket_mut();
-        socket.set_netlink_get_strict_chk(true).map_err(Error::internal)?;
-        tokio::task::spawn_local(connection);
-        let mut replies = handle.request(request).map_err(Error::internal)?;
-        let mut known = HashSet::new();
-        while let Some(reply) = replies.next().await {
-            match reply.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(message)) => {
-                    known.extend(nsid_of(&message));
-                }
-                NetlinkPayload::Error(error) if error.code.is_some() => {
-                    return Err(Error::new(
-                        Kind::Kernel,
-                        format_args!("cannot list network namespaces: {}", error.to_io()),
-                    ));
-                }
-                _ => {}
+        for (container, netns) in sandboxes.chain(endpoints) {
+            if let Some(nsid) = netns.and_then(|netns| netns.nsid)
+                && there.has(nsid).await?
+            {
+                return Ok(Some(container.label().to_string()));
             }
         }
-        Ok(known)
+        Ok(None)
+    }
+
+    /// The same, as it is seen from another namespace: the kernel looks an id up in that of the
+    /// socket, whatever namespace a request names.
+    fn at(&self, netns: &File) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let (connection, handle, _) = inside(netns, || {
+            let _registered = runtime.enter();
+            rtnetlink::new_connection()
+        })
+        .map_err(Error::internal)?;
+        tokio::task::spawn_local(connection);
+        let netns = place(&netns.metadata().map_err(Error::internal)?);
+        Ok(Self { handle, id: self.id, netns })
     }
 }

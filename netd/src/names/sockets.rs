@@ -11,16 +11,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd as _,
-    thread,
 };
 
-use rustix::{
-    net::sockopt::set_socket_recv_buffer_size_force,
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Socket, Type};
 
-use crate::notify;
+use crate::{host::inside::inside, notify};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -104,19 +100,6 @@ pub(super) fn open_inside(netns: &File, address: SocketAddr, name: &str) -> io::
 /// A port of an address inside a namespace that is free at this moment.
 pub(super) fn free_inside(netns: &File, address: IpAddr) -> io::Result<u16> {
     inside(netns, || bind_any_port(&[address]).map(|(port, _)| port))
-}
-
-/// Does something inside a namespace: on a thread of its own, so that nobody else ever finds one in
-/// the wrong place.
-fn inside<T: Send>(netns: &File, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let netns = netns.as_fd();
-    thread::scope(|scope| {
-        let acting = scope.spawn(move || {
-            move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
-            act()
-        });
-        acting.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside has panicked")))
-    })
 }
 
 /// New pairs at one port of several addresses, any that is free at all of them. They are kept under

@@ -280,6 +280,42 @@ fn in_another_namespace_than_its_containers_it_does_not_start() {
 }
 
 #[test]
+fn among_many_namespaces_it_knows_those_of_its_containers() {
+    let world = World::new();
+    let mut host = world.host("a");
+    host.client().create("app");
+    // The kernel gives out the lowest id that is free, and lists no more than 134 of them.
+    let ids = "seq 300 | sed 's/.*/netns add m&\\nnetns set m& auto/' | ip -batch -";
+    let made = host.netns.command(["sh", "-c", ids]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let (web, mut db) = (world.container("web"), world.container("db"));
+    let endpoint = host.client().attach(&web.to("app"));
+    assert!(endpoint.netns.unwrap().nsid.unwrap() >= 300, "{endpoint:?}");
+    host.client().attach(&db.to("app"));
+    end(&mut host);
+    let home = std::mem::replace(&mut host.netns, world.namespace());
+    host.start_unready();
+    host.wait_for_death();
+    let log = host.log();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("netd ran in the network namespace net:["), "{last}");
+    // One that went meanwhile is gone, and one that goes is noticed.
+    host.netns = home;
+    db.netns.kill();
+    host.start();
+    eventually("it is known which is left", || {
+        let left = host.client().endpoints();
+        if left == std::slice::from_ref(&endpoint) { Ok(()) } else { Err(left) }
+    });
+    assert!(web.netns.pings(endpoint.gateways[0]));
+    drop(web);
+    eventually("nobody is left", || {
+        let left = host.client().endpoints();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+}
+
+#[test]
 fn in_place_of_a_namespace_that_is_gone_another_serves() {
     let world = World::new();
     let mut host = world.host("a");
