@@ -15,7 +15,9 @@ use ::store::{Compare, Known, Store, Txn};
 use cnm::{Error, Kind, Result, peers::ChangePeers};
 use tokio::time::sleep;
 
-use super::{Cluster, DRIVER, Decisions, Instant, outbox::operations, peers::News};
+use super::{
+    Cluster, DRIVER, Decisions, Instant, outbox::operations, peers::News, underlay::Watched,
+};
 use crate::netd::Netd;
 
 /// How soon what did not work is tried again.
@@ -219,7 +221,7 @@ impl Netd {
 
     async fn keep_house(self: Rc<Self>, cluster: Rc<Cluster>) {
         let (mut idle, mut housekeeper) = (Idle::default(), Housekeeper::default());
-        let mut underlay = None;
+        let mut underlay = Watched::default();
         let mut seconds: u32 = 0;
         loop {
             sleep(TICK).await;
@@ -227,10 +229,10 @@ impl Netd {
             if cluster.is_away() && seconds.is_multiple_of(ASK) {
                 self.ask_standing(&cluster).await;
             }
+            self.watch_underlay(&cluster, &mut underlay).await;
             if cluster.is_away() || !cluster.view.borrow().complete {
                 continue;
             }
-            self.watch_underlay(&cluster, &mut underlay).await;
             let changes = cluster.liveness.borrow_mut().tick(Instant::now());
             self.liveness_changed(&cluster, changes);
             if seconds.is_multiple_of(NOTE) {

@@ -6,8 +6,15 @@ use std::{net::IpAddr, rc::Rc};
 use ::cluster::{messages::Decision, rows};
 use cnm::network::Network;
 
-use super::{Cluster, view::View};
+use super::{Cluster, DRIVER, view::View};
 use crate::netd::Netd;
+
+/// The link by which others reach this host, as it was at the last look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Watched {
+    link: Option<u32>,
+    mtu: Option<u32>,
+}
 
 /// What VXLAN puts around a packet, in bytes.
 fn overhead(vtep: IpAddr) -> u32 {
@@ -28,35 +35,55 @@ impl View {
 }
 
 impl Netd {
-    /// Looks at the link by which others reach this host, and tells them when its MTU is another. The
-    /// link's number is kept from one look to the next.
-    pub(super) async fn watch_underlay(
-        self: &Rc<Self>,
-        cluster: &Rc<Cluster>,
-        link: &mut Option<u32>,
-    ) {
+    /// Looks at the link by which others reach this host. When its MTU is another, the driver is told
+    /// everything again, whose device between the hosts is as large as that allows, and so are the
+    /// others, as soon as the store is there.
+    pub(super) async fn watch_underlay(self: &Rc<Self>, cluster: &Rc<Cluster>, seen: &mut Watched) {
         let Some(said) = cluster.view.borrow().here().map(|here| here.facts.mtu) else { return };
-        let now = match *link {
+        let now = match seen.link {
             Some(index) => self.host.mtu_of(index).await,
             None => None,
         };
-        if now == Some(said) {
+        if now == Some(said) && now == seen.mtu {
             return;
         }
         let kept = cluster.kept.borrow().clone();
         // Where no link has the address its driver says so.
         let Ok(underlay) = self.host.underlay_of(kept.address).await else {
-            *link = None;
+            seen.link = None;
             return;
         };
-        *link = Some(underlay.index);
-        if underlay.mtu == said {
+        seen.link = Some(underlay.index);
+        let before = seen.mtu.replace(underlay.mtu).unwrap_or(said);
+        if before != underlay.mtu && !self.fit_underlay(cluster, underlay.mtu).await {
+            seen.mtu = Some(before);
+        }
+        if underlay.mtu == said || cluster.is_away() || !cluster.view.borrow().complete {
             return;
         }
         let Ok(facts) = self.facts(kept.address, Some(&kept)).await else { return };
         match cluster.decide(Decision::Update { facts }).await {
             Ok(_) => tracing::info!(mtu = underlay.mtu, was = said, "the underlay has another MTU"),
             Err(error) => tracing::debug!(%error, "the others do not know of the underlay's MTU"),
+        }
+    }
+
+    /// Has the driver look at the underlay again, if any network is up; whether that is done.
+    async fn fit_underlay(self: &Rc<Self>, cluster: &Cluster, mtu: u32) -> bool {
+        let up = cluster.view.borrow().networks.keys().any(|network| self.is_up(network));
+        if !up {
+            return true;
+        }
+        match self.sync(DRIVER).await {
+            Ok(synced) => {
+                self.after_sync(DRIVER, synced);
+                self.driver_started(DRIVER);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(mtu, %error, "the link between the hosts does not fit the underlay");
+                false
+            }
         }
     }
 

@@ -113,7 +113,16 @@ fn an_underlay_that_changes_while_it_is_in_use_is_noticed_by_all() {
     assert_eq!(fleet.create("shop").mtu, Some(1450));
     let (a, b) = (fleet.run(0, "shop", "a"), fleet.run(1, "shop", "b"));
     resolves(&a, "b", &[b.ip()]);
+    // The device between the hosts follows what is below it.
+    let between = |mtu: u64| {
+        eventually("what hosts send each other's containers fits the underlay", || {
+            let shown = fleet.hosts[1].netns.json("ip -j link show dev nx000fff")[0]["mtu"].clone();
+            if shown == mtu { Ok(()) } else { Err(shown) }
+        });
+    };
+    between(1450);
     fleet.hosts[1].netns.run("ip link set eth0 mtu 1400");
+    between(1350);
     for (host, place) in [(1, "this host"), (0, "node h2"), (2, "node h2")] {
         eventually("it is said", || match &too_large(&fleet, host)[..] {
             [one] if one.contains(&format!("network shop cannot be used in full on {place}")) => {
@@ -130,6 +139,7 @@ fn an_underlay_that_changes_while_it_is_in_use_is_noticed_by_all() {
     c.container.netns.run(&format!("ping -n -c 1 -W 5 -M do -s {} {}", 1350 - 28, d.ip()));
 
     fleet.hosts[1].netns.run("ip link set eth0 mtu 1500");
+    between(1450);
     for host in 0..3 {
         eventually("it is over", || match too_large(&fleet, host) {
             none if none.is_empty() => Ok(()),
