@@ -37,8 +37,8 @@ const LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// How long the CA's is.
 const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
 
-/// How far clocks may be apart.
-const SKEW: Duration = Duration::from_secs(3600);
+/// How far clocks may be apart: by a time zone, or by a switch of the hour.
+const SKEW: Duration = Duration::from_secs(86_400);
 
 fn failed(what: &'static str) -> impl Fn(rcgen::Error) -> Error {
     move |error| Error::Certificate { what, why: error.to_string() }

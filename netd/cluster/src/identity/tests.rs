@@ -35,6 +35,20 @@ fn a_certificate_says_whose_it_is_and_how_long() {
 }
 
 #[test]
+fn a_clock_that_is_hours_behind_finds_it_good() {
+    let authority = authority();
+    let now =
+        SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let (_, ca) =
+        x509_parser::pem::parse_x509_pem(authority.certificate().as_bytes()).expect("PEM");
+    let ca = ca.parse_x509().expect("a certificate").validity().not_before.timestamp();
+    let node = identity(&authority, node('a'), Role::Manager).facts().expect("facts").from;
+    for from in [u64::try_from(ca).expect("after 1970"), node] {
+        assert!(now - from >= 12 * 3600, "{from} is {} seconds ago", now - from);
+    }
+}
+
+#[test]
 fn a_certificate_and_its_key_are_replaced_together() {
     let path = std::env::temp_dir().join(format!("cluster-next-{}", std::process::id()));
     let directory = Directory::new(&path);
