@@ -228,8 +228,8 @@ impl Netd {
                 )
                 .with("network", entry.network.id.as_str()));
             }
-            let users: Vec<_> = registry
-                .endpoints_on(&entry.network.id)
+            let users = registry.endpoints_on(&entry.network.id);
+            let users: Vec<_> = users
                 .map(|e| format!("name:{:?} id:{:?}", e.container.label(), e.id.short()))
                 .collect();
             if !users.is_empty() {
@@ -237,7 +237,7 @@ impl Netd {
                     Kind::Busy,
                     format_args!(
                         "network {name} has active endpoints ({}): detach them first",
-                        users.join(", ")
+                        first_few(&users)
                     ),
                 )
                 .with("network", entry.network.id.as_str()));
@@ -317,6 +317,15 @@ impl Drop for Unfinished {
 }
 
 /// The driver of a new network.
+/// Whoever has many of them reads the first, and how many more there are.
+fn first_few(all: &[String]) -> String {
+    const FEW: usize = 5;
+    match all.len().checked_sub(FEW) {
+        Some(more @ 1..) => format!("{} and {more} more", all[..FEW].join(", ")),
+        _ => all.join(", "),
+    }
+}
+
 fn driver_of(params: &CreateNetwork) -> String {
     params.driver.clone().unwrap_or_else(|| "bridge".into())
 }
@@ -351,4 +360,18 @@ pub(crate) fn pools(network: &Network, reuse_delay: Duration) -> Result<Vec<Pool
         Ok(pool)
     };
     network.subnets.iter().map(pool).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_few;
+
+    #[test]
+    fn of_many_the_first_few_are_named() {
+        let all: Vec<_> = (1..=55).map(|n| n.to_string()).collect();
+        assert_eq!(first_few(&all[..1]), "1");
+        assert_eq!(first_few(&all[..5]), "1, 2, 3, 4, 5");
+        assert_eq!(first_few(&all[..6]), "1, 2, 3, 4, 5 and 1 more");
+        assert_eq!(first_few(&all), "1, 2, 3, 4, 5 and 50 more");
+    }
 }
