@@ -37,6 +37,7 @@ mod advertised;
 mod calls;
 mod claims;
 mod follow;
+mod full;
 mod join;
 mod kept;
 mod leave;
@@ -98,6 +99,8 @@ pub(crate) struct Cluster {
     outbox: RefCell<Outbox>,
     write: Notify,
     away: RefCell<Option<Away>>,
+    /// Since when the store is full, if it is.
+    full: RefCell<Option<String>>,
     liveness: RefCell<Liveness>,
     /// This host is leaving, so that nobody has to be told that it is gone.
     leaving: Cell<bool>,
@@ -188,6 +191,7 @@ impl Cluster {
             outbox: RefCell::default(),
             write: Notify::new(),
             away: RefCell::default(),
+            full: RefCell::default(),
             liveness: RefCell::new(Liveness::new(timing)),
             leaving: Cell::new(false),
             etcd_is_over: own_etcd::Over::default(),
@@ -209,18 +213,18 @@ impl Cluster {
     }
 
     /// The host's own etcd, where it runs one.
-    fn machine(place: &Place, kept: &Kept, run_dir: &std::path::Path) -> Machine {
+    fn machine(place: &Place, kept: &Kept, config: &Config) -> Machine {
         Machine {
             program: "etcd".into(),
             data: place.etcd(),
-            run: run_dir.to_owned(),
+            run: config.run_dir.clone(),
             node: kept.node.clone(),
             address: kept.address,
             client_port: 2379,
             peer_port: 2380,
             identity: place.identity(),
             initial_cluster: kept.initial_cluster.clone(),
-            quota: None,
+            quota: config.etcd_quota.map(|mebibytes| mebibytes << 20),
             systemd: std::path::Path::new("/run/systemd/system").exists(),
         }
     }
@@ -361,7 +365,7 @@ impl Cluster {
     /// One sentence when not all is as it should be.
     pub(crate) fn problem(&self) -> Option<String> {
         let away = self.away.borrow();
-        let Away { since, why } = away.as_ref()?;
+        let Some(Away { since, why }) = away.as_ref() else { return self.fullness() };
         Some(format!(
             "the cluster's store is away since {since}: {why}; what runs goes on, and attaches and \
              detaches do"

@@ -58,7 +58,8 @@ are told to ask there, at 127.0.0.77 unless dns_host says otherwise), dns_link_l
 told), dns_log (true: each question),
 driver_deadline (seconds), node_name (what other nodes of a cluster call this host; its hostname
 unless told), certificate_life (seconds that the certificates are good for which this host signs as
-a manager), default_link (the bridge of the network `bridge`; netd0 unless told), docker_plugin (where dockerd may call
+a manager), etcd_quota (MiB that an etcd which netd starts may hold before it is full; 2048 unless
+told), default_link (the bridge of the network `bridge`; netd0 unless told), docker_plugin (where dockerd may call
 netd as its network and IPAM driver, such as /run/docker/plugins/netd.sock; nowhere unless told),
 docker_api (where `docker network` may speak to netd, such as /run/netd/docker.sock; nowhere unless
 told), docker_socket (where dockerd itself is asked; /var/run/docker.sock unless told), docker_config
@@ -91,6 +92,7 @@ struct File {
     driver_deadline: Option<u64>,
     node_name: Option<String>,
     certificate_life: Option<u64>,
+    etcd_quota: Option<u64>,
     default_link: Option<cnm::IfName>,
     docker_api: Option<PathBuf>,
     docker_config: Option<PathBuf>,
@@ -188,6 +190,8 @@ pub(crate) struct Config {
     pub(crate) node_name: Option<String>,
     /// How long the certificates are good for that this host signs as a manager; 90 days unless told.
     pub(crate) certificate_life: Option<Duration>,
+    /// How many MiB an etcd that netd starts may hold before it is full; etcd's own measure unless told.
+    pub(crate) etcd_quota: Option<u64>,
     /// The bridge of the network `bridge`; `netd0` unless told.
     pub(crate) default_link: Option<cnm::IfName>,
     /// How drivers are to treat the host's firewall.
@@ -306,6 +310,7 @@ impl Config {
             driver_deadline: Duration::from_secs(file.driver_deadline.unwrap_or(10)),
             node_name: file.node_name,
             certificate_life: file.certificate_life.map(Duration::from_secs),
+            etcd_quota: file.etcd_quota,
             default_link: file.default_link,
             firewall: file.firewall,
             docker_api: file.docker_api,

@@ -62,7 +62,7 @@ pub async fn dismiss(etcd: &Etcd, node: &NodeId) -> Result<()> {
 pub struct Housekeeping {
     /// The revision before which everything is forgotten now.
     pub compacted: Option<u64>,
-    /// The members that were out of room; room was made.
+    /// The members of the cluster's own etcd that were out of room; room was made.
     pub full: Vec<u64>,
     /// Each endpoint and how it is.
     pub members: Vec<(String, Result<store::Status, store::Error>)>,
@@ -76,15 +76,18 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Once round. Several managers may do so at the same time.
+    /// Once round. Several managers may do so at the same time. An etcd that is the cluster's `own`
+    /// is given room when it is full; another's is its owner's to look after.
     ///
     /// # Errors
     /// When etcd is away or refuses.
-    pub async fn round(&mut self, etcd: &Etcd, keys: Keys) -> Result<Housekeeping> {
+    pub async fn round(&mut self, etcd: &Etcd, keys: Keys, own: bool) -> Result<Housekeeping> {
         let store = store::Store::Etcd(etcd.clone());
         let (_, revision) = store.state(keys).await?;
         let mut found = Housekeeping { members: etcd.statuses().await, ..Default::default() };
-        found.full = etcd.full_members().await?;
+        if own {
+            found.full = etcd.full_members().await?;
+        }
         if !found.full.is_empty() {
             etcd.make_room(revision).await?;
             found.compacted = Some(revision);

@@ -462,13 +462,13 @@ fn house_is_kept() {
         let Store::Etcd(etcd) = &stage.store else { unreachable!("it is etcd") };
         let keys = stage.layout().all();
         let mut keeper = etcd::Housekeeper::default();
-        let first = keeper.round(etcd, keys.clone()).await.expect("a round");
+        let first = keeper.round(etcd, keys.clone(), true).await.expect("a round");
         assert_eq!(first.compacted, None);
         let status = first.members[0].1.as_ref().expect("status");
         assert!(status.leader != 0 && status.errors.is_empty(), "{status:?}");
         let before = stage.store.state(keys.clone()).await.expect("state").1;
         stage.store.put(stage.layout().key(&Key::Live(node('m'))), "{}").await.expect("put");
-        let second = keeper.round(etcd, keys.clone()).await.expect("a round");
+        let second = keeper.round(etcd, keys.clone(), true).await.expect("a round");
         assert_eq!(second.compacted, Some(before));
         let read = store::Read::new(keys).at(before - 1);
         let gone = stage.store.read(read).await;

@@ -83,7 +83,7 @@ impl Netd {
                 return;
             }
         }
-        let machine = Cluster::machine(&cluster.place, &kept, &self.config.run_dir);
+        let machine = Cluster::machine(&cluster.place, &kept, &self.config);
         if kept.own_etcd
             && let Err(error) = cluster.etcd_is_over.ensure(&machine)
         {
@@ -196,7 +196,7 @@ impl Netd {
         place.identity().keep(&identity)?;
         place.identity().keep_authority(&authority)?;
         if kept.own_etcd {
-            Cluster::machine(place, kept, &self.config.run_dir).ensure()?;
+            Cluster::machine(place, kept, &self.config).ensure()?;
         }
         let tls = kept.tls(&identity);
         let etcd =

@@ -54,6 +54,13 @@ impl Outbox {
         keys.into_iter().filter_map(|key| self.rows.remove_entry(&key)).collect()
     }
 
+    /// As [`Outbox::take`], of rows that are to go alone.
+    pub(crate) fn take_gone(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        let gone = self.rows.iter().filter(|(_, row)| row.is_none());
+        let keys: Vec<String> = gone.map(|(key, _)| key.clone()).take(AT_ONCE).collect();
+        keys.into_iter().filter_map(|key| self.rows.remove_entry(&key)).collect()
+    }
+
     /// Rows that could not be written, unless there is a later word.
     pub(crate) fn put_back(&mut self, rows: Vec<(String, Option<Vec<u8>>)>) {
         for (key, value) in rows {
@@ -92,6 +99,16 @@ mod tests {
         outbox.put("a".into(), b"2".to_vec());
         outbox.put_back(taken);
         assert_eq!(outbox.take()[0].1.as_deref(), Some(b"2".as_slice()));
+    }
+
+    #[test]
+    fn what_goes_is_taken_alone() {
+        let mut outbox = Outbox::default();
+        (0..150).for_each(|n| outbox.put(format!("a{n}"), Vec::new()));
+        outbox.delete("b".into());
+        assert_eq!(outbox.take_gone(), [("b".to_owned(), None)]);
+        assert_eq!(outbox.take_gone(), []);
+        assert_eq!(outbox.len(), 150);
     }
 
     #[test]

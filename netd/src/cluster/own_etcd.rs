@@ -47,7 +47,7 @@ impl Netd {
             sleep(pause).await;
             let machine = {
                 let kept = cluster.kept.borrow();
-                Cluster::machine(&cluster.place, &kept, &self.config.run_dir)
+                Cluster::machine(&cluster.place, &kept, &self.config)
             };
             if machine.systemd {
                 return;
@@ -81,7 +81,7 @@ impl Netd {
 
     /// Ends the host's own etcd for good, and waits until it has ended.
     pub(super) async fn stop_etcd(&self, place: &Place, kept: &Kept, over: &Over) {
-        let machine = Cluster::machine(place, kept, &self.config.run_dir);
+        let machine = Cluster::machine(place, kept, &self.config);
         let over = over.clone();
         match tokio::task::spawn_blocking(move || over.end(&machine)).await {
             Ok(Ok(())) => {}

@@ -11,12 +11,13 @@ use ::cluster::{
     rows::Facts,
     says_removed,
 };
-use ::store::{Compare, Known, Store, Txn};
+use ::store::{Compare, Error as StoreError, Known, Txn};
 use cnm::{Error, Kind, Result, peers::ChangePeers};
 use tokio::time::sleep;
 
 use super::{
-    Cluster, DRIVER, Decisions, Instant, outbox::operations, peers::News, underlay::Watched,
+    Cluster, DRIVER, Decisions, Instant, full::room_due, outbox::operations, peers::News,
+    underlay::Watched,
 };
 use crate::netd::Netd;
 
@@ -52,6 +53,9 @@ const NOTE: u32 = 30;
 
 /// How often etcd is made to forget.
 const ROUND: u32 = 300;
+
+/// How often it is seen whether the store has room.
+const ROOM: u32 = 3;
 
 impl Netd {
     /// Begins everything that goes on in the background.
@@ -221,6 +225,7 @@ impl Netd {
 
     async fn keep_house(self: Rc<Self>, cluster: Rc<Cluster>) {
         let (mut idle, mut housekeeper) = (Idle::default(), Housekeeper::default());
+        let mut made_room = None;
         let mut underlay = Watched::default();
         let mut seconds: u32 = 0;
         loop {
@@ -245,12 +250,9 @@ impl Netd {
                 self.compare_own(&cluster);
                 self.give_back(&cluster, &mut idle).await;
             }
-            if let (Store::Etcd(etcd), Decisions::Here { .. }) =
-                (&cluster.store, &cluster.decisions)
-                && seconds.is_multiple_of(ROUND)
-                && let Err(error) = housekeeper.round(etcd, cluster.layout.all()).await
-            {
-                tracing::warn!(%error, "etcd was not looked after");
+            let full = seconds.is_multiple_of(ROOM) && cluster.look_for_room().await;
+            if seconds.is_multiple_of(ROUND) || full && room_due(&mut made_room) {
+                cluster.look_after_etcd(&mut housekeeper).await;
             }
         }
     }
@@ -278,9 +280,28 @@ impl Cluster {
                     Err(error) => {
                         tracing::debug!(%error, "own rows wait");
                         self.outbox.borrow_mut().put_back(rows);
+                        if matches!(error, StoreError::NoSpace { .. }) {
+                            self.withdraw_gone().await;
+                        }
                         sleep(AGAIN).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// Deletes rows of endpoints that are gone: a store that is full takes nothing else.
+    async fn withdraw_gone(&self) {
+        let Some(guard) = self.guard() else { return };
+        let rows = self.outbox.borrow_mut().take_gone();
+        if rows.is_empty() {
+            return;
+        }
+        match self.store.txn(operations(guard, &rows)).await {
+            Ok(outcome) if outcome.held => {}
+            refused => {
+                tracing::debug!(?refused, "rows that are to go wait");
+                self.outbox.borrow_mut().put_back(rows);
             }
         }
     }

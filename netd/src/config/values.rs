@@ -71,6 +71,10 @@ pub(super) fn check(file: &File) -> Result<(), Wrong> {
             return wrong(key, 0, "a number of seconds from 1 on");
         }
     }
+    // What is less is full before a cluster is made; etcd counts in 63 bits.
+    if let Some(quota) = file.etcd_quota.filter(|quota| !(2..=1 << 20).contains(quota)) {
+        return wrong("etcd_quota", quota, "a number of MiB from 2 to 1048576");
+    }
     Ok(())
 }
 
@@ -149,7 +153,7 @@ mod tests {
         for good in [
             "",
             "dns_domain = \"cluster.local\"\nnode_name = \"a-1.example\"",
-            "dns_port = 5353\ndriver_deadline = 1\ncertificate_life = 10",
+            "dns_port = 5353\ndriver_deadline = 1\ncertificate_life = 10\netcd_quota = 2",
             "docker_api = \"/run/netd/docker.sock\"\nrun_dir = \"/run/x\"\nplugin_dirs = [\"/x\"]",
             "dns_upstreams = [\"10.0.0.53:53\", \"[fd00::53]:53\"]\ndns_host = \"127.0.0.77:53\"",
             "dns_upstreams = [\"10.0.0.53\", \"fd00::53\"]\ndns_ttl = 2147483647",
@@ -176,6 +180,8 @@ mod tests {
             ("plugin_dirs = [\"/x\", \"y\"]", "plugin_dirs", "\"y\""),
             ("driver_deadline = 0", "driver_deadline", "0"),
             ("certificate_life = 0", "certificate_life", "0"),
+            ("etcd_quota = 1", "etcd_quota", "1"),
+            ("etcd_quota = 1048577", "etcd_quota", "1048577"),
             ("dns_upstreams = [\"10.0.0.53:0\"]", "dns_upstreams", "\"10.0.0.53:0\""),
             ("dns_host = \"127.0.0.77:0\"", "dns_host", "\"127.0.0.77:0\""),
             ("dns_ttl = 2147483648", "dns_ttl", "2147483648"),

@@ -14,6 +14,7 @@ mod docker;
 mod etcd;
 mod faults;
 mod fleet;
+mod full;
 mod growing;
 mod joining;
 mod leaving;

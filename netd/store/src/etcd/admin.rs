@@ -197,6 +197,17 @@ impl Etcd {
         statuses
     }
 
+    /// Whether a member is out of room, so that none takes writes: what the one that is asked knows
+    /// of that.
+    ///
+    /// # Errors
+    /// When etcd is away.
+    pub async fn is_full(&self) -> Result<bool> {
+        let ask = |client: Client| async move { client.maintenance_client().status().await };
+        let status = self.call(Again::Yes, ask).await?;
+        Ok(status.errors().iter().any(|error| error.contains("NOSPACE")))
+    }
+
     /// The numbers of the members that are out of room.
     ///
     /// # Errors
