@@ -5,15 +5,12 @@
 //! plain, such as an option of EDNS, is relayed as it came, and so is its answer. All of it ends
 //! within a bound, whatever the servers do.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::time;
 
 use crate::answer::{Asker, At, Transport};
@@ -26,40 +23,19 @@ mod failures;
 mod flight;
 mod health;
 mod query;
+mod relay;
 mod reply;
+mod turns;
 
 use cache::{Cache, Found, Key};
 use failures::{Failures, Put};
 use flight::{Flights, Landed, landing};
-use health::Health;
-use query::Query;
+use relay::{ASKED, Relay};
 use reply::{Life, Told};
+use turns::{Place, Turns};
 
 pub use health::Standing;
-
-/// How many servers one query is put to, at most.
-const ASKED: usize = 3;
-
-/// How long one server has before the next one is asked as well.
-const PATIENCE: Duration = Duration::from_millis(300);
-
-/// Queries that are out at one time, in all and for one asker.
-const OUT: usize = 1024;
-const OUT_PER_ASKER: usize = 64;
-
-/// How many of all are for askers that have few out: those who have many, of servers that do not
-/// answer, cannot take these.
-const KEPT_BACK: usize = 256;
-
-/// How many are few.
-const FEW: usize = 8;
-
-/// Queries of one asker that wait for their turn, besides those that are out, whoever else waits. It
-/// may have more where there are not many in all; what finds no place is not answered.
-const WAITING_PER_ASKER: usize = 256;
-
-/// How many queries that are out or wait are many, of all askers together.
-const MANY: usize = 2048;
+pub use turns::Pressure;
 
 /// How long somebody waits for a new answer while there is one whose time is over (RFC 8767,
 /// section 5).
@@ -107,40 +83,13 @@ impl Relayed {
     const LATE: Self = Self { packet: None, from: Origin::Late };
 }
 
-/// How much is asked of others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pressure {
-    /// Questions that are out.
-    pub out: usize,
-    /// How many may be.
-    pub most: usize,
-    /// Questions that had to wait, since the start, as too many were out.
-    pub waited: u64,
-    /// Questions of askers that had too many out or waiting already: they found no place, or had their
-    /// turn too late.
-    pub crowded: u64,
-    /// When one had to wait last.
-    pub last: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Crowding {
-    waited: u64,
-    crowded: u64,
-    last: Option<Instant>,
-}
-
 /// Relays queries to servers elsewhere.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     timeout: Duration,
-    ids: Ids,
-    out: Semaphore,
-    kept_back: Semaphore,
-    crowding: Mutex<Crowding>,
-    askers: Mutex<Askers>,
+    relay: Relay,
+    turns: Arc<Turns>,
     host: Mutex<HostServers>,
-    health: Mutex<Health>,
     ours: Mutex<Vec<SocketAddr>>,
     cache: Mutex<Cache>,
     failures: Mutex<Failures>,
@@ -153,13 +102,9 @@ impl Forwarder {
     pub(crate) fn new(upstreams: Upstreams, timeout: Duration, cache: usize) -> Self {
         Self {
             timeout,
-            ids: Ids::default(),
-            out: Semaphore::new(OUT - KEPT_BACK),
-            kept_back: Semaphore::new(KEPT_BACK),
-            crowding: Mutex::default(),
-            askers: Mutex::default(),
+            relay: Relay::new(timeout),
+            turns: Arc::default(),
             host: Mutex::new(HostServers::new(upstreams)),
-            health: Mutex::default(),
             ours: Mutex::default(),
             cache: Mutex::new(Cache::new(cache)),
             failures: Mutex::default(),
@@ -178,38 +123,19 @@ impl Forwarder {
         self.loops.load(Ordering::Relaxed)
     }
 
-    /// How much is asked of others at a time, beside what may be.
-    pub(crate) fn pressure(&self) -> Pressure {
-        let free = self.out.available_permits() + self.kept_back.available_permits();
-        let Crowding { waited, crowded, last } = *lock(&self.crowding);
-        Pressure { out: OUT - free, most: OUT, waited, crowded, last }
-    }
-
-    /// Waits until one more question may be out, of an asker that has few out or not.
-    async fn admission(&self, few: bool) -> Option<SemaphorePermit<'_>> {
-        if let Ok(permit) = self.out.try_acquire() {
-            return Some(permit);
-        }
-        if few && let Ok(permit) = self.kept_back.try_acquire() {
-            return Some(permit);
-        }
-        {
-            let mut crowding = lock(&self.crowding);
-            crowding.waited += 1;
-            crowding.last = Some(Instant::now());
-        }
-        if !few {
-            return self.out.acquire().await.ok();
-        }
-        tokio::select! {
-            permit = self.out.acquire() => permit.ok(),
-            permit = self.kept_back.acquire() => permit.ok(),
-        }
-    }
-
     /// How the servers have done.
     pub(crate) fn standings(&self) -> Vec<Standing> {
-        lock(&self.health).standings()
+        self.relay.standings()
+    }
+
+    /// How much is asked of others at a time, beside what may be.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.turns.pressure()
+    }
+
+    /// Whether an asker has few questions that are out or wait.
+    pub(crate) fn has_few(&self, asker: &Asker) -> bool {
+        self.turns.has_few(asker)
     }
 
     /// Notes an address that we listen on: it is never asked, as it would ask back.
@@ -298,14 +224,14 @@ impl Forwarder {
         // would wait for what is over.
         let bound = self.timeout + GRACE;
         let patience = if stale.is_some() { bound.min(STALE_PATIENCE) } else { bound };
-        let Some(turn) = self.turn(asker) else {
+        let Some(turn) = self.turns.take(asker) else {
             return stale.map_or(Relayed::CROWDED, |stale| outdated(&stale, question, transport));
         };
         // Who has a place waits for its turn, and only then for what others ask: nobody waits in
         // another one's queue.
         let mut begun = None;
         let landed = time::timeout(patience, async {
-            let permit = Arc::clone(&turn.0).acquire_owned().await.ok()?;
+            let permit = turn.come().await?;
             begun = Some(Instant::now());
             if self.is_a_loop(asker, key, transport) {
                 return None;
@@ -344,12 +270,12 @@ impl Forwarder {
         // What is asked anew of ourselves is nobody's, and few.
         let few = place.as_ref().is_none_or(|(_, turn)| turn.has_few());
         tokio::spawn(async move {
-            let servers = this.best(key.servers());
+            let servers = this.relay.best(key.servers());
             let mut asked = None;
             let reply = time::timeout(this.timeout, async {
-                let _out = this.admission(few).await?;
+                let _out = this.turns.admission(few).await?;
                 asked = Some(Instant::now());
-                this.relay(&servers, &packet, transport).await
+                this.relay.put(&servers, &packet, transport).await
             });
             let reply = reply.await;
             this.learn((key.clone(), transport), asked, &reply);
@@ -401,13 +327,13 @@ impl Forwarder {
         if plain.is_ok_and(|put| self.has_failed(&put)) {
             return Relayed::FAILED;
         }
-        let Some(turn) = self.turn(asker) else { return Relayed::CROWDED };
+        let Some(turn) = self.turns.take(asker) else { return Relayed::CROWDED };
         let mut asked = None;
         let reply = time::timeout(self.timeout, async {
-            let _turn = turn.0.acquire().await.ok()?;
-            let _out = self.admission(turn.has_few()).await?;
+            let _turn = turn.come().await?;
+            let _out = self.turns.admission(turn.has_few()).await?;
             asked = Some(Instant::now());
-            self.relay(&self.best(servers), packet, transport).await
+            self.relay.put(&self.relay.best(servers), packet, transport).await
         });
         match reply.await {
             Ok(Some((server, packet))) => {
@@ -425,7 +351,7 @@ impl Forwarder {
 
     /// Counts a question whose turn came too late.
     fn late(&self) -> Relayed {
-        lock(&self.crowding).crowded += 1;
+        self.turns.late();
         Relayed::LATE
     }
 
@@ -505,162 +431,6 @@ impl Forwarder {
         servers.retain(|server| !ours.contains(server));
         servers
     }
-
-    /// Those to ask first.
-    fn best(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
-        let mut servers = servers.to_vec();
-        lock(&self.health).order(&mut servers, Instant::now());
-        servers.truncate(ASKED);
-        servers
-    }
-
-    /// Whether an asker has few questions that are out or wait.
-    pub(crate) fn has_few(&self, asker: &Asker) -> bool {
-        lock(&self.askers).queues.get(asker).is_none_or(|queue| queue.length <= FEW)
-    }
-
-    /// A place in the asker's queue, unless that is full.
-    fn turn(self: &Arc<Self>, asker: &Asker) -> Option<Turn> {
-        let mut askers = lock(&self.askers);
-        let many = askers.length >= MANY;
-        let queue = askers.queues.entry(asker.clone()).or_default();
-        if many && queue.length >= OUT_PER_ASKER + WAITING_PER_ASKER {
-            lock(&self.crowding).crowded += 1;
-            return None;
-        }
-        queue.length += 1;
-        let out = Arc::clone(&queue.out);
-        askers.length += 1;
-        Some(Turn(out, Arc::clone(self), asker.clone()))
-    }
-
-    /// Asks the servers one after the other, the next one when the last has failed or takes long,
-    /// and takes the first good answer. A bad one is better than none.
-    async fn relay(
-        &self,
-        servers: &[SocketAddr],
-        packet: &[u8],
-        transport: Transport,
-    ) -> Option<(SocketAddr, Vec<u8>)> {
-        let mut asked = JoinSet::new();
-        let mut race = Race { health: &self.health, running: Vec::new() };
-        let mut servers = servers.iter();
-        let mut bad = None;
-        loop {
-            if let Some(&server) = servers.next() {
-                race.running.push((server, Instant::now()));
-                let query = Query::new(packet, self.ids.next(), transport)?;
-                asked.spawn(async move { (server, query.put_to(server).await) });
-            }
-            let all = servers.as_slice().is_empty();
-            let others = bad.is_some() && !asked.is_empty();
-            let outcome = tokio::select! {
-                Some(outcome) = asked.join_next() => outcome.ok()?,
-                () = time::sleep(PATIENCE), if !all || others => {
-                    // Those that are left may be dead: what there is is not to be lost with them.
-                    if all {
-                        return bad;
-                    }
-                    continue;
-                }
-                else => return bad,
-            };
-            let (server, reply) = outcome;
-            match reply {
-                Ok(mut reply) => {
-                    race.arrived(server, Duration::ZERO);
-                    reply[..2].copy_from_slice(&packet[..2]);
-                    reply::correct_ttls(&mut reply);
-                    if is_good(&reply) {
-                        return Some((server, reply));
-                    }
-                    bad = Some((server, reply));
-                }
-                Err(error) => {
-                    tracing::debug!(%server, %error, "a server cannot be asked");
-                    race.arrived(server, self.timeout);
-                }
-            }
-        }
-    }
-}
-
-/// The servers that one query was put to and that have not answered yet. However it ends, those
-/// still running are slower than it lasted.
-struct Race<'a> {
-    health: &'a Mutex<Health>,
-    running: Vec<(SocketAddr, Instant)>,
-}
-
-impl Race<'_> {
-    /// A server is done: it took the time since it was asked, and a penalty.
-    fn arrived(&mut self, server: SocketAddr, penalty: Duration) {
-        let now = Instant::now();
-        if let Some(at) = self.running.iter().position(|(other, _)| *other == server) {
-            let (_, since) = self.running.swap_remove(at);
-            let mut health = lock(self.health);
-            health.observe(server, now - since + penalty, now);
-            health.count(server, penalty.is_zero());
-        }
-    }
-}
-
-impl Drop for Race<'_> {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        let mut health = lock(self.health);
-        for &(server, since) in &self.running {
-            health.outrun(server, now - since, now);
-            health.count(server, false);
-        }
-    }
-}
-
-/// Whose questions are out or wait.
-#[derive(Debug, Default)]
-struct Askers {
-    queues: HashMap<Asker, Queue>,
-    /// How many questions these are, of all together.
-    length: usize,
-}
-
-/// Who of one asker's questions may be out, and how many there are of them, out or waiting.
-#[derive(Debug)]
-struct Queue {
-    out: Arc<Semaphore>,
-    length: usize,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { out: Arc::new(Semaphore::new(OUT_PER_ASKER)), length: 0 }
-    }
-}
-
-/// A place in one asker's queue; the queue goes with its last place.
-struct Turn(Arc<Semaphore>, Arc<Forwarder>, Asker);
-
-impl Turn {
-    /// Whether its asker has few questions out.
-    fn has_few(&self) -> bool {
-        OUT_PER_ASKER - self.0.available_permits() <= FEW
-    }
-}
-
-/// A place whose turn has come. What allows to ask goes before the place, which looks who is left.
-type Place = (OwnedSemaphorePermit, Turn);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut askers = lock(&self.1.askers);
-        askers.length -= 1;
-        if let Some(queue) = askers.queues.get_mut(&self.2) {
-            queue.length -= 1;
-            if queue.length == 0 {
-                askers.queues.remove(&self.2);
-            }
-        }
-    }
 }
 
 /// An answer past its time, to one who asks.
@@ -676,22 +446,6 @@ fn outdated(
 /// server may do better.
 fn is_good(reply: &[u8]) -> bool {
     matches!(reply[3] & 15, 0 | 3)
-}
-
-/// Query ids that cannot be guessed from those seen: a counter, through std's keyed hash, whose
-/// key comes from the operating system's random source.
-#[derive(Debug, Default)]
-struct Ids {
-    key: RandomState,
-    count: AtomicU64,
-}
-
-impl Ids {
-    fn next(&self) -> u16 {
-        let [low, high, ..] =
-            self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed)).to_ne_bytes();
-        u16::from_ne_bytes([low, high])
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

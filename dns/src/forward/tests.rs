@@ -3,11 +3,15 @@ use std::net::IpAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 
+use super::relay::PATIENCE;
+use super::turns::tests::asking_now;
 use super::*;
 use crate::question::HEADER;
 
-const ASKED_FOR: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07Example\x03org\0\0\x01\0\x01";
+pub(super) const ASKED_FOR: &[u8] =
+    b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07Example\x03org\0\0\x01\0\x01";
 
 /// A server that answers, or does not, as told. It ends with the test's runtime.
 async fn server(mut answer: impl FnMut(Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
@@ -25,7 +29,7 @@ async fn server(mut answer: impl FnMut(Vec<u8>) -> Vec<Vec<u8>> + Send + 'static
 }
 
 /// The query as a response with a code, and a byte that tells who said it.
-fn said(query: &[u8], code: u8, who: u8) -> Vec<u8> {
+pub(super) fn said(query: &[u8], code: u8, who: u8) -> Vec<u8> {
     let mut reply = query.to_vec();
     reply[2] |= 0x80;
     reply[3] = code;
@@ -33,11 +37,11 @@ fn said(query: &[u8], code: u8, who: u8) -> Vec<u8> {
     reply
 }
 
-async fn saying(code: u8, who: u8) -> SocketAddr {
+pub(super) async fn saying(code: u8, who: u8) -> SocketAddr {
     server(move |query| vec![said(&query, code, who)]).await
 }
 
-async fn silent() -> SocketAddr {
+pub(super) async fn silent() -> SocketAddr {
     server(|_| Vec::new()).await
 }
 
@@ -47,11 +51,11 @@ fn closed() -> SocketAddr {
     socket.local_addr().unwrap()
 }
 
-fn asker() -> Asker {
+pub(super) fn asker() -> Asker {
     Asker { at: At::Network("n".into()), source: IpAddr::from([10, 0, 0, 2]) }
 }
 
-fn forwarder(timeout: Duration) -> Arc<Forwarder> {
+pub(super) fn forwarder(timeout: Duration) -> Arc<Forwarder> {
     with_host(Upstreams::Fixed(Vec::new()), timeout)
 }
 
@@ -59,17 +63,25 @@ fn with_host(upstreams: Upstreams, timeout: Duration) -> Arc<Forwarder> {
     Forwarder::new(upstreams, timeout, 1 << 20).into()
 }
 
-fn patient() -> Arc<Forwarder> {
+pub(super) fn patient() -> Arc<Forwarder> {
     forwarder(Duration::from_secs(10))
 }
 
-async fn ask(forwarder: &Arc<Forwarder>, servers: &[SocketAddr]) -> Option<Vec<u8>> {
+pub(super) async fn ask(forwarder: &Arc<Forwarder>, servers: &[SocketAddr]) -> Option<Vec<u8>> {
     forwarder.ask(&asker(), servers, ASKED_FOR, Transport::Udp).await.packet
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(test);
+}
+
+/// A question for a name of its own.
+pub(super) fn question(n: usize) -> Vec<u8> {
+    let label = format!("x{n}");
+    let length = u8::try_from(label.len()).unwrap();
+    let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, length];
+    [&header[..], label.as_bytes(), &[0, 0, 1, 0, 1]].concat()
 }
 
 #[test]
@@ -276,115 +288,6 @@ fn a_stream_is_relayed_over_a_stream() {
     });
 }
 
-#[test]
-fn one_asker_has_so_many_places_and_the_next_one_its_own() {
-    run(async {
-        let forwarder = patient();
-        let turns: Vec<_> = (0..MANY).map(|_| forwarder.turn(&asker())).collect();
-        assert!(turns.iter().all(Option::is_some), "alone it may have many");
-        assert!(forwarder.turn(&asker()).is_none() && !forwarder.has_few(&asker()));
-        let other = Asker { source: IpAddr::from([10, 0, 0, 3]), ..asker() };
-        assert!(forwarder.has_few(&other));
-        let mut others: Vec<_> =
-            (0..OUT_PER_ASKER + WAITING_PER_ASKER + 1).map(|_| forwarder.turn(&other)).collect();
-        assert!(others.pop().is_some_and(|turn| turn.is_none()));
-        assert!(others.iter().all(Option::is_some), "whoever else has many");
-        drop((turns, others));
-        let askers = lock(&forwarder.askers);
-        assert!(askers.queues.is_empty() && askers.length == 0, "nothing is kept of who has gone");
-    });
-}
-
-#[test]
-fn as_many_questions_of_one_asker_are_asked_as_it_has_places() {
-    run(async {
-        let forwarder = patient();
-        let slow = silent().await;
-        let mut asking = JoinSet::new();
-        for n in 0..MANY {
-            let forwarder = Arc::clone(&forwarder);
-            asking.spawn(async move {
-                forwarder.ask(&asker(), &[slow], &question(n), Transport::Udp).await
-            });
-        }
-        while lock(&forwarder.askers).length < MANY || forwarder.pressure().out < OUT_PER_ASKER {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(forwarder.pressure().crowded, 0);
-        let another = question(MANY);
-        let another = forwarder.ask(&asker(), &[slow], &another, Transport::Udp).await;
-        assert_eq!(another, Relayed::CROWDED);
-        let pressure = forwarder.pressure();
-        assert_eq!((pressure.out, pressure.crowded), (OUT_PER_ASKER, 1));
-        assert!(asking.try_join_next().is_none(), "all others still wait");
-    });
-}
-
-/// A question for a name of its own.
-fn question(n: usize) -> Vec<u8> {
-    let label = format!("x{n}");
-    let length = u8::try_from(label.len()).unwrap();
-    let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, length];
-    [&header[..], label.as_bytes(), &[0, 0, 1, 0, 1]].concat()
-}
-
-#[test]
-fn those_with_many_questions_out_do_not_delay_who_has_few() {
-    run(async {
-        let forwarder = patient();
-        let (slow, good) = (silent().await, saying(0, 9).await);
-        let mut asking = JoinSet::new();
-        for n in 0..OUT + 100 {
-            let host = u8::try_from(n / OUT_PER_ASKER).unwrap();
-            let asker = Asker { source: IpAddr::from([10, 0, 1, host]), ..asker() };
-            let forwarder = Arc::clone(&forwarder);
-            asking.spawn(async move {
-                forwarder.ask(&asker, &[slow], &question(n), Transport::Udp).await
-            });
-        }
-        while forwarder.pressure().waited < 100 {
-            tokio::task::yield_now().await;
-        }
-        let pressure = forwarder.pressure();
-        assert!(pressure.out >= OUT - KEPT_BACK && pressure.out < OUT, "{pressure:?}");
-        assert!(pressure.last.is_some());
-        // Not one of the slow ones is done when this is.
-        assert!(ask(&forwarder, &[good]).await.is_some());
-        assert!(asking.try_join_next().is_none());
-    });
-}
-
-#[test]
-fn who_has_too_many_waiting_is_counted() {
-    run(async {
-        let forwarder = patient();
-        let _turns: Vec<_> = (0..MANY).map(|_| forwarder.turn(&asker())).collect();
-        assert!(ask(&forwarder, &[silent().await]).await.is_none());
-        assert_eq!(forwarder.pressure().crowded, 1);
-    });
-}
-
-#[test]
-fn whose_turn_comes_too_late_is_no_failure_of_a_server() {
-    run(async {
-        let forwarder = forwarder(Duration::from_millis(100));
-        let good = saying(0, 9).await;
-        let turn = forwarder.turn(&asker()).unwrap();
-        let others = u32::try_from(OUT_PER_ASKER).unwrap();
-        let others = Arc::clone(&turn.0).acquire_many_owned(others).await.unwrap();
-        let option = [0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 6, 0, 77, 0, 2, 7, 7];
-        let with_an_option = [&ASKED_FOR[..11], &[1], &ASKED_FOR[12..], &option].concat();
-        for packet in [ASKED_FOR, &with_an_option] {
-            let late = forwarder.ask(&asker(), &[good], packet, Transport::Udp).await;
-            assert_eq!(late, Relayed::LATE);
-        }
-        assert_eq!(forwarder.pressure().crowded, 2);
-        assert!(forwarder.standings().is_empty(), "nobody was asked");
-        drop(others);
-        assert_eq!(ask(&forwarder, &[good]).await, Some(said(ASKED_FOR, 0, 9)));
-    });
-}
-
 /// The answer of a server with one address, that may be kept for `ttl` seconds.
 fn address(query: &[u8], ttl: u8, host: u8) -> Vec<u8> {
     let mut reply = query.to_vec();
@@ -485,7 +388,7 @@ fn many_who_ask_the_same_at_once_have_it_asked_once() {
                 (reply.packet, address(&query, 0, 7))
             });
         }
-        while lock(&forwarder.askers).queues.len() < 20 {
+        while asking_now(&forwarder) < 20 {
             tokio::task::yield_now().await;
         }
         release.send(()).unwrap();
@@ -504,7 +407,7 @@ fn who_stops_waiting_does_not_stop_the_question() {
         let forwarder = patient();
         let asking = Arc::clone(&forwarder);
         let asking = tokio::spawn(async move { ask(&asking, &[server]).await });
-        while lock(&forwarder.askers).queues.is_empty() {
+        while asking_now(&forwarder) == 0 {
             tokio::task::yield_now().await;
         }
         asking.abort();
@@ -513,27 +416,6 @@ fn who_stops_waiting_does_not_stop_the_question() {
         }
         assert!(is_told(&ask(&forwarder, &[server]).await, ASKED_FOR, 0));
         assert_eq!(count.load(Ordering::SeqCst), 1);
-    });
-}
-
-#[test]
-fn giving_up_early_makes_no_room_for_more() {
-    run(async {
-        let (forwarder, silent) = (patient(), silent().await);
-        for number in 0..OUT_PER_ASKER {
-            let mut query = ASKED_FOR.to_vec();
-            query[HEADER + 1] = u8::try_from(number).unwrap() + b'!';
-            let forwarder = Arc::clone(&forwarder);
-            let asking = tokio::spawn(async move {
-                forwarder.ask(&asker(), &[silent], &query, Transport::Udp).await
-            });
-            tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
-            asking.abort();
-        }
-        tokio::task::yield_now().await;
-        let turn = forwarder.turn(&asker()).unwrap();
-        assert_eq!(turn.0.available_permits(), 0);
     });
 }
 
@@ -706,7 +588,7 @@ fn a_question_that_comes_back_is_noticed_at_once() {
             let forwarder = Arc::clone(&forwarder);
             async move { ask(&forwarder, &[silent]).await }
         });
-        while lock(&forwarder.askers).queues.is_empty() {
+        while asking_now(&forwarder) == 0 {
             tokio::task::yield_now().await;
         }
         let back = Asker { source: IpAddr::from([127, 0, 0, 1]), ..asker() };
