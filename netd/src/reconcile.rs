@@ -182,9 +182,14 @@ impl Netd {
     }
 
     /// Releases an endpoint whose link is gone together with its namespace. One whose namespace
-    /// lives is kept and reported: absence is not a delete. Says what became of it.
+    /// lives is kept and reported: absence is not a delete. Says what became of it, unless somebody
+    /// else is taking it away, or has.
     async fn lost(self: &Rc<Self>, id: &EndpointId) -> Option<Lost> {
-        let endpoint = self.registry.borrow().endpoint(id).cloned()?;
+        let wanted = || {
+            let registry = self.registry.borrow();
+            registry.endpoint(id).filter(|endpoint| registry.is_wanted(endpoint)).cloned()
+        };
+        let endpoint = wanted()?;
         let nsid = endpoint.netns.and_then(|netns| netns.nsid);
         let outlived = self.registry.borrow().is_outlived(&endpoint.container.id);
         let alive = match nsid {
@@ -192,6 +197,8 @@ impl Netd {
             None => true,
         };
         if alive {
+            // A problem of one that went meanwhile would stay for good.
+            wanted()?;
             let error = Error::not_found(format_args!(
                 "endpoint {} of {} on {} has lost its link: detach it and attach it again",
                 endpoint.id.short(),

@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cnm::network::CreateNetwork;
-use netd_tests::{Asking as _, Executed, HostOptions, World};
+use cnm::{network::CreateNetwork, system::Reconcile};
+use netd_tests::{Asking as _, Executed, HostOptions, World, eventually};
 use serde_json::Value;
 
 /// The sample of a driver that is not ours.
@@ -251,6 +251,61 @@ fn the_sample_serves_netd() {
     host.client().detach("db");
     host.netctl(&["network", "rm", "theirs"]).success();
     host.snapshot().same_as(&before).unwrap();
+}
+
+/// Has the sample wait in a sync, and then in a detach, for as long as a test says, and miss a link in
+/// that sync.
+const WAITING: &str = r##"
+def until(path):
+    while not os.path.exists(path):
+        ctypes.CDLL(None).usleep(1000)
+
+def waiting_sync(networks, endpoints):
+    synced = sync(networks, endpoints)
+    if os.path.exists("/run/hold"):
+        open("/run/syncing", "w").close()
+        until("/run/miss")
+        synced["missing"] = [e["id"] for e in endpoints if e["container"]["name"] == "web"]
+    return synced
+
+def waiting_detach(network, endpoint):
+    until("/run/detach")
+    return remove(host_end(endpoint)) or {}
+
+METHODS |= {"driver.sync": waiting_sync, "driver.detach": waiting_detach}
+
+# --- the protocol --"##;
+
+#[test]
+fn a_link_that_is_missed_while_its_endpoint_is_taken_away_is_no_problem() {
+    let world = World::new();
+    broken("/run/drivers", "\n# --- the protocol --", WAITING);
+    let plugin_dirs = vec!["/run/drivers".into()];
+    let host = world.host_with("a", HostOptions { plugin_dirs, ..HostOptions::default() });
+    let network =
+        CreateNetwork { driver: Some("pybridge".into()), ..CreateNetwork::named("theirs") };
+    host.client().call(&network).unwrap();
+    let (web, db) = (world.container("web"), world.container("db"));
+    let server = host.client().attach(&web.to("theirs")).gateways[0];
+    host.client().attach(&db.to("theirs"));
+    let say = |what: &str| drop(fs::File::create(Path::new("/run").join(what)).unwrap());
+    say("hold");
+    let reconciled = std::thread::scope(|scope| {
+        let reconciling = scope.spawn(|| host.client().call(&Reconcile {}).unwrap());
+        eventually("the driver looks at its links", || fs::metadata("/run/syncing"));
+        let detaching = scope.spawn(|| host.client().detach("web"));
+        eventually("it is being taken away", || {
+            let names = netd_tests::Host::ask_name(&db.netns, server, "web");
+            if names.is_empty() { Ok(()) } else { Err(names) }
+        });
+        say("miss");
+        let reconciled = reconciling.join().unwrap();
+        say("detach");
+        assert_eq!(detaching.join().unwrap().endpoints.len(), 1);
+        reconciled
+    });
+    assert_eq!(reconciled.lost, [""; 0]);
+    assert_eq!(host.client().status().problems, [""; 0]);
 }
 
 #[test]
