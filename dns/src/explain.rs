@@ -11,7 +11,7 @@ use crate::forward::{Origin, Relayed};
 use crate::names::Snapshot;
 use crate::question::{self, Question, kind};
 use crate::server::tally::result_name;
-use crate::view::{Finding, Part, View, strip, without_service};
+use crate::view::{Finding, Part, View, is_of_service, strip, without_service};
 use crate::{Error, limits, reverse, special};
 
 /// An answer and its reasons.
@@ -26,7 +26,7 @@ pub struct Explained {
 }
 
 /// A packet with one question, as a stub resolver puts it. The type is a name such as `AAAA`, or
-/// `TYPE65`; where it is not said, `PTR` of an address and `A` of a name. The `PTR` of an address is
+/// `TYPE65`; where it is not said, `PTR` of an address, `SRV` of a service and `A` of another name. The `PTR` of an address is
 /// that of its name in reverse.
 ///
 /// # Errors
@@ -34,7 +34,11 @@ pub struct Explained {
 /// [`Error::Type`] when there is no such type.
 pub fn packet(name: &str, kind: Option<&str>) -> Result<Vec<u8>, Error> {
     let address = name.parse::<IpAddr>().ok();
-    let usual = if address.is_some() { "PTR" } else { "A" };
+    let usual = match address {
+        Some(_) => "PTR",
+        None if is_of_service(name.as_bytes()) => "SRV",
+        None => "A",
+    };
     let kind = kind.unwrap_or(usual);
     let reverse = address.filter(|_| kind.eq_ignore_ascii_case("PTR")).map(reverse::name);
     let name = reverse.as_deref().unwrap_or(name);
@@ -168,7 +172,8 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
             format!("the name is netd's own, with {count}; asked for {kind}")
         }
         Finding::Service { places, .. } => {
-            format!("it is a service, in {}", counted(places.len(), "place", "places"))
+            let places = counted(places.len(), "place", "places");
+            format!("it is a service, in {places}; asked for {kind}")
         }
         Finding::Address { .. } => "it is an address of one of these networks".to_owned(),
         Finding::Apex => "it is a zone of netd's own".to_owned(),
@@ -257,6 +262,13 @@ mod tests {
         }
         let asked = |name, kind| super::packet(name, kind).unwrap()[12..].to_vec();
         assert!(asked("web", None).ends_with(&[0, 1, 0, 1]));
+        for service in ["_http._tcp.web", "_53._UDP.web.app.netd"] {
+            assert!(asked(service, None).ends_with(&[0, 33, 0, 1]), "{service}");
+            assert!(asked(service, Some("A")).ends_with(&[0, 1, 0, 1]), "{service}");
+        }
+        for other in ["_dmarc.example.org", "_tcp.web", "http._tcp.web", "_http._tcp"] {
+            assert!(asked(other, None).ends_with(&[0, 1, 0, 1]), "{other}");
+        }
         let pointer = b"\x013\x012\x011\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01";
         for kind in [None, Some("PTR"), Some("ptr")] {
             assert_eq!(asked("10.1.2.3", kind), pointer);

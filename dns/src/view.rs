@@ -457,6 +457,13 @@ fn protocol(label: &[u8]) -> Option<Protocol> {
     }
 }
 
+/// Whether a name is asked for as that of a service is: `_http._tcp.web` (RFC 2782).
+pub(crate) fn is_of_service(text: &[u8]) -> bool {
+    let behind = split_label(text).filter(|(service, _)| service.starts_with(b"_"));
+    let label = behind.and_then(|(_, rest)| split_label(rest)).map(|(label, _)| label);
+    label.is_some_and(|label| protocol(&label.to_ascii_lowercase()).is_some())
+}
+
 /// The name of which a service is asked for: `web.app` of `_http._tcp.web.app`.
 pub(crate) fn without_service(text: &[u8]) -> &[u8] {
     match split_label(text) {

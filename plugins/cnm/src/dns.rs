@@ -20,7 +20,8 @@ const NO_DOMAIN: &str = ".";
 pub struct QueryName {
     /// The name, or an address, whose `PTR` is that of its name in reverse.
     pub name: String,
-    /// The type of records, such as `AAAA` or `SRV`; `A` of a name and `PTR` of an address unless told.
+    /// The type of records, such as `AAAA`; `A` of a name, `SRV` of a service (`_http._tcp.web`) and
+    /// `PTR` of an address unless told.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The container's id, its name or the beginning of its id; the host itself unless told.

@@ -11,7 +11,7 @@ pub(crate) enum DnsCommand {
     #[command(after_help = "\
 Examples:
   netctl dns query web --from client
-  netctl dns query _http._tcp.web.app.netd --type SRV
+  netctl dns query _http._tcp.web --from client
   netctl dns query 10.89.0.2 --json")]
     Query(Query),
     /// Have each question written to netd's log, or no longer
@@ -26,7 +26,7 @@ Examples:
 pub(crate) struct Query {
     /// The name, or an address of which the name is wanted
     pub(crate) name: String,
-    /// The type of records; A of a name and PTR of an address if not given
+    /// The type of records; A of a name, SRV of a service and PTR of an address if not given
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     pub(crate) kind: Option<String>,
     /// The container that asks, by name or id; the host itself if not given
