@@ -175,8 +175,11 @@ fn a_command_has_hosts_and_options_as_with_docker() {
         "timeout:2",
         "--dns-option",
         "ndots:1",
+        "--dns-search",
+        "corp.example,lab",
     ];
-    let said = run(&named, "hostname; getent hosts db six up; tail -1 /etc/resolv.conf");
+    let asked = "grep ^search /etc/resolv.conf; tail -1 /etc/resolv.conf";
+    let said = run(&named, &format!("hostname; getent hosts db six up; {asked}"));
     let lines: Vec<Vec<_>> =
         said.success().lines().map(|line| line.split_whitespace().collect()).collect();
     let gateway = gateway.to_string();
@@ -187,6 +190,7 @@ fn a_command_has_hosts_and_options_as_with_docker() {
             vec!["10.9.0.7", "db"],
             vec!["fd00::7", "six"],
             vec![&gateway, "up"],
+            vec!["search", "corp.example", "lab"],
             vec!["options", "timeout:2", "ndots:1"],
         ]
     );

@@ -176,8 +176,9 @@ pub(crate) struct Run {
     /// Ask this name server, of three at most, instead of netd's, which alone knows the names of containers
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dns: Vec<IpAddr>,
-    /// Try this domain behind names, instead of its networks' or the host's; `.` for none
-    #[arg(long, value_name = "DOMAIN")]
+    /// Try this domain behind names, instead of its networks' or the host's; `.` for none; several with
+    /// commas between them, or one after another
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
     pub(crate) dns_search: Vec<String>,
     /// An option of its resolv.conf, such as timeout:1, instead of the host's
     #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = resolver_option)]
