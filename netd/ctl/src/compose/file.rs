@@ -1,5 +1,6 @@
 //! What a Compose file says of networks (Compose specification, "Networks top-level element"). What it
-//! says of anything else is passed over; what it says of networks and is not known is refused.
+//! says of anything else is passed over, but for the networks that its services name; what it says of
+//! networks and is not known is refused.
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
@@ -11,6 +12,8 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::variables::{Variables, interpolate};
+
+mod services;
 
 /// A network of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +41,7 @@ impl Wanted {
     }
 }
 
-/// The sections of a file beside its name and its networks, which say nothing of networks; and what
+/// The sections of a file beside its name and its networks, which say nothing of what networks are; and what
 /// begins like this is anybody's.
 const OTHERS: [&str; 6] = ["version", "services", "volumes", "configs", "secrets", "models"];
 const ANYBODYS: &str = "x-";
@@ -92,6 +95,7 @@ pub(super) fn parse(
         wanted.push(network(&place, &project, key, map(&place, value)?)?);
     }
     wanted.sort_by(|a, b| a.key.cmp(&b.key));
+    services::check(file.remove("services").unwrap_or_default(), &wanted, variables)?;
     Ok((project, each_once(wanted)?))
 }
 

@@ -136,3 +136,20 @@ fn two_keys_are_one_network_only_if_it_is_there_already() {
         assert!(error.starts_with("networks.a and networks.b are both network "), "{error}");
     }
 }
+
+#[test]
+fn a_service_is_on_networks_of_the_file_alone() {
+    let on = |networks: &str| {
+        read(&format!(
+            "services: {{web: {{image: nginx, networks: {networks}}}}}\nnetworks: {{front: , back: }}\n"
+        ))
+    };
+    for known in ["[front, back]", "{front: {aliases: [www]}, default: }", "[default]", "", "[]"] {
+        assert!(on(known).is_ok(), "{known}: {:?}", on(known));
+    }
+    for undefined in ["[front, bakc]", "{bakc: {}}", "['${NONE:-bakc}']"] {
+        let sentence = "service \"web\" refers to undefined network bakc: invalid compose project";
+        assert_eq!(on(undefined), Err(sentence.to_owned()), "{undefined}");
+    }
+    assert!(read("services: {web: , db: {image: x}}\n").is_ok());
+}
