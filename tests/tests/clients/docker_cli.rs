@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cnm::{endpoint::Netns, sandbox::CreateSandbox};
-use netd_tests::{Executed, Host, HostOptions, World, docker};
+use netd_tests::{Dockerd, Executed, Host, HostOptions, World, docker};
 use serde_json::Value;
 
 pub(crate) const SOCKET: &str = "/run/netd-docker.sock";
@@ -276,4 +276,43 @@ fn what_is_dockerds_alone_is_said_to_be() {
     docker(SOCKET, &["network", "create", "app"]).success();
     let told = docker(SOCKET, &["inspect", "--format", "{{.Name}}", "app"]);
     assert_eq!(told.success(), "app\n");
+}
+
+/// A gateway that nobody said is shown, as dockerd does from 29 on; earlier ones leave it out where the
+/// subnet was said.
+#[test]
+fn addresses_of_a_network_are_shown_as_docker_shows_them() {
+    let world = World::new();
+    let host = host(&world);
+    let machine = world.machine("a", &host.netns);
+    let dockerd = Dockerd::start(&machine);
+    for (words, first) in [
+        (&["--subnet", "10.5.0.0/16"][..], &["10.5.0.1"][..]),
+        (&["--subnet", "10.5.0.0/16", "--gateway", "10.5.0.9"], &[]),
+        (
+            &[
+                "--subnet",
+                "10.5.0.0/16",
+                "--ip-range",
+                "10.5.1.0/24",
+                "--aux-address",
+                "a=10.5.0.7",
+            ],
+            &["10.5.0.1"],
+        ),
+        (&["--ipv6", "--subnet", "10.5.0.0/16", "--subnet", "fd05::/64"], &["10.5.0.1", "fd05::1"]),
+        (&["--subnet", "10.5.0.0/16", "--internal"], &["10.5.0.1"]),
+    ] {
+        let shown = |docker: &dyn Fn(&[&str]) -> Executed| {
+            docker(&[&["network", "create"], words, &["app"]].concat()).success();
+            let shown = docker(&["network", "inspect", "-f", "{{json .IPAM}}", "app"]);
+            docker(&["network", "rm", "app"]).success();
+            serde_json::from_str::<Value>(shown.success()).unwrap()
+        };
+        let mut theirs = shown(&|words| dockerd.docker(words));
+        for (config, gateway) in theirs["Config"].as_array_mut().unwrap().iter_mut().zip(first) {
+            config.as_object_mut().unwrap().entry("Gateway").or_insert((*gateway).into());
+        }
+        assert_eq!(shown(&|words| docker(SOCKET, words)), theirs, "{words:?}");
+    }
 }
