@@ -302,7 +302,21 @@ impl Options {
         driver: &str,
         given: impl IntoIterator<Item = &'a str>,
     ) -> Result<()> {
-        check(&self.network, &OF_ANY_NETWORK, format_args!("{driver}"), given)
+        self.check_network_beside(driver, &[], given)
+    }
+
+    /// As [`Options::check_network`], for who has options of its own besides.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_network_beside<'a>(
+        &self,
+        driver: &str,
+        own: &[Setting],
+        given: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        let any = [&OF_ANY_NETWORK, own].concat();
+        check(&self.network, &any, format_args!("{driver}"), given)
     }
 
     /// As [`Options::check_network`], for endpoints.

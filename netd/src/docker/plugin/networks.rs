@@ -74,6 +74,10 @@ impl Plugin {
         let driver = driver.as_deref().unwrap_or("bridge");
         self.check_delivers(driver).await?;
         let (mut own, mut joined) = (OWN.to_owned(), JOINED.to_owned());
+        if let Some(known) = self.netd.driver(driver)?.options() {
+            let given = wanted.create.options.keys().map(String::as_str);
+            known.check_network_beside(driver, &translate::OWN_OPTIONS, given)?;
+        }
         if Netd::is_shared(driver) {
             if !wanted.addresses_are_netds {
                 return Err(Error::invalid(

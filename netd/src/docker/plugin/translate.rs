@@ -7,7 +7,7 @@ use cnm::{
     docker::NETWORK_PREFIX,
     endpoint::{Endpoint, Port, Protocol},
     network::{self, Network, Subnet},
-    options::IPAM,
+    options::{IPAM, Setting},
     split::{self, upper_half},
 };
 use ipnetwork::IpNetwork;
@@ -26,6 +26,12 @@ pub(super) const DOCKERS_OWN: &str = "com.docker.network.";
 
 /// A network's option that names netd's driver.
 const TYPE: &str = "type";
+
+/// The options of a network that are this dialect's alone.
+pub(super) const OWN_OPTIONS: [Setting; 2] = [
+    Setting { names: &[NETWORK], about: "netd's name of it" },
+    Setting { names: &[TYPE], about: "its driver in netd" },
+];
 
 /// An option of a network, and of its IPAM, with netd's name of it, since Docker tells none: one that
 /// is there is shared with whoever else is on it.

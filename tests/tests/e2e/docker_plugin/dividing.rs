@@ -67,6 +67,23 @@ fn from_then_on_each_has_a_half() {
     assert_eq!((ranges, labels), (vec![None, None], BTreeMap::new()));
 }
 
+#[test]
+fn an_option_of_dockers_own_front_is_named_where_another_is_meant() {
+    let world = World::new();
+    let _host = host(&world);
+    for (wrong, hint) in [
+        ("netwrok", "did you mean \"network\"?"),
+        ("typ", "did you mean \"type\"?"),
+        ("zzzzzzzzzz", ", network, type"),
+    ] {
+        let error = refused(
+            "NetworkDriver.CreateNetwork",
+            network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({wrong: "x"})),
+        );
+        assert!(error.contains(&format!("no option {wrong:?}")) && error.contains(hint), "{error}");
+    }
+}
+
 fn numbered(n: u8) -> String {
     format!("b{n:063}")
 }
