@@ -25,7 +25,7 @@ use crate::{
 };
 
 mod cut;
-mod divided;
+pub(crate) mod divided;
 mod filter;
 pub(crate) mod lan;
 mod live;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use cnm::{
-    Error, IfName, Kind, Result,
+    Error, IfName, Kind, Name, Result,
     bandwidth::Bandwidth,
     driver::Capabilities,
     endpoint::{AddressRange, Attach, Endpoint, Port, Route, State},
@@ -18,6 +18,7 @@ use crate::{
     host::sockets::{self, Bound},
     names::given::{check_endpoint, with_search},
     netd::Netd,
+    networks::divided::not_anothers,
     registry::{
         Registry, Stage, Taker, Wishes, check_bound, from_outside, holders::called, protocols,
     },
@@ -333,6 +334,21 @@ pub(super) fn check_ports(
     Ok(())
 }
 
+/// Refuses addresses that somebody else gives out, but for what is kept for the container's name.
+fn check_parts(network: &Network, params: &Attach) -> Result<()> {
+    let assigned = params.assigned.iter().flat_map(|assigned| &assigned.addresses);
+    let named = params.addresses.iter().copied().chain(assigned.map(IpNetwork::ip));
+    let name = params.container.name.as_ref().map(Name::as_str);
+    let is_kept = |address: &IpAddr| {
+        let mut kept = network.subnets.iter().flat_map(|subnet| &subnet.reserved);
+        kept.any(|(owner, kept)| {
+            kept == address && name.is_some_and(|name| name.eq_ignore_ascii_case(owner.as_str()))
+        })
+    };
+    let mut named = named.filter(|address| !is_kept(address));
+    named.try_for_each(|address| not_anothers(network, address, &params.labels))
+}
+
 /// Refuses what the network cannot give.
 fn check_request(network: &Network, params: &Attach, capabilities: Capabilities) -> Result<()> {
     check_ports(network, &params.ports, capabilities)?;
@@ -350,6 +366,7 @@ fn check_request(network: &Network, params: &Attach, capabilities: Capabilities)
         ))
         .with("network", network.id.as_str()));
     }
+    check_parts(network, params)?;
     check_routes(network, params)?;
     if params.bandwidth.is_some() && !capabilities.bandwidth {
         return Err(Error::unsupported(format_args!(

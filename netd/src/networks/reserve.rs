@@ -12,6 +12,7 @@ use cnm::{
 use ipam::{Moment, Pool};
 use ipnetwork::IpNetwork;
 
+use super::divided::not_anothers;
 use crate::{
     names::called::check_called,
     netd::{Netd, address_error},
@@ -210,6 +211,9 @@ fn check(
             return Err(second(name, *address, *other));
         }
         not_in_use(registry, network, place, name, *address)?;
+        if kept_for(&network.subnets[place], name) != Some(*address) {
+            not_anothers(network, *address, &BTreeMap::new())?;
+        }
         checked.push((place, *address));
     }
     Ok(checked)

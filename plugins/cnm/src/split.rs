@@ -3,12 +3,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnetwork::IpNetwork;
 
-use crate::network::Network;
+use crate::{docker::ENDPOINT, network::Network};
 
 /// What the labels begin with that tell which parts a dockerd gives out, for each network that it has
 /// there; its id of that follows.
@@ -16,6 +17,17 @@ pub const DOCKER: &str = "docker-addresses/";
 
 /// The label that tells which parts Podman gives out.
 pub const NETAVARK: &str = "netavark/addresses";
+
+/// What the labels begin with that tell which addresses a dockerd was told to leave out, beside the
+/// parts that it gives out; its id of the network follows.
+pub const DOCKER_AUX: &str = "docker-aux/";
+
+/// The label of a network that was made for Podman, with Podman's id of it, and of its endpoints.
+pub const PODMAN: &str = "netavark";
+
+/// The runtimes that give addresses out themselves, as people call them.
+pub const BY_DOCKER: &str = "Docker";
+const BY_PODMAN: &str = "Podman";
 
 /// What is netd's of each subnet; all of it where that is none.
 pub type Ranges = BTreeMap<IpNetwork, Option<IpNetwork>>;
@@ -49,9 +61,41 @@ pub fn parts(network: &Network) -> impl Iterator<Item = (&str, IpNetwork)> {
     })
 }
 
-/// Parts as a label has them.
-pub fn label(parts: impl IntoIterator<Item = IpNetwork>) -> String {
+/// Parts, or addresses, as a label has them.
+pub fn label(parts: impl IntoIterator<Item: Display>) -> String {
     parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// The parts of a network's subnets that dockerds give out.
+pub fn dockers(network: &Network) -> impl Iterator<Item = IpNetwork> {
+    parts(network).filter(|(label, _)| label.starts_with(DOCKER)).map(|(_, part)| part)
+}
+
+/// The runtime that gives out an address by itself, and the part that it is of, unless that runtime is the
+/// one that asks, whose labels these are, or was told to leave the address out.
+pub fn anothers<'a>(
+    network: &'a Network,
+    address: IpAddr,
+    asks: &BTreeMap<String, String>,
+) -> Option<(&'static str, IpNetwork)> {
+    let runtime = |label: &'a str| match label.strip_prefix(DOCKER) {
+        Some(id) => (BY_DOCKER, asks.contains_key(ENDPOINT), Some(id)),
+        None => (BY_PODMAN, asks.contains_key(PODMAN), None),
+    };
+    let own = parts(network).filter(|(_, part)| part.contains(address));
+    let mut own: Vec<_> = own.map(|(label, part)| (runtime(label), part)).collect();
+    if own.iter().any(|((_, asks, _), _)| *asks) {
+        return None;
+    }
+    own.retain(|((_, _, id), _)| id.is_none_or(|id| !is_left_out(network, id, address)));
+    own.first().map(|((runtime, ..), part)| (*runtime, *part))
+}
+
+/// Whether a dockerd was told to leave an address out, of a network by its id there.
+pub fn is_left_out(network: &Network, id: &str, address: IpAddr) -> bool {
+    let told = network.labels.get(&format!("{DOCKER_AUX}{id}"));
+    let mut told = told.into_iter().flat_map(|told| told.split(','));
+    told.any(|told| told.parse() == Ok(address))
 }
 
 /// What becomes of a network that is there when a runtime comes that gives out those parts: netd's
@@ -110,6 +154,27 @@ mod tests {
             .collect();
         network.labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         network
+    }
+
+    #[test]
+    fn an_address_is_of_the_runtime_that_gives_it_out_unless_that_leaves_it_out() {
+        let (part, aux) = (format!("{DOCKER}1"), format!("{DOCKER_AUX}1"));
+        let labels = [(&*part, "10.0.0.0/25"), (&*aux, "10.0.0.7,10.0.0.8")];
+        let divided = network(&[("10.0.0.0/24", Some("10.0.0.128/25"))], &labels);
+        let ip = |text: &str| text.parse().expect("an address");
+        let by = |key: &str| BTreeMap::from([(key.to_owned(), String::new())]);
+        let docker = Some(("Docker", net("10.0.0.0/25")));
+        assert_eq!(anothers(&divided, ip("10.0.0.5"), &BTreeMap::new()), docker);
+        assert_eq!(anothers(&divided, ip("10.0.0.5"), &by(PODMAN)), docker);
+        assert_eq!(anothers(&divided, ip("10.0.0.5"), &by(ENDPOINT)), None);
+        assert_eq!(anothers(&divided, ip("10.0.0.8"), &BTreeMap::new()), None, "left out");
+        assert_eq!(anothers(&divided, ip("10.0.0.200"), &BTreeMap::new()), None, "netd's");
+        // Both have it where both came before one was refused.
+        let labels = [(&*part, "10.0.0.0/25"), (NETAVARK, "10.0.0.0/25")];
+        let both = network(&[("10.0.0.0/24", Some("10.0.0.128/25"))], &labels);
+        assert_eq!(anothers(&both, ip("10.0.0.5"), &by(PODMAN)), None);
+        assert_eq!(anothers(&both, ip("10.0.0.5"), &by(ENDPOINT)), None);
+        assert_eq!(anothers(&both, ip("10.0.0.5"), &BTreeMap::new()), docker);
     }
 
     fn net(text: &str) -> IpNetwork {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, rc::Rc};
 
 use cnm::{
     Error, IfName, Kind, Result,
-    docker::{ENDPOINT, is_of_dockerd},
+    docker::ENDPOINT,
     endpoint::{Attach, Container, Endpoint, UpdateEndpoint},
     network::Network,
     options::{DELIVER, IFNAME_PREFIX},
@@ -16,7 +16,7 @@ use super::{
     messages::{CreateEndpoint, Created, Interface, Joined, OfEndpoint},
     translate,
 };
-use crate::server::Line;
+use crate::{networks::divided::left_out, server::Line};
 
 /// Whether it is one of dockerd's, of which it has not yet told whose it is.
 pub(in crate::docker) fn is_unnamed(endpoint: &Endpoint) -> bool {
@@ -61,7 +61,8 @@ impl Plugin {
         self.hand_in(&network, &attach.addresses);
         let line = Line::default();
         let attached = self.netd.attach(attach, &line, Some(request.endpoint)).await;
-        let endpoint = attached.map_err(|error| self.of_dockers_part(&network, error))?;
+        let endpoint =
+            attached.map_err(|error| self.of_dockers_part(&request.network, &network, error))?;
         line.attached.into_inner().iter().for_each(|done| self.netd.attached(done));
         let chosen = endpoint.mac.filter(|_| given.mac.is_empty());
         let mac = chosen.map(|mac| mac.to_string()).unwrap_or_default();
@@ -120,21 +121,21 @@ impl Plugin {
     }
 
     /// A refusal of an address that Docker has chosen, since no driver could tell it who has it.
-    fn of_dockers_part(&self, network: &Network, mut error: Error) -> Error {
+    fn of_dockers_part(&self, docker: &str, network: &Network, mut error: Error) -> Error {
         let address = error.operands.get("address").and_then(|address| address.as_str());
         let address = address.and_then(|address| address.parse::<IpAddr>().ok());
         let Some(address) = address.filter(|_| error.kind == Kind::Exists) else { return error };
-        let registry = self.netd.registry.borrow();
-        let has = |e: &Endpoint| e.addresses.iter().any(|own| own.ip() == address);
-        let mut others = registry.endpoints_on(&network.id).filter(|e| !is_of_dockerd(e));
-        let mut parts = split::parts(network).filter(|(label, _)| label.starts_with(split::DOCKER));
-        if others.any(has)
-            && let Some((_, part)) = parts.find(|(_, part)| part.contains(address))
-        {
+        let parts: Vec<_> = split::dockers(network).collect();
+        let mut taken = self.netd.registry.borrow().taken_from_docker(network, &parts);
+        if taken.contains(&address) {
+            let is_known = |address| split::is_left_out(network, docker, address);
+            taken.retain(|other| *other == address || !is_known(*other));
             error.message = format!(
-                "{}; Docker gives addresses of {part} out itself: make its network again with --aux-address \
-                 used={address}, or with --ipam-driver netd",
-                error.message
+                "{}; Docker gives addresses of {} out itself: make its network again with {} as well, or \
+                 with --ipam-driver netd",
+                error.message,
+                split::label(parts),
+                left_out(&taken)
             );
         }
         error

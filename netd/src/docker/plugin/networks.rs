@@ -1,6 +1,6 @@
 //! Networks that dockerd has: made for it, or shared with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
     Error, Kind, Result,
@@ -9,13 +9,14 @@ use cnm::{
     options::DELIVER,
     split,
 };
+use ipnetwork::IpNetwork;
 
 use super::{
     Plugin,
     messages::CreateNetwork,
-    translate::{self, JOINED, OWN, label, parts_label},
+    translate::{self, JOINED, OWN, Wanted, aux_label, label, parts_label},
 };
-use crate::netd::Netd;
+use crate::{netd::Netd, networks::divided::left_out};
 
 /// Whether dockerd has a network.
 pub(in crate::docker) fn is_dockers(network: &Network) -> bool {
@@ -73,11 +74,11 @@ impl Plugin {
         let driver = driver.or_else(|| wanted.create.driver.clone());
         let driver = driver.as_deref().unwrap_or("bridge");
         self.check_delivers(driver).await?;
-        let (mut own, mut joined) = (OWN.to_owned(), JOINED.to_owned());
         if let Some(known) = self.netd.driver(driver)?.options() {
             let given = wanted.create.options.keys().map(String::as_str);
             known.check_network_beside(driver, &translate::OWN_OPTIONS, given)?;
         }
+        let (mut own, mut joined) = (OWN.to_owned(), JOINED.to_owned());
         if Netd::is_shared(driver) {
             if !wanted.addresses_are_netds {
                 return Err(Error::invalid(
@@ -95,9 +96,14 @@ impl Plugin {
             Some(network) => {
                 check_same(&network, &wanted.create)?;
                 let (ranges, parts) = split::joined(&network, &wanted.parts);
+                self.check_divisible(&network, &wanted, &parts)?;
                 let mut labels = BTreeMap::from([(label(&request.network), joined)]);
                 if !parts.is_empty() {
                     labels.insert(parts_label(&request.network), split::label(parts));
+                    let aux = aux_label(&request.network);
+                    if let Some(told) = wanted.create.labels.get(&aux) {
+                        labels.insert(aux, told.clone());
+                    }
                 }
                 let network = network.id.to_string();
                 let update = UpdateNetwork { network, ranges, labels, ..UpdateNetwork::default() };
@@ -111,6 +117,42 @@ impl Plugin {
         let mut offers = self.offers.borrow_mut();
         wanted.create.subnets.iter().for_each(|subnet| offers.settled(subnet.subnet));
         Ok(())
+    }
+
+    /// Refuses a network of which Docker would give out what it is to keep its hands off: no driver can
+    /// tell it so but before the network is made, and then it knows for good.
+    fn check_divisible(
+        &self,
+        network: &Network,
+        wanted: &Wanted,
+        parts: &[IpNetwork],
+    ) -> Result<()> {
+        let name = &network.name;
+        let refused = |why: String| Err(Error::invalid(why).with("network", network.id.as_str()));
+        let told: Vec<_> =
+            wanted.create.subnets.iter().flat_map(|subnet| subnet.aux.values()).collect();
+        let mut taken = self.netd.registry.borrow().taken_from_docker(network, parts);
+        taken.retain(|address| !told.contains(&address));
+        let gateways = network.subnets.iter().filter_map(|own| Some((own.subnet, own.gateway?)));
+        let is_other = |(subnet, gateway): &(IpNetwork, IpAddr)| {
+            let mut same = wanted.create.subnets.iter().filter(|other| other.subnet == *subnet);
+            parts.iter().any(|part| subnet.contains(part.network()))
+                && same.any(|other| other.gateway.is_some_and(|other| other != *gateway))
+        };
+        let mut say: Vec<_> =
+            gateways.filter(is_other).map(|(_, gateway)| format!("--gateway {gateway}")).collect();
+        if !taken.is_empty() {
+            say.push(left_out(&taken));
+        }
+        if say.is_empty() {
+            return Ok(());
+        }
+        refused(format!(
+            "network {name} of netd has addresses in use of {}, which Docker would give out itself: say {} \
+             as well, or --ipam-driver netd --ipam-opt network={name}",
+            split::label(parts),
+            say.join(" ")
+        ))
     }
 
     /// Refuses a driver that leaves no interface on the host, from where dockerd moves it.
@@ -157,11 +199,13 @@ impl Plugin {
                 _ => return Ok(()),
             }
         }
-        let parts = parts_label(id);
+        let (parts, aux) = (parts_label(id), aux_label(id));
         let ranges = split::left(&network, &parts);
         // A worker of a cluster may take the first one off a network, and nothing else.
-        let remove_labels =
-            [label, parts].into_iter().filter(|label| network.labels.contains_key(label)).collect();
+        let remove_labels = [label, parts, aux]
+            .into_iter()
+            .filter(|label| network.labels.contains_key(label))
+            .collect();
         let network = network.id.to_string();
         let update = UpdateNetwork { network, ranges, labels, remove_labels, ..Default::default() };
         let network = self.netd.update_network(update).await?;

@@ -47,6 +47,11 @@ pub(super) fn parts_label(id: &str) -> String {
     format!("{}{id}", split::DOCKER)
 }
 
+/// The label that tells which addresses Docker was told to leave out, of a network by its id there.
+pub(super) fn aux_label(id: &str) -> String {
+    format!("{}{id}", split::DOCKER_AUX)
+}
+
 /// Whose the network is that the label is at: made for dockerd, or there before; where it is one of the
 /// cluster a space and that dockerd's node follow.
 pub(super) const OWN: &str = "own";
@@ -99,7 +104,12 @@ pub(super) fn network(request: &CreateNetwork) -> Result<Wanted> {
         *family = Some(true);
     }
     if !parts.is_empty() {
-        create.labels.insert(parts_label(&request.network), split::label(parts.iter().copied()));
+        create.labels.insert(parts_label(&request.network), split::label(&parts));
+        let told = create.subnets.iter().flat_map(|subnet| subnet.aux.values());
+        let told = split::label(told);
+        if !told.is_empty() {
+            create.labels.insert(aux_label(&request.network), told);
+        }
     }
     let addresses_are_netds = v4.iter().chain(v6).all(|data| data.space == SPACE);
     Ok(Wanted { create, named, addresses_are_netds, parts })

@@ -41,6 +41,33 @@ pub(crate) fn take_turns(mut place: Place) {
 }
 
 #[test]
+fn docker_is_told_once_and_for_all_what_is_in_use() {
+    let place = Place::new();
+    let dockerd = Dockerd::start(&place.machine);
+    place.host.netctl(&["network", "create", "--subnet", "10.9.0.0/24", "app"]).success();
+    let natives: Vec<_> = (0..3).map(|n| place.world.container(&format!("native-{n}"))).collect();
+    for native in &natives {
+        place.host.client().attach(&native.to("app"));
+    }
+    let create =
+        ["network", "create", "-d", "netd", "-o", "network=app", "--subnet", "10.9.0.0/24"];
+    let refused = dockerd.docker(&[&create[..], &["app"]].concat());
+    assert_ne!(refused.code, 0, "{refused:?}");
+    // What is said there, as it is said there.
+    let words = refused.stderr.split_once(": say ").unwrap().1.split_once(" as well").unwrap().0;
+    let words: Vec<_> = words.split(' ').collect();
+    assert_eq!(words.len(), 6, "{words:?}");
+    dockerd.docker(&[&create[..], &words, &["app"]].concat()).success();
+    for n in 5..8 {
+        let name = format!("c{n}");
+        dockerd.run(&name, "app", &[], &["sleep", "1000"]);
+        let told = dockerd.inspect(&["inspect", &name]);
+        let address = &told["NetworkSettings"]["Networks"]["app"]["IPAddress"];
+        assert_eq!(*address, format!("10.9.0.{n}"));
+    }
+}
+
+#[test]
 fn dockers_own_addresses_come_to_a_network_of_netds() {
     take_turns(Place::new());
 }

@@ -1,6 +1,8 @@
 //! A network of netd's to which a Docker comes later that gives addresses out itself: from then on each
 //! has a half.
 
+use cnm::network::UpdateNetwork;
+
 use super::*;
 
 /// Both families' ranges and the labels of `app`.
@@ -29,6 +31,16 @@ fn from_then_on_each_has_a_half() {
     let mut request = network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
     request["IPv6Data"] = json!([
         {"AddressSpace": "LocalDefault", "Pool": "fd09::/64", "Gateway": "fd09::1/64"}]);
+    // Docker would give the one that is had, and all of those are named before it is too late to tell.
+    let error = refused("NetworkDriver.CreateNetwork", request.clone());
+    let used =
+        "say --aux-address used-10.9.0.2=10.9.0.2 --aux-address used-fd09::2=fd09::2 as well";
+    for part in [used, "10.9.0.0/25,fd09::/65", "--ipam-driver netd --ipam-opt network=app"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(shown(&host), (vec![None, None], BTreeMap::new()), "it is as it was");
+    request["IPv4Data"][0]["AuxAddresses"] = json!({"used-10.9.0.2": "10.9.0.2/24"});
+    request["IPv6Data"][0]["AuxAddresses"] = json!({"one": "fd09::2/64"});
     call("NetworkDriver.CreateNetwork", request);
     let halves = vec![Some("10.9.0.128/25".to_owned()), Some("fd09::8000:0:0:0/65".to_owned())];
     let (ranges, labels) = shown(&host);
@@ -49,14 +61,11 @@ fn from_then_on_each_has_a_half() {
         }
     }
 
-    // Who was there before keeps the address, and Docker is told whose it is, and what to do.
+    // Who was there before keeps the address.
     let error = refused("NetworkDriver.CreateEndpoint", endpoint(&net, &id('e'), "10.9.0.2/24"));
-    for part in ["container before has it", "--aux-address used=10.9.0.2", "--ipam-driver netd"] {
-        assert!(error.contains(part), "{error}");
-    }
+    assert!(error.contains("container before has it"), "{error}");
     let told = host.netctl(&["network", "inspect", "app"]);
-    assert!(told.stderr.contains("10.9.0.2 (before)"), "{told:?}");
-    assert!(!told.stderr.contains("native"), "{told:?}");
+    assert!(!told.stderr.contains("Docker gives addresses"), "it leaves them out: {told:?}");
 
     // It goes, and all of it is netd's again.
     for n in 0_u8..8 {
@@ -65,6 +74,92 @@ fn from_then_on_each_has_a_half() {
     call("NetworkDriver.DeleteNetwork", json!({"NetworkID": net}));
     let (ranges, labels) = shown(&host);
     assert_eq!((ranges, labels), (vec![None, None], BTreeMap::new()));
+}
+
+/// `app`, of which a Docker was given the lower half by a netd that did not ask for more, and two
+/// containers there.
+fn divided(world: &World, host: &Host, net: &str) -> [Container; 2] {
+    host.netctl(&["network", "create", "--subnet", "10.9.0.0/24", "app"]).success();
+    let containers = ["one", "two"].map(|name| world.container(name));
+    for container in &containers {
+        attached(host, container);
+    }
+    let label = |prefix: &str, text: &str| (format!("{prefix}/{net}"), text.to_owned());
+    let update = UpdateNetwork {
+        network: "app".into(),
+        ranges: [("10.9.0.0/24".parse().unwrap(), Some("10.9.0.128/25".parse().unwrap()))].into(),
+        labels: [label("docker", "joined"), label("docker-addresses", "10.9.0.0/25")].into(),
+        ..UpdateNetwork::default()
+    };
+    host.client().call(&update).unwrap();
+    containers
+}
+
+#[test]
+fn all_that_docker_does_not_know_is_told_at_once() {
+    let world = World::new();
+    let host = host(&world);
+    let net = id('a');
+    let _containers = divided(&world, &host, &net);
+    let error = refused("NetworkDriver.CreateEndpoint", endpoint(&net, &id('e'), "10.9.0.2/24"));
+    let used = "--aux-address used-10.9.0.2=10.9.0.2 --aux-address used-10.9.0.3=10.9.0.3 as well";
+    for part in ["container one has it", used, "--ipam-driver netd"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let told = host.netctl(&["network", "inspect", "app"]);
+    assert!(told.stderr.contains("10.9.0.2 (one), 10.9.0.3 (two)"), "{told:?}");
+}
+
+#[test]
+fn what_is_kept_for_a_name_or_is_the_gateway_docker_has_to_know() {
+    let world = World::new();
+    let host = host(&world);
+    let create = ["network", "create", "--subnet", "10.9.0.0/24", "--gateway", "10.9.0.9"];
+    let aux = ["--aux-address", "printer=10.9.0.4", "app"];
+    host.netctl(&[&create[..], &aux].concat()).success();
+    host.netctl(&["network", "reserve", "--ip", "10.9.0.7", "app", "db"]).success();
+    let mut request = network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    let error = refused("NetworkDriver.CreateNetwork", request.clone());
+    let say = "say --gateway 10.9.0.9 --aux-address used-10.9.0.4=10.9.0.4 \
+               --aux-address used-10.9.0.7=10.9.0.7 as well";
+    assert!(error.contains(say), "{error}");
+    request["IPv4Data"][0]["Gateway"] = "10.9.0.9/24".into();
+    request["IPv4Data"][0]["AuxAddresses"] = json!({"a": "10.9.0.4/24", "b": "10.9.0.7/24"});
+    call("NetworkDriver.CreateNetwork", request);
+}
+
+#[test]
+fn nobody_else_gets_an_address_by_name_that_docker_gives_out() {
+    let world = World::new();
+    let host = host(&world);
+    host.netctl(&["network", "create", "--subnet", "10.9.0.0/24", "app"]).success();
+    let net = id('a');
+    let mut request = network(&net, "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    request["IPv4Data"][0]["AuxAddresses"] = json!({"db": "10.9.0.7/24"});
+    call("NetworkDriver.CreateNetwork", request);
+    let containers = ["db", "web"].map(|name| (name, world.container(name)));
+    let attach = |ip: &str, name: &str| {
+        let netns = containers.iter().find(|(own, _)| *own == name).unwrap().1.netns.path();
+        host.netctl(&["attach", "--netns", &netns, "--name", name, "--ip", ip, "app"])
+    };
+    let reserve = |ip, name| host.netctl(&["network", "reserve", "--ip", ip, "app", name]);
+    for refused in [attach("10.9.0.5", "db"), reserve("10.9.0.5", "db")] {
+        assert_ne!(refused.code, 0, "{refused:?}");
+        for part in [
+            "address 10.9.0.5 of network app is of 10.9.0.0/25, which Docker gives out itself",
+            "take one of 10.9.0.128/25, which netd gives out",
+            "--aux-address used-10.9.0.5=10.9.0.5",
+        ] {
+            assert!(refused.stderr.contains(part), "{refused:?}");
+        }
+    }
+    call("NetworkDriver.CreateEndpoint", endpoint(&net, &id('e'), "10.9.0.5/24"));
+    // What Docker leaves out is anybody's, and so is the other half.
+    for (ip, name) in [("10.9.0.7", "db"), ("10.9.0.200", "web")] {
+        reserve(ip, name).success();
+        attach(ip, name).success();
+    }
+    call("NetworkDriver.CreateEndpoint", endpoint(&net, &id('f'), "10.9.0.201/24"));
 }
 
 #[test]
