@@ -1,7 +1,7 @@
 //! One network, every runtime: containers of Docker, Podman and containerd and a bare process reach each
 //! other by name, and publish ports of one range.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{collections::BTreeSet, fs, path::Path, process::Stdio};
 
 use cnm::endpoint::{ListEndpoints, UpdateEndpoint};
 use netd_tests::{Containerd, Dockerd, Executed, Podman, eventually};
@@ -176,4 +176,58 @@ fn the_example_shows_it() {
     site.bare();
     let networks = site.host.netctl(&["network", "ls", "-q"]);
     assert_eq!(networks.success().lines().count(), 3, "{networks:?}");
+}
+
+#[test]
+fn docker_and_podman_never_give_the_same_address() {
+    let site = Site::told(Plugins::Ours, CONFIG);
+    let podman = Podman::with_netd(&site.machine, &["--drop-in"]);
+    let dockerd = Dockerd::start(&site.machine);
+    let made = |name: &str, subnet: &str| {
+        // Podman takes no subnet that the host has by then.
+        podman.execute(&["network", "create", "--subnet", subnet, name]).success();
+        site.host.netctl(&["network", "create", "--subnet", subnet, name]).success();
+    };
+    let dockers = |name: &str, words: &[&str]| {
+        let netds_name = format!("network={name}");
+        let create = ["network", "create", "-d", "netd", "-o", &netds_name];
+        dockerd.docker(&[&create[..], words, &[name]].concat())
+    };
+
+    // Docker first: Podman's containers get netd's.
+    made("app", "10.83.1.0/24");
+    dockers("app", &["--subnet", "10.83.1.0/24"]).success();
+    let mut addresses = BTreeSet::new();
+    for n in 0..3 {
+        let (seal, whale) = (format!("seal{n}"), format!("whale{n}"));
+        podman.serve(&seal, &["--network", "app"]);
+        let address = podman.address(&seal, "app").to_string();
+        assert!(address.starts_with("10.83.1.1"), "the upper half: {address}");
+        dockerd.run(&whale, "app", &[], &["sleep", "1000"]);
+        let told = dockerd.inspect(&["inspect", &whale]);
+        let own = told["NetworkSettings"]["Networks"]["app"]["IPAddress"].as_str().unwrap();
+        addresses.extend([address, own.to_owned()]);
+    }
+    assert_eq!(addresses.len(), 6, "{addresses:?}");
+
+    // Podman first: Docker hears it once, and how it can be.
+    made("back", "10.83.2.0/24");
+    podman.serve("seal", &["--network", "back"]);
+    let refused = dockers("back", &["--subnet", "10.83.2.0/24"]);
+    let sentence = "Podman gives addresses of 10.83.2.0/25 of network back of netd out itself";
+    assert!(refused.code != 0 && refused.stderr.contains(sentence), "{refused:?}");
+    let words = ["--ipam-driver", "netd", "--ipam-opt", "network=back"];
+    assert!(refused.stderr.contains(&words.join(" ")), "{refused:?}");
+    dockers("back", &[&words[..], &["--subnet", "10.83.2.0/24"]].concat()).success();
+    dockerd.run("whale", "back", &[], &["sleep", "1000"]);
+    let told = dockerd.inspect(&["inspect", "whale"]);
+    assert_eq!(told["NetworkSettings"]["Networks"]["back"]["IPAddress"], "10.83.2.128");
+
+    let whales = ["rm", "-f", "whale", "whale0", "whale1", "whale2"];
+    dockerd.docker(&whales).success();
+    podman.execute(&["rm", "--all", "--force", "--time", "0"]).success();
+    for name in ["app", "back"] {
+        dockerd.docker(&["network", "rm", name]).success();
+    }
+    site.bare();
 }

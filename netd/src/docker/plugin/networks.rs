@@ -129,6 +129,16 @@ impl Plugin {
     ) -> Result<()> {
         let name = &network.name;
         let refused = |why: String| Err(Error::invalid(why).with("network", network.id.as_str()));
+        let of_podman = split::parts(network).filter(|(label, _)| *label == split::NETAVARK);
+        let of_podman: Vec<_> = of_podman.map(|(_, part)| part).collect();
+        if !wanted.parts.is_empty() && !of_podman.is_empty() {
+            return refused(format!(
+                "Podman gives addresses of {} of network {name} of netd out itself, and Docker would give \
+                 the same: say --ipam-driver netd --ipam-opt network={name}, or, where Podman has no such \
+                 network any more, netctl podman prune first",
+                split::label(of_podman),
+            ));
+        }
         let told: Vec<_> =
             wanted.create.subnets.iter().flat_map(|subnet| subnet.aux.values()).collect();
         let mut taken = self.netd.registry.borrow().taken_from_docker(network, parts);

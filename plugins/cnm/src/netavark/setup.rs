@@ -42,12 +42,12 @@ pub(super) fn setup(info: &Info, setup: &Setup, netns: &str) -> Result<String> {
         attached = removed.and_then(|()| attach_once(&mut client, &attach));
     }
     if attached.is_err()
-        && let Some(network) = there::with_others(&mut client, &setup.network)
+        && let Some(network) = there::with_others(&mut client, &setup.network, &attach)
     {
         attached = there::leave_to_netd(&mut attach, &network, &setup.network)
             .and_then(|()| attach_once(&mut client, &attach));
         if let Ok((endpoint, _)) = &attached {
-            there::tell(endpoint, &setup.network);
+            there::tell(endpoint, &setup.network, &network);
         }
     }
     if let Ok((_, network)) = &attached {
@@ -101,7 +101,9 @@ fn remove_earlier(client: &mut Client, network: &Network) -> Result<()> {
 
 /// Has netd leave Podman its half of a network that netd had first, where Podman gives addresses.
 fn leave_half(client: &mut Client, network: &Network, given: &document::Network) {
-    if given.ipam() != Some(translate::HOST_LOCAL) || network.labels.contains_key(split::NETAVARK) {
+    let is_divided =
+        network.labels.contains_key(split::NETAVARK) || split::dockers(network).next().is_some();
+    if given.ipam() != Some(translate::HOST_LOCAL) || is_divided {
         return;
     }
     let (ranges, parts) = split::joined(network, &translate::parts(given));

@@ -15,6 +15,7 @@ use crate::{
     client::Client,
     endpoint::{Attach, Endpoint},
     network::{ListNetworks, Network},
+    split,
 };
 
 /// Where Podman chooses subnets, unless its configuration says other ones.
@@ -27,8 +28,12 @@ const POOLS: [(Ipv4Addr, u8); 5] = [
 ];
 
 /// netd's network of this name, where it was not made for Podman and none of its subnets is one of
-/// those of which Podman gives addresses.
-pub(super) fn with_others(client: &mut Client, given: &document::Network) -> Option<Network> {
+/// those of which Podman gives addresses, or Docker gives those out.
+pub(super) fn with_others(
+    client: &mut Client,
+    given: &document::Network,
+    attach: &Attach,
+) -> Option<Network> {
     if given.ipam() != Some(HOST_LOCAL) {
         return None;
     }
@@ -38,10 +43,19 @@ pub(super) fn with_others(client: &mut Client, given: &document::Network) -> Opt
     let network = found.find(|network| network.name.as_str() == given.name)?;
     let is_own = |given: &Subnet| network.subnet_of(given.subnet.ip()).is_some();
     let is_podmans = network.labels.contains_key(LABEL) || given.subnets().iter().any(is_own);
-    (!is_podmans && !network.subnets.is_empty()).then_some(network)
+    let is_others = !is_podmans && !network.subnets.is_empty();
+    (is_others || of_docker(&network, attach).is_some()).then_some(network)
 }
 
-/// Has netd choose the addresses, where Podman has chosen the subnets by itself.
+/// The part that Docker gives out of which an address is that Podman brings: each would give what the
+/// other has.
+fn of_docker(network: &Network, attach: &Attach) -> Option<IpNetwork> {
+    let of = |address: &IpAddr| split::anothers(network, *address, &attach.labels);
+    attach.addresses.iter().find_map(of).map(|(_, part)| part)
+}
+
+/// Has netd choose the addresses, where Podman has chosen the subnets by itself, or Docker gives out those
+/// that Podman would.
 ///
 /// # Errors
 /// `invalid` where they were said.
@@ -50,7 +64,7 @@ pub(super) fn leave_to_netd(
     network: &Network,
     given: &document::Network,
 ) -> Result<()> {
-    if given.subnets().iter().all(is_chosen) {
+    if of_docker(network, attach).is_some() || given.subnets().iter().all(is_chosen) {
         attach.addresses = Vec::new();
         return Ok(());
     }
@@ -87,10 +101,15 @@ fn is_chosen(given: &Subnet) -> bool {
 }
 
 /// Says so: `podman network inspect` shows what Podman chose.
-pub(super) fn tell(endpoint: &Endpoint, given: &document::Network) {
+pub(super) fn tell(endpoint: &Endpoint, given: &document::Network, network: &Network) {
     let own: Vec<_> = endpoint.addresses.iter().map(|address| address.ip().to_string()).collect();
+    let is_own = |given: &Subnet| network.subnet_of(given.subnet.ip()).is_some();
+    let why = match given.subnets().iter().any(is_own) {
+        true => "what Podman chose is of the half that Docker gives out",
+        false => "what Podman chose is not in its subnets",
+    };
     eprintln!(
-        "network {} is netd's, which gave the address {}: what Podman chose is not in its subnets",
+        "network {} is netd's, which gave the address {}: {why}",
         given.name,
         own.join(" and ")
     );

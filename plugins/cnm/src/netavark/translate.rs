@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The label that tells a network of this dialect, with the id that Podman has for it.
-pub(super) const LABEL: &str = "netavark";
+pub(super) const LABEL: &str = split::PODMAN;
 
 /// Who gives a network's addresses.
 pub(super) const NETD: &str = "netd";

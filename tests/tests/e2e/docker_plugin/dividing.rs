@@ -163,6 +163,29 @@ fn nobody_else_gets_an_address_by_name_that_docker_gives_out() {
 }
 
 #[test]
+fn docker_gives_nothing_of_what_podman_gives() {
+    let world = World::new();
+    let host = host(&world);
+    host.netctl(&["network", "create", "--subnet", "10.9.0.0/24", "app"]).success();
+    let update = UpdateNetwork {
+        network: "app".into(),
+        ranges: [("10.9.0.0/24".parse().unwrap(), Some("10.9.0.128/25".parse().unwrap()))].into(),
+        labels: [("netavark/addresses".to_owned(), "10.9.0.0/25".to_owned())].into(),
+        ..UpdateNetwork::default()
+    };
+    host.client().call(&update).unwrap();
+    let request = network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    let error = refused("NetworkDriver.CreateNetwork", request);
+    for part in [
+        "Podman gives addresses of 10.9.0.0/25 of network app of netd out itself",
+        "say --ipam-driver netd --ipam-opt network=app",
+        "netctl podman prune",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn an_option_of_dockers_own_front_is_named_where_another_is_meant() {
     let world = World::new();
     let _host = host(&world);

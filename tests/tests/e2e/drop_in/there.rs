@@ -1,6 +1,6 @@
 //! Networks that netd had before Podman wrote one of their name down.
 
-use cnm::network::{CreateNetwork, InspectNetwork, Subnet};
+use cnm::network::{CreateNetwork, InspectNetwork, Subnet, UpdateNetwork};
 
 use super::*;
 
@@ -52,6 +52,36 @@ fn of_the_same_subnet_each_has_a_half() {
         place.host.client().detach(name);
     }
     assert_eq!(place.networks(), [("app".to_owned(), 0)], "it is netd's");
+}
+
+#[test]
+fn of_what_docker_gives_podman_gives_nothing() {
+    let place = Place::new();
+    make(&place, "10.83.1.0/24");
+    let labels = [("docker-addresses/a".to_owned(), "10.83.1.0/25".to_owned())].into();
+    let ranges = [("10.83.1.0/24".parse().unwrap(), Some("10.83.1.128/25".parse().unwrap()))];
+    let network_of = |place: &Place| {
+        let inspect = InspectNetwork { network: "app".into() };
+        place.host.client().call(&inspect).unwrap().network
+    };
+    let update = UpdateNetwork {
+        network: "app".into(),
+        ranges: ranges.into(),
+        labels,
+        ..UpdateNetwork::default()
+    };
+    place.host.client().call(&update).unwrap();
+    let divided = network_of(&place);
+    let web = place.world.container("web");
+    let to_web = document(&web, 2, &[network("app", 1, json!({}))]);
+    let told = place.setup(&web, &to_web);
+    assert_eq!(ipnet(&told), "10.83.1.128/24", "of netd's half");
+    assert!(
+        told.stderr.contains("gave the address 10.83.1.128: what Podman chose is of"),
+        "{told:?}"
+    );
+    assert_eq!(network_of(&place), divided, "nothing is Podman's to give");
+    place.teardown(&web, &to_web).success();
 }
 
 #[test]
