@@ -310,6 +310,11 @@ fn podman_gives_half_of_what_netd_had_first() {
     let shown = inspected(&site, "app");
     assert_eq!(shown["IPAM"]["Config"][0]["IPRange"], "10.83.1.128/25");
     assert_eq!(shown["Labels"]["netavark/addresses"], "10.83.1.0/25");
+    assert_eq!(podman.prune(), "", "Podman has it");
     podman.execute(&["rm", "--all", "--force", "--time", "0"]).success();
+    podman.execute(&["network", "rm", "app"]).success();
+    assert_eq!(podman.prune(), "app: addresses of 10.83.1.0/25 are netd's again\n");
+    let shown = inspected(&site, "app");
+    assert!(shown["IPAM"]["Config"][0].get("IPRange").is_none(), "{shown}");
     site.bare();
 }

@@ -19,7 +19,8 @@ Examples:
     Install(Install),
     /// Take away what `install` has written
     Uninstall(Uninstall),
-    /// Remove networks that were made for Podman, that it has no more, and that nobody is on
+    /// Remove networks that were made for Podman, that it has no more, and that nobody is on; give netd back
+    /// what Podman gave of addresses of others that it has no more
     #[command(after_help = "\
 Podman tells no plugin that a network is removed. With netd in netavark's place networks go by themselves.
 

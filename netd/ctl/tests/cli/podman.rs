@@ -240,7 +240,10 @@ fn a_configuration_that_is_none_is_named() {
 
 #[test]
 fn networks_that_podman_has_no_more_are_removed() {
-    let netd = Fake::new(|method, _| match method {
+    let netd = Fake::new(|method, params| match method {
+        "network.list" if params["filters"]["label"][0] == "netavark/addresses" => {
+            Ok(json!({ "networks": [] }))
+        }
         "network.list" => {
             let mut networks = [network(1, "kept", "bridge"), network(2, "gone", "bridge")];
             for (number, one) in networks.iter_mut().enumerate() {
@@ -266,12 +269,63 @@ fn networks_that_podman_has_no_more_are_removed() {
     assert!(unread.stderr.contains("half.json"), "{unread:?}");
     fs::remove_file(directory.join("half.json")).expect("it is there");
     assert_eq!(done(&prune("--dry-run")), "gone\n");
-    assert_eq!(netd.methods(), ["network.list"; 3], "nothing is removed");
+    assert_eq!(netd.methods(), ["network.list"; 6], "nothing is removed");
     assert_eq!(done(&prune("")), "gone\n");
     let asked = netd.asked();
     let filters = json!({ "label": ["netavark"], "dangling": ["true"] });
-    assert_eq!(asked[3].params, json!({ "filters": filters }));
-    assert_eq!(asked[4].method, "network.remove");
-    assert_eq!(asked[4].params, json!({ "network": format!("={}", "02".repeat(32)) }));
-    assert_eq!(asked.len(), 5);
+    assert_eq!(asked[6].params, json!({ "filters": filters }));
+    assert_eq!(asked[8].method, "network.remove");
+    assert_eq!(asked[8].params, json!({ "network": format!("={}", "02".repeat(32)) }));
+    assert_eq!(asked.len(), 9);
+}
+
+#[test]
+fn what_podman_gave_of_networks_that_it_has_no_more_is_netds_again() {
+    let divided = |byte: u8, name: &str| {
+        let mut one = network(byte, name, "bridge");
+        let subnet = format!("10.8{byte}.0.0/24");
+        let (lower, upper) = (format!("10.8{byte}.0.0/25"), format!("10.8{byte}.0.128/25"));
+        one["subnets"] = json!([{ "subnet": subnet, "range": upper }]);
+        one["labels"] = json!({ "netavark/addresses": lower });
+        one
+    };
+    let netd = Fake::new(move |method, params| match method {
+        "network.list" if params["filters"]["label"][0] == "netavark/addresses" => {
+            let networks = [(1, "kept"), (2, "gone"), (3, "used")];
+            Ok(json!({ "networks": networks.map(|(byte, name)| divided(byte, name)) }))
+        }
+        "network.list" => Ok(json!({ "networks": [] })),
+        "network.inspect" => {
+            let is_used = params["network"] == format!("={}", "03".repeat(32));
+            let endpoint = json!({
+                "id": "1".repeat(64), "network": "2".repeat(64), "network_name": "used",
+                "container": {"id": "web"}, "ifname": "eth0", "state": "attached", "created": "",
+                "labels": {"netavark": "x"},
+            });
+            let endpoints = if is_used { vec![endpoint] } else { Vec::new() };
+            let mut detail = divided(2, "gone");
+            detail["endpoints"] = json!(endpoints);
+            Ok(detail)
+        }
+        "network.update" => Ok(divided(2, "gone")),
+        _ => Ok(json!({})),
+    });
+    let directory = netd.directory.join("networks");
+    fs::create_dir(&directory).expect("a directory");
+    let kept = json!({ "name": "kept", "id": "0".repeat(64), "driver": "bridge" });
+    fs::write(directory.join("kept.json"), kept.to_string()).expect("a file");
+    let prune = |words: &str| {
+        netd.netctl(&format!("podman prune --network-dir {} {words}", directory.display()))
+    };
+    let said = "gone: addresses of 10.82.0.0/25 are netd's again\n";
+    assert_eq!(done(&prune("--dry-run")), said);
+    assert!(!netd.methods().iter().any(|method| method == "network.update"));
+    assert_eq!(done(&prune("")), said);
+    let asked = netd.asked();
+    let updates: Vec<_> = asked.iter().filter(|one| one.method == "network.update").collect();
+    assert_eq!(updates.len(), 1, "{updates:?}");
+    let id = format!("={}", "02".repeat(32));
+    assert_eq!(updates[0].params["network"], id);
+    assert_eq!(updates[0].params["ranges"], json!({ "10.82.0.0/24": null }));
+    assert_eq!(updates[0].params["remove_labels"], json!(["netavark/addresses"]));
 }
