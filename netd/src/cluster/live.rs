@@ -9,7 +9,7 @@ use ::cluster::{
 use ::store::{Error, LeaseId, Op, Txn};
 use tokio::time::sleep;
 
-use super::Cluster;
+use super::{Cluster, tasks::FULL};
 
 /// How long the row stays without a word of this host, and how often there is one.
 const LIFE: Duration = Duration::from_secs(10);
@@ -50,7 +50,8 @@ impl Cluster {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "liveness not said");
-                    sleep(AGAIN).await;
+                    let full = matches!(error, Error::NoSpace { .. });
+                    sleep(if full { FULL } else { AGAIN }).await;
                 }
             }
         }

@@ -27,6 +27,10 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// The same for what was refused.
 const REFUSED: Duration = Duration::from_secs(5);
 
+/// The same while the store is full: etcd raises its alarm anew for each write that it refuses, which
+/// is written down by all members.
+pub(super) const FULL: Duration = Duration::from_secs(2);
+
 /// How long others are let be after they were told something: what comes by itself is told at once,
 /// and what comes fast together, since each message costs every host more than what is in it. The
 /// busier they are, and so the longer it took, the longer they are let be.
@@ -103,7 +107,12 @@ impl Netd {
                 Err(error) => {
                     tracing::debug!(%error, "the cluster does not know of this host's start yet");
                     // What is refused will be for a while.
-                    sleep(if error.kind == Kind::Denied { REFUSED } else { AGAIN }).await;
+                    sleep(match error.kind {
+                        Kind::Denied => REFUSED,
+                        Kind::Exhausted => FULL,
+                        _ => AGAIN,
+                    })
+                    .await;
                 }
             }
         }
@@ -282,8 +291,10 @@ impl Cluster {
                         self.outbox.borrow_mut().put_back(rows);
                         if matches!(error, StoreError::NoSpace { .. }) {
                             self.withdraw_gone().await;
+                            sleep(FULL).await;
+                        } else {
+                            sleep(AGAIN).await;
                         }
-                        sleep(AGAIN).await;
                     }
                 }
             }
