@@ -9,7 +9,7 @@ use ::cluster::{
 use ::store::{Error, LeaseId, Op, Txn};
 use tokio::time::sleep;
 
-use super::{Cluster, tasks::FULL};
+use super::{Cluster, Instant, tasks::FULL};
 
 /// How long the row stays without a word of this host, and how often there is one.
 const LIFE: Duration = Duration::from_secs(10);
@@ -26,11 +26,16 @@ impl Cluster {
     pub(super) async fn live(self: Rc<Self>) {
         let mut lease = None;
         let mut said = None;
+        let mut kept = Instant::now();
         loop {
             let epoch = self.epoch.get();
             let outcome = match (lease, epoch) {
                 // Only who knows in which epoch it is can say that it lives in it.
                 (_, None) => {
+                    if kept.elapsed() >= WORD {
+                        self.keep_former().await;
+                        kept = Instant::now();
+                    }
                     sleep(SOON).await;
                     continue;
                 }
@@ -57,13 +62,29 @@ impl Cluster {
         }
     }
 
+    /// What the netd before this one said stands until this one is heard, which may be long where the
+    /// store is full or no manager is there: the containers are the same.
+    async fn keep_former(&self) {
+        let key = self.layout.key(&Key::Live(self.node.clone()));
+        let kept = async {
+            let Some(row) = self.store.get(key).await? else { return Ok(()) };
+            let same = rows::read::<Live>(&row).is_ok_and(|live| live.boot == boot());
+            match row.lease.filter(|_| same) {
+                Some(lease) => self.store.keep_alive(lease).await,
+                None => Ok(()),
+            }
+        };
+        if let Err::<(), Error>(error) = kept.await {
+            tracing::debug!(%error, "liveness is not kept");
+        }
+    }
+
     async fn say(&self, epoch: u64) -> Result<LeaseId, Error> {
         let lease = self.store.grant(LIFE).await?;
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let live = Live {
             schema: Schema::default(),
             epoch,
-            boot: boot.trim().to_owned(),
+            boot: boot(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let key = self.layout.key(&Key::Live(self.node.clone()));
@@ -72,4 +93,10 @@ impl Cluster {
         self.store.txn(Txn::new().then(put).then(away)).await?;
         Ok(lease)
     }
+}
+
+/// This boot of the host.
+fn boot() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    boot.trim().to_owned()
 }

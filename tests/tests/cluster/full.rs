@@ -92,7 +92,7 @@ impl Drop for Small {
 
 #[test]
 fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
-    let fleet = Fleet::bare(2);
+    let mut fleet = Fleet::bare(2);
     let etcd = Small::start(&fleet);
     eventually("it answers", || etcd.ctl("endpoint health"));
     let init = InitCluster {
@@ -109,7 +109,6 @@ fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
     resolves(&a, "gone", &[gone.ip()]);
     let ping = Ping::start(&a.container.netns, b.ip());
     fill(|n, value| etcd.ctl(&format!("put filler/{n} {value}")).map(drop));
-    let since = Instant::now();
 
     let stranded = fleet.world.container("far");
     let mut far = stranded.to("shop");
@@ -133,12 +132,18 @@ fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
             other => Err(other.to_vec()),
         });
     }
+    // It forgets all the same.
+    resolves(&a, "gone", &[]);
     eventually("the endpoint that came waits alone", || match fleet.status(1).unwritten {
         1 => Ok(()),
         other => Err(other),
     });
-    // It forgets all the same, and hosts live longer than what they said before.
-    resolves(&a, "gone", &[]);
+    // Hosts live longer than what they said before, and so does one whose netd starts anew.
+    fleet.hosts[1].kill();
+    fleet.hosts[1].start();
+    let d = fleet.run(1, "shop", "d");
+    resolves(&b, "d", &[d.ip()]);
+    let since = Instant::now();
     while since.elapsed() < Duration::from_secs(15) {
         ping.goes_on();
         let nodes = fleet.hosts[0].client().call(&ListNodes {}).unwrap().nodes;
@@ -152,8 +157,10 @@ fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
     etcd.ctl(&format!("compact {revision} --physical")).unwrap();
     etcd.ctl("defrag").unwrap();
     etcd.ctl("alarm disarm").unwrap();
-    resolves(&a, "c", &[c.ip()]);
-    reaches(&a.container.netns, c.ip());
+    for come in [&c, &d] {
+        resolves(&a, &come.container.name, &[come.ip()]);
+        reaches(&a.container.netns, come.ip());
+    }
     there_is_room(&fleet);
     fleet.create("other");
     ping.lost_none();
