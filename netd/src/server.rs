@@ -65,7 +65,7 @@ pub(crate) fn listen(path: &Path) -> std::io::Result<UnixListener> {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::AddrInUse,
-                "another netd listens there",
+                format!("another netd listens at {}: is this its --run-dir?", path.display()),
             ));
         }
         fs::remove_file(path)?;

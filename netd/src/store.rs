@@ -69,7 +69,10 @@ pub(crate) enum Error {
         path: PathBuf,
     },
     /// What it holds makes no sense.
-    #[error("the store {path} is damaged; put back a copy, or move it aside to lose its networks")]
+    #[error(
+        "the store {path} is damaged, or a file of something else; put back a copy, or move it aside to \
+         lose its networks"
+    )]
     Damaged {
         /// Which.
         path: PathBuf,
@@ -224,6 +227,9 @@ fn open_error(path: &Path, source: redb::Error) -> Error {
     match source {
         redb::Error::DatabaseAlreadyOpen => Error::InUse { path },
         redb::Error::Corrupted(_) => Error::Damaged { path },
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Error::Damaged { path }
+        }
         source => Error::Open { path, source: source.into() },
     }
 }

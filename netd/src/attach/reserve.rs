@@ -225,7 +225,7 @@ impl Netd {
             return Ok(Some(existing.clone()));
         }
         Err(Error::exists(format_args!(
-            "container {} already has {} on network {}",
+            "container {} already has {} on network {}: say an ifname for another interface",
             params.container.label(),
             existing.ifname,
             existing.network_name

@@ -37,8 +37,25 @@ impl Registry {
                 more + 1
             ))
             .with("endpoint", given)),
-            (None, _) => Err(Error::not_found(format_args!("endpoint {given} not found"))
-                .with("endpoint", given)),
+            (None, _) => {
+                let hint = self.endpoint_hint(given);
+                Err(Error::not_found(format_args!("endpoint {given} not found{hint}"))
+                    .with("endpoint", given))
+            }
+        }
+    }
+
+    /// Which endpoints somebody may have meant who named a container.
+    fn endpoint_hint(&self, given: &str) -> String {
+        let Ok(sandbox) = self.resolve_sandbox(given) else { return String::new() };
+        let container = &sandbox.record.sandbox.container;
+        let own: Vec<_> = self
+            .endpoints_of(&container.id)
+            .map(|e| format!("{} on network {}", e.id.short(), e.network_name))
+            .collect();
+        match own.as_slice() {
+            [] => format!(": container {} has none", container.label()),
+            own => format!(": container {} has {}", container.label(), own.join(", ")),
         }
     }
 

@@ -195,6 +195,18 @@ fn a_sandbox_is_found_by_id_then_name_and_two_of_a_name_are_ambiguous() {
 }
 
 #[test]
+fn who_names_a_container_is_told_its_endpoints() {
+    let mut registry = registry();
+    let said = |registry: &Registry| registry.resolve_endpoint("web").expect_err("no id").message;
+    assert_eq!(said(&registry), "endpoint web not found");
+    registry.put_sandbox(sandbox("c1", "web", 1));
+    assert_eq!(said(&registry), "endpoint web not found: container web has none");
+    let id = endpoint(&mut registry, 1, 0xaa, "c1").id;
+    let own = format!("endpoint web not found: container web has {} on network app", id.short());
+    assert_eq!(said(&registry), own);
+}
+
+#[test]
 fn an_endpoint_gives_back_what_it_held() {
     let mut registry = registry();
     registry.put_sandbox(sandbox("c1", "web", 3));

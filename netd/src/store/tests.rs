@@ -76,7 +76,8 @@ fn a_foreign_file_is_refused_and_left_alone() {
     fs::create_dir_all(scratch.0.join("state")).expect("a directory");
     fs::write(&path, "somebody else's").expect("written");
     let error = scratch.open().expect_err("refused").to_string();
-    assert!(error.contains("netd.redb"), "{error}");
+    assert!(error.contains("netd.redb is damaged, or a file of something else"), "{error}");
+    assert!(error.contains("put back a copy, or move it aside"), "{error}");
     assert_eq!(fs::read_to_string(&path).expect("read"), "somebody else's");
 }
 

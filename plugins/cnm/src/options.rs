@@ -411,18 +411,24 @@ pub fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<
     known.filter(|(edits, _)| *edits <= near).min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
 }
 
-/// How many letters have to be put in, taken out or changed to make one word of the other
-/// (Levenshtein): row by row, of which each knows how far every beginning of `b` is from one of `a`.
+/// How many letters have to be put in, taken out, changed or swapped with the next to make one word of
+/// the other (optimal string alignment): row by row, of which each knows how far every beginning of `b`
+/// is from one of `a`.
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut before = std::mem::replace(&mut row[0], i + 1);
+    for (i, letter) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
         for (j, other) in b.iter().enumerate() {
-            let changed = before + usize::from(letter != *other);
-            before = row[j + 1];
-            row[j + 1] = changed.min(before + 1).min(row[j] + 1);
+            let changed = row[j] + usize::from(letter != other);
+            let mut least = changed.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *letter == b[j - 1] && a[i - 1] == *other {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -441,7 +447,7 @@ mod tests {
     #[test]
     fn letters_are_counted() {
         let of = [("", ""), ("mode", "mode"), ("modee", "mode"), ("mdoe", "mode"), ("", "mtu")];
-        assert_eq!(of.map(|(a, b)| edits(a, b)), [0, 0, 1, 2, 3]);
+        assert_eq!(of.map(|(a, b)| edits(a, b)), [0, 0, 1, 1, 3]);
         assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(edits("sitting", "kitten"), 3);
     }
@@ -458,6 +464,7 @@ mod tests {
             ("macvlan-mode", "did you mean \"macvlan_mode\"?"),
             ("com.docker.network.driver.mut", "did you mean \"com.docker.network.driver.mtu\"?"),
             ("dsn-search", "did you mean \"dns-search\"?"),
+            ("mut", "did you mean \"mtu\"?"),
             ("colour", "there are mode, mtu, dns, dns.DOMAIN, dns-search, resolver, attachable"),
         ] {
             let error = options.check_network("macvlan", ["mtu", wrong]);

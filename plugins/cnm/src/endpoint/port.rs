@@ -148,6 +148,9 @@ impl fmt::Display for Port {
     }
 }
 
+/// What ports there are; a single 0 of the host is any that is free.
+const RANGE: &str = "ports are 1 to 65535";
+
 /// As on a command line: `[[host_ip:]host_ports:]container_ports[/protocol]`, each a port or two
 /// with a dash between them, the first and the last. Several of the host for one of the container are a
 /// choice.
@@ -165,12 +168,17 @@ impl FromStr for Port {
             Some((ports, protocol)) => (ports, protocol.parse()?),
             None => (text, Protocol::Tcp),
         };
+        let wrong = |why| Error::invalid(format_args!("invalid port {text:?}: {why}"));
         let run = |text: &str| -> Result<(u16, u16), Error> {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
-            let number = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+            let number = |text: &str| {
+                let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse::<u16>().map_err(|_| if is_number { wrong(RANGE) } else { invalid() })
+            };
             let (first, last) = (number(first)?, number(last)?);
-            let more = last.checked_sub(first).ok_or_else(invalid)?;
-            Ok((first, more.checked_add(1).ok_or_else(invalid)?))
+            let more =
+                last.checked_sub(first).ok_or_else(|| wrong("its last is before its first"))?;
+            Ok((first, more.checked_add(1).ok_or_else(|| wrong(RANGE))?))
         };
         let (host, (container_port, count)) = match ports.rsplit_once(':') {
             Some((host, container)) => (host, run(container)?),
@@ -185,7 +193,7 @@ impl FromStr for Port {
         };
         let (host_port, as_many) = if host.is_empty() { (0, count) } else { run(host)? };
         if container_port == 0 || (host_port == 0 && as_many > 1 && !host.is_empty()) {
-            return Err(invalid());
+            return Err(wrong(RANGE));
         }
         // As Docker has it: one port of the container, at any of these that is free.
         let is_choice = count == 1 && as_many > 1;
@@ -217,6 +225,22 @@ mod tests {
         assert_eq!(port("0:80").as_deref(), Ok("0->80/tcp"));
         for bad in ["", "0", "80:", "80:0", "x:80", "70000:80", "80:80/icmp", "1.2.3:80:80"] {
             assert!(port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_port_is_said() {
+        for (bad, why) in [
+            ("99999:80", "ports are 1 to 65535"),
+            ("80:0", "ports are 1 to 65535"),
+            ("80:99999999999", "ports are 1 to 65535"),
+            ("0-9:80", "ports are 1 to 65535"),
+            ("8100-8000:80", "its last is before its first"),
+            ("http:80", "it should be [[HOST_IP:]HOST_PORT:]PORT[/PROTOCOL]"),
+            ("8080:", "it should be [[HOST_IP:]HOST_PORT:]PORT[/PROTOCOL]"),
+        ] {
+            let said = bad.parse::<Port>().expect_err(bad).message;
+            assert!(said.starts_with(&format!("invalid port {bad:?}: {why}")), "{said}");
         }
     }
 
