@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     names::Resolver,
     precedence::Precedence,
+    reconcile::driver_problem,
     registry::{Registry, Stage},
     relay::Relay,
     server::Turns,
@@ -53,6 +54,8 @@ pub(crate) struct Netd {
     pub(crate) events: broadcast::Sender<Arc<str>>,
     /// Found while running and not yet gone, by what it is about.
     pub(crate) problems: RefCell<BTreeMap<String, String>>,
+    /// What a driver noticed and a sync did not put right, by the driver.
+    pub(crate) unsettled: RefCell<BTreeMap<String, String>>,
     /// Networks are made and removed one at a time: each choice depends on all the others.
     pub(crate) network_turn: Mutex<()>,
     /// The cluster that this host is in.
@@ -91,6 +94,7 @@ impl Netd {
             precedence: Rc::default(),
             events: broadcast::Sender::new(EVENTS),
             problems: RefCell::default(),
+            unsettled: RefCell::default(),
             network_turn: Mutex::new(()),
             cluster: RefCell::default(),
             known: RefCell::default(),
@@ -175,6 +179,7 @@ impl Netd {
         };
         let mut problems = self.problems.borrow_mut();
         problems.retain(|about, _| !about.strip_prefix("endpoint ").is_some_and(there));
+        problems.remove(&driver_problem(driver));
         drop(problems);
         Ok(synced)
     }
@@ -233,6 +238,7 @@ impl Desired for Told {
             netd.metrics.driver_restarts(driver);
         } else {
             tracing::info!(driver, "driver ready");
+            netd.problems.borrow_mut().remove(&driver_problem(driver));
             netd.driver_started(driver);
         }
         netd.tell("driver", action, driver, &[("why", why)]);

@@ -112,7 +112,7 @@ impl Netd {
                 Err(error) => Err(error),
             };
             if let Err(error) = ready {
-                self.problem(&format!("network {}", network.name), &error);
+                self.problem(&driver_problem(&network.driver), &error);
             }
             self.resolve_on(network).await;
         }
@@ -126,9 +126,12 @@ impl Netd {
         self.remove_all_unneeded().await;
     }
 
+    /// Has status say it; the log says it once.
     fn problem(&self, about: &str, error: &Error) {
-        tracing::error!(about, %error, "not as it should be");
-        self.problems.borrow_mut().insert(about.to_owned(), error.message.clone());
+        let before = self.problems.borrow_mut().insert(about.to_owned(), error.message.clone());
+        if before.as_ref() != Some(&error.message) {
+            tracing::error!(about, %error, "not as it should be");
+        }
     }
 
     async fn predefine(self: &Rc<Self>, name: &str, driver: &str) -> Result<()> {
@@ -156,8 +159,10 @@ impl Netd {
             [] => drop(self.problems.borrow_mut().remove(&about)),
             problems => {
                 let problems = problems.join("; ");
-                tracing::warn!(driver, problems, "somebody else's is in the way");
-                self.problems.borrow_mut().insert(about, problems);
+                let before = self.problems.borrow_mut().insert(about, problems.clone());
+                if before.as_ref() != Some(&problems) {
+                    tracing::warn!(driver, problems, "not put right");
+                }
             }
         }
         for endpoint in synced.missing {
@@ -169,15 +174,26 @@ impl Netd {
     /// Has a driver put right what it noticed.
     pub(crate) async fn repair(self: Rc<Self>, driver: String, what: Vec<String>) {
         let noticed = what.join("; ");
-        tracing::warn!(driver, noticed, "disturbed by somebody else");
+        // It is told again as long as it is not right.
+        if self.unsettled.borrow().get(&driver) != Some(&noticed) {
+            tracing::warn!(driver, noticed, "disturbed by somebody else");
+        }
         match self.sync(&driver).await {
             Ok(synced) => {
+                let well = synced.missing.is_empty() && synced.problems.is_empty();
+                if well || !synced.repaired.is_empty() {
+                    self.unsettled.borrow_mut().remove(&driver);
+                } else {
+                    self.unsettled.borrow_mut().insert(driver.clone(), noticed.clone());
+                }
                 self.tell("driver", "repair", &driver, &[("what", &noticed)]);
                 self.after_sync(&driver, synced);
                 self.driver_started(&driver);
             }
-            // It starts again, and is told everything.
-            Err(error) => tracing::error!(driver, %error, "not put right"),
+            Err(error) => {
+                self.unsettled.borrow_mut().insert(driver.clone(), noticed);
+                self.problem(&driver_problem(&driver), &error);
+            }
         }
     }
 
@@ -246,9 +262,18 @@ impl Netd {
     pub(crate) async fn reconcile(self: &Rc<Self>) -> Result<Reconciled> {
         let mut reconciled = Reconciled::default();
         reconciled.repaired.extend(self.resolve_at_fixed_again());
+        let mut first = Ok(());
         for driver in self.drivers.all() {
             let name = driver.status().name;
-            let mut synced = self.sync(&name).await?;
+            let mut synced = match self.sync(&name).await {
+                Ok(synced) => synced,
+                // What one driver cannot do is no reason to leave the others.
+                Err(error) => {
+                    self.problem(&driver_problem(&name), &error);
+                    first = first.and(Err(error));
+                    continue;
+                }
+            };
             reconciled.repaired.extend(synced.repaired.iter().cloned());
             for endpoint in std::mem::take(&mut synced.missing) {
                 match self.lost(&endpoint).await {
@@ -260,7 +285,7 @@ impl Netd {
             self.after_sync(&name, synced);
             self.driver_started(&name);
         }
-        Ok(reconciled)
+        first.map(|()| reconciled)
     }
 
     /// Does what plugins were asked to detach while netd was not there.
@@ -295,8 +320,11 @@ impl Netd {
         let registry = self.registry.borrow();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let sessions = self.drivers.all();
-        let mut problems: Vec<String> = self.problems.borrow().values().cloned().collect();
-        problems.extend(sessions.iter().filter_map(|session| session.failing()));
+        let mut about = self.problems.borrow().clone();
+        let failing =
+            sessions.iter().filter_map(|session| Some((session.status().name, session.failing()?)));
+        about.extend(failing.map(|(name, why)| (driver_problem(&name), why)));
+        let mut problems: Vec<String> = about.into_values().collect();
         problems.extend(registry.name_clashes());
         problems.extend(self.resolver.pressed());
         problems.extend(self.resolver.nobody_to_ask(&registry));
@@ -320,6 +348,11 @@ impl Netd {
             problems,
         }
     }
+}
+
+/// By what a driver's own problem is known, which goes when it is told everything.
+pub(crate) fn driver_problem(driver: &str) -> String {
+    format!("driver {driver}")
 }
 
 /// `system.version`.

@@ -54,6 +54,7 @@ mod shared;
 mod showing;
 mod speaking;
 mod taken;
+mod unfit;
 mod uninstalling;
 mod updating;
 mod uplink;
