@@ -274,6 +274,7 @@ impl Netd {
                     continue;
                 }
             };
+            reconciled.problems.extend(synced.problems.iter().cloned());
             reconciled.repaired.extend(synced.repaired.iter().cloned());
             for endpoint in std::mem::take(&mut synced.missing) {
                 match self.lost(&endpoint).await {

@@ -23,11 +23,11 @@ pub(crate) fn status(socket: &Path, format: Format) -> Outcome {
 
 /// Has everything compared and put right.
 pub(crate) fn reconcile(socket: &Path, format: Format) -> Outcome {
-    ask(socket, format, &Reconcile {}, |Reconciled { repaired, lost }| {
-        if repaired.is_empty() && lost.is_empty() {
+    ask(socket, format, &Reconcile {}, |Reconciled { repaired, lost, problems }| {
+        if repaired.is_empty() && lost.is_empty() && problems.is_empty() {
             return "nothing differed\n".to_owned();
         }
-        let lost = lost.iter().map(|what| format!("not put right: {what}\n"));
+        let lost = lost.iter().chain(problems).map(|what| format!("not put right: {what}\n"));
         repaired.iter().map(|what| format!("{what}\n")).chain(lost).collect()
     })
 }

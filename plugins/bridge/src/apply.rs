@@ -14,7 +14,7 @@ use kernel::{
     guard::Guards,
     links::{self, Bridge, Change, Link, Mac},
     neighbours::{self, Neighbour},
-    netlink::{Batch, Socket},
+    netlink::{Batch, Received, Socket},
     netns::Netns,
     routes::{self, Route},
     sysctl,
@@ -25,6 +25,7 @@ use crate::{
     plan::{self, Lead, Observed, Step},
     reaper::Reaper,
     shape::Limits,
+    undone::Undone,
 };
 
 /// The driver's hold on the kernel: sockets kept open, in the namespace it was opened in.
@@ -63,8 +64,11 @@ impl Kernel {
     /// What there is, as far as it matters to these networks.
     pub(crate) fn observe(&mut self, segments: &[Segment]) -> Result<Observed> {
         let links = links::all(&mut self.socket)?;
+        // One that lost what it had by being made too small is there and has no MTU to keep.
+        let is_fit = |link: &Link| !plan::is_too_small(link.mtu);
         let needs_uplink = |segment: &Segment| {
-            segment.mtu.is_none() && links.iter().all(|link| link.name != segment.bridge)
+            let is_its = |link: &Link| link.name == segment.bridge;
+            segment.mtu.is_none() && !links.iter().any(|link| is_its(link) && is_fit(link))
         };
         let uplink_mtu = if segments.iter().any(needs_uplink) {
             routes::default_route_link(&mut self.socket)?
@@ -84,6 +88,7 @@ impl Kernel {
                 .collect(),
             facts: self.firewall.facts()?,
             uplink_mtu,
+            kept_mtus: BTreeMap::new(),
             limits: Limits::default(),
             doors: BTreeMap::new(),
             near: routes::near(&routes),
@@ -125,37 +130,31 @@ impl Kernel {
     /// # Errors
     /// The first that failed. What vanished meanwhile with its container is no failure.
     pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<()> {
-        self.apply_with(steps, observed, &[]).map(drop)
+        let undone = self.apply_with(steps, observed, &[])?;
+        undone.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// As [`Kernel::apply`]; `paths` may lead to containers, where something is to be done inside. Gives
-    /// one sentence for each thing that could not be done there.
+    /// what was not done.
     ///
     /// # Errors
-    /// As there.
+    /// When the firewall refuses, whose facts change together, or the kernel cannot be asked.
     pub(crate) fn apply_with(
         &mut self,
         steps: &[Step],
         observed: &Observed,
         paths: &[&str],
-    ) -> Result<Vec<String>> {
+    ) -> Result<Undone> {
         let mut index: HashMap<String, u32> = observed
             .links
             .iter()
             .filter(|link| self.marks.is_bridge(link))
             .map(|link| (link.name.clone(), link.index))
             .collect();
-        let mut first = Ok(());
-        let mut note = |outcome: Result<()>| match outcome {
-            Err(error) if error.errno() == Some(Errno::ENODEV) => {}
-            outcome => {
-                if first.is_ok() {
-                    first = outcome;
-                }
-            }
-        };
+        let mut undone = Undone::default();
 
         let mut batch = Batch::new();
+        let mut whose = Vec::new();
         for step in steps {
             match step {
                 Step::MakeBridge { name, mac, mtu } => {
@@ -167,20 +166,25 @@ impl Kernel {
                 }
                 _ => {}
             }
+            whose.resize(batch.len(), step);
         }
-        note(self.socket.run_with(batch, |message| {
+        let made = |message: Received<'_>| {
             if let Some(link) = Link::parse(message) {
                 index.insert(link.name, link.index);
             }
-        }));
+        };
+        let refused = |error| undone.refused(&whose, error);
+        let asked = self.socket.run_each(&[Errno::ENODEV], batch, made, refused);
+        undone.asked(asked.map(drop));
 
         for step in steps {
             if let Step::SetParameter { path, value } = step {
-                note(sysctl::write(path, value).map(drop));
+                undone.note(step, sysctl::write(path, value).map(drop));
             }
         }
 
         let mut batch = Batch::new();
+        let mut whose = Vec::new();
         let mut condemned = 0;
         for step in steps {
             match step {
@@ -223,11 +227,16 @@ impl Kernel {
                 Step::RemoveBridge { name } => links::delete(&mut batch, name),
                 _ => {}
             }
+            whose.resize(batch.len(), step);
         }
-        note(self.socket.run(batch));
+        let refused = |error| undone.refused(&whose, error);
+        let asked = self.socket.run_each(&[Errno::ENODEV], batch, |_| (), refused);
+        undone.asked(asked.map(drop));
         self.reaper.condemned(condemned);
-        note(self.lead(steps, &index));
-        note(self.connect(steps, &index));
+        let led = self.lead(steps, &index, &mut undone);
+        undone.asked(led);
+        let connected = self.connect(steps, &index, &mut undone);
+        undone.asked(connected);
 
         let mut resized = Vec::new();
         for step in steps {
@@ -237,10 +246,9 @@ impl Kernel {
                 resized.push((link, *mtu));
             }
         }
-        let mut problems = Vec::new();
         match self.resize(&resized, paths) {
-            Ok(left) => problems = left,
-            Err(error) => note(Err(error)),
+            Ok(left) => undone.inside = left,
+            Err(error) => undone.inside.push(error.to_string()),
         }
 
         // Before the limits: a detour hangs at the same door.
@@ -248,7 +256,7 @@ impl Kernel {
             if let Step::Guard { host, door } = step
                 && let Some(link) = observed.link(host)
             {
-                note(self.rehang(link.index, observed.doors.get(&link.index), door));
+                undone.note(step, self.rehang(link.index, observed.doors.get(&link.index), door));
             }
         }
 
@@ -258,21 +266,27 @@ impl Kernel {
             {
                 let new = resized.iter().find(|(other, _)| other.index == link.index);
                 let mtu = new.map_or(link.mtu, |(_, mtu)| *mtu);
-                note(self.reshape(host, *bandwidth, link.index, mtu));
+                undone.note(step, self.reshape(host, *bandwidth, link.index, mtu));
             }
         }
 
         let (forget, learn) = facts_of(steps);
-        note(self.firewall.change(&forget, &learn));
+        undone.asked(self.firewall.change(&forget, &learn));
         self.redirected(forget.iter().chain(&learn));
-        first.map(|()| problems)
+        undone.of_all.take().map_or(Ok(undone), Err)
     }
 }
 
 impl Kernel {
     /// Leads to members of routed networks, or no more.
-    fn lead(&mut self, steps: &[Step], index: &HashMap<String, u32>) -> Result<()> {
+    fn lead(
+        &mut self,
+        steps: &[Step],
+        index: &HashMap<String, u32>,
+        undone: &mut Undone,
+    ) -> Result<()> {
         let mut batch = Batch::new();
+        let mut whose = Vec::new();
         for step in steps {
             match step {
                 Step::Unlead(Lead { link, address, .. }) => {
@@ -285,21 +299,32 @@ impl Kernel {
                 }
                 _ => {}
             }
+            whose.resize(batch.len(), step);
         }
-        self.socket.run_but(&NOT_THERE, batch, |_| ()).map(drop)
+        let refused = |error| undone.refused(&whose, error);
+        self.socket.run_each(&NOT_THERE, batch, |_| (), refused).map(drop)
     }
 
     /// Leads to the subnets of bridges again.
-    fn connect(&mut self, steps: &[Step], index: &HashMap<String, u32>) -> Result<()> {
+    fn connect(
+        &mut self,
+        steps: &[Step],
+        index: &HashMap<String, u32>,
+        undone: &mut Undone,
+    ) -> Result<()> {
         let mut batch = Batch::new();
+        let mut whose = Vec::new();
         for step in steps {
             if let Step::Connect { link, address } = step
                 && let Some(link) = index.get(link)
             {
                 routes::connect(&mut batch, *link, *address);
             }
+            whose.resize(batch.len(), step);
         }
-        self.socket.run_but(&[Errno::EEXIST], batch, |_| ()).map(drop)
+        let there_or_gone = [Errno::EEXIST, Errno::ENODEV];
+        let refused = |error| undone.refused(&whose, error);
+        self.socket.run_each(&there_or_gone, batch, |_| (), refused).map(drop)
     }
 
     /// Has flows forgotten that these facts redirect. (TCP notices by itself.)

@@ -18,7 +18,13 @@ use cnm::{
 };
 use ipnetwork::IpNetwork;
 use kernel::{
-    Errno, firewall::Firewall, guard::Door, links, netlink::Batch, netns::Netns, resolver,
+    Errno,
+    firewall::Firewall,
+    guard::Door,
+    links::{self, Link},
+    netlink::Batch,
+    netns::Netns,
+    resolver,
 };
 use serde_json::json;
 
@@ -50,6 +56,10 @@ pub struct Bridge {
     kernel: Option<Kernel>,
     /// The bridges that this session has seen, by their names.
     joined: HashMap<String, Joined>,
+    /// The MTU that networks without a given one have had, by their bridge's name.
+    mtus: BTreeMap<String, u32>,
+    /// The bridges that the last sync did not put right.
+    unfinished: HashSet<String>,
     /// Addresses that endpoints had and have no more: neighbours may still look for those there.
     left: HashMap<NetworkId, HashSet<IpAddr>>,
     /// The host ends, by index, whose doors are to be shut once nobody waits.
@@ -75,6 +85,8 @@ impl Bridge {
             marks,
             kernel: None,
             joined: HashMap::new(),
+            mtus: BTreeMap::new(),
+            unfinished: HashSet::new(),
             left: HashMap::new(),
             doors: Vec::new(),
             coexist: Coexist::default(),
@@ -171,11 +183,23 @@ impl Bridge {
         Ok(self.kernel.as_mut().expect("it was just opened"))
     }
 
-    /// The bridge of a network, which is made if this session has not seen it yet.
+    /// The bridge of a network, which is made if this session has not seen it yet, and put right if
+    /// that failed before.
     fn joined(&mut self, network: &Network, bridge: &str) -> Result<Joined> {
         match self.joined.get(bridge) {
-            Some(joined) => Ok(*joined),
-            None => self.bring_up(network, bridge),
+            Some(joined) if !self.unfinished.contains(bridge) => Ok(*joined),
+            _ => self.bring_up(network, bridge),
+        }
+    }
+
+    /// Remembers the bridges of a network that are there.
+    fn join(&mut self, segment: &Segment, mtu: u32, links: &[Link]) {
+        self.mtus.insert(segment.bridge.clone(), mtu);
+        let bridges = links.iter().filter(|link| self.marks.is_bridge(link));
+        for name in segment.bridges() {
+            if let Some(link) = bridges.clone().find(|link| link.name == *name) {
+                self.joined.insert(name.clone(), Joined { index: link.index, mtu });
+            }
         }
     }
 
@@ -185,15 +209,18 @@ impl Bridge {
         let marks = self.marks;
         let kernel = self.kernel()?;
         kernel.firewall.lay().map_err(refusal)?;
-        let observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
+        let mut observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
+        observed.kept_mtus.clone_from(&self.mtus);
         not_others(&marks, &segment, &observed)?;
+        let kernel = self.kernel()?;
         kernel.apply(&plan::network(&segment, &observed), &observed).map_err(refusal)?;
+        let mut links = Vec::new();
         for name in segment.bridges() {
-            let kernel = self.kernel()?;
             let link = links::by_name(&mut kernel.socket, name).map_err(refusal)?;
-            let link = link.ok_or_else(|| gone(name))?;
-            self.joined.insert(name.clone(), Joined { index: link.index, mtu: link.mtu });
+            links.push(link.ok_or_else(|| gone(name))?);
         }
+        self.join(&segment, plan::mtu(&segment, &observed), &links);
+        self.unfinished.retain(|name| segment.bridges().all(|own| own != name));
         for problem in self.get_along(segment.bridges().cloned().collect()) {
             eprintln!("{problem}");
         }
@@ -231,6 +258,20 @@ impl Bridge {
         let moved: Vec<_> = had.map(moved).collect();
         self.kernel()?.reaper.moved(moved.into_iter());
         Ok(())
+    }
+}
+
+impl Bridge {
+    /// Learns which MTU networks without a given one have had from their endpoints, where this session
+    /// has not seen it itself: what somebody made of a bridge since is not it.
+    fn remember_mtus(&mut self, desired: &Sync) {
+        for network in desired.networks.iter().filter(|network| network.mtu.is_none()) {
+            let its = desired.endpoints.iter().filter(|endpoint| endpoint.network == network.id);
+            let had = its.filter_map(|endpoint| endpoint.mtu).max();
+            if let Some(mtu) = had {
+                self.mtus.entry(Segment::of(network).bridge).or_insert(mtu);
+            }
+        }
     }
 }
 
@@ -288,8 +329,10 @@ impl Driver for Bridge {
     fn network_down(&mut self, network: &Network) -> Result<()> {
         self.left.remove(&network.id);
         let segment = Segment::of(network);
+        self.mtus.remove(&segment.bridge);
         for bridge in segment.bridges() {
             self.joined.remove(bridge);
+            self.unfinished.remove(bridge);
             if let Some(watch) = &self.watch {
                 watch.no_more(bridge);
             }
@@ -428,6 +471,8 @@ impl Driver for Bridge {
         let marks = self.marks;
         let kernel = self.kernel()?;
         let mut observed = kernel.observe(std::slice::from_ref(&segment)).map_err(refusal)?;
+        observed.kept_mtus.clone_from(&self.mtus);
+        let kernel = self.kernel()?;
         kernel.observe_limits(std::iter::once(&port), &mut observed).map_err(refusal)?;
         kernel.observe_doors(&mut observed).map_err(door::explain)?;
         let mut differences = differences(&marks, &segment, &port, &observed);
@@ -467,12 +512,15 @@ impl Driver for Bridge {
         }
         self.joined.clear();
         self.doors.clear();
+        self.remember_mtus(desired);
         self.heed(&desired.settings)?;
         let marks = self.marks;
         let kernel = self.kernel()?;
         let first = !kernel.firewall.laid();
         let relaid = kernel.firewall.lay().map_err(refusal)?;
         let mut observed = kernel.observe(&segments).map_err(refusal)?;
+        observed.kept_mtus.clone_from(&self.mtus);
+        let kernel = self.kernel()?;
         let whose = ports.iter().zip(desired.endpoints.iter().map(nsid_of));
         let renamed = kernel.name_again(whose, &mut observed).map_err(refusal)?;
         kernel.observe_limits(ports.iter(), &mut observed).map_err(refusal)?;
@@ -490,24 +538,29 @@ impl Driver for Bridge {
         }
         let steps = plan::everything(&marks, &segments, &ports, &observed);
         let paths: Vec<_> = desired.netns.values().map(String::as_str).collect();
-        let left = kernel.apply_with(&steps, &observed, &paths).map_err(refusal)?;
+        let undone = kernel.apply_with(&steps, &observed, &paths).map_err(refusal)?;
+        let done: Vec<_> = steps
+            .iter()
+            .filter(|step| undone.failed.iter().all(|(other, _)| other != *step))
+            .collect();
+        let (unfinished, left) = undone.of_networks(&desired.networks, &ports)?;
         let keep = |path: &str, cookie, to| resolver::keep(&kernel.home, path, cookie, to);
         let led = ports.iter().zip(&desired.endpoints);
         let led: Vec<_> =
             led.filter_map(|(port, one)| desired.lead_inside(one, port.resolver, keep)).collect();
         let links = links::all(&mut kernel.socket).map_err(refusal)?;
         let names: Vec<_> = segments.iter().flat_map(Segment::bridges).cloned().collect();
-        for link in links.iter().filter(|link| marks.is_bridge(link) && names.contains(&link.name))
-        {
-            self.joined.insert(link.name.clone(), Joined { index: link.index, mtu: link.mtu });
+        for segment in &segments {
+            self.join(segment, plan::mtu(segment, &observed), &links);
         }
+        self.unfinished = unfinished.into_iter().collect();
         let there = |endpoint: &Endpoint| {
             let name = endpoint.id.link_name();
             let link = observed.link(name.as_str());
             link.is_some_and(|link| marks.is_end(link))
         };
         let mut repaired = renamed;
-        repaired.extend(steps.iter().map(Step::to_string));
+        repaired.extend(done.into_iter().map(Step::to_string));
         if relaid {
             repaired.insert(0, "lay the firewall's rules down again".to_owned());
         }
@@ -515,10 +568,15 @@ impl Driver for Bridge {
         let missing = missing.map(|endpoint| endpoint.id.clone()).collect();
         repaired.extend(led);
         let mut problems = self.get_along(names);
+        let troubled = if left.is_empty() {
+            (!problems.is_empty()).then_some("what was in the way of netd's is not any more")
+        } else {
+            Some("something could not be put right, and is tried again")
+        };
         problems.extend(left);
         self.watch(&segments, true)?;
         if let Some(watch) = &self.watch {
-            watch.troubled(!problems.is_empty());
+            watch.troubled(troubled);
         }
         Ok(Synced { repaired, missing, problems })
     }

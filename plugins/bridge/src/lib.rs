@@ -21,6 +21,7 @@ mod resize;
 mod shape;
 mod shards;
 mod sysctls;
+mod undone;
 mod uninstall;
 mod watch;
 

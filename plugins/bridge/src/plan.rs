@@ -37,6 +37,8 @@ pub struct Observed {
     pub leads: BTreeSet<Lead>,
     /// The MTU of the way out of the host, which bridges take unless told.
     pub uplink_mtu: Option<u32>,
+    /// The MTU that networks without a given one have had, by their bridge's name.
+    pub kept_mtus: BTreeMap<String, u32>,
     /// What limits there are, where an endpoint should have one.
     pub limits: Limits,
     /// What goes through host ends, by their index; those that let everything through are absent.
@@ -208,6 +210,32 @@ pub enum Step {
     Forget(Fact),
 }
 
+impl Step {
+    /// The link on the host that it is about, or none.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::MakeBridge { name, .. }
+            | Self::MendBridge { name, .. }
+            | Self::RemoveBridge { name } => Some(name),
+            Self::AddAddress { link, .. }
+            | Self::DeleteAddress { link, .. }
+            | Self::Connect { link, .. }
+            | Self::Lead(Lead { link, .. })
+            | Self::Unlead(Lead { link, .. }) => Some(link),
+            // As in `net/ipv6/conf/LINK/accept_ra`.
+            Self::SetParameter { path, .. } => path.split('/').nth(3),
+            Self::MakePair { host, .. }
+            | Self::Shape { host, .. }
+            | Self::Join { host, .. }
+            | Self::Tune { host, .. }
+            | Self::Guard { host, .. }
+            | Self::Resize { host, .. }
+            | Self::Condemn { host } => Some(host),
+            Self::Configure { .. } | Self::Learn(_) | Self::Forget(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -302,20 +330,41 @@ impl fmt::Display for Hex<'_> {
 /// The MTU of Ethernet, for a host without a way out.
 const ETHERNET_MTU: u32 = 1500;
 
-/// What brings one network to what it should be. A bridge that has an MTU keeps it unless the
-/// network was given one: its endpoints have it too.
+/// The smallest MTU of a link that has IPv6 (RFC 8200, section 5): from a smaller one the kernel takes
+/// it, and everything that belongs to it.
+const IPV6_MTU: u32 = 1280;
+
+/// Whether a link is too small for IPv6.
+pub(crate) fn is_too_small(mtu: u32) -> bool {
+    mtu < IPV6_MTU
+}
+
+/// The MTU of a network's bridges. Where it was given none it keeps the one that it had, whatever the
+/// uplink's is by now: its endpoints have it too.
+pub fn mtu(segment: &Segment, observed: &Observed) -> u32 {
+    let least = if segment.ipv6 { IPV6_MTU } else { 0 };
+    let kept = observed.kept_mtus.get(&segment.bridge).copied();
+    let there = || observed.link(&segment.bridge).map(|link| link.mtu);
+    let fits = |mtu: &u32| *mtu >= least;
+    let had = segment.mtu.or_else(|| kept.filter(fits)).or_else(|| there().filter(fits));
+    had.unwrap_or_else(|| observed.uplink_mtu.unwrap_or(ETHERNET_MTU).max(least))
+}
+
+/// What brings one network to what it should be.
 pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     let name = &segment.bridge;
     let link = observed.link(name);
-    // Those of a network that is there have its MTU, whatever the uplink's is by now.
-    let own_mtu = segment.mtu.or_else(|| link.map(|link| link.mtu));
+    let mtu = mtu(segment, observed);
     for name in segment.bridges() {
-        steps.extend(bridge(name, own_mtu, segment, observed));
+        steps.extend(bridge(name, mtu, segment, observed));
     }
     // Before the addresses: IPv6 has to be on for them, and link-local ones go when it is off.
     for (path, value) in segment.parameters() {
-        if observed.parameters.get(&path).is_none_or(|current| current != value) {
+        let current = observed.parameters.get(&path);
+        // What a link is too small for has no parameters there.
+        let none = current.is_none() && is_too_small(mtu) && path.starts_with("net/ipv6/conf/");
+        if !none && current.is_none_or(|current| current != value) {
             steps.push(Step::SetParameter { path, value: value.to_owned() });
         }
     }
@@ -369,21 +418,12 @@ pub fn network(segment: &Segment, observed: &Observed) -> Vec<Step> {
 }
 
 /// What brings one bridge of a network to what it should be.
-fn bridge(
-    name: &str,
-    own_mtu: Option<u32>,
-    segment: &Segment,
-    observed: &Observed,
-) -> Option<Step> {
+fn bridge(name: &str, mtu: u32, segment: &Segment, observed: &Observed) -> Option<Step> {
     let Some(link) = observed.link(name) else {
-        return Some(Step::MakeBridge {
-            name: name.to_owned(),
-            mac: segment.mac,
-            mtu: own_mtu.or(observed.uplink_mtu).unwrap_or(ETHERNET_MTU),
-        });
+        return Some(Step::MakeBridge { name: name.to_owned(), mac: segment.mac, mtu });
     };
     let mac = (link.mac != Some(segment.mac)).then_some(segment.mac);
-    let mtu = own_mtu.filter(|mtu| *mtu != link.mtu);
+    let mtu = (mtu != link.mtu).then_some(mtu);
     (mac.is_some() || mtu.is_some() || !link.up).then(|| Step::MendBridge {
         name: name.to_owned(),
         mac,

@@ -43,6 +43,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 struct Made {
     /// Bridges by index.
     bridges: BTreeMap<u32, String>,
+    /// The MTUs of these.
+    mtus: BTreeMap<u32, u32>,
     /// Links besides, by index.
     besides: BTreeMap<u32, String>,
     /// The addresses of bridges.
@@ -51,8 +53,8 @@ struct Made {
     parameters: BTreeMap<String, Vec<(String, &'static str)>>,
     /// The table of the firewall that others can change, and how many rules it has.
     rules: Option<(&'static str, usize)>,
-    /// Whether the last sync had something to say that it did not put right.
-    troubled: bool,
+    /// What is to be told, where nothing else is, since the last sync did not put everything right.
+    troubled: Option<&'static str>,
     /// Whether rules may have changed while nobody listened.
     unheard: bool,
 }
@@ -136,6 +138,7 @@ impl Watch {
                 let Some(joined) = joined.get(name) else { continue };
                 made.bridges.retain(|_, other| other != name);
                 made.bridges.insert(joined.index, name.clone());
+                made.mtus.insert(joined.index, joined.mtu);
             }
             made.addresses.insert(segment.bridge.clone(), segment.gateways.clone());
             made.parameters.insert(segment.bridge.clone(), segment.parameters());
@@ -152,8 +155,9 @@ impl Watch {
         lock(&self.made).besides.remove(&index);
     }
 
-    /// Says whether something of others' is in the way: when it is gone, that is told, too.
-    pub(crate) fn troubled(&self, troubled: bool) {
+    /// Says what is to be told of as long as nothing else is not as it should be: that something of
+    /// others' was in the way, say, which is gone then.
+    pub(crate) fn troubled(&self, troubled: Option<&'static str>) {
         lock(&self.made).troubled = troubled;
     }
 
@@ -268,8 +272,8 @@ impl Watcher {
         found.extend(self.missing_routes()?);
         found.extend(self.missing_rules()?);
         found.extend(parameters.iter().cloned());
-        if found.is_empty() && lock(&self.made).troubled {
-            found.push("what was in the way of netd's is not any more".to_owned());
+        if found.is_empty() {
+            found.extend(lock(&self.made).troubled.map(str::to_owned));
         }
         Ok(found)
     }
@@ -280,7 +284,10 @@ impl Watcher {
         match change {
             Change::Link(link) => {
                 let wrong = match made.bridges.get(&link.index) {
-                    Some(name) => !link.up || link.name != *name,
+                    Some(name) => {
+                        let mtu = made.mtus.get(&link.index);
+                        !link.up || link.name != *name || mtu.is_some_and(|mtu| *mtu != link.mtu)
+                    }
                     None => self.marks.is_port(&link),
                 };
                 if wrong {
@@ -329,7 +336,11 @@ impl Watcher {
             (Some(name), Some(link)) if link.name != *name => {
                 Some(format!("the bridge {name} is called {}", link.name))
             }
-            (Some(name), Some(link)) => (!link.up).then(|| format!("the bridge {name} is down")),
+            (Some(name), Some(link)) if !link.up => Some(format!("the bridge {name} is down")),
+            (Some(name), Some(link)) => {
+                let mtu = made.mtus.get(&index).filter(|mtu| **mtu != link.mtu)?;
+                Some(format!("the bridge {name} has mtu {}, not {mtu}", link.mtu))
+            }
             (None, None) => made.besides.get(&index).map(|name| format!("the link {name} is gone")),
             (None, Some(link)) if !self.marks.is_port(link) => None,
             (None, Some(link)) if !self.marks.is_end(link) => {

@@ -332,8 +332,8 @@ pub struct Synced {
     pub repaired: Vec<String>,
     /// Endpoints that cannot be put right, since their link or namespace is gone.
     pub missing: Vec<EndpointId>,
-    /// One sentence for each thing that is not as it should be, and that the driver does not put
-    /// right: it is somebody else's.
+    /// One sentence for each thing that is not as it should be, and that the driver did not put right:
+    /// it is somebody else's, or the kernel refused it for one network, which the sentence names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }

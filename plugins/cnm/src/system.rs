@@ -98,6 +98,9 @@ pub struct Reconciled {
     /// interface that is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
+    /// One sentence for each other thing that was not put right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// Releases what belongs to namespaces that are gone.

@@ -256,8 +256,26 @@ impl Socket {
     pub fn run_but(
         &mut self,
         but: &[Errno],
+        batch: Batch,
+        on: impl FnMut(Received<'_>),
+    ) -> Result<usize> {
+        let mut first = None;
+        let done = self.run_each(but, batch, on, |error| {
+            first.get_or_insert(error);
+        })?;
+        first.map_or(Ok(done), Err)
+    }
+
+    /// As [`Socket::run_but`]; `refused` is given every message that was refused for another reason.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or its answer not be read.
+    pub fn run_each(
+        &mut self,
+        but: &[Errno],
         mut batch: Batch,
         mut on: impl FnMut(Received<'_>),
+        mut refused: impl FnMut(Error),
     ) -> Result<usize> {
         if batch.is_empty() {
             return Ok(0);
@@ -269,7 +287,6 @@ impl Socket {
         self.sequence = first.wrapping_add(count);
         let (asked, first_message) = (batch.asked(), &batch.messages[0]);
         self.send(&batch.bytes, first_message.doing, &first_message.what)?;
-        let mut refused = None;
         loop {
             self.receive(first_message.doing, &first_message.what)?;
             for message in Messages(&self.chunk) {
@@ -283,14 +300,14 @@ impl Socket {
                 }
                 if let Some((errno, text)) = message.refusal() {
                     done -= 1;
-                    if refused.is_none() && !but.contains(&errno) {
+                    if !but.contains(&errno) {
                         let (doing, what) = (sent.doing, sent.what());
-                        refused = Some(Error::Refused { doing, what, index, errno, text });
+                        refused(Error::Refused { doing, what, index, errno, text });
                     }
                 }
                 // A batch that is refused as such is answered once, under its first message.
                 if index == asked || (batch.framed && index == 0) {
-                    return refused.map_or(Ok(done), Err);
+                    return Ok(done);
                 }
             }
         }

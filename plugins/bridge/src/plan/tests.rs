@@ -84,6 +84,7 @@ fn settled(ports: &[Port]) -> Observed {
             .collect(),
         facts,
         uplink_mtu: None,
+        kept_mtus: BTreeMap::new(),
         limits: Limits::default(),
         doors: (10..).zip(ports).map(|(index, port)| (index, port.door.clone())).collect(),
         leads: BTreeSet::new(),
@@ -305,4 +306,28 @@ fn what_is_left_on_the_host_is_set_up_by_others() {
     let set_up = |steps: &[String]| steps.iter().any(|step| step.contains("up in the container"));
     assert!(set_up(&usual) && !set_up(&steps));
     assert_eq!(steps.len(), usual.len() - 1);
+}
+
+#[test]
+fn a_bridge_has_the_mtu_that_it_had_unless_that_is_too_small_for_its_ipv6() {
+    let four = Segment { mtu: None, ..segment() };
+    let six = Segment { ipv6: true, ..four.clone() };
+    let seen = |there: u32, kept: Option<u32>, uplink_mtu: Option<u32>| {
+        let mut observed = settled(&[]);
+        observed.links[0].mtu = there;
+        observed.kept_mtus.extend(kept.map(|mtu| ("br-a".to_owned(), mtu)));
+        Observed { uplink_mtu, ..observed }
+    };
+    let known = seen(1000, Some(1400), Some(9000));
+    assert_eq!(mtu(&four, &known), 1400);
+    assert_eq!(mtu(&Segment { mtu: Some(1300), ..four.clone() }, &known), 1300);
+    let found = seen(1000, None, Some(9000));
+    assert_eq!(mtu(&four, &found), 1000);
+    assert_eq!(mtu(&six, &found), 9000);
+    assert_eq!(mtu(&six, &seen(1000, Some(1200), None)), 1500);
+    assert_eq!(mtu(&six, &seen(1000, None, Some(1200))), 1280);
+    assert_eq!(
+        lines(&network(&Segment { mtu: Some(1500), ..four }, &seen(1000, None, None))),
+        ["change the bridge br-a: mtu 1500"]
+    );
 }

@@ -334,6 +334,7 @@ sample!(
     Reconciled {
         repaired: vec!["made the bridge br-5a5a5a5a5a5a of app again".into()],
         lost: vec!["endpoint 5a5a5a5a5a5a of web on app has lost its link".into()],
+        problems: vec!["the bridge br-5a5a5a5a5a5a keeps its address".into()],
     }
 );
 sample!(CollectGarbage, CollectGarbage {}, detached());
