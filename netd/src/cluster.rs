@@ -322,6 +322,7 @@ impl Cluster {
             addresses: endpoint.addresses.iter().map(|address| address.ip()).collect(),
             mac: endpoint.mac?,
             names: crate::names::names_of(endpoint),
+            ports: crate::names::given::port_texts(endpoint),
             sequence: 0,
         };
         Some((self.layout.key(&key), rows::write(&row)))
@@ -432,9 +433,11 @@ impl Netd {
         }
     }
 
-    /// What an endpoint on a network of the cluster is to others.
+    /// What an endpoint is to others, where its network is the cluster's.
     pub(crate) fn spread(&self, endpoint: &Endpoint) {
-        if let Some(cluster) = self.cluster() {
+        let Some(cluster) = self.cluster() else { return };
+        let registry = self.registry.borrow();
+        if registry.network(&endpoint.network).is_some_and(|entry| entry.shared.is_some()) {
             cluster.spread(endpoint);
         }
     }

@@ -316,6 +316,9 @@ pub struct Endpoint {
     /// The container's name and aliases: all that it answers to.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// The ports it serves, published and exposed: `[NAME=]PORT[/PROTOCOL]` each.
+    #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
     /// Counts the uses of its addresses, so that a release of an older use is known as such.
     #[serde(rename = "s", default)]
     pub sequence: u64,
@@ -350,3 +353,19 @@ pub type NetworkOwner = Owner<NetworkId>;
 
 /// The owner of an address of the node subnet.
 pub type NodeOwner = Owner<NodeId>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_says_its_ports_where_it_has_any() {
+        let before = r#"{"v":1,"ip":["10.0.0.2"],"mac":"02:00:00:00:00:01","n":["web"],"s":0}"#;
+        let mut row: Endpoint = serde_json::from_str(before).expect("a row of an older netd");
+        assert!(row.ports.is_empty());
+        assert_eq!(write(&row), before.as_bytes(), "as short as it was");
+        row.ports = vec!["http=80".to_owned()];
+        let text = String::from_utf8(write(&row)).expect("text");
+        assert!(text.contains(r#""p":["http=80"]"#), "{text}");
+    }
+}

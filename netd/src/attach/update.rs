@@ -87,16 +87,10 @@ impl Netd {
         self.stores.put_endpoint(&endpoint, &record)?;
         self.resolver.retract(known);
         let endpoint = Rc::new(endpoint);
-        let is_shared = {
-            let mut registry = self.registry.borrow_mut();
-            registry.hand_over(endpoint.clone(), record);
-            registry.network(&endpoint.network).is_some_and(|entry| entry.shared.is_some())
-        };
+        self.registry.borrow_mut().hand_over(endpoint.clone(), record);
         self.resolver.publish(&endpoint);
         // Other hosts know it by the names that it had.
-        if is_shared {
-            self.spread(&endpoint);
-        }
+        self.spread(&endpoint);
         Ok(endpoint)
     }
 
@@ -169,6 +163,8 @@ impl Netd {
             }
             return Err(error);
         }
+        // Other hosts know of the services that it had.
+        self.spread(&endpoint);
         // What it publishes no more another endpoint of its container may.
         let mut gone = (**known).clone();
         gone.ports.retain(|port| !endpoint.ports.contains(port));

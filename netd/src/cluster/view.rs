@@ -22,6 +22,8 @@ use cnm::{
 };
 use ipnetwork::IpNetwork;
 
+use crate::names::given::ports_read;
+
 /// An endpoint on another host. There may be very many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
@@ -29,7 +31,7 @@ pub(crate) struct Remote {
     pub(crate) node: Rc<NodeId>,
     /// Its link-layer address.
     pub(crate) mac: MacAddr,
-    /// Its id, its addresses, and what it answers to; shared with the resolver.
+    /// Its id, its addresses, its ports, and what it answers to; shared with the resolver.
     pub(crate) member: Arc<dns::Member>,
 }
 
@@ -218,11 +220,12 @@ impl View {
     ) -> Option<Changed> {
         let now = match row {
             Some(row) => {
-                let rows::Endpoint { addresses, mac, names, .. } = read(row)?;
+                let rows::Endpoint { addresses, mac, names, ports, .. } = read(row)?;
                 let member = Arc::new(dns::Member {
                     endpoint: id.as_str().into(),
                     names: names.into_iter().map(String::into_boxed_str).collect(),
                     addresses: addresses.into(),
+                    ports: ports_read(&ports),
                     ..dns::Member::default()
                 });
                 Some(Remote { node: self.holder(node), mac, member })

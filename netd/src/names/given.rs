@@ -164,6 +164,27 @@ pub(super) fn ports(endpoint: &Endpoint) -> Result<Vec<dns::Port>> {
     Ok(ports)
 }
 
+/// The same for other hosts, `[NAME=]PORT[/PROTOCOL]` each.
+pub(crate) fn port_texts(endpoint: &Endpoint) -> Vec<String> {
+    // They were checked when they were given.
+    ports(endpoint).unwrap_or_default().iter().map(port_text).collect()
+}
+
+fn port_text(port: &dns::Port) -> String {
+    let name = port.service.as_ref().map(|name| format!("{name}=")).unwrap_or_default();
+    let protocol = match port.protocol {
+        dns::Protocol::Tcp => "",
+        dns::Protocol::Udp => "/udp",
+        dns::Protocol::Sctp => "/sctp",
+    };
+    format!("{name}{}{protocol}", port.number)
+}
+
+/// What another host has said so. One that cannot be read is of a later version, and passed over.
+pub(crate) fn ports_read(texts: &[String]) -> Box<[dns::Port]> {
+    texts.iter().filter_map(|text| one_port(text)).collect()
+}
+
 fn exposed(options: &Options) -> Result<Vec<dns::Port>> {
     let Some(list) = options.get(EXPOSE) else { return Ok(Vec::new()) };
     let port = |text: &str| {
@@ -335,6 +356,15 @@ mod tests {
             let given = options(&[("dns-search", bad)]);
             assert!(check_network("app", &given, "netd").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ports_are_to_other_hosts_what_they_are_here() {
+        let all = ["http=80", "81", "dns=53/udp", "7/sctp"].map(str::to_owned);
+        let ports = ports_read(&all);
+        assert_eq!(ports.iter().map(port_text).collect::<Vec<_>>(), all);
+        let later = ["http=80".to_owned(), "80/quic".to_owned(), "8000-8010".to_owned()];
+        assert_eq!(*ports_read(&later), ports[..1]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod liveness;
 mod managed;
 mod managers;
 mod many;
+mod names;
 mod namesakes;
 mod outside;
 mod paths;

@@ -29,6 +29,7 @@ fn endpoint(layout: &Layout, network: &NetworkId, n: u32) -> (String, Endpoint) 
         addresses: vec![[10, 200, c, d].into()],
         mac: MacAddr([2, 0x77, 0, b, c, d]),
         names: vec![format!("far-{n}")],
+        ports: Vec::new(),
         sequence: 0,
     };
     (layout.key(&key), row)

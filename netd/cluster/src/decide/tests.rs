@@ -97,6 +97,7 @@ async fn put_endpoint(decider: &Decider, node: &NodeId, network: &NetworkId, add
         addresses: vec![address],
         mac: "02:00:00:00:00:01".parse().expect("a MAC"),
         names: vec!["web".to_owned()],
+        ports: Vec::new(),
         sequence: 1,
     };
     let endpoint = EndpointId::from_bytes([7; 32]);

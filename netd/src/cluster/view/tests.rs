@@ -54,6 +54,7 @@ fn remote(address: &str) -> rows::Endpoint {
         addresses: vec![address.parse().expect("an address")],
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
         names: vec!["web".to_owned()],
+        ports: Vec::new(),
         sequence: 0,
     }
 }

@@ -129,6 +129,7 @@ impl Others {
                 addresses: vec![[10, 216 + a, b, c].into()],
                 mac: MacAddr([2, 0x77, 0, a, b, c]),
                 names: vec![name_of(n), format!("{n:012x}")],
+                ports: Vec::new(),
                 sequence: 0,
             };
             Ok(Op::put(self.key(n)?, rows::write(&row)))
