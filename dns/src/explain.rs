@@ -135,10 +135,12 @@ pub(crate) fn local(snapshot: &Snapshot, asker: &Asker, packet: &[u8]) -> Vec<St
     }
     if let (Finding::Missing { .. }, None, Some(network)) = (&finding, below, view.elsewhere(&text))
     {
-        why.push(format!(
-            "on {} it is a name, and who asks is not there: they are not told, and nobody else is asked",
-            called(network)
-        ));
+        let reason = match view.is_on(network) {
+            true => "whose host is down: it is told when that is back",
+            false => "and who asks is not there: they are not told",
+        };
+        let network = called(network);
+        why.push(format!("on {network} it is a name, {reason}, and nobody else is asked"));
         return why;
     }
     if let (Finding::Foreign, Some(whole)) = (&finding, view.whole_name(&text)) {
@@ -365,5 +367,29 @@ mod tests {
             );
         }
         assert!(why("nosuch.com.netd")[1].contains("asked nowhere else"));
+
+        // Whose host is down: of two that are called so the other one is told.
+        let member = |endpoint: &str, name: &str, address: &str| Member {
+            endpoint: endpoint.into(),
+            names: [name.into()].into(),
+            addresses: [address.parse().unwrap()].into(),
+            ..Member::default()
+        };
+        let far = member("d", "far", "fd00::4");
+        names.publish("n1", far.clone());
+        assert!(why("far")[2].contains("with 1 address; asked for A"));
+        names.publish("n1", far.gone_away());
+        for name in ["far", "FAR.app", "_http._tcp.far"] {
+            let why = why(name);
+            assert!(why[1].starts_with("on app it is a name, whose host is down"), "{why:?}");
+        }
+        assert!(why("far.app.netd")[1].contains("asked nowhere else"));
+        names.publish("n1", member("e", "far", "10.0.0.5"));
+        assert!(why("far")[2].contains("with 1 address;"));
+        names.retract("n1", "e");
+        names.publish("n1", far);
+        assert!(why("far")[2].contains("with 1 address;"));
+        names.retract("n1", "d");
+        assert_eq!(why("far")[1], "nobody there is called so");
     }
 }

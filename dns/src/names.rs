@@ -54,6 +54,18 @@ pub struct Member {
     /// Whom its container has asked for names that are not ours, in place of its networks'
     /// servers; empty where it does not say.
     pub servers: Box<[SocketAddr]>,
+    /// Whether it cannot be reached at the time. Nobody is told its names, and nobody else is asked
+    /// for them: they are ours still.
+    pub away: bool,
+}
+
+impl Member {
+    /// The same while it cannot be reached: nothing of it but its names.
+    #[must_use]
+    pub fn gone_away(&self) -> Self {
+        let (endpoint, names) = (self.endpoint.clone(), self.names.clone());
+        Self { endpoint, names, away: true, ..Self::default() }
+    }
 }
 
 /// A port that an endpoint serves.
@@ -143,7 +155,21 @@ pub(crate) struct Network {
     /// The zone's name as text.
     pub(crate) name: Option<Text>,
     pub(crate) names: Trie<Text, Bearers>,
+    /// The names of those who cannot be reached at the time.
+    pub(crate) away: Trie<Text, Bearers>,
     pub(crate) addresses: Trie<IpAddr, Arc<Member>>,
+}
+
+impl Network {
+    /// The names of those who can be reached, or of those who cannot.
+    fn names_mut(&mut self, away: bool) -> &mut Trie<Text, Bearers> {
+        if away { &mut self.away } else { &mut self.names }
+    }
+
+    /// Whether somebody is called so, reached or not.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.names.contains_key(name) || self.away.contains_key(name)
+    }
 }
 
 /// The networks one container is on, each with the number of its endpoints there. Nearly always it is
@@ -403,9 +429,10 @@ impl Snapshot {
             network.addresses.insert_mut(address, Arc::clone(&member));
         }
         for name in member.names.iter().map(|name| text(name)).filter(|name| !name.is_empty()) {
-            let mut bearers = network.names.get(&name).cloned().unwrap_or_default();
+            let names = network.names_mut(member.away);
+            let mut bearers = names.get(&name).cloned().unwrap_or_default();
             bearers.insert_mut(Arc::clone(&member));
-            network.names.insert_mut(name, bearers);
+            names.insert_mut(name, bearers);
         }
         if !member.servers.is_empty() {
             self.servers.insert_mut((&*member.container).into(), Arc::clone(&member));
@@ -423,12 +450,13 @@ impl Snapshot {
         }
         for name in &*member.names {
             let name = text(name);
-            let Some(mut bearers) = network.names.get(&name).cloned() else { continue };
+            let names = network.names_mut(member.away);
+            let Some(mut bearers) = names.get(&name).cloned() else { continue };
             bearers.remove_mut(endpoint);
             if bearers.is_empty() {
-                network.names.remove_mut(&name);
+                names.remove_mut(&name);
             } else {
-                network.names.insert_mut(name, bearers);
+                names.insert_mut(name, bearers);
             }
         }
         self.forget_servers(member);

@@ -212,15 +212,13 @@ impl<'a> View<'a> {
     pub(crate) fn may_be_whole(&self, text: &[u8], below: Option<&[u8]>) -> bool {
         let has = |network: &Network| {
             let inner = network.name.as_deref().and_then(|name| strip(text, name));
-            inner.is_some_and(|inner| {
-                network.names.contains_key(inner) || ways_out(network, inner).is_some()
-            })
+            inner.is_some_and(|inner| network.has(inner) || ways_out(network, inner).is_some())
         };
         below.is_none() && !self.host && !self.networks().any(has)
     }
 
-    /// The network that a name is of which is not there, as the asker is not on it: `db`, or
-    /// `db.back`. Other servers have no business knowing that it is asked for. A name of several
+    /// The network that a name is of which is not there, as the asker is not on it, or as who is called
+    /// so cannot be reached at the time: `db`, or `db.back`. Other servers have no business knowing that it is asked for. A name of several
     /// labels that is not said with its network's may be anything in the world, and so may one that
     /// is and that the network has not: a network may be called as a domain is, `com` even. It is not
     /// kept from others because some network or container is called so.
@@ -231,17 +229,11 @@ impl<'a> View<'a> {
         let text = without_service(text);
         let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.').peekable();
         if dots.peek().is_none() {
-            return self
-                .snapshot
-                .networks
-                .values()
-                .find(|network| network.names.contains_key(text));
+            return self.snapshot.networks.values().find(|network| network.has(text));
         }
         dots.find_map(|(dot, _)| {
             let (inner, name) = (&text[..dot], &text[dot + 1..]);
-            let has = |network: &&Network| {
-                network.names.contains_key(inner) || ways_out(network, inner).is_some()
-            };
+            let has = |network: &&Network| network.has(inner) || ways_out(network, inner).is_some();
             self.networks_called(name).find(has)
         })
     }
@@ -268,6 +260,11 @@ impl<'a> View<'a> {
     pub(crate) fn above(&self, text: &[u8]) -> Option<&'a Network> {
         let mut dots = text.iter().enumerate().filter(|(_, byte)| **byte == b'.');
         dots.find_map(|(dot, _)| self.networks_called(&text[dot + 1..]).next())
+    }
+
+    /// Whether the asker is on a network.
+    pub(crate) fn is_on(&self, network: &Network) -> bool {
+        self.networks().any(|own| std::ptr::eq(own, network))
     }
 
     fn networks_called(&self, name: &[u8]) -> impl Iterator<Item = &'a Network> {

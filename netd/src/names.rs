@@ -140,6 +140,7 @@ impl Resolver {
             // Both were checked when they were given.
             ports: given::ports(endpoint).unwrap_or_default().into(),
             servers: given::upstreams(options).unwrap_or_default().into(),
+            away: false,
         };
         self.names.prepare(endpoint.network.as_str(), member)
     }
@@ -155,15 +156,17 @@ impl Resolver {
     }
 
     /// As [`Resolver::publish`] and [`Resolver::retract`], for endpoints on other hosts: those
-    /// resolve that are there and of which `resolves` holds.
+    /// resolve that are there and of which `resolves` holds. Others that are there keep their names,
+    /// which nobody is told.
     pub(crate) fn publish_remotes<'a>(
         &self,
         remotes: impl Iterator<Item = (&'a NetworkId, &'a str, Option<&'a Remote>)>,
         resolves: impl Fn(&Remote) -> bool,
     ) {
         let mut changes = remotes.map(|(network, endpoint, remote)| {
-            let change = match remote.filter(|remote| resolves(remote)) {
-                Some(remote) => dns::Change::Publish(remote.member.clone()),
+            let change = match remote {
+                Some(remote) if resolves(remote) => dns::Change::Publish(remote.member.clone()),
+                Some(remote) => dns::Change::Publish(remote.member.gone_away().into()),
                 None => dns::Change::Retract(endpoint),
             };
             (network.as_str(), change)

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::fleet::{Fleet, reaches, resolves};
 
 /// Has the cluster conclude sooner, and addresses rest for a second.
-fn hasten(fleet: &Fleet, down_after: u64, fence_after: u64) {
+pub(crate) fn hasten(fleet: &Fleet, down_after: u64, fence_after: u64) {
     let cluster = fleet.status(0).cluster.unwrap();
     let key = format!("/netd/{cluster}/cfg");
     let row = fleet.etcdctl(0, &format!("get --print-value-only {key}")).unwrap();
@@ -24,7 +24,7 @@ fn hasten(fleet: &Fleet, down_after: u64, fence_after: u64) {
     fleet.etcdctl(0, &format!("put {key} {row}")).unwrap();
 }
 
-fn state(fleet: &Fleet, asked: usize, of: &str) -> NodeState {
+pub(crate) fn state(fleet: &Fleet, asked: usize, of: &str) -> NodeState {
     let nodes = fleet.hosts[asked].client().call(&ListNodes {}).unwrap().nodes;
     nodes.iter().find(|node| node.name == of).unwrap().state
 }

@@ -1,9 +1,16 @@
-//! Names and services of containers on other hosts.
+//! Names and services of containers on other hosts: where they are, and where nobody else is to be
+//! asked for them.
 
-use cnm::endpoint::{Attach, UpdateEndpoint};
-use netd_tests::{Asking as _, eventually};
+use cnm::{
+    cluster::NodeState,
+    endpoint::{Attach, UpdateEndpoint},
+};
+use netd_tests::{Asking as _, Host, Namespace, eventually};
 
-use crate::fleet::{Fleet, Running};
+use crate::{
+    fleet::{Fleet, Running, reaches, resolves},
+    liveness::{hasten, state},
+};
 
 /// Runs a container that serves these ports, and is called `all`, too.
 fn serve(fleet: &Fleet, host: usize, name: &str, published: &[&str], exposed: &str) -> Running {
@@ -67,4 +74,74 @@ fn services_of_containers_on_other_hosts_are_found() {
     fleet.hosts[0].client().detach(&one.container.id);
     serves(&asker, "_http._tcp.all", &["0 0 8080 two.shop.netd."]);
     drop(two);
+}
+
+/// An address of everybody's, to any question.
+fn one_address(question: &[u8]) -> Vec<u8> {
+    let mut answer = question.to_vec();
+    // A response, recursion available, one answer, no additional records (RFC 1035, 4.1.1).
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    let name_end = 12 + question[12..].iter().position(|b| *b == 0).expect("a name") + 5;
+    answer.truncate(name_end);
+    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
+    answer
+}
+
+/// The underlay's name server, which knows every name there is.
+fn know_everything(fleet: &Fleet) -> (Namespace, netd_tests::Heard) {
+    let lan = fleet.world.namespace();
+    let there = lan.path();
+    fleet.wire.run(&format!("ip link add p200 type veth peer name eth0 netns {there}"));
+    fleet.wire.run("ip link set p200 master wire up");
+    lan.run("ip link set eth0 up");
+    lan.run("ip address add 198.51.100.200/24 dev eth0");
+    let heard = lan.serve_udp_with(53, one_address);
+    (lan, heard)
+}
+
+#[test]
+fn names_of_a_host_that_is_down_are_asked_nowhere_else() {
+    let fleet = Fleet::new_with(2, "dns_upstreams = [\"198.51.100.200:53\"]");
+    let (_lan, asked) = know_everything(&fleet);
+    fleet.create("shop");
+    fleet.create("back");
+    hasten(&fleet, 1, 900);
+    let (a, b) = (fleet.run(0, "shop", "a"), serve(&fleet, 1, "b", &[], "http=80"));
+    let other = fleet.run(0, "back", "other");
+    resolves(&a, "b", &[b.ip()]);
+    fleet.cable(1, false);
+    eventually("it is down", || match state(&fleet, 0, "h2") {
+        NodeState::Down => Ok(()),
+        state => Err(state),
+    });
+    resolves(&a, "b", &[]);
+    let before = asked.from().len();
+    for asker in [&a, &other] {
+        for name in
+            ["b", "all", "b.shop", "ALL.shop", "b.shop.netd", "_http._tcp.b", "_80._tcp.all.shop"]
+        {
+            for words in ["A", "AAAA", "TXT", "SRV"] {
+                let server = asker.endpoint.gateways[0];
+                let line = format!("dig +tries=1 @{server} {name} {words}");
+                let said = asker.container.netns.run(&line);
+                assert!(said.contains("status: NXDOMAIN"), "{line}: {said}");
+            }
+        }
+    }
+    assert_eq!(asked.from().len(), before, "nothing of it was asked outside");
+    let why = fleet.hosts[0].netctl(&["dns", "query", "b", "--from", "a"]);
+    assert!(why.stdout.contains("on shop it is a name, whose host is down"), "{why:?}");
+    // Other names leave still, and what is reached again is told again.
+    let server = a.endpoint.gateways[0];
+    assert_eq!(Host::ask_name(&a.container.netns, server, "b.example"), ["203.0.113.7"]);
+    fleet.cable(1, true);
+    resolves(&a, "b", &[b.ip()]);
+    serves(&a, "_http._tcp.all", &["0 0 80 b.shop.netd."]);
+    reaches(&a.container.netns, b.ip());
+    // Who is gone for good has no name any more: it is one like others.
+    fleet.hosts[1].client().detach(&b.container.id);
+    let outside = ["203.0.113.7".parse().unwrap()];
+    resolves(&a, "b", &outside);
+    fleet.hosts[0].client().detach(&other.container.id);
+    resolves(&a, "other", &outside);
 }
