@@ -170,8 +170,19 @@ fn verdict(finding: &Finding<'_>, question: &Question<'_>, domain: &str) -> Stri
             "the name is netd's own and has no address here".to_owned()
         }
         Finding::Name { addresses, .. } => {
-            let count = counted(addresses.len(), "address", "addresses");
-            format!("the name is netd's own, with {count}; asked for {kind}")
+            let (wanted, others) = match question.kind {
+                kind::A => (addresses.iter().filter(|address| address.is_ipv4()).count(), "IPv6"),
+                kind::AAAA => {
+                    (addresses.iter().filter(|address| address.is_ipv6()).count(), "IPv4")
+                }
+                _ => (addresses.len(), ""),
+            };
+            let count = counted(wanted, "address", "addresses");
+            let beside = match addresses.len() - wanted {
+                0 => String::new(),
+                rest => format!(" and {rest} of {others}"),
+            };
+            format!("the name is netd's own, with {count}{beside}; asked for {kind}")
         }
         Finding::Service { places, .. } => {
             let places = counted(places.len(), "place", "places");
@@ -377,7 +388,7 @@ mod tests {
         };
         let far = member("d", "far", "fd00::4");
         names.publish("n1", far.clone());
-        assert!(why("far")[2].contains("with 1 address; asked for A"));
+        assert!(why("far")[2].contains("with 0 addresses and 1 of IPv6; asked for A"));
         names.publish("n1", far.gone_away());
         for name in ["far", "FAR.app", "_http._tcp.far"] {
             let why = why(name);
@@ -388,7 +399,7 @@ mod tests {
         assert!(why("far")[2].contains("with 1 address;"));
         names.retract("n1", "e");
         names.publish("n1", far);
-        assert!(why("far")[2].contains("with 1 address;"));
+        assert!(why("far")[2].contains("with 0 addresses and 1 of IPv6"));
         names.retract("n1", "d");
         assert_eq!(why("far")[1], "nobody there is called so");
     }
