@@ -6,6 +6,8 @@ use cnm::{
     ContainerId, EndpointId,
     client::{Client, With},
     endpoint::{self, Container, Endpoint, Netns, of_netns, open_netns},
+    network::InspectNetwork,
+    options::DNS,
 };
 
 use crate::{
@@ -41,7 +43,19 @@ pub(crate) fn send(
     request: &endpoint::Attach,
     netns: &File,
 ) -> cnm::Result<Endpoint> {
-    client.call_with(request, With { fds: &[netns.as_fd()], ..With::default() })
+    let with = With { fds: &[netns.as_fd()], ..With::default() };
+    let endpoint = client.call_with(request, with)?;
+    if let Some((_, servers)) = DNS.given(&request.options)
+        && let Ok(found) = client.call(&InspectNetwork { network: endpoint.network.to_string() })
+        && found.network.internal
+    {
+        out::complain(&format_args!(
+            "network {} is internal, and asks nobody for names of others: {servers} will be asked \
+             only while the container is on another network, too, that leads outside",
+            found.network.name
+        ));
+    }
+    Ok(endpoint)
 }
 
 /// Takes a container off its networks.

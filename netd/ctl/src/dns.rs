@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use cnm::{
+    Kind,
     client::Client,
     dns::{LogQueries, QueryName},
 };
@@ -24,7 +25,7 @@ pub(crate) fn dns(socket: &Path, command: DnsCommand) -> Outcome {
             let answered = client.call(&call)?;
             if query.output.json {
                 out::json(&answered)?;
-                return Ok(ExitCode::SUCCESS);
+                return Ok(code(&answered.result));
             }
             let mut text = format!("{}\n", answered.result);
             for record in &answered.answers {
@@ -34,7 +35,19 @@ pub(crate) fn dns(socket: &Path, command: DnsCommand) -> Outcome {
                 text += &format!("  {reason}\n");
             }
             out::print(&text)?;
+            return Ok(code(&answered.result));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to end with: only where there is such a name it is well.
+fn code(result: &str) -> ExitCode {
+    let kind = match result {
+        "NOERROR" => return ExitCode::SUCCESS,
+        "NXDOMAIN" => Kind::NotFound,
+        "REFUSED" => Kind::Denied,
+        _ => Kind::Unavailable,
+    };
+    ExitCode::from(kind.exit_code())
 }

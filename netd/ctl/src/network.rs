@@ -20,7 +20,7 @@ use cnm::{
         CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
         UpdateNetwork,
     },
-    options::ATTACHABLE,
+    options::{ATTACHABLE, DNS, DNS_OF_DOMAIN},
 };
 
 use crate::{
@@ -76,6 +76,9 @@ fn create(socket: &Path, args: Create) -> Outcome {
     if let Some(warning) = lan_without_subnet(&made).filter(|_| chosen) {
         out::complain(&warning);
     }
+    if let Some(warning) = servers_unasked(&made) {
+        out::complain(&warning);
+    }
     if args.cni {
         cni::list::write(&args.cni_dir, &made)?;
     }
@@ -95,6 +98,19 @@ fn lan_without_subnet(network: &cnm::network::Network) -> Option<String> {
              knows: to be reached from there, give it the LAN's --subnet, and an --ip-range that \
              nobody else gives out",
             network.name
+        )
+    })
+}
+
+/// What is said of an internal network with servers for names of others.
+fn servers_unasked(network: &cnm::network::Network) -> Option<String> {
+    let mut options = network.options.keys();
+    let option = options.find(|name| DNS.is(name) || DNS_OF_DOMAIN.is(name))?;
+    let name = &network.name;
+    network.internal.then(|| {
+        format!(
+            "network {name} is internal, and asks nobody for names of others: the servers of \
+             {option} are not used"
         )
     })
 }

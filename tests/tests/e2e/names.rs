@@ -189,6 +189,28 @@ fn names_of_other_networks_are_not_there_and_nothing_is_seen_on_the_uplink() {
 }
 
 #[test]
+fn servers_that_an_internal_network_does_not_ask_are_told() {
+    let world = World::new();
+    let host = world.host("a");
+    let create = ["network", "create", "--internal", "vault", "-o", "dns=10.0.0.53"];
+    let said = host.netctl(&create);
+    said.success();
+    let why = "network vault is internal, and asks nobody for names of others";
+    assert!(said.stderr.contains(why), "{said:?}");
+    host.netctl(&["network", "create", "open", "-o", "dns=10.0.0.53"]).success();
+    let web = world.container("web");
+    let netns = web.netns.path();
+    for (network, told) in [("vault", true), ("open", false)] {
+        let ifname = format!("{network}0");
+        let attach =
+            ["attach", "--name", "web", "--driver-opt", "dns=10.0.0.54", "--ifname", &ifname];
+        let said = host.netctl(&[&attach[..], &["--netns", &netns, network]].concat());
+        said.success();
+        assert_eq!(said.stderr.contains(why), told, "{said:?}");
+    }
+}
+
+#[test]
 fn services_are_found_by_port() {
     let world = World::new();
     let host = world.host("a");
@@ -325,7 +347,8 @@ fn netctl_says_what_is_answered_and_why() {
     assert!(said.starts_with("NOERROR\n") && said.contains(&ip.to_string()), "{said}");
     assert!(said.contains("who asks is on app") && said.contains("a name of web"), "{said}");
     let json = host.netctl(&["dns", "query", "x.app.netd", "--json", "-t", "AAAA"]);
-    assert!(json.success().contains("\"result\": \"NXDOMAIN\""), "{json:?}");
+    assert!(json.stdout.contains("\"result\": \"NXDOMAIN\""), "{json:?}");
+    assert_eq!(json.code, 3, "there is no such name");
     assert!(json.stdout.contains("--from CONTAINER"), "{json:?}");
     assert_eq!(host.netctl(&["dns", "query", "web", "--from", "nobody"]).code, 3);
     assert_eq!(host.netctl(&["dns", "query", "web", "-t", "nonsense"]).code, 2);

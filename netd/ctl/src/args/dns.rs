@@ -12,7 +12,10 @@ pub(crate) enum DnsCommand {
 Examples:
   netctl dns query web --from client
   netctl dns query _http._tcp.web --from client
-  netctl dns query 10.89.0.2 --json")]
+  netctl dns query 10.89.0.2 --json
+
+Ends with 0 where there is such a name, 3 where there is none (NXDOMAIN), 7 where who asks is refused, and
+9 where nobody could answer (SERVFAIL).")]
     Query(Query),
     /// Have each question written to netd's log, or no longer
     Log {
