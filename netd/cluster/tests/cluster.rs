@@ -246,6 +246,41 @@ fn a_worker_joins_and_writes_its_own_and_nothing_else() {
 }
 
 #[test]
+fn what_is_asked_while_rights_change_is_answered() {
+    World::bare();
+    block_on(async {
+        let stage = init().await;
+        // Who comes and goes meanwhile.
+        let changing = async |digit: char| -> cluster::Result<()> {
+            loop {
+                let token = stage.token(Role::Worker).await;
+                let (joined, identity) = stage.join(&node(digit), &token).await?;
+                let client = Client::new(&identity, joined.managers)?;
+                client.decide(joined.node.epoch, Decision::Leave).await?;
+            }
+        };
+        let (store, key) = (&stage.store, stage.layout().key(&Key::Live(node('m'))));
+        let asking = async || -> cluster::Result<()> {
+            for _ in 0..60 {
+                store.put(&*key, "{}").await?;
+                store.get(&*key).await?;
+                store.watch(Keys::one(&*key), 1).await?.next().await?;
+                let lease = store.grant(Duration::from_secs(10)).await?;
+                store.txn(Txn::new().then(Op::put_leased(&*key, "{}", lease))).await?;
+                store.revoke(lease).await?;
+            }
+            Ok(())
+        };
+        let answered = tokio::select! {
+            answered = asking() => answered,
+            ended = changing('v') => ended,
+            ended = changing('w') => ended,
+        };
+        answered.expect("answered");
+    });
+}
+
+#[test]
 fn tokens_that_let_nobody_in_are_refused_and_counted() {
     World::bare();
     block_on(async {

@@ -73,6 +73,16 @@ pub enum Error {
         /// Its words.
         why: String,
     },
+    /// Rights in the store were changed while the request was on its way, as often as it was sent.
+    /// Nothing of it was done.
+    #[error(
+        "the store at {endpoint} was changing the rights of nodes again and again, and did nothing: \
+         try again"
+    )]
+    Overtaken {
+        /// Which.
+        endpoint: String,
+    },
     /// A listing is not whole.
     #[error("the store gave {read} of {count} rows")]
     Torn {
@@ -128,8 +138,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the store is away, so that the same request may be answered later.
+    /// Whether the store is away, or at something else, so that the same request may be answered
+    /// later.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Overtaken { .. })
     }
 }

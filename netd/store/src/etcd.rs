@@ -11,7 +11,7 @@ use std::{
 };
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Error, Keys, LeaseId, Outcome, Page, Read, Result, Txn};
 
@@ -31,6 +31,10 @@ const CONNECT: Duration = Duration::from_millis(400);
 /// How often an idle connection is looked at, and how long it may take to answer: what a partition
 /// cut is made anew soon after it is healed.
 const PROBE: Duration = Duration::from_secs(2);
+
+/// How long at most to wait before a request is sent again that a change of rights overtook: some of
+/// it, so that it does not come each time with the next change.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Who the client is and whom it trusts, as PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -172,6 +176,9 @@ impl Etcd {
                     sent: true,
                 },
             };
+            if was_overtaken(&error, deadline).await {
+                continue;
+            }
             let Error::Unavailable { sent, .. } = error else { return Err(error) };
             self.leave(number);
             turns = turns.saturating_sub(1);
@@ -262,6 +269,17 @@ impl Etcd {
             Err(error) => Err(failure::at(error, Some(revision))),
         }
     }
+}
+
+/// Whether a request is to be sent again that a change of rights overtook: nothing of it was done.
+/// Waits for a moment before it says so, and does not where that would be after `deadline`.
+async fn was_overtaken(error: &Error, deadline: Instant) -> bool {
+    let again = matches!(error, Error::Overtaken { .. }) && Instant::now() + PAUSE < deadline;
+    if again {
+        let some = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+        sleep(PAUSE.mul_f64(some)).await;
+    }
+    again
 }
 
 impl Way {

@@ -6,7 +6,7 @@ use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, MemberAddOptions, Permission,
     UserAddOptions,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Again, Etcd, EtcdOptions, failure, wire};
 use crate::{Error, Keys, Result};
@@ -348,20 +348,26 @@ impl Etcd {
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
-        let (number, member) = self.current();
-        let error = match timeout(time, ask(member.client.clone())).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => failure::of(&member.url, &error),
-            Err(_) => Error::Unavailable {
-                endpoint: member.url.clone(),
-                why: format!("no answer within {} s", time.as_secs()),
-                sent: true,
-            },
-        };
-        if error.is_away() {
-            self.leave(number);
+        let deadline = Instant::now() + time;
+        loop {
+            let (number, member) = self.current();
+            let error = match timeout_at(deadline, ask(member.client.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => failure::of(&member.url, &error),
+                Err(_) => Error::Unavailable {
+                    endpoint: member.url.clone(),
+                    why: format!("no answer within {} s", time.as_secs()),
+                    sent: true,
+                },
+            };
+            if super::was_overtaken(&error, deadline).await {
+                continue;
+            }
+            if error.is_away() {
+                self.leave(number);
+            }
+            return Err(error);
         }
-        Err(error)
     }
 }
 

@@ -102,6 +102,12 @@ fn not_sent(error: &Failed) -> bool {
     decided.unwrap_or(false)
 }
 
+/// Whether somebody's rights were changed between a request's coming and its turn. etcd has one
+/// revision for the rights of all, and does nothing of what came under an older one.
+pub(crate) fn is_overtaken(words: &str) -> bool {
+    words.contains("revision of auth store is old")
+}
+
 /// The error of the store that a failed request to `endpoint` is.
 pub(crate) fn of(endpoint: &str, error: &Failed) -> Error {
     let (endpoint, words) = (endpoint.to_owned(), words(error));
@@ -117,6 +123,9 @@ pub(crate) fn of(endpoint: &str, error: &Failed) -> Error {
         let sent = !not_sent(error);
         return Error::Unavailable { endpoint, why, sent };
     };
+    if is_overtaken(&words) {
+        return Error::Overtaken { endpoint };
+    }
     let says = |some: &str| words.contains(some);
     match i32::from(status.code()) {
         code::OUT_OF_RANGE if says("compacted") => Error::Compacted { asked: 0, oldest: 0 },

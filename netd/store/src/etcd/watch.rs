@@ -95,6 +95,9 @@ impl EtcdWatch {
         if let Ok(oldest @ 1..) = u64::try_from(compacted) {
             return Error::Compacted { asked: self.from, oldest };
         }
+        if failure::is_overtaken(reason) {
+            return Error::Overtaken { endpoint: self.endpoint.clone() };
+        }
         if reason.contains("permission denied") || reason.contains("auth") {
             let (endpoint, why) = (self.endpoint.clone(), reason.to_owned());
             return Error::Denied { endpoint, why };
