@@ -381,6 +381,7 @@ impl Cluster {
         vec![
             ("cluster_joined", "Hosts that joined here", read(&counts.joined)),
             ("cluster_strangers", "Callers without a certificate", read(&counts.strangers)),
+            ("cluster_unproven", "Connections that showed nobody", read(&counts.unproven)),
             ("cluster_tokens_refused", "Tokens that let nobody in", read(&counts.tokens)),
             ("cluster_denied", "Decisions not for who asked", read(&counts.denied)),
         ]

@@ -18,7 +18,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     Authority, ClusterId, Decider, Error, Identity, NodeId, Result, Role,
@@ -32,11 +32,15 @@ use crate::{
     token::{Tokens, sha256},
 };
 
-/// How many callers are heard at the same time.
+mod unproven;
+
+use unproven::{Place, Unproven};
+
+/// How many callers are heard at the same time that have shown who they are.
 const CALLERS: usize = 512;
 
 /// How long a caller may take to show who it is, and how long it may then be silent.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(300);
 
 /// How long it may take until etcd takes another member.
@@ -70,6 +74,8 @@ pub struct Counts {
     pub joined: AtomicU64,
     /// Callers that showed no certificate of this cluster where one is needed, or a foreign one.
     pub strangers: AtomicU64,
+    /// Connections that were given up before a certificate or a call came by them.
+    pub unproven: AtomicU64,
     /// Tokens that let nobody in.
     pub tokens: AtomicU64,
     /// Decisions that the caller may not ask for.
@@ -87,6 +93,27 @@ struct Shared {
     manager: Manager,
     tls: RwLock<Arc<ServerConfig>>,
     counts: Counts,
+}
+
+/// The way to a caller.
+type Stream = BufReader<TlsStream<TcpStream>>;
+
+/// A caller that has shown who it is: by a certificate, or by its first line alone.
+type Shown = (Stream, Option<NodeId>, Vec<u8>);
+
+/// Why a caller is heard no more.
+struct Lost {
+    /// Whether it had shown who it is.
+    shown: bool,
+    error: std::io::Error,
+}
+
+/// Reads a line; whether there was a whole one.
+async fn read_line(stream: &mut Stream, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    line.clear();
+    let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 1;
+    stream.take(most).read_until(b'\n', line).await?;
+    Ok(line.ends_with(b"\n"))
 }
 
 /// Seconds since 1970. Only certificates and tokens go by the clock on the wall.
@@ -121,9 +148,8 @@ impl Server {
 
     /// Hears callers for as long as it is polled.
     pub async fn serve(&self, listener: TcpListener) {
-        let callers = Arc::new(Semaphore::new(CALLERS));
+        let (callers, unproven) = (Arc::new(Semaphore::new(CALLERS)), Unproven::default());
         loop {
-            let Ok(place) = Arc::clone(&callers).acquire_owned().await else { return };
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -132,53 +158,101 @@ impl Server {
                     continue;
                 }
             };
-            let server = self.clone();
+            let (place, another_gave_way) = unproven.enter(address.ip());
+            if another_gave_way {
+                self.shared.counts.unproven.fetch_add(1, Ordering::Relaxed);
+            }
+            let (server, callers) = (self.clone(), Arc::clone(&callers));
             tokio::spawn(async move {
-                if let Err(error) = server.hear(stream).await {
-                    tracing::warn!(%address, %error, "a caller was refused or lost");
+                let heard = server.hear(stream, place, &callers).await;
+                match heard {
+                    Ok(()) => {}
+                    // Who has been answered may hang up as it likes.
+                    Err(Lost { shown: true, error })
+                        if error.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
+                        tracing::debug!(%address, %error, "a caller hung up");
+                    }
+                    Err(Lost { error, .. }) => {
+                        tracing::warn!(%address, %error, "a caller was refused or lost");
+                    }
                 }
-                drop(place);
             });
         }
     }
 
-    async fn hear(&self, stream: TcpStream) -> std::io::Result<()> {
-        let config = self.shared.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
-        stream.set_nodelay(true)?;
-        let shaken = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
-        let stream = match shaken {
-            Ok(Ok(stream)) => stream,
+    async fn hear(
+        &self,
+        stream: TcpStream,
+        mut place: Place,
+        callers: &Semaphore,
+    ) -> Result<(), Lost> {
+        let shown = tokio::select! {
+            biased;
+            shown = timeout(HANDSHAKE, self.shown(stream)) => shown,
+            // Which has been said and counted.
+            () = place.gives_way() => return Ok(()),
+        };
+        let (mut stream, caller, mut line) = match shown {
+            Ok(Ok(shown)) => shown,
             Ok(Err(error)) => {
                 self.shared.counts.strangers.fetch_add(1, Ordering::Relaxed);
-                return Err(error);
+                return Err(Lost { shown: false, error });
             }
-            Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
+            Err(_) => {
+                self.shared.counts.unproven.fetch_add(1, Ordering::Relaxed);
+                let error = std::io::ErrorKind::TimedOut.into();
+                return Err(Lost { shown: false, error });
+            }
         };
-        let shown = stream.get_ref().1.peer_certificates();
-        let caller = identity::peer_node(shown).map_err(std::io::Error::other)?;
-        let mut stream = BufReader::new(stream);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 1;
-            let mut limited = (&mut stream).take(most);
-            let read = timeout(IDLE, limited.read_until(b'\n', &mut line)).await;
-            match read {
-                Ok(Ok(0)) | Err(_) => return Ok(()),
-                Ok(read) => read?,
+        drop(place);
+        let Ok(_turn) = callers.acquire().await else { return Ok(()) };
+        let talk = async {
+            let Some(caller) = caller else {
+                // One without a certificate has one call.
+                self.reply_to(None, &line, &mut stream).await?;
+                return stream.shutdown().await;
             };
-            if !line.ends_with(b"\n") {
-                return Ok(());
+            loop {
+                let read = timeout(IDLE, read_line(&mut stream, &mut line)).await;
+                if !read.unwrap_or(Ok(false))? {
+                    return Ok(());
+                }
+                self.reply_to(Some(&caller), &line, &mut stream).await?;
             }
-            let reply = match std::str::from_utf8(&line) {
-                Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => self.answer(caller.as_ref(), text).await,
-                Err(_) => Reply::<Empty>::new(None, Err(cnm::frame::not_text())).to_text(),
-            };
-            stream.write_all(reply.as_bytes()).await?;
-            stream.write_all(b"\n").await?;
-            stream.flush().await?;
+        };
+        talk.await.map_err(|error| Lost { shown: true, error })
+    }
+
+    /// Waits until a caller has shown who it is, by a certificate, or else has called: what it calls for
+    /// may be to join, with a token.
+    async fn shown(&self, stream: TcpStream) -> std::io::Result<Shown> {
+        let config = self.shared.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        stream.set_nodelay(true)?;
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let caller = identity::peer_node(certificates).map_err(std::io::Error::other)?;
+        let (mut stream, mut line) = (BufReader::new(stream), Vec::new());
+        if caller.is_none() && !read_line(&mut stream, &mut line).await? {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
+        Ok((stream, caller, line))
+    }
+
+    async fn reply_to(
+        &self,
+        caller: Option<&NodeId>,
+        line: &[u8],
+        stream: &mut Stream,
+    ) -> std::io::Result<()> {
+        let reply = match std::str::from_utf8(line) {
+            Ok(text) if text.trim().is_empty() => return Ok(()),
+            Ok(text) => self.answer(caller, text).await,
+            Err(_) => Reply::<Empty>::new(None, Err(cnm::frame::not_text())).to_text(),
+        };
+        stream.write_all(reply.as_bytes()).await?;
+        stream.write_all(b"\n").await?;
+        stream.flush().await
     }
 
     async fn answer(&self, caller: Option<&NodeId>, text: &str) -> String {

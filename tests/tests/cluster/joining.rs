@@ -218,3 +218,27 @@ fn who_answers_and_is_no_manager_is_said_and_the_token_is_not_blamed() {
     // With what it was told to give instead it joins.
     fleet.join(1, &token).unwrap();
 }
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out() {
+    let mut fleet = Fleet::bare(3);
+    let token = fleet.init().token.unwrap();
+    let manager = SocketAddr::new(underlay(0), cnm::cluster::CLUSTER_PORT);
+    let silent = fleet.hosts[1].netns.inside(|| {
+        let connect = |_| TcpStream::connect(manager);
+        (0..900).map(connect).collect::<io::Result<Vec<_>>>().unwrap()
+    });
+    // From where they are, and from elsewhere.
+    for host in [1, 2] {
+        fleet.join(host, &token).unwrap();
+    }
+    let unproven = fleet.figure(0, "netd_cluster_unproven_total");
+    assert!(unproven >= 800, "{unproven} of them gave way");
+    assert!(fleet.hosts[0].log().contains("show no certificate and no token"));
+    // A host that has shown who it is goes on asking meanwhile.
+    fleet.create("shop");
+    fleet.run(2, "shop", "a");
+    drop(silent);
+    let log = fleet.hosts[0].log();
+    assert!(!log.contains("close_notify"), "no call of a node ends with a warning: {log}");
+}
