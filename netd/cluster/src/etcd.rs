@@ -7,6 +7,7 @@ use crate::{Layout, NodeId, Result, Role, rows};
 mod machine;
 mod members;
 mod turn;
+mod words;
 
 pub use machine::{Began, Machine};
 pub use members::{add_member, promote, remove_member};

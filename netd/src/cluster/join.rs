@@ -10,7 +10,7 @@ use ::cluster::{
     Authority, ClusterId, Decider, Identity, Layout, NodeId, Role, Token,
     client::{self, Newcomer},
     decide::{self, Joining},
-    etcd,
+    etcd::{self, Machine},
     identity::{self, Request, Subject},
     rows::Config,
     token::Tokens,
@@ -26,7 +26,7 @@ use super::{
     Cluster, Decisions, Kept, Place, kept::Leaving, now, own_etcd::Over, peers::About, store_error,
     view::View,
 };
-use crate::netd::Netd;
+use crate::{host::sockets, netd::Netd};
 
 /// The ports of the host's own etcd: for clients, and for other members.
 pub(super) const ETCD_PORT: u16 = 2379;
@@ -166,6 +166,9 @@ impl Netd {
         };
         // Somebody else at the port is found before anything is made.
         drop(listen(SocketAddr::new(address, kept.port))?);
+        if kept.own_etcd {
+            check_etcd_ports(address)?;
+        }
         let made = self.begin(&place, &kept, params.vxlan_port).await;
         match made {
             Ok(token) => self.become_node(place, kept, Some(token.to_string())).await,
@@ -195,12 +198,12 @@ impl Netd {
         let identity = Identity { ca: authority.certificate().to_owned(), certificate, key };
         place.identity().keep(&identity)?;
         place.identity().keep_authority(&authority)?;
-        if kept.own_etcd {
-            Cluster::machine(place, kept, &self.config).ensure()?;
+        let own = kept.own_etcd.then(|| Cluster::machine(place, kept, &self.config));
+        if let Some(machine) = &own {
+            machine.ensure()?;
         }
         let tls = kept.tls(&identity);
-        let etcd =
-            connect(EtcdOptions { endpoints: kept.etcd.clone(), tls }, kept.own_etcd).await?;
+        let etcd = connect(EtcdOptions { endpoints: kept.etcd.clone(), tls }, own).await?;
         let layout = Layout::new(&kept.cluster);
         if kept.own_etcd {
             etcd::bootstrap(&etcd, &layout, &kept.node).await?;
@@ -388,19 +391,20 @@ fn url_fault(url: &str) -> Option<&'static str> {
 }
 
 /// A store that answers.
-async fn connect(options: EtcdOptions, own: bool) -> Result<Etcd> {
+async fn connect(options: EtcdOptions, own: Option<Machine>) -> Result<Etcd> {
     let etcd = Etcd::connect(options).await.map_err(store_error)?;
-    let deadline = Instant::now() + if own { ETCD_START } else { ETCD_ANSWER };
+    let deadline = Instant::now() + if own.is_some() { ETCD_START } else { ETCD_ANSWER };
     loop {
         match etcd.members().await {
             Ok(_) => return Ok(etcd),
-            Err(error) if !own && !error.is_away() => return Err(store_error(error)),
+            Err(error) if own.is_none() && !error.is_away() => return Err(store_error(error)),
             Err(error) if Instant::now() >= deadline => {
                 tracing::debug!(%error, "etcd does not answer");
                 break;
             }
             Err(error) => {
                 tracing::debug!(%error, "etcd does not answer yet");
+                check_runs(own.as_ref()).await?;
                 sleep(AGAIN).await;
             }
         }
@@ -412,15 +416,43 @@ async fn connect(options: EtcdOptions, own: bool) -> Result<Etcd> {
         _ => format!("{url} (it has no leader)"),
     });
     let whys = whys.collect::<Vec<_>>().join(", ");
-    Err(Error::unavailable(match own {
+    Err(Error::unavailable(match own.is_some() {
         true => format!(
-            "the etcd that netd started does not answer at {whys}: is Debian's etcd-server \
-             installed, and its port free?"
+            "the etcd that netd started runs and does not answer at {whys}: netd's and its own log \
+             may say why"
         ),
         false => {
             format!("no etcd can be reached at {whys}: see whether --etcd names the right one")
         }
     }))
+}
+
+/// Refuses to wait for the host's own etcd where that has ended.
+async fn check_runs(own: Option<&Machine>) -> Result<()> {
+    let Some(machine) = own.cloned() else { return Ok(()) };
+    let ended = move || machine.running().is_none().then(|| machine.last_words());
+    match tokio::task::spawn_blocking(ended).await {
+        Ok(Some(said)) => {
+            Err(Error::unavailable(format_args!("the etcd that netd started ended: {said}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to begin where others have the ports of the host's own etcd, and says who.
+fn check_etcd_ports(address: IpAddr) -> Result<()> {
+    for port in [ETCD_PORT, PEER_PORT] {
+        let there = SocketAddr::new(address, port);
+        // What cannot be looked up etcd says itself.
+        if let Some(whose) = sockets::listener(there).ok().flatten() {
+            return Err(Error::exists(format_args!(
+                "etcd, which netd is to start, cannot listen at {there}: {whose} does; end that, \
+                 or if it is an etcd to be used name it with --etcd"
+            ))
+            .with("port", port));
+        }
+    }
+    Ok(())
 }
 
 /// The socket of a manager.

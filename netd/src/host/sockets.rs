@@ -59,6 +59,12 @@ pub(crate) struct Process {
     arguments: Vec<u8>,
 }
 
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} of the host (pid {})", self.name, self.pid)
+    }
+}
+
 impl Process {
     /// Whether it has the id of a container among its arguments: some runtimes hold the ports of
     /// their containers by a process of their own, as Podman does as long as the container runs.
@@ -101,6 +107,21 @@ pub(crate) fn bound_within(
         }
     }
     Ok(found)
+}
+
+/// Who of the host's processes hears TCP at an address, if one does: a clause.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn listener(address: std::net::SocketAddr) -> io::Result<Option<String>> {
+    let port = address.port();
+    let mut there = bound_within(&BTreeSet::from([Protocol::Tcp]), port..=port)?;
+    there.retain(|socket| socket.port == port && socket.is_at(Some(address.ip())));
+    if there.is_empty() {
+        return Ok(None);
+    }
+    let holder = holders(&there).first().map(ToString::to_string);
+    Ok(Some(holder.unwrap_or_else(|| "a process of the host".to_owned())))
 }
 
 /// How many ports are asked for one by one at most: of more the list is sooner there.

@@ -287,8 +287,9 @@ fn held_by(port: &Port, number: u16, container: &ContainerId, holders: &[Process
              the host",
         ));
     }
-    let whose = format!("process {} of the host (pid {})", holder.name, holder.pid);
-    Err(taken(port, number, &whose).with("process", holder.name.as_str()).with("pid", holder.pid))
+    Err(taken(port, number, &holder.to_string())
+        .with("process", holder.name.as_str())
+        .with("pid", holder.pid))
 }
 
 #[cfg(test)]

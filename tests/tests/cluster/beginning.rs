@@ -1,6 +1,9 @@
 //! What a cluster is begun with, and what is refused before anything is made.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use netd_tests::{Asking as _, World, eventually};
 use serde_json::Value;
@@ -142,4 +145,45 @@ fn an_address_of_the_cluster_rests_over_a_restart() {
         assert_ne!(b.addresses[0].ip(), a.ip(), "{network}");
         fleet.hosts[1].client().detach(&container.id);
     }
+}
+
+#[test]
+fn who_has_a_port_of_etcd_is_named_before_anything_is_made() {
+    let fleet = Fleet::bare(1);
+    let host = &fleet.hosts[0];
+    let own = underlay(0).to_string();
+    let words = ["cluster", "init", "--advertise-addr", &own];
+    for (at, port) in [("0.0.0.0", 2379), ("198.51.100.1", 2380)] {
+        let listener = host.netns.inside(|| TcpListener::bind((at, port))).unwrap();
+        let refused = host.netctl(&words);
+        let whose = format!("cannot listen at {own}:{port}: process ");
+        let pid = format!("(pid {})", std::process::id());
+        assert_eq!(refused.code, 4, "{refused:?}");
+        assert!(refused.stderr.contains(&whose) && refused.stderr.contains(&pid), "{refused:?}");
+        assert_eq!(fleet.etcd_of(0), None, "nothing was begun");
+        drop(listener);
+    }
+    host.netctl(&words).success();
+}
+
+#[test]
+fn an_etcd_that_ends_is_told_with_its_last_words() {
+    let fleet = Fleet::bare(1);
+    let host = &fleet.hosts[0];
+    let own = underlay(0).to_string();
+    let words = ["cluster", "init", "--advertise-addr", &own];
+    // It runs, and ends before anybody could have asked it.
+    let fake = host.run_dir().join("fake");
+    let said = r#"{"level":"fatal","msg":"cannot begin","error":"the disk is elsewhere"}"#;
+    std::fs::write(&fake, format!("#!/bin/sh\nread -t 0.3 x <>/dev/zero\necho '{said}'\nexit 1\n"))
+        .unwrap();
+    let fake = fake.display();
+    host.netns.run(&format!("chmod 755 {fake}"));
+    let netd = host.client().status().pid;
+    host.netns.run(&format!("nsenter -m -t {netd} mount --bind {fake} /usr/bin/etcd"));
+    let refused = host.netctl(&words);
+    assert!(refused.stderr.contains("cannot begin: the disk is elsewhere"), "{refused:?}");
+    assert!(refused.stderr.contains("etcd.log"), "{refused:?}");
+    host.netns.run(&format!("nsenter -m -t {netd} umount /usr/bin/etcd"));
+    host.netctl(&words).success();
 }

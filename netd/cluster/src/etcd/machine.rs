@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::words;
 use crate::{
     Error, NodeId, Result,
     identity::{Directory, MANAGER_NAME},
@@ -136,6 +137,18 @@ impl Machine {
         (began(pid).as_deref() == Some(since)).then(|| pid.parse().ok())?
     }
 
+    /// What it said last, after it ended by itself, and where the rest is: a clause.
+    pub fn last_words(&self) -> String {
+        let (said, place) = if self.systemd {
+            (words::in_journal(UNIT), format!("journalctl -u {UNIT}"))
+        } else {
+            let log = self.run.join("etcd.log");
+            (words::in_file(&log), log.display().to_string())
+        };
+        let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+        format!("{said} (see {place})")
+    }
+
     /// Ends it, and waits until it has ended: `SIGTERM`, which it obeys once it has handed its
     /// leadership on, and `SIGKILL` when it does not.
     ///
@@ -204,7 +217,7 @@ impl Machine {
         let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         let ended = || Error::Program {
             program: self.program.display().to_string(),
-            why: format!("it ended at once: see {}", log.display()),
+            why: format!("it ended at once: {}", self.last_words()),
         };
         let since = began(&pid).ok_or_else(ended)?;
         let path = self.pid_file();
