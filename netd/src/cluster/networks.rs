@@ -288,6 +288,19 @@ impl Netd {
         })
     }
 
+    /// Whether a network of the cluster that is up here has addresses of a family by now of which it
+    /// had none.
+    fn gets_a_family(&self, network: &Network) -> bool {
+        let registry = self.registry.borrow();
+        let shared = registry.network(&network.id).and_then(|entry| entry.shared.as_ref());
+        let Some(shared) = shared else { return false };
+        let is_new = |six| {
+            network.subnets.iter().any(|own| own.subnet.is_ipv6() == six)
+                && !shared.up_with.iter().any(|subnet| subnet.is_ipv6() == six)
+        };
+        is_new(false) || is_new(true)
+    }
+
     /// Brings a network up before its first endpoint comes, and to what it has become since.
     pub(super) async fn rise(self: &Rc<Self>, cluster: &Rc<Cluster>, id: &NetworkId) -> Result<()> {
         if self.is_up_as_it_is(id) {
@@ -321,6 +334,11 @@ impl Netd {
         }
         self.driver(&network.driver)?.call(&NetworkUp { network: network.clone() }).await?;
         let grown = self.is_up(id);
+        if grown && self.gets_a_family(&network) {
+            // What is let through to those that are there follows from which families there are, too.
+            let synced = self.sync(&network.driver).await?;
+            self.after_sync(&network.driver, synced);
+        }
         if let Some(entry) = self.registry.borrow_mut().network_mut(id)
             && let Some(shared) = &mut entry.shared
         {

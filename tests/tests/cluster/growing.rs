@@ -125,6 +125,16 @@ fn a_network_gets_the_other_family() {
     let ping = Ping::start(&a.container.netns, b.ip());
     let update = ["network", "update", "--add-subnet", "fd00:77::/64", "shop"];
     fleet.hosts[0].netctl(&update).success();
+    // Who was there has no address of it, and gets nothing of it either.
+    for (host, one) in fleet.hosts.iter().zip([&a, &b]) {
+        let link = one.endpoint.id.link_name();
+        eventually("the port of who was there lets no IPv6 through", || {
+            let filters = host.netns.run(&format!("tc filter show dev {link} egress"));
+            if filters.contains("netd_no_ipv6") { Ok(()) } else { Err(filters) }
+        });
+    }
+    let repaired = fleet.hosts[0].client().call(&cnm::system::Reconcile {}).unwrap().repaired;
+    assert_eq!(repaired, Vec::<String>::new(), "the change was whole");
     let both: Vec<_> = ["c", "d"].map(|name| fleet.world.container(name)).into();
     let endpoints: Vec<_> = both
         .iter()
