@@ -48,7 +48,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A network's name is in use.
-    #[error("network {name} exists in the cluster already, as {network}")]
+    #[error("network {name} exists in the cluster already")]
     NameTaken {
         /// The name.
         name: String,

@@ -169,6 +169,16 @@ impl Netd {
                 "this is the host itself: it leaves with netctl cluster leave",
             ));
         }
+        if let Decisions::There(_) = &cluster.decisions {
+            return Err(Error::new(
+                Kind::Denied,
+                format_args!(
+                    "this host is a worker of its cluster, and nodes are removed by managers: ask \
+                     on one{}",
+                    cluster.such_as()
+                ),
+            ));
+        }
         if state.is_some_and(|state| state < State::Down) && !params.force {
             return Err(Error::new(
                 Kind::Busy,
@@ -299,9 +309,22 @@ impl Cluster {
             }
             Decisions::There(_) => Err(Error::new(
                 Kind::Denied,
-                "this host is a worker of its cluster, and tokens are for managers: ask on one",
+                format_args!(
+                    "this host is a worker of its cluster, and tokens are for managers: ask on one{}",
+                    self.such_as()
+                ),
             )),
         }
+    }
+
+    /// A manager to ask, with its address: the end of a sentence.
+    fn such_as(&self) -> String {
+        let view = self.view.borrow();
+        let mut managers = view.nodes.values().filter(|node| node.role == Role::Manager);
+        let named = managers.find_map(|node| {
+            Some(format!(", such as {} ({})", node.facts.name, node.facts.vtep()?))
+        });
+        named.unwrap_or_default()
     }
 
     /// The node that a user means: by its id, its name, or the beginning of its id.

@@ -135,6 +135,11 @@ fn refusals_have_the_names_of_networks_and_nodes() {
     assert!(refused.contains("on h2") && !refused.contains(network.id.short()), "{refused}");
     let refused = fleet.hosts[1].netctl(&["network", "create", "-d", "overlay", "x"]).stderr;
     assert!(refused.contains("node h2, a worker, may not"), "{refused}");
+    let refused = fleet.hosts[1].netctl(&["node", "rm", "h1"]).stderr;
+    let whom = format!("ask on one, such as h1 ({})", underlay(0));
+    assert!(refused.contains(&whom) && !refused.contains("--force"), "{refused}");
+    let refused = fleet.hosts[0].netctl(&["cluster", "init", "--advertise-addr", "eth0"]).stderr;
+    assert!(refused.contains("such as 10.0.0.1 or fd00::1"), "{refused}");
 }
 
 #[test]

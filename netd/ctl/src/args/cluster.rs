@@ -98,7 +98,7 @@ Examples:
 #[derive(Args, Debug)]
 pub(crate) struct Init {
     /// Where other nodes reach this host; the address of its default route if not given
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = advertised)]
     pub(crate) advertise_addr: Option<IpAddr>,
     /// The TCP port for joining and deciding
     #[arg(long, value_name = "PORT", default_value_t = cnm::cluster::CLUSTER_PORT)]
@@ -130,7 +130,7 @@ pub(crate) struct Join {
     #[arg(long)]
     pub(crate) token: String,
     /// Where other nodes reach this host; the address with which it reaches the manager if not given
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = advertised)]
     pub(crate) advertise_addr: Option<IpAddr>,
     /// How the answer is to look.
     #[command(flatten)]
@@ -271,4 +271,13 @@ Examples:
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
+}
+
+/// An address of this host.
+fn advertised(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        "it is no IP address: give one that this host has on the way to the others, such as \
+         10.0.0.1 or fd00::1"
+            .to_owned()
+    })
 }
