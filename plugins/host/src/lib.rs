@@ -2,6 +2,8 @@
 //! the namespace it is given is the host's. What netd has of its own there is its business too: the
 //! address at which all networks' containers find the resolver.
 
+use std::net::Ipv4Addr;
+
 use cnm::{
     Error, Kind, Result,
     driver::{
@@ -11,14 +13,23 @@ use cnm::{
     endpoint::{Checked, Endpoint, NetnsId},
     network::Network,
     options::{LINGER, ON_OR_OFF, Options},
+    plugin::Teller,
 };
 use kernel::{Errno, netlink::Socket, netns::Netns};
 
 mod resolver;
+mod watch;
+
+use watch::Watch;
 
 /// The driver `host`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Host {}
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Who is told when somebody takes the resolver's address away.
+    teller: Option<Teller>,
+    /// Who notices.
+    watch: Option<Watch>,
+}
 
 fn refusal(error: kernel::Error) -> Error {
     let kind = match (&error, error.errno()) {
@@ -31,6 +42,22 @@ fn refusal(error: kernel::Error) -> Error {
     match error.errno() {
         Some(errno) => answer.with("errno", errno as i32),
         None => answer,
+    }
+}
+
+impl Host {
+    /// Watches over this address, where there is somebody to tell. One that nobody wants is not watched
+    /// over.
+    fn watch(&mut self, wanted: Option<Ipv4Addr>) -> kernel::Result<()> {
+        if self.watch.is_none()
+            && wanted.is_some()
+            && let Some(teller) = &self.teller
+        {
+            self.watch = Some(Watch::start(teller.clone(), wanted)?);
+        } else if let Some(watch) = &self.watch {
+            watch.over(wanted);
+        }
+        Ok(())
     }
 }
 
@@ -96,7 +123,12 @@ impl Driver for Host {
     fn sync(&mut self, desired: &Sync) -> Result<Synced> {
         let wanted = resolver::wanted(&desired.settings)?;
         let repaired = resolver::have(wanted).map_err(refusal)?;
+        self.watch(wanted).map_err(refusal)?;
         Ok(Synced { repaired, ..Synced::default() })
+    }
+
+    fn attend(&mut self, teller: Teller) {
+        self.teller = Some(teller);
     }
 
     fn uninstall(&mut self, uninstall: Uninstall) -> Result<Uninstalled> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use cnm::{Error, Result};
 use kernel::{
-    loopback,
+    loopback::{self, Address},
     netlink::{Batch, Socket},
 };
 
@@ -49,17 +49,24 @@ pub(crate) fn have(wanted: Option<Ipv4Addr>) -> kernel::Result<Vec<String>> {
     Ok(said.collect())
 }
 
+/// Whether it is there, whoever gave it.
+pub(crate) fn is_there(wanted: Ipv4Addr) -> kernel::Result<bool> {
+    let there = loopback::addresses(&mut Socket::route_small()?)?;
+    Ok(there.iter().any(|address| address.ip == wanted))
+}
+
 /// Takes it away, or only says what there is.
 pub(crate) fn remove(check: bool) -> kernel::Result<Vec<String>> {
     let there = loopback::addresses(&mut Socket::route_small()?)?;
     if !check {
         have(None)?;
     }
-    Ok(there.iter().map(|address| format!("the address {address} of lo")).collect())
+    let own = there.iter().filter(|address| address.own);
+    Ok(own.map(|address| format!("the address {} of lo", address.ip)).collect())
 }
 
-fn plan(wanted: Option<Ipv4Addr>, there: &[Ipv4Addr]) -> Vec<Step> {
-    let gone = there.iter().filter(|address| Some(**address) != wanted).copied();
-    let new = wanted.filter(|address| !there.contains(address));
-    gone.map(Step::Delete).chain(new.map(Step::Add)).collect()
+fn plan(wanted: Option<Ipv4Addr>, there: &[Address]) -> Vec<Step> {
+    let gone = there.iter().filter(|address| address.own && Some(address.ip) != wanted);
+    let new = wanted.filter(|wanted| !there.iter().any(|address| address.ip == *wanted));
+    gone.map(|address| Step::Delete(address.ip)).chain(new.map(Step::Add)).collect()
 }

@@ -42,6 +42,10 @@ fn the_resolver_has_an_address_for_as_long_as_that_is_wanted() {
     let shown = driver.uninstall(Uninstall { check: true }).unwrap().found;
     assert_eq!(shown, ["the address 169.254.1.53 of lo"]);
     assert!(addresses().contains("169.254.1.53"));
+    // One that is there already, by somebody else's doing, is good enough.
+    let said = driver.sync(&with(&[("resolver", "169.254.9.9")])).unwrap().repaired;
+    assert_eq!(said, ["delete the address 169.254.1.53 from lo"]);
+    driver.sync(&with(&[("resolver", "169.254.1.53")])).unwrap();
     driver.sync(&with(&[])).unwrap();
     assert!(addresses().contains("169.254.9.9") && !addresses().contains("169.254.1.53"));
     assert_eq!(driver.sync(&with(&[("resolver", "x")])).unwrap_err().kind, Kind::Invalid);

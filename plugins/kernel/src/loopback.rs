@@ -17,6 +17,15 @@ use crate::{
 /// The label of those that are netd's.
 pub const LABEL: &str = "lo:netd";
 
+/// An address of IPv4 that loopback has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Whether it is netd's, by its label.
+    pub own: bool,
+}
+
 /// Gives loopback an address, of this host alone. One that it has already is a success.
 pub fn add(batch: &mut Batch, address: Ipv4Addr) {
     let message = RouteNetlinkMessage::NewAddress(message(address));
@@ -44,18 +53,18 @@ fn message(address: Ipv4Addr) -> AddressMessage {
     message
 }
 
-/// Those that are there.
+/// Those that are there, whoever's they are.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn addresses(socket: &mut Socket) -> Result<Vec<Ipv4Addr>> {
+pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>> {
     let mut batch = Batch::new();
     let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     batch.push(&message, NLM_F_DUMP, "list", "addresses");
     socket.dump_frame(batch, parse)
 }
 
-fn parse(message: Received<'_>) -> Option<Ipv4Addr> {
+fn parse(message: Received<'_>) -> Option<Address> {
     const RTM_NEWADDR: u16 = 20;
     const IFA_LOCAL: u16 = 2;
     const IFA_LABEL: u16 = 3;
@@ -64,10 +73,7 @@ fn parse(message: Received<'_>) -> Option<Ipv4Addr> {
         return None;
     }
     let attributes = Attributes(message.payload.get(8..)?);
-    let label = attributes.value(IFA_LABEL)?;
-    if label.strip_suffix(b"\0") != Some(LABEL.as_bytes()) {
-        return None;
-    }
+    let label = attributes.value(IFA_LABEL).and_then(|label| label.strip_suffix(b"\0"));
     let octets: [u8; 4] = attributes.value(IFA_LOCAL)?.try_into().ok()?;
-    Some(octets.into())
+    Some(Address { ip: octets.into(), own: label == Some(LABEL.as_bytes()) })
 }

@@ -137,6 +137,36 @@ fn a_port_that_another_program_had_is_listened_on_when_it_has_gone() {
 }
 
 #[test]
+fn the_address_is_put_back_when_somebody_takes_it_away() {
+    let world = World::new();
+    let config = CONFIG.to_owned();
+    let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
+    let mut netd = host.client();
+    netd.create("app");
+    let web = world.container("web");
+    let web_at = netd.attach(&web.to("app")).addresses[0].ip().to_string();
+    let before = host.snapshot();
+    // As often as somebody does, and beside a driver that was started again.
+    for round in 0..4 {
+        if round == 2 {
+            host.kill();
+            host.start();
+        }
+        host.netns.run(&format!("ip address delete {SHARED}/32 dev lo"));
+        eventually("the host is as before", || host.snapshot().same_as(&before));
+        assert_eq!(ask(&web.netns, "web A"), [&*web_at]);
+    }
+    assert!(host.log().contains(&format!("the address {SHARED} of lo is gone")), "{}", host.log());
+    // What others do to loopback is not netd's business.
+    let disturbed = host.log().matches("disturbed").count();
+    host.netns.run("ip address add 127.0.0.9/8 dev lo");
+    host.netns.run("ip address delete 127.0.0.9/8 dev lo");
+    host.netns.run(&format!("ip address delete {SHARED}/32 dev lo"));
+    eventually("the host is as before", || host.snapshot().same_as(&before));
+    assert_eq!(host.log().matches("disturbed").count(), disturbed + 1);
+}
+
+#[test]
 fn only_a_link_local_address_will_do() {
     let world = World::new();
     let host = world.host("a");

@@ -47,6 +47,9 @@ pub enum Change {
     Missed,
 }
 
+/// `RTNLGRP_IPV4_IFADDR` (linux/rtnetlink.h).
+const IPV4_ADDRESSES: u32 = 5;
+
 /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink_compat.h).
 const RULES: u32 = 7;
 
@@ -102,11 +105,7 @@ impl Monitor {
     pub fn open(own: &Own) -> Result<Self> {
         /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR` and
         /// `RTNLGRP_IPV6_ROUTE` (linux/rtnetlink.h).
-        const LINKS: [u32; 5] = [1, 5, 7, 9, 11];
-        let join = |socket: &RawSocket, group| {
-            let joined = socket.add_membership(group);
-            joined.map_err(|error| Error::io("listen to", format!("group {group}"), &error))
-        };
+        const LINKS: [u32; 5] = [1, IPV4_ADDRESSES, 7, 9, 11];
         let (links, rules) = (bound(NETLINK_ROUTE)?, bound(NETLINK_NETFILTER)?);
         let unfiltered = |error| Error::io("filter", "a netlink socket", &error);
         filter::damage_alone(&links.raw, own).map_err(unfiltered)?;
@@ -130,14 +129,7 @@ impl Monitor {
     pub fn wait(&self, time: Duration) -> Result<bool> {
         let mut fds =
             [&self.links, &self.rules].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
-        // It is told whole milliseconds, and what is left of one would not be waited for.
-        let time = time + Duration::from_millis(u64::from(!time.is_zero()));
-        let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, time) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(Error::call("wait for", "changes", errno)),
-        }
+        ready(&mut fds, Some(time))
     }
 
     /// What changed since it was asked last; waits for nothing.
@@ -167,6 +159,64 @@ impl Monitor {
         }
         changes.dedup();
         Ok(changes)
+    }
+}
+
+/// A socket on which the kernel speaks of the addresses of IPv4 of links, of the namespace that it was
+/// opened in.
+#[derive(Debug)]
+pub struct Addresses(Socket);
+
+impl Addresses {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// What `socket(2)` and `setsockopt(2)` refuse.
+    pub fn open() -> Result<Self> {
+        let socket = bound(NETLINK_ROUTE)?;
+        join(&socket.raw, IPV4_ADDRESSES)?;
+        Ok(Self(socket))
+    }
+
+    /// Waits until addresses may have changed, for so long at most, or for good.
+    ///
+    /// # Errors
+    /// What `poll(2)` and `recv(2)` refuse.
+    pub fn wait(&self, time: Option<Duration>) -> Result<()> {
+        ready(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], time)?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            chunk.clear();
+            match self.0.raw.recv(&mut chunk, libc::MSG_DONTWAIT) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => return Ok(()),
+                    // What could not be kept changed as well.
+                    Some(Errno::EINTR | Errno::ENOBUFS) => {}
+                    _ => return Err(Error::io("read", "changes of addresses", &error)),
+                },
+            }
+        }
+    }
+}
+
+fn join(socket: &RawSocket, group: u32) -> Result<()> {
+    let joined = socket.add_membership(group);
+    joined.map_err(|error| Error::io("listen to", format!("group {group}"), &error))
+}
+
+/// Waits until there is something to read, for so long at most, or for good. Whether there is.
+fn ready(fds: &mut [PollFd<'_>], time: Option<Duration>) -> Result<bool> {
+    let time = time.map_or(PollTimeout::NONE, |time| {
+        // It is told whole milliseconds, and what is left of one would not be waited for.
+        let time = time + Duration::from_millis(u64::from(!time.is_zero()));
+        PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
+    });
+    match poll(fds, time) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(errno) => Err(Error::call("wait for", "changes", errno)),
     }
 }
 
