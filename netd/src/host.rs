@@ -29,7 +29,9 @@ use tokio::sync::mpsc;
 
 use crate::netd::Netd;
 
+mod alone;
 mod home;
+mod hops;
 pub(crate) mod inside;
 mod lan;
 mod links;
@@ -39,6 +41,7 @@ mod underlay;
 mod ways;
 
 pub(crate) use home::Home;
+pub(crate) use hops::Hop;
 pub(crate) use lan::Holder;
 pub(crate) use neighbours::Most;
 

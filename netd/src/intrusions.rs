@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use cnm::{endpoint::Endpoint, system::Status};
+use cnm::{endpoint::Endpoint, network::Network, system::Status};
 use ipnetwork::IpNetwork;
 
 use crate::{
@@ -32,12 +32,28 @@ impl Netd {
         status.problems.extend(usurpations(&self.registry.borrow()));
         status.problems.extend(self.led_astray().await);
         let ways = self.host.ways().await;
-        status.problems.extend(clashes(&self.registry.borrow(), &ways));
+        status.problems.extend(self.all_clashes(&ways));
         status.problems.extend(self.shared_with_docker().await);
         status.problems.extend(self.not_agreed_with_docker().await);
         status.problems.extend(self.crowding().await);
         status.problems.extend(self.unreached().await);
         status
+    }
+}
+
+impl Netd {
+    fn all_clashes(&self, ways: &[Way]) -> Vec<String> {
+        let registry = self.registry.borrow();
+        clashes(registry.networks().map(|entry| &entry.network), ways)
+    }
+
+    /// What is in the way of a network that is about to be made, or has just been.
+    pub(crate) async fn in_the_way_of(&self, network: &Network) -> Vec<String> {
+        // Where there is nothing that could be, the host's routes need not be listed.
+        if network.link.is_none() || network.subnets.is_empty() {
+            return Vec::new();
+        }
+        clashes(std::iter::once(network), &self.host.ways().await)
     }
 }
 
@@ -80,12 +96,12 @@ fn usurpation(port: &str, endpoint: &Endpoint, holder: &Process) -> String {
 
 /// Subnets of networks that a route of the host has addresses in common with, one sentence each:
 /// one that was chosen had none when it was.
-fn clashes(registry: &Registry, ways: &[Way]) -> Vec<String> {
+fn clashes<'a>(networks: impl Iterator<Item = &'a Network>, ways: &[Way]) -> Vec<String> {
     let mut sentences = Vec::new();
-    for entry in registry.networks() {
+    for network in networks {
         // Where the gateway is not on the host, the subnet is somebody else's to begin with.
-        let Some(own) = entry.network.link.as_ref() else { continue };
-        for subnet in &entry.network.subnets {
+        let Some(own) = network.link.as_ref() else { continue };
+        for subnet in &network.subnets {
             let others = ways.iter().filter(|way| way.link.as_deref() != Some(own.as_str()));
             for way in others.filter(|way| ipam::overlaps(way.to, subnet.subnet)) {
                 let by = match &way.link {
@@ -99,7 +115,7 @@ fn clashes(registry: &Registry, ways: &[Way]) -> Vec<String> {
                 };
                 sentences.push(format!(
                     "subnet {} of network {} clashes with {by}: {loser}",
-                    subnet.subnet, entry.network.name
+                    subnet.subnet, network.name
                 ));
             }
         }

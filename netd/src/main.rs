@@ -81,6 +81,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     }
     let stores = store::Stores::open(&config.state_dir, &config.run_dir)?;
     let (host, deaths) = host::Host::open()?;
+    host.be_alone()?;
     host.stay(&stores, &config.run_dir).await?;
     let inherited = notify::inherited()?;
     let listener = match inherited.listener {

@@ -6,8 +6,8 @@ use cnm::{
     Empty, Error, Kind, Name, Result,
     driver::{NetworkDown, NetworkUp},
     network::{
-        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail,
-        Networks, RemoveNetwork, Subnet,
+        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkChecked,
+        NetworkDetail, Networks, RemoveNetwork, Subnet,
     },
 };
 use ipam::{Moment, Pool, PoolConfig};
@@ -55,11 +55,17 @@ impl Netd {
         let network = self.planned(name, &driver, params, key).await?;
         // The cluster may have got one of this name meanwhile.
         self.made_before(&network.name, &driver, None)?;
+        for problem in self.in_the_way_of(&network).await {
+            tracing::warn!("{problem}");
+        }
         self.make_network(network).await
     }
 
     /// `network.check`.
-    pub(crate) async fn check_network(self: &Rc<Self>, params: CheckNetwork) -> Result<Empty> {
+    pub(crate) async fn check_network(
+        self: &Rc<Self>,
+        params: CheckNetwork,
+    ) -> Result<NetworkChecked> {
         let params = params.network;
         let name = self.check_asked(&params)?;
         let _turn = self.network_turn.lock().await;
@@ -68,10 +74,10 @@ impl Netd {
         Self::check_wanted(&driver, &params)?;
         if Self::is_shared(&driver) {
             self.check_shared(&params).await?;
-        } else {
-            self.planned(name, &driver, params, None).await?;
+            return Ok(NetworkChecked::default());
         }
-        Ok(Empty {})
+        let network = self.planned(name, &driver, params, None).await?;
+        Ok(NetworkChecked { warnings: self.in_the_way_of(&network).await })
     }
 
     /// Refuses what no network can be asked for; gives the name.

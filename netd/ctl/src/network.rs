@@ -17,8 +17,8 @@ use cnm::{
     client::Client,
     docker, ipam,
     network::{
-        CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork,
-        UpdateNetwork,
+        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks,
+        RemoveNetwork, UpdateNetwork,
     },
     options::{ATTACHABLE, DNS, DNS_OF_DOMAIN},
 };
@@ -62,7 +62,8 @@ fn create(socket: &Path, args: Create) -> Outcome {
     }
     let chosen = subnets.is_empty();
     let attachable = args.attachable.then(|| (ATTACHABLE.names[0].to_owned(), "true".to_owned()));
-    let made = Client::connect(socket)?.call(&CreateNetwork {
+    let mut client = Client::connect(socket)?;
+    let create = CreateNetwork {
         name: args.name,
         driver: Some(args.driver),
         subnets,
@@ -71,7 +72,9 @@ fn create(socket: &Path, args: Create) -> Outcome {
         internal: args.internal,
         options: args.options.into_iter().chain(attachable).collect(),
         labels: args.labels.into_iter().collect(),
-    })?;
+    };
+    let warnings = if chosen { Vec::new() } else { warnings(&mut client, &create)? };
+    let made = client.call(&create)?;
     out::print(&format!("{}\n", made.id))?;
     if let Some(warning) = lan_without_subnet(&made).filter(|_| chosen) {
         out::complain(&warning);
@@ -79,10 +82,23 @@ fn create(socket: &Path, args: Create) -> Outcome {
     if let Some(warning) = servers_unasked(&made) {
         out::complain(&warning);
     }
+    for warning in &warnings {
+        out::complain(warning);
+    }
     if args.cni {
         cni::list::write(&args.cni_dir, &made)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What would be in the way of a network whose subnets were named.
+fn warnings(client: &mut Client, create: &CreateNetwork) -> cnm::Result<Vec<String>> {
+    match client.call(&CheckNetwork { network: create.clone() }) {
+        Ok(checked) => Ok(checked.warnings),
+        // An earlier netd looks no sooner than it makes it.
+        Err(error) if error.operands.contains_key("method") => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is said of a network on a LAN whose subnet was chosen. It is chosen as for any other, as

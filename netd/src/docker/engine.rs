@@ -236,7 +236,8 @@ impl Engine {
         let create = translate::create(decode::<Create>(question)?)?;
         let made = self.netd.create_network(create, None).await;
         let made = made.map_err(wording::of_create)?;
-        let created = Created { id: made.id.to_string(), warning: "" };
+        let warning = self.netd.in_the_way_of(&made).await.join("; ");
+        let created = Created { id: made.id.to_string(), warning };
         document(StatusCode::CREATED, &created)
     }
 

@@ -57,9 +57,14 @@ impl Host {
     }
 }
 
+/// Whether a route is netd's own.
+pub(super) fn is_own(message: &RouteMessage) -> bool {
+    OWN.map(RouteProtocol::Other).contains(&message.header.protocol)
+}
+
 /// Where a route leads and over what, if it is none of netd's.
 fn foreign(message: &RouteMessage) -> Option<(IpNetwork, Over)> {
-    if OWN.map(RouteProtocol::Other).contains(&message.header.protocol) {
+    if is_own(message) {
         return None;
     }
     let over = match message.header.kind {

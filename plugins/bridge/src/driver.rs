@@ -285,10 +285,15 @@ fn gone(bridge: &str) -> Error {
         .with("bridge", bridge)
 }
 
+/// The link of a bridge's name that is not the driver's, if there is one.
+fn others<'a>(marks: &Marks, segment: &Segment, observed: &'a Observed) -> Option<&'a Link> {
+    let mut there = segment.bridges().filter_map(|name| observed.link(name));
+    there.find(|link| !marks.is_bridge(link))
+}
+
 /// A link of the bridge's name that is not the driver's is left alone.
 fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<()> {
-    let mut there = segment.bridges().filter_map(|name| observed.link(name));
-    match there.find(|link| !marks.is_bridge(link)).map(|link| &link.name) {
+    match others(marks, segment, observed).map(|link| &link.name) {
         Some(name) => Err(Error::exists(format_args!(
             "a link {name} exists already on the host and is not netd's: have the network's link called \
              otherwise; or, if another program has left it, end the containers that are on it, and delete it \
@@ -297,6 +302,31 @@ fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<(
         .with("link", name.as_str())),
         None => Ok(()),
     }
+}
+
+/// Leaves out the networks in whose bridges' place there is a link of others: each link, and a sentence of
+/// what that does and what to do.
+fn in_place(
+    marks: &Marks,
+    networks: &[Network],
+    segments: &mut Vec<Segment>,
+    observed: &Observed,
+) -> Vec<(Link, String)> {
+    let mut found = Vec::new();
+    let mut networks = networks.iter();
+    segments.retain(|segment| {
+        let network = networks.next();
+        let Some(link) = others(marks, segment, observed) else { return true };
+        let (name, of) = (&link.name, network.map_or("", |network| network.name.as_str()));
+        let problem = format!(
+            "a link {name} exists already on the host and is not netd's, so containers on network {of} reach \
+             nobody: end what uses it, and delete it (ip link delete {name}) or have it called otherwise"
+        );
+        eprintln!("{problem}");
+        found.push((link.clone(), problem));
+        false
+    });
+    found
 }
 
 impl Driver for Bridge {
@@ -525,13 +555,7 @@ impl Driver for Bridge {
         let renamed = kernel.name_again(whose, &mut observed).map_err(refusal)?;
         kernel.observe_limits(ports.iter(), &mut observed).map_err(refusal)?;
         kernel.observe_doors(&mut observed).map_err(door::explain)?;
-        segments.retain(|segment| match not_others(&marks, segment, &observed) {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("{error}");
-                false
-            }
-        });
+        let in_place = in_place(&marks, &desired.networks, &mut segments, &observed);
         if first {
             let left = observed.links.iter().filter(|link| marks.is_condemned(link));
             kernel.reaper.condemned(left.count());
@@ -577,7 +601,9 @@ impl Driver for Bridge {
         self.watch(&segments, true)?;
         if let Some(watch) = &self.watch {
             watch.troubled(troubled);
+            watch.until_gone(in_place.iter().map(|(link, _)| link));
         }
+        problems.extend(in_place.into_iter().map(|(_, problem)| problem));
         Ok(Synced { repaired, missing, problems })
     }
 

@@ -47,6 +47,8 @@ struct Made {
     mtus: BTreeMap<u32, u32>,
     /// Links besides, by index.
     besides: BTreeMap<u32, String>,
+    /// Links of others in bridges' place, by index: their going is what is waited for.
+    in_place: BTreeMap<u32, String>,
     /// The addresses of bridges.
     addresses: BTreeMap<String, Vec<IpNetwork>>,
     /// Kernel parameters of bridges, and of the host under no name.
@@ -153,6 +155,12 @@ impl Watch {
     /// Watches over such a link no longer.
     pub(crate) fn besides_no_more(&self, index: u32) {
         lock(&self.made).besides.remove(&index);
+    }
+
+    /// Watches for the going of links of others that are in bridges' place.
+    pub(crate) fn until_gone<'a>(&self, links: impl Iterator<Item = &'a Link>) {
+        let in_place = links.map(|link| (link.index, link.name.clone()));
+        lock(&self.made).in_place = in_place.collect();
     }
 
     /// Says what is to be told of as long as nothing else is not as it should be: that something of
@@ -266,6 +274,8 @@ impl Watcher {
             *look = Instant::now() + LOOK;
             *parameters = self.parameters();
             self.rules |= coexist::is_legacy_there();
+            // The kernel is not asked to tell of all that comes and goes and is others'.
+            self.suspects.extend(lock(&self.made).in_place.keys());
         }
         let mut found = self.links()?;
         found.extend(self.missing_addresses()?);
@@ -331,6 +341,10 @@ impl Watcher {
 
     fn wrong(&self, index: u32, link: Option<&Link>) -> Option<String> {
         let made = lock(&self.made);
+        if let Some(name) = made.in_place.get(&index) {
+            let gone = link.is_none_or(|link| link.name != *name);
+            return gone.then(|| format!("the link {name} of others is gone"));
+        }
         match (made.bridges.get(&index), link) {
             (Some(name), None) => Some(format!("the bridge {name} is gone")),
             (Some(name), Some(link)) if link.name != *name => {

@@ -162,7 +162,16 @@ pub struct CheckNetwork {
 
 impl Call for CheckNetwork {
     const METHOD: &'static str = "network.check";
-    type Reply = Empty;
+    type Reply = NetworkChecked;
+}
+
+/// What is to be said of a network that could be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NetworkChecked {
+    /// One sentence for each thing that is no reason to refuse it, and that would be in its way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Shows the networks that match every given filter.

@@ -225,7 +225,8 @@ fn not_others(tunnel: &Tunnel, links: &[Link]) -> Result<()> {
     let name = &tunnel.name;
     match links.iter().find(|link| link.name == *name && link.group != TUNNELS) {
         Some(_) => Err(Error::exists(format_args!(
-            "a link {name} exists already on the host and is not netd's"
+            "a link {name} exists already on the host and is not netd's: delete it (ip link delete {name}), \
+             and have netd look again (netctl reconcile)"
         ))
         .with("link", name.as_str())),
         None => Ok(()),
@@ -389,6 +390,7 @@ impl Driver for Overlay {
             let outcome = not_others(tunnel, &links);
             if let Err(error) = &outcome {
                 eprintln!("{error}");
+                synced.problems.push(error.to_string());
             }
             let is_bridge = |link: &&Link| MARKS.is_bridge(link);
             let bridge = |name: &String| links.iter().filter(is_bridge).any(|l| l.name == *name);

@@ -49,6 +49,7 @@ mod requests;
 mod reserving;
 mod restarts;
 mod running;
+mod second;
 mod shards;
 mod shared;
 mod showing;

@@ -450,3 +450,34 @@ fn where_nothing_is_to_be_inserted_it_is_reported() {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     });
 }
+
+#[test]
+fn a_link_of_others_in_the_place_of_a_bridge_is_named_until_it_is_gone() {
+    let world = World::new();
+    let mut site = Site::new(&world, "");
+    site.host.kill();
+    let bridge = site.bridge.clone();
+    let netns = &site.host.netns;
+    netns.run(&format!("ip link delete {bridge}"));
+    // The end of a pair: of its going the watch hears nothing.
+    netns.run(&format!("ip link add {bridge} type veth peer name theirs"));
+    site.host.start();
+    let named = |said: &[String]| {
+        let words = [&*format!("a link {bridge} exists already"), "ip link delete", "network app"];
+        said.iter().any(|one| words.iter().all(|word| one.contains(word)))
+    };
+    let problems = site.host.client().status().problems;
+    assert!(named(&problems), "{problems:?}");
+    for _ in 0..2 {
+        let reconciled = site.host.client().call(&Reconcile {}).unwrap();
+        assert!(named(&reconciled.problems), "{reconciled:?}");
+    }
+    let said = site.host.netctl(&["reconcile"]).success().to_owned();
+    assert!(said.contains(&format!("not put right: a link {bridge} exists already")), "{said}");
+    // As long as it is there nobody is told again and again.
+    assert_eq!(site.host.log().matches("disturbed by somebody else").count(), 0);
+    site.host.netns.run("ip link delete theirs");
+    eventually("it works again", || site.works());
+    eventually("the host is as before", || site.host.snapshot().same_as(&site.before));
+    assert_eq!(site.host.client().status().problems, [""; 0]);
+}

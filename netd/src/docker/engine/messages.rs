@@ -81,7 +81,7 @@ pub(super) struct ConfigFrom {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Created {
     pub(super) id: String,
-    pub(super) warning: &'static str,
+    pub(super) warning: String,
 }
 
 /// A container to be put on a network.

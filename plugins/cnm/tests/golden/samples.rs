@@ -26,8 +26,8 @@ use cnm::{
     events::{Event, Subscribe},
     ipam::{ListPools, Pool, Pools, Reserve, Reserved, Unreserve},
     network::{
-        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkDetail,
-        Networks, PruneNetworks, Pruned, RemoveNetwork, Subnet, UpdateNetwork,
+        CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkChecked,
+        NetworkDetail, Networks, PruneNetworks, Pruned, RemoveNetwork, Subnet, UpdateNetwork,
     },
     options::{LINGER, MTU, Options},
     peers::{ChangePeers, Elsewhere, Gone, Ingress, Member, Node, Overlay, Peer, PeersChanged},
@@ -340,7 +340,13 @@ sample!(
 sample!(CollectGarbage, CollectGarbage {}, detached());
 sample!(TakeTurn, TakeTurn { at: "compose/shop".into() }, Empty {});
 sample!(CreateNetwork, wanted_network(), network());
-sample!(CheckNetwork, CheckNetwork { network: wanted_network() }, Empty {});
+sample!(CheckNetwork, CheckNetwork { network: wanted_network() }, NetworkChecked {
+    warnings: vec![
+        "subnet 10.89.0.0/24 of network app clashes with the host's route to 10.0.0.0/8 by eth0: what is \
+         there is not reached where a container could have its address"
+            .into()
+    ],
+});
 sample!(ListNetworks, ListNetworks { filters: filters() }, Networks { networks: vec![network()] });
 sample!(
     InspectNetwork,
