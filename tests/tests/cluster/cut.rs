@@ -48,7 +48,7 @@ fn a_subnet_by_which_nodes_reach_each_other_is_no_networks() {
         ("198.51.100.0/24", "", "198.51.100.1"),
         ("198.51.0.0/16", "", "198.51.100.1"),
         // None of it is anybody's, and all of it is on the link of two of them.
-        ("198.51.100.128/25", "h1", "198.51.100.1"),
+        ("198.51.100.64/26", "h1", "198.51.100.1"),
         ("203.0.113.0/25", "h3", "203.0.113.3"),
     ] {
         let (kind, error) = ask(subnet);
