@@ -7,6 +7,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
 use ::cluster::{
@@ -15,9 +16,9 @@ use ::cluster::{
 };
 use cnm::{Error, Kind, NetworkId, Result, network::Network};
 use ipnetwork::IpNetwork;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
-use super::Cluster;
+use super::{Cluster, DECISION};
 use crate::{netd::Netd, registry::Room};
 
 /// An attach that is under way: its network stays up.
@@ -223,10 +224,12 @@ impl Netd {
         }
         let claim = || Decision::ClaimAddress { network: id.clone(), address };
         let mut decided = cluster.decide(claim()).await?;
-        if let Decided::Address { claimed: Claimed::Asked(block) } = decided {
+        let asked = Instant::now();
+        let mut news = cluster.seen.subscribe();
+        while let Decided::Address { claimed: Claimed::Asked(block) } = decided {
             // Only who has the block knows whether somebody has the address.
             let answered = cluster.until("an address", |view| view.is_answered(id, address)).await;
-            if answered.is_err() {
+            if answered.is_err() || asked.elapsed() > DECISION {
                 let release = Decision::ReleaseAddress { network: id.clone(), address };
                 if let Err(error) = cluster.decide(release).await {
                     tracing::info!(network = id.short(), %address, %error, "still asked for");
@@ -237,7 +240,12 @@ impl Netd {
                 ))
                 .with("address", address.to_string()));
             }
+            news.mark_unchanged();
             decided = cluster.decide(claim()).await?;
+            if let Decided::Address { claimed: Claimed::Asked(_) } = decided {
+                // The answer that this host knows of is to what it asked before, and gave back since.
+                timeout(DECISION, news.changed()).await.ok();
+            }
         }
         match decided {
             Decided::Address { claimed: Claimed::Own(_) } => Ok(()),
