@@ -128,10 +128,15 @@ impl Netd {
 
     /// Has status say it; the log says it once.
     fn problem(&self, about: &str, error: &Error) {
-        let before = self.problems.borrow_mut().insert(about.to_owned(), error.message.clone());
-        if before.as_ref() != Some(&error.message) {
+        if self.is_new_problem(about, &error.message) {
             tracing::error!(about, %error, "not as it should be");
         }
+    }
+
+    /// Has status say it; whether it did not before.
+    fn is_new_problem(&self, about: &str, problem: &str) -> bool {
+        let before = self.problems.borrow_mut().insert(about.to_owned(), problem.to_owned());
+        before.as_deref() != Some(problem)
     }
 
     async fn predefine(self: &Rc<Self>, name: &str, driver: &str) -> Result<()> {
@@ -159,8 +164,7 @@ impl Netd {
             [] => drop(self.problems.borrow_mut().remove(&about)),
             problems => {
                 let problems = problems.join("; ");
-                let before = self.problems.borrow_mut().insert(about, problems.clone());
-                if before.as_ref() != Some(&problems) {
+                if self.is_new_problem(&about, &problems) {
                     tracing::warn!(driver, problems, "not put right");
                 }
             }

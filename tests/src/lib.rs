@@ -29,5 +29,5 @@ pub use namespace::{Container, Namespace, output, run};
 pub use ping::Ping;
 pub use podman::Podman;
 pub use snapshot::Snapshot;
-pub use traffic::{Heard, udp_send};
+pub use traffic::{Heard, one_address, udp_send};
 pub use world::World;

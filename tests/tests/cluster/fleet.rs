@@ -95,13 +95,25 @@ impl Fleet {
             ..HostOptions::default()
         };
         let host = self.world.host_with(&format!("h{}", number + 1), options);
-        let there = host.netns.path();
-        self.wire.run(&format!("ip link add p{number} type veth peer name eth0 netns {there}"));
-        self.wire.run(&format!("ip link set p{number} master wire up"));
-        host.netns.run("ip link set eth0 up");
-        host.netns.run(&format!("ip address add {}/24 dev eth0", underlay(number)));
+        self.plug(&host.netns, &format!("p{number}"), &format!("{}/24", underlay(number)));
         self.hosts.push(host);
         number
+    }
+
+    /// Somebody on the underlay who is no host of the fleet, at this address of it; there is one at most.
+    pub(crate) fn beside(&self, address: &str) -> Namespace {
+        let netns = self.world.namespace();
+        netns.run("ip link set lo up");
+        self.plug(&netns, "beside", address);
+        netns
+    }
+
+    fn plug(&self, netns: &Namespace, port: &str, address: &str) {
+        let there = netns.path();
+        self.wire.run(&format!("ip link add {port} type veth peer name eth0 netns {there}"));
+        self.wire.run(&format!("ip link set {port} master wire up"));
+        netns.run("ip link set eth0 up");
+        netns.run(&format!("ip address add {address} dev eth0"));
     }
 
     /// The first host begins the cluster.

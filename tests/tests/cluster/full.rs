@@ -1,18 +1,16 @@
 //! A store without room: what runs goes on, containers come and go from the blocks that their hosts have, what
 //! is to be decided is refused and says why, and once there is room all know what is.
 
-use std::{
-    process::{Child, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use cnm::{
     Kind,
     cluster::{InitCluster, ListNodes, NodeInfo, NodeState},
     network::CreateNetwork,
 };
-use netd_tests::{Asking as _, Host, Namespace, Ping, eventually, kind_of};
+use netd_tests::{Asking as _, Host, Ping, eventually, kind_of};
 
+use crate::another::Another;
 use crate::fleet::{Fleet, reaches, resolves, underlay};
 
 /// How much a put adds: what a word on a command line may be.
@@ -44,60 +42,22 @@ fn there_is_room(fleet: &Fleet) {
     }
 }
 
-/// Another's etcd on the underlay, with a quota. It ends with the test.
-struct Small {
-    process: Child,
-    netns: Namespace,
-}
-
-impl Small {
-    const ADDRESS: &str = "198.51.100.200";
-
-    fn start(fleet: &Fleet) -> Self {
-        let netns = fleet.world.namespace();
-        let there = netns.path();
-        fleet.wire.run(&format!("ip link add p200 type veth peer name eth0 netns {there}"));
-        fleet.wire.run("ip link set p200 master wire up");
-        netns.run("ip link set lo up");
-        netns.run("ip link set eth0 up");
-        netns.run(&format!("ip address add {}/24 dev eth0", Self::ADDRESS));
-        let url = Self::url();
-        let words = format!(
-            "etcd --data-dir /run/small --listen-client-urls {url} --advertise-client-urls {url} \
-             --listen-peer-urls http://127.0.0.1:2380 --quota-backend-bytes 4000000"
-        );
-        let mut process = netns.command(words.split_whitespace());
-        process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { process: process.spawn().unwrap(), netns }
-    }
-
-    fn url() -> String {
-        format!("http://{}:2379", Self::ADDRESS)
-    }
-
-    fn ctl(&self, line: &str) -> Result<String, String> {
-        let line = format!("env ETCDCTL_API=3 etcdctl --endpoints {} {line}", Self::url());
-        let ran = self.netns.output(&line);
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if ran.status.success() { Ok(said(&ran.stdout)) } else { Err(said(&ran.stderr)) }
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+/// What `etcdctl` says to an etcd.
+fn ctl(etcd: &Another, line: &str) -> Result<String, String> {
+    let ran =
+        etcd.netns.output(&format!("env ETCDCTL_API=3 etcdctl --endpoints {} {line}", etcd.url));
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if ran.status.success() { Ok(said(&ran.stdout)) } else { Err(said(&ran.stderr)) }
 }
 
 #[test]
 fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
     let mut fleet = Fleet::bare(2);
-    let etcd = Small::start(&fleet);
-    eventually("it answers", || etcd.ctl("endpoint health"));
+    let etcd = Another::start(&fleet, "http", "--quota-backend-bytes 4000000");
+    eventually("it answers", || ctl(&etcd, "endpoint health"));
     let init = InitCluster {
         advertise: Some(underlay(0)),
-        etcd: vec![Small::url()],
+        etcd: vec![etcd.url.clone()],
         ..InitCluster::default()
     };
     let token = fleet.hosts[0].client().call(&init).unwrap().token.unwrap();
@@ -108,7 +68,7 @@ fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
     resolves(&a, "b", &[b.ip()]);
     resolves(&a, "gone", &[gone.ip()]);
     let ping = Ping::start(&a.container.netns, b.ip());
-    fill(|n, value| etcd.ctl(&format!("put filler/{n} {value}")).map(drop));
+    fill(|n, value| ctl(&etcd, &format!("put filler/{n} {value}")).map(drop));
 
     let stranded = fleet.world.container("far");
     let mut far = stranded.to("shop");
@@ -152,11 +112,11 @@ fn in_a_store_that_is_full_hosts_go_on_and_say_so() {
         resolves(&a, "b", &[b.ip()]);
     }
 
-    etcd.ctl("del --prefix filler/").unwrap();
+    ctl(&etcd, "del --prefix filler/").unwrap();
     let revision = fleet.status(0).revision;
-    etcd.ctl(&format!("compact {revision} --physical")).unwrap();
-    etcd.ctl("defrag").unwrap();
-    etcd.ctl("alarm disarm").unwrap();
+    ctl(&etcd, &format!("compact {revision} --physical")).unwrap();
+    ctl(&etcd, "defrag").unwrap();
+    ctl(&etcd, "alarm disarm").unwrap();
     for come in [&c, &d] {
         resolves(&a, &come.container.name, &[come.ip()]);
         reaches(&a.container.netns, come.ip());

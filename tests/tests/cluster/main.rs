@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is a part of them")]
 
 mod addresses;
+mod another;
 mod availability;
 mod away;
 mod beginning;

@@ -76,26 +76,10 @@ fn services_of_containers_on_other_hosts_are_found() {
     drop(two);
 }
 
-/// An address of everybody's, to any question.
-fn one_address(question: &[u8]) -> Vec<u8> {
-    let mut answer = question.to_vec();
-    // A response, recursion available, one answer, no additional records (RFC 1035, 4.1.1).
-    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-    let name_end = 12 + question[12..].iter().position(|b| *b == 0).expect("a name") + 5;
-    answer.truncate(name_end);
-    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
-    answer
-}
-
 /// The underlay's name server, which knows every name there is.
 fn know_everything(fleet: &Fleet) -> (Namespace, netd_tests::Heard) {
-    let lan = fleet.world.namespace();
-    let there = lan.path();
-    fleet.wire.run(&format!("ip link add p200 type veth peer name eth0 netns {there}"));
-    fleet.wire.run("ip link set p200 master wire up");
-    lan.run("ip link set eth0 up");
-    lan.run("ip address add 198.51.100.200/24 dev eth0");
-    let heard = lan.serve_udp_with(53, one_address);
+    let lan = fleet.beside("198.51.100.200/24");
+    let heard = lan.serve_udp_with(53, netd_tests::one_address);
     (lan, heard)
 }
 

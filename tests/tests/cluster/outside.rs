@@ -1,34 +1,15 @@
 //! A cluster whose etcd is another's, reached over TLS.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Child, Stdio},
-};
+use std::{fs, path::Path};
 
 use cnm::{
     Kind,
     cluster::{EtcdTls, InitCluster},
 };
-use netd_tests::{Asking as _, Namespace, eventually, kind_of};
+use netd_tests::{Asking as _, eventually, kind_of};
 
+use crate::another::{ADDRESS, Another};
 use crate::fleet::{Fleet, reaches, resolves, underlay};
-
-/// Where the etcd is.
-const ADDRESS: &str = "198.51.100.200";
-
-/// An etcd on the underlay that takes those with a certificate of its CA. It ends with the test.
-struct Outside {
-    process: Child,
-    _netns: Namespace,
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
 
 /// A certificate of the CA in `/run`, with its key, both as files.
 fn certificate(name: &str) {
@@ -44,41 +25,24 @@ fn certificate(name: &str) {
     ));
 }
 
-fn begin(fleet: &Fleet) -> Outside {
+/// One that takes those with a certificate of its CA.
+fn begin(fleet: &Fleet) -> Another {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     netd_tests::run(&format!(
         "openssl req -x509 {key} -keyout /run/ca.key -out /run/ca.pem -subj /CN=outside -days 2"
     ));
     certificate("server");
     certificate("client");
-    let netns = fleet.world.namespace();
-    let there = netns.path();
-    fleet.wire.run(&format!("ip link add p200 type veth peer name eth0 netns {there}"));
-    fleet.wire.run("ip link set p200 master wire up");
-    netns.run("ip link set lo up");
-    netns.run("ip link set eth0 up");
-    netns.run(&format!("ip address add {ADDRESS}/24 dev eth0"));
-    let url = format!("https://{ADDRESS}:2379");
-    let words = format!(
-        "etcd --data-dir /run/outside --listen-client-urls {url} --advertise-client-urls {url} \
-         --listen-peer-urls http://127.0.0.1:2380 --cert-file /run/server.pem \
-         --key-file /run/server.key --trusted-ca-file /run/ca.pem --client-cert-auth"
-    );
-    let process = netns
-        .command(words.split_whitespace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    Outside { process, _netns: netns }
+    let options = "--cert-file /run/server.pem --key-file /run/server.key --trusted-ca-file /run/ca.pem \
+                   --client-cert-auth";
+    Another::start(fleet, "https", options)
 }
 
 #[test]
 fn another_etcd_is_used_over_tls() {
     let mut fleet = Fleet::bare(2);
-    let _outside = begin(&fleet);
-    let url = format!("https://{ADDRESS}:2379");
+    let outside = begin(&fleet);
+    let url = outside.url.clone();
     let advertise = underlay(0).to_string();
     let init = ["cluster", "init", "--json", "--advertise-addr", &advertise, "--etcd", &url];
     // Without the means it is refused, and so are means that have no use.

@@ -155,13 +155,7 @@ fn vxlan_from_no_member_is_dropped_counted_and_logged() {
     b.container.netns.ask_udp(target).unwrap();
 
     // On the same wire, with everything that has to be known, even a member's address in front.
-    let stranger = fleet.world.namespace();
-    let there = stranger.path();
-    fleet.wire.run(&format!("ip link add p66 type veth peer name eth0 netns {there}"));
-    fleet.wire.run("ip link set p66 master wire up");
-    stranger.run("ip link set lo up");
-    stranger.run("ip link set eth0 up");
-    stranger.run("ip address add 198.51.100.66/24 dev eth0");
+    let stranger = fleet.beside("198.51.100.66/24");
     stranger.run(&format!(
         "ip link add vx type vxlan id {vni} local 198.51.100.66 remote {} dstport 4789",
         underlay(0)

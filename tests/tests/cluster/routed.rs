@@ -82,12 +82,7 @@ fn hosts_on_one_link_need_no_vxlan() {
         stranger.container.netns.try_tcp(at(to)).unwrap_err();
     }
     // Nor does who is no member, even if he knows the way.
-    let netns = fleet.world.namespace();
-    let there = netns.path();
-    fleet.wire.run(&format!("ip link add p66 type veth peer name eth0 netns {there}"));
-    fleet.wire.run("ip link set p66 master wire up");
-    netns.run("ip link set eth0 up");
-    netns.run("ip address add 198.51.100.66/24 dev eth0");
+    let netns = fleet.beside("198.51.100.66/24");
     netns.run(&format!("ip route add {} via 198.51.100.2", running[1].ip()));
     netns.try_tcp(at(&running[1])).unwrap_err();
     let after: Vec<_> = heard.iter().map(|one| one.from().len()).collect();

@@ -128,12 +128,7 @@ fn a_host_is_reached_as_the_others_are() {
 
 /// Somebody on the underlay with a VXLAN device of his own.
 fn stranger(fleet: &Fleet, vni: u64, victim_mac: &str) -> Namespace {
-    let netns = fleet.world.namespace();
-    let there = netns.path();
-    fleet.wire.run(&format!("ip link add p66 type veth peer name eth0 netns {there}"));
-    fleet.wire.run("ip link set p66 master wire up");
-    netns.run("ip link set eth0 up");
-    netns.run("ip address add 2001:db8::66/64 dev eth0 nodad");
+    let netns = fleet.beside("2001:db8::66/64 nodad");
     let remote = address(0);
     netns.run(&format!(
         "ip link add vx type vxlan id {vni} local 2001:db8::66 remote {remote} dstport 4789"

@@ -11,7 +11,7 @@ fn names_that_differ_by_case_alone_are_one_name() {
     let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
     let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let asked = lan.serve_udp_with(53, super::names::one_address);
+    let asked = lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     let six = netd.create("Six");
     netd.create("app");
@@ -58,7 +58,7 @@ fn localhost_is_who_asks_and_invalid_is_nobody() {
     let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
     let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let asked = lan.serve_udp_with(53, super::names::one_address);
+    let asked = lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     netd.create("app");
     let client = world.container("client");

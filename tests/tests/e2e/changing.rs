@@ -145,7 +145,7 @@ fn names_of_others_are_asked_of_other_servers_from_then_on() {
     let config = "dns_upstreams = [\"192.0.2.99:53\"]".to_owned();
     let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let server = lan.serve_udp_with(53, super::names::one_address);
+    let server = lan.serve_udp_with(53, netd_tests::one_address);
     app(&host, &[("dns", "192.0.2.98")]);
     let client = world.container("client");
     let gateway = host.client().attach(&client.to("app")).gateways[0];

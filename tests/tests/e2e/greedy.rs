@@ -135,7 +135,7 @@ fn whose_servers_are_silent_is_in_nobodys_way() {
     let lan = host.lan();
     lan.run("ip address add 192.0.2.3/24 dev eth0");
     let answering: SocketAddr = "192.0.2.2:53".parse().unwrap();
-    let heard = lan.serve_udp_at(answering, |_, question| super::names::one_address(question));
+    let heard = lan.serve_udp_at(answering, |_, question| netd_tests::one_address(question));
     let _silent = lan.inside(|| UdpSocket::bind("192.0.2.3:53").unwrap());
     let mut netd = host.client();
     let options = [("dns".to_owned(), "192.0.2.3".to_owned())].into();

@@ -80,7 +80,7 @@ fn the_hosts_programs_find_a_container_by_its_name() {
     own_etc();
     let mut host = world.host_with("a", options("dns_hook = \"resolv.conf\""));
     let lan = host.lan();
-    lan.serve_udp_with(53, super::names::one_address);
+    lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     netd.create("app");
     let web = world.container("web");

@@ -52,7 +52,7 @@ fn on_the_lan_a_container_asks_inside_itself() {
     let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
     let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let elsewhere = lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     netd.call(&lan_network("lan")).unwrap();
     let (web, client) = (world.container("web"), world.container("client"));
@@ -186,7 +186,7 @@ fn where_a_network_is_isolated_names_resolve_and_nothing_else_is_asked() {
     let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
     let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let elsewhere = lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     let subnets =
         ["10.5.0.0/24", "fd00:5::/64"].map(|text| Subnet::new(text.parse().unwrap())).into();
@@ -469,7 +469,7 @@ fn where_a_network_has_no_ipv4_it_is_asked_over_ipv4_all_the_same() {
     let config = "dns_upstreams = [\"[2001:db8::2]:53\"]".to_owned();
     let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let elsewhere = lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     let mut six = CreateNetwork {
         options: [("resolver".to_owned(), "inside".to_owned())].into(),

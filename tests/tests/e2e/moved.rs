@@ -37,7 +37,7 @@ fn who_is_moved_asks_where_it_asked_and_is_answered_from_where_it_is() {
     let world = World::new();
     let host = host(&world);
     let lan = host.lan();
-    lan.serve_udp_with(53, super::names::one_address);
+    lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     // With the resolver at port 53 of the first network's gateway, and at another.
     for (at, options) in [(1, vec![]), (2, vec![("dns-port".to_owned(), "5353".to_owned())])] {

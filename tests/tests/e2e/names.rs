@@ -377,21 +377,12 @@ fn netctl_says_what_is_answered_and_why() {
 
 /// A name server at one of several addresses, that has one address for every name.
 fn answer_at(netns: &netd_tests::Namespace, address: std::net::IpAddr) -> netd_tests::Heard {
-    netns.serve_udp_at(std::net::SocketAddr::new(address, 53), |_, question| one_address(question))
+    netns.serve_udp_at(std::net::SocketAddr::new(address, 53), |_, question| {
+        netd_tests::one_address(question)
+    })
 }
 
 /// A name server that has one address for every name.
 fn answer_everything(netns: &netd_tests::Namespace) -> netd_tests::Heard {
-    netns.serve_udp_with(53, one_address)
-}
-
-pub(crate) fn one_address(question: &[u8]) -> Vec<u8> {
-    let mut answer = question.to_vec();
-    // A response, recursion available, one answer, no additional records (RFC 1035, 4.1.1).
-    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-    let name_end = 12 + question[12..].iter().position(|b| *b == 0).expect("a name") + 5;
-    answer.truncate(name_end);
-    // The name above, A, IN, a minute, and the address.
-    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
-    answer
+    netns.serve_udp_with(53, netd_tests::one_address)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cnm::{Kind, endpoint::CheckEndpoint, system::Reconcile};
-use netd_tests::{Asking as _, Host, HostOptions, Ping, World, eventually, kill};
+use netd_tests::{Asking as _, Host, HostOptions, Namespace, Ping, World, eventually, kill};
 
 /// Kills a host's driver, and gives how often it had been started again before.
 fn kill_driver(host: &Host, name: &str) -> u64 {
@@ -249,6 +249,17 @@ fn end(host: &mut Host) {
     });
 }
 
+/// Starts netd in another network namespace, where it does not go on for those of the former: that one, and
+/// its last words.
+fn refused_elsewhere(world: &World, host: &mut Host) -> (Namespace, String) {
+    let home = std::mem::replace(&mut host.netns, world.namespace());
+    host.start_unready();
+    host.wait_for_death();
+    let last = host.log().lines().last().unwrap().to_owned();
+    assert!(last.contains("netd ran in the network namespace net:["), "{last}");
+    (home, last)
+}
+
 #[test]
 fn in_another_namespace_than_its_containers_it_does_not_start() {
     let world = World::new();
@@ -258,12 +269,7 @@ fn in_another_namespace_than_its_containers_it_does_not_start() {
     host.client().attach(&web.to("app"));
     let ip = host.client().attach(&db.to("app")).addresses[0].ip();
     end(&mut host);
-    let home = std::mem::replace(&mut host.netns, world.namespace());
-    host.start_unready();
-    host.wait_for_death();
-    let log = host.log();
-    let last = log.lines().last().unwrap();
-    assert!(last.contains("netd ran in the network namespace net:["), "{last}");
+    let (home, last) = refused_elsewhere(&world, &mut host);
     assert!(last.contains("container web") || last.contains("container db"), "{last}");
     assert!(last.contains(&host.run_dir().join("boot.journal").display().to_string()), "{last}");
     // Nothing of it is lost for that, and where there is nobody it may go where it is told.
@@ -293,12 +299,7 @@ fn among_many_namespaces_it_knows_those_of_its_containers() {
     assert!(endpoint.netns.unwrap().nsid.unwrap() >= 300, "{endpoint:?}");
     host.client().attach(&db.to("app"));
     end(&mut host);
-    let home = std::mem::replace(&mut host.netns, world.namespace());
-    host.start_unready();
-    host.wait_for_death();
-    let log = host.log();
-    let last = log.lines().last().unwrap();
-    assert!(last.contains("netd ran in the network namespace net:["), "{last}");
+    let (home, _) = refused_elsewhere(&world, &mut host);
     // One that went meanwhile is gone, and one that goes is noticed.
     host.netns = home;
     db.netns.kill();

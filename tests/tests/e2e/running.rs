@@ -228,7 +228,7 @@ fn where_the_host_has_no_resolv_conf_a_command_has_its_own() {
     netd_tests::run("mount --bind /run/etc /etc");
     let host = world.host("a");
     let lan = host.lan();
-    lan.serve_udp_with(53, super::names::one_address);
+    lan.serve_udp_with(53, netd_tests::one_address);
     let gateway = host.client().create("app").subnets[0].gateway.unwrap();
     let resolv_conf = std::path::Path::new("/etc/resolv.conf");
     let wanted = format!("nameserver {gateway}\noptions ndots:0\n");

@@ -26,7 +26,7 @@ fn containers_of_all_networks_ask_at_one_address() {
     let config = CONFIG.to_owned();
     let mut host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    let elsewhere = lan.serve_udp_with(53, super::names::one_address);
+    let elsewhere = lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     netd.create("front");
     netd.create("back");
@@ -59,7 +59,7 @@ fn others_containers_ask_for_names_of_others_and_neighbours_for_nothing() {
     let config = CONFIG.to_owned();
     let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    lan.serve_udp_with(53, super::names::one_address);
+    lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     netd.call(&CreateNetwork::named("app")).unwrap();
     let web = world.container("web");

@@ -49,7 +49,7 @@ fn on_the_uplink_there_is_no_question_for_a_name_of_ours() {
     let config = "dns_upstreams = [\"192.0.2.2:53\"]".to_owned();
     let host = world.host_with("a", HostOptions { config, ..HostOptions::default() });
     let lan = host.lan();
-    lan.serve_udp_with(53, super::names::one_address);
+    lan.serve_udp_with(53, netd_tests::one_address);
     let mut netd = host.client();
     netd.create("front");
     netd.create("back");
