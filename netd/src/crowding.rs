@@ -10,7 +10,7 @@ const NEAR: usize = 80;
 impl Netd {
     /// One sentence for each family of whose neighbours there may be too many.
     pub(crate) async fn crowding(&self) -> Vec<String> {
-        let limits = self.host.most_neighbours().await;
+        let limits = self.host.most_neighbours();
         let addresses = self.addresses_here();
         // Most hosts are far from it, and need not look any closer.
         let fewest = limits.iter().map(|limit| limit.neighbours).min();
@@ -18,12 +18,7 @@ impl Netd {
             return Vec::new();
         }
         let for_good = self.host.neighbours_for_good().await;
-        let said = limits.into_iter().filter_map(|limit| too_many(limit, &addresses, &for_good));
-        let mut said: Vec<_> = said.collect();
-        // The kernel lists its limit again for each link.
-        said.sort();
-        said.dedup();
-        said
+        limits.into_iter().filter_map(|limit| too_many(limit, &addresses, &for_good)).collect()
     }
 
     /// Addresses of containers that the host reaches as neighbours.
