@@ -95,7 +95,8 @@ mod tests {
             [(AddressFamily::Inet, "arp_cache"), (AddressFamily::Inet6, "ndisc_cache")]
         {
             let told = most(family).unwrap().unwrap();
-            let shown = Command::new("ip").args(["ntable", "show", "name", table]).output().unwrap();
+            let shown =
+                Command::new("ip").args(["ntable", "show", "name", table]).output().unwrap();
             let shown = String::from_utf8(shown.stdout).unwrap();
             let mut words = shown.split_whitespace().skip_while(|word| *word != "thresh3");
             assert_eq!(words.nth(1), Some(told.neighbours.to_string().as_str()), "{shown}");
