@@ -32,6 +32,15 @@ fn a_network_is_changed_as_was_said() {
 }
 
 #[test]
+fn a_network_of_which_nothing_is_to_change_is_not_asked_about() {
+    let netd = Fake::new(|_, _| Ok(network(0xab, "app", "bridge")));
+    let ended = netd.netctl("network update app");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("nothing to change of network app was said"), "{ended:?}");
+    assert_eq!(netd.asked().len(), 0);
+}
+
+#[test]
 fn nodes_are_changed_one_after_the_other() {
     let netd = Fake::new(|_, _| Ok(json!({})));
     let changed = netd.netctl("node update --availability drain one two");
