@@ -322,7 +322,6 @@ impl Drop for Unfinished {
     }
 }
 
-/// The driver of a new network.
 /// Whoever has many of them reads the first, and how many more there are.
 fn first_few(all: &[String]) -> String {
     const FEW: usize = 5;
@@ -332,6 +331,7 @@ fn first_few(all: &[String]) -> String {
     }
 }
 
+/// The driver of a new network.
 fn driver_of(params: &CreateNetwork) -> String {
     params.driver.clone().unwrap_or_else(|| "bridge".into())
 }

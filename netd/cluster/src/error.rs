@@ -115,6 +115,33 @@ pub enum Error {
         /// What the others are reached by.
         family: &'static str,
     },
+    /// A host that is called as another is.
+    #[error(
+        "node {node} of the cluster{} is called {name} as well: give this host another node_name in \
+         netd.toml, or, if that one will not come back, say netctl node rm --force {node} on a manager first",
+        at(.address)
+    )]
+    Namesake {
+        /// What both are called.
+        name: String,
+        /// Who has the name.
+        node: NodeId,
+        /// Where that one is reached.
+        address: Option<IpAddr>,
+    },
+    /// A host that joins again while its former self is taken for alive.
+    #[error(
+        "node {node} of the cluster is called {name} as this host is, is reached at its address {address}, \
+         and was alive a moment ago: join again in ten seconds, when it is known to be gone"
+    )]
+    StillAlive {
+        /// What both are called.
+        name: String,
+        /// Who it was.
+        node: NodeId,
+        /// Where both are reached.
+        address: IpAddr,
+    },
     /// No subnet is left to choose.
     #[error("all subnets of the cluster's pools are in use: name one with --subnet")]
     PoolsExhausted,
@@ -429,6 +456,11 @@ fn list(holders: &[(NodeId, u128)]) -> String {
     held.collect::<Vec<_>>().join(", ")
 }
 
+/// Where a node is reached: a part of a sentence.
+fn at(address: &Option<IpAddr>) -> String {
+    address.map_or_else(String::new, |address| format!(", which is reached at {address},"))
+}
+
 fn names(nodes: &[NodeId]) -> String {
     nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
 }
@@ -449,7 +481,8 @@ impl Error {
             | Self::Underlay { .. }
             | Self::Within { .. }
             | Self::AddressTaken { .. }
-            | Self::PortTaken { .. } => Kind::Exists,
+            | Self::PortTaken { .. }
+            | Self::Namesake { .. } => Kind::Exists,
             Self::Subnet { .. }
             | Self::AddressOutside { .. }
             | Self::AddressKept { .. }
@@ -458,6 +491,7 @@ impl Error {
             Self::NoNetwork { .. } | Self::NoNode { .. } => Kind::NotFound,
             Self::InUse { .. }
             | Self::Held { .. }
+            | Self::StillAlive { .. }
             | Self::Contended { .. }
             | Self::Fenced { .. }
             | Self::Resting { .. }
@@ -495,6 +529,9 @@ impl From<Error> for cnm::Error {
                 .with("advertise", address.to_string())
                 .with("subnet", subnet.to_string())
                 .with("network", network),
+            Error::Namesake { node, .. } | Error::StillAlive { node, .. } => {
+                said.with("node", node.to_string())
+            }
             Error::Family { address, .. } => said.with("advertise", address.to_string()),
             Error::Exhausted { network, subnets, holders } => {
                 let subnets: Vec<_> = subnets.iter().map(ToString::to_string).collect();

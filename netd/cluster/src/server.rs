@@ -357,9 +357,19 @@ impl Server {
                 facts: join.facts.clone(),
             };
             let now = now();
-            tokens
-                .redeem(&join.secret, now, |role, txn| decider.join(txn, joining(role), now))
-                .await?;
+            let (manager, facts) = (&self.shared.manager, &join.facts);
+            let join_as = |role, txn| {
+                let joining = joining(role);
+                async move {
+                    // It has proved that it may join, and takes the place that it had.
+                    if let Some(former) = decider.former(facts).await? {
+                        tracing::info!(node = %former, name = facts.name, "a node joins anew");
+                        manager.remove(&former).await?;
+                    }
+                    decider.join(txn, joining, now).await
+                }
+            };
+            tokens.redeem(&join.secret, now, join_as).await?;
         }
         let unknown = || Error::NoNode { node: join.node.to_string() };
         let node = decider.find_node(&join.node).await?.ok_or_else(unknown)?;

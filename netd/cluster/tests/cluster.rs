@@ -169,7 +169,7 @@ async fn init() -> Stage {
 
 fn newcomer(node: &NodeId) -> Newcomer {
     let address = "127.0.0.1".parse().expect("an address");
-    Newcomer::new(node.clone(), vec![address], facts("w"), None).expect("a key")
+    Newcomer::new(node.clone(), vec![address], facts(node.as_str()), None).expect("a key")
 }
 
 impl Stage {

@@ -46,7 +46,9 @@ pub(crate) fn cluster(socket: &Path, command: ClusterCommand) -> Outcome {
             }
         }
         ClusterCommand::Leave { force } => {
-            client.call(&LeaveCluster { force })?;
+            let what = "leaving the cluster: of managers one goes after the other, and each may take half \
+                        a minute";
+            out::patiently(what, || client.call(&LeaveCluster { force }))?;
             out::print("Node left the cluster.\n")?;
         }
         ClusterCommand::Status(Format { json }) => {
@@ -87,7 +89,12 @@ pub(crate) fn node(socket: &Path, command: NodeCommand) -> Outcome {
         NodeCommand::Rm { force, nodes } => {
             let mut tally = Tally::default();
             for node in nodes {
-                match client.call(&RemoveNode { node: node.clone(), force }) {
+                let what = format!(
+                    "removing node {node}: of managers one goes after the other, and each may take half a \
+                     minute"
+                );
+                let remove = RemoveNode { node: node.clone(), force };
+                match out::patiently(what, || client.call(&remove)) {
                     Ok(_) => out::print(&format!("{node}\n"))?,
                     Err(error) => tally.fault(&error),
                 }

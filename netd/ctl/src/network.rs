@@ -13,7 +13,7 @@ use std::{
 };
 
 use cnm::{
-    Kind,
+    Error, Kind,
     client::Client,
     docker, ipam,
     network::{
@@ -177,7 +177,7 @@ fn update(socket: &Path, args: Update) -> Outcome {
         &args.aux_address,
         &args.exclude,
     )?;
-    let changed = Client::connect(socket)?.call(&UpdateNetwork {
+    let update = UpdateNetwork {
         network: args.network,
         add_subnets,
         labels: args.labels.into_iter().collect(),
@@ -185,7 +185,16 @@ fn update(socket: &Path, args: Update) -> Outcome {
         options: args.options.into_iter().collect(),
         remove_options: args.remove_options,
         ..UpdateNetwork::default()
-    })?;
+    };
+    if update == (UpdateNetwork { network: update.network.clone(), ..UpdateNetwork::default() }) {
+        return Err(Error::invalid(format_args!(
+            "nothing to change of network {} was said: say --add-subnet, --opt, --opt-rm, --label or \
+             --label-rm",
+            update.network
+        ))
+        .into());
+    }
+    let changed = Client::connect(socket)?.call(&update)?;
     if args.output.json {
         out::json(&changed)?;
     } else {

@@ -5,6 +5,9 @@ use std::{
     fmt,
     io::{self, Write as _},
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use cnm::{Error, Kind};
@@ -12,6 +15,9 @@ use serde::Serialize;
 
 /// The exit code of a program whose reader went away: 128 and the number of `SIGPIPE`.
 pub(crate) const SIGPIPE: u8 = 141;
+
+/// How long people wait without a word.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Why a command ended before its end.
 #[derive(Debug)]
@@ -51,6 +57,21 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Stop> {
 /// Says a fault on standard error. That nobody reads there either is not a fault.
 pub(crate) fn complain(what: &impl fmt::Display) {
     writeln!(io::stderr(), "netctl: {what}").ok();
+}
+
+/// Does something, and says on standard error what is waited for when it takes longer than a second.
+pub(crate) fn patiently<T>(what: impl fmt::Display + Send, work: impl FnOnce() -> T) -> T {
+    let (done, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(QUICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                complain(&what);
+            }
+        });
+        let outcome = work();
+        drop(done);
+        outcome
+    })
 }
 
 /// A refusal of this host's system, of which `what` says what was tried.

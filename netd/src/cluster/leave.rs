@@ -54,6 +54,7 @@ impl Netd {
                          with --force",
                     ));
                 }
+                cluster.end().await;
             } else {
                 let said = cluster.say_goodbye(params.force).await;
                 if said.is_err() && cluster.leaving.get() {
@@ -204,6 +205,25 @@ impl Cluster {
         match timeout(DECISION, manager.decider.nodes()).await {
             Ok(Ok(nodes)) => !nodes.iter().any(is_other),
             _ => !self.view.borrow().nodes.values().any(is_other),
+        }
+    }
+
+    /// The cluster ends with its last manager: the other nodes hear from the store, while that is there,
+    /// that they are of none any more.
+    async fn end(&self) {
+        let Decisions::Here { manager, .. } = &self.decisions else { return };
+        let ended = async {
+            for node in manager.decider.nodes().await? {
+                if node.id != self.node {
+                    manager.decider.remove_node(&node.id).await?;
+                }
+            }
+            Ok::<_, ::cluster::Error>(())
+        };
+        match timeout(DECISION, ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the others are not told that it is over"),
+            Err(_) => tracing::warn!("the others are not told in time that it is over"),
         }
     }
 

@@ -5,6 +5,7 @@ use std::{fmt, rc::Rc};
 
 use cnm::{
     Error, Kind,
+    decode::sentence,
     docker::{Network, is_of_dockerd},
     endpoint::Detach,
     network::{InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork},
@@ -358,7 +359,10 @@ fn decode<T: DeserializeOwned>(question: &Question) -> Result<T, Refusal> {
     let refuse = |message: String| Refusal { status: StatusCode::BAD_REQUEST, message };
     let document = match documents.next() {
         Some(Ok(document)) => document,
-        Some(Err(error)) => return Err(refuse(format!("invalid JSON: {error}"))),
+        Some(Err(error)) => {
+            let text = String::from_utf8_lossy(&question.body);
+            return Err(refuse(format!("invalid JSON: {}", sentence(&text, &error))));
+        }
         None => return Err(refuse("invalid JSON: got EOF while reading request body".to_owned())),
     };
     let rest = question.body.get(documents.byte_offset()..).unwrap_or_default();

@@ -24,10 +24,21 @@ use crate::{
 impl Netd {
     /// `network.update`.
     pub(crate) async fn update_network(self: &Rc<Self>, params: UpdateNetwork) -> Result<Network> {
+        let given = params.network.clone();
+        self.update_network_as(&given, |_| Ok(params)).await
+    }
+
+    /// Changes a network by what is decided when its turn has come. Ranges and labels change in the same
+    /// step, so that nobody gets an address in between.
+    pub(crate) async fn update_network_as(
+        self: &Rc<Self>,
+        given: &str,
+        decide: impl FnOnce(&Network) -> Result<UpdateNetwork>,
+    ) -> Result<Network> {
         let _turn = self.network_turn.lock().await;
         let network = {
             let registry = self.registry.borrow();
-            let entry = registry.resolve_network(&params.network)?;
+            let entry = registry.resolve_network(given)?;
             if entry.stage != Stage::Open {
                 let name = &entry.network.name;
                 let why = format!("network {name} is being made or removed: try again");
@@ -35,6 +46,7 @@ impl Netd {
             }
             entry.network.clone()
         };
+        let params = decide(&network)?;
         let options = self.changed_options(&network, &params).await?;
         check_ranges(&network, &params.ranges)?;
         let UpdateNetwork { add_subnets: mut subnets, ranges, labels, remove_labels, .. } = params;

@@ -94,6 +94,11 @@ impl NetworkEntry {
         }
     }
 
+    /// Whether the host or a router has an address.
+    pub(crate) fn is_kept_off(&self, address: IpAddr) -> bool {
+        self.kept_off.contains(&address)
+    }
+
     /// Sees to it that nobody else gets addresses that came from outside. All or none.
     pub(crate) fn keep(
         &mut self,

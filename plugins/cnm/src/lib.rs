@@ -17,6 +17,7 @@ pub mod bandwidth;
 pub mod client;
 pub mod cluster;
 pub mod cni;
+pub mod decode;
 pub mod dns;
 pub mod docker;
 pub mod driver;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::{Error, Result};
+use crate::{Error, Result, decode};
 
 /// A request's parameters, which know their method and what it answers.
 pub trait Call: Serialize + DeserializeOwned {
@@ -100,7 +100,8 @@ impl<'a> Incoming<'a> {
     pub fn parse(text: &'a str) -> Result<Self> {
         let request: Self = serde_json::from_str(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
-                Error::request(format_args!("not a JSON-RPC request: {error}"))
+                let why = decode::sentence(text, &error);
+                Error::request(format_args!("not a JSON-RPC request: {why}"))
             }
             _ => Error::parse(format_args!("not a JSON document: {error}")),
         })?;
@@ -139,8 +140,9 @@ impl<'a> Incoming<'a> {
                 self.method
             )));
         }
-        serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format_args!("{}: {error}", self.method)))
+        serde_json::from_str(text).map_err(|error| {
+            Error::invalid(format_args!("{}: {}", self.method, decode::sentence(text, &error)))
+        })
     }
 }
 
@@ -245,7 +247,7 @@ mod tests {
         let error =
             Incoming::parse(wrong).expect("ok").params::<InspectNetwork>().expect_err("wrong type");
         assert_eq!(error.code, -32602);
-        assert!(error.message.starts_with("network.inspect: "), "{error}");
+        assert_eq!(error.message, "network.inspect: network should be a string, not 1");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod words;
 use crate::{
     Error, Kind, Result,
     client::Client,
+    decode::sentence,
     driver::{Driver, Info},
     plugin::{answer, front},
 };
@@ -95,9 +96,8 @@ fn read<T: DeserializeOwned>(verb: &str) -> Result<T> {
 
 fn decode<T: DeserializeOwned>(verb: &str, text: &[u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|error| {
-        Error::invalid(format_args!(
-            "cannot decode what {verb} is given on standard input: {error}"
-        ))
+        let why = sentence(&String::from_utf8_lossy(text), &error);
+        Error::invalid(format_args!("cannot decode what {verb} is given on standard input: {why}"))
     })
 }
 

@@ -400,13 +400,16 @@ impl Driver for Macvlan {
         let kernel = self.kernel()?;
         let all: Vec<_> = segments.values().collect();
         let observed = kernel.observe_all(&all).map_err(refusal)?;
-        let mut bases = HashMap::new();
+        let (mut bases, mut problems) = (HashMap::new(), Vec::new());
         for (id, segment) in &segments {
             let base = Base::of(segment, &observed)
                 .and_then(|base| not_others(segment, &base, &observed).map(|()| base));
             match base {
                 Ok(base) => drop(bases.insert(*id, base)),
-                Err(error) => eprintln!("{error}"),
+                Err(error) => problems.push(format!(
+                    "network {} is not as it should be: {error}; netctl reconcile tries again",
+                    segment.network
+                )),
             }
         }
         let based: Vec<_> = segments.iter().map(|(id, segment)| (segment, bases.get(id))).collect();
@@ -424,7 +427,7 @@ impl Driver for Macvlan {
         let steps = plan::everything(&based, &placed, &observed);
         if let Err(error) = kernel.apply(&steps, &observed) {
             // What one network lacks, such as a VLAN, is no reason to give up all of them.
-            eprintln!("{error}");
+            problems.push(format!("{error}; netctl reconcile tries again"));
         }
         let mut repaired: Vec<_> = steps.iter().map(Step::to_string).collect();
         for (endpoint, port) in &ports {
@@ -439,7 +442,7 @@ impl Driver for Macvlan {
                 self.joined.insert((*id).clone(), joined);
             }
         }
-        Ok(Synced { repaired, missing, ..Synced::default() })
+        Ok(Synced { repaired, missing, problems })
     }
 }
 

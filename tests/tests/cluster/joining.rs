@@ -108,12 +108,58 @@ fn the_token_of_another_cluster_finds_nobody() {
 }
 
 #[test]
+fn a_second_host_of_a_name_is_not_let_in() {
+    let mut fleet = Fleet::bare(1);
+    let token = fleet.init().token.unwrap();
+    let second = fleet.add_host_named("H1");
+    let (kind, error) = kind_of(fleet.join(second, &token));
+    assert_eq!(kind, Kind::Exists, "{error}");
+    let first = fleet.status(0).node.unwrap();
+    let told =
+        format!("node {first} of the cluster, which is reached at 198.51.100.1, is called h1");
+    let remove = format!("netctl node rm --force {first}");
+    for part in [told.as_str(), "another node_name", remove.as_str()] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    assert_eq!(fleet.hosts[0].client().call(&ListNodes {}).unwrap().nodes.len(), 1);
+    assert_eq!(fleet.status(second).cluster, None);
+}
+
+#[test]
+fn a_host_that_forgot_its_cluster_takes_its_place_again() {
+    let mut fleet = Fleet::new(2);
+    let listed = |fleet: &Fleet| {
+        let nodes = fleet.hosts[0].client().call(&ListNodes {}).unwrap().nodes;
+        nodes.into_iter().map(|node| (node.name, node.id)).collect::<Vec<_>>()
+    };
+    let before = listed(&fleet);
+    let token = fleet.hosts[0].client().call(&CreateToken::default()).unwrap().token;
+    fleet.hosts[1].kill();
+    std::fs::remove_dir_all(fleet.hosts[1].state_dir()).unwrap();
+    fleet.hosts[1].start();
+    eventually("it is known to be gone", || match fleet.join(1, &token) {
+        Err(error) if error.kind == Kind::Busy => Err(error.message),
+        joined => Ok(joined.unwrap()),
+    });
+    let after = listed(&fleet);
+    assert_eq!(after.len(), 2, "{after:?}");
+    assert_eq!(after[0], before[0]);
+    assert_eq!(after[1].0, "h2");
+    assert_ne!(after[1].1, before[1].1);
+}
+
+#[test]
 fn two_hosts_of_one_name_are_told_so() {
     let mut fleet = Fleet::bare(2);
     let token = fleet.init().token.unwrap();
-    let third = fleet.add_host_named("h1");
+    let third = fleet.add_host_named("h3");
     fleet.join(third, &token).unwrap();
     fleet.join(1, &token).unwrap();
+    // It is called so from its next start on, when nobody can refuse it any more.
+    fleet.hosts[third].stop();
+    let config = fleet.hosts[third].run_dir().with_file_name("netd.toml");
+    std::fs::write(config, "node_name = \"h1\"\n").unwrap();
+    fleet.hosts[third].start();
     for (host, said) in [(0, true), (third, true), (1, false)] {
         eventually("those know whom it concerns", || {
             let problems = fleet.hosts[host].client().status().problems;

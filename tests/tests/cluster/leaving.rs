@@ -49,9 +49,25 @@ fn a_host_leaves_and_keeps_its_own_networks() {
 }
 
 #[test]
-fn who_stays_behind_says_that_the_store_is_away_in_plain_words() {
-    let fleet = Fleet::new(2);
+fn who_stays_behind_is_told_that_the_cluster_is_over() {
+    let fleet = Fleet::new(3);
     fleet.hosts[0].client().call(&LeaveCluster { force: true }).unwrap();
+    for host in [1, 2] {
+        eventually("it says so", || {
+            let problems = fleet.hosts[host].client().status().problems;
+            let told = problems.iter().any(|one| one.contains("was removed from its cluster"));
+            if told { Ok(()) } else { Err(problems) }
+        });
+        fleet.hosts[host].client().call(&LeaveCluster { force: true }).unwrap();
+        assert_eq!(fleet.status(host).cluster, None);
+    }
+}
+
+#[test]
+fn who_stays_behind_says_that_the_store_is_away_in_plain_words() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[0].kill();
+    fleet.signal_etcd_of(0, "KILL").unwrap();
     let problem = eventually("it says so", || {
         let problems = fleet.hosts[1].client().status().problems;
         let away = problems.iter().find(|one| one.contains("the cluster's store is away since"));

@@ -255,7 +255,7 @@ fn what_is_wrong_is_one_sentence_in_one_key() {
     for (words, text, sentence) in [
         (&["setup", &netns][..], "", "cannot decode what setup is given"),
         (&["setup", &netns], "{", "cannot decode what setup is given"),
-        (&["setup", &netns], "{}", "missing field"),
+        (&["setup", &netns], "{}", "standard input: container_id is missing"),
         (&["setup"], &good, "the path of the network namespace is missing"),
         (&["setup", "/run/nothing"], &good, "cannot open the network namespace /run/nothing"),
         (&["setup", "/etc/passwd"], &good, "/etc/passwd is no network namespace"),

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnetwork::IpNetwork;
 use store::{Compare, Keys, LeaseId, Op, Row, Txn};
 
-use super::{ATTEMPTS, Decider, blocks::seed, choose_block, contended};
+use super::{ATTEMPTS, Decider, blocks::seed, choose_block, contended, unwritten_since};
 use crate::{
     Error, Key, Layout, NodeId, Result, Role,
     rows::{self, Availability, Config, Facts, NodeOwner, Schema},
@@ -58,6 +58,11 @@ fn same_family(new: &Facts, other: &Facts) -> Result<()> {
     Err(Error::Family { address, family })
 }
 
+/// Whether two hosts are called the same; one that says no name is called nothing.
+fn is_called_as(new: &Facts, other: &Facts) -> bool {
+    !new.name.is_empty() && new.name.eq_ignore_ascii_case(&other.name)
+}
+
 /// The first node of a cluster.
 pub(super) fn first(config: &Config, joining: Joining, now: u64) -> Result<rows::Node> {
     let ingress = ingress(config, &[], &joining.node)?;
@@ -96,13 +101,19 @@ impl Decider {
     /// Adds a node to a transaction, which the token's use is the other part of.
     ///
     /// # Errors
-    /// [`Error::Family`] when the others are reached by another; [`Error::Within`] when it is reached
-    /// at an address of a network; [`Error::PoolsExhausted`] when the node subnet is; when the store
-    /// is away.
+    /// [`Error::Family`] when the others are reached by another; [`Error::Namesake`] when one of them is
+    /// called as it is; [`Error::Within`] when it is reached at an address of a network;
+    /// [`Error::PoolsExhausted`] when the node subnet is; when the store is away.
     pub async fn join(&self, txn: Txn, joining: Joining, now: u64) -> Result<Txn> {
         let config = self.config().await?;
-        for node in self.nodes().await? {
+        let nodes = self.list::<rows::Node>(self.layout.nodes()).await?;
+        let txn = txn.when(unwritten_since(self.layout.nodes(), nodes.revision));
+        for node in nodes.rows.into_iter().map(|node| node.value) {
             same_family(&joining.facts, &node.facts)?;
+            if is_called_as(&joining.facts, &node.facts) {
+                let address = node.facts.vtep();
+                return Err(Error::Namesake { name: node.facts.name, node: node.id, address });
+            }
         }
         let clear = self.clear_of_networks(&joining.facts).await?;
         let taken = self.store.all(self.layout.ingress()).await?.rows;
@@ -112,6 +123,25 @@ impl Decider {
         });
         let ingress = ingress(&config, &taken.collect::<Vec<_>>(), &joining.node)?;
         Ok(add(&self.layout, txn.when(clear), &row(joining, ingress, now)))
+    }
+
+    /// The node that a host was before, which joins: one of its name, at its address. Its place is free
+    /// when it is not alive.
+    ///
+    /// # Errors
+    /// [`Error::StillAlive`]; when the store is away.
+    pub async fn former(&self, facts: &Facts) -> Result<Option<NodeId>> {
+        let Some(address) = facts.vtep() else { return Ok(None) };
+        let mut nodes = self.nodes().await?.into_iter();
+        let former = nodes
+            .find(|node| is_called_as(facts, &node.facts) && node.facts.vtep() == Some(address));
+        let Some(rows::Node { id: node, facts: Facts { name, .. }, .. }) = former else {
+            return Ok(None);
+        };
+        if self.find::<rows::Live>(&Key::Live(node.clone())).await?.is_some() {
+            return Err(Error::StillAlive { name, node, address });
+        }
+        Ok(Some(node))
     }
 
     /// A node has started: what it says of itself, and the epoch in which it is from now on.

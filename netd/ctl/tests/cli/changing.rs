@@ -1,6 +1,11 @@
 //! Commands that change what is there: networks, nodes, and how a cluster begins.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Output, Stdio},
+    sync::{Mutex, mpsc},
+};
 
 use cnm::{
     Call as _,
@@ -32,6 +37,15 @@ fn a_network_is_changed_as_was_said() {
 }
 
 #[test]
+fn a_network_of_which_nothing_is_to_change_is_not_asked_about() {
+    let netd = Fake::new(|_, _| Ok(network(0xab, "app", "bridge")));
+    let ended = netd.netctl("network update app");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("nothing to change of network app was said"), "{ended:?}");
+    assert_eq!(netd.asked().len(), 0);
+}
+
+#[test]
 fn nodes_are_changed_one_after_the_other() {
     let netd = Fake::new(|_, _| Ok(json!({})));
     let changed = netd.netctl("node update --availability drain one two");
@@ -40,6 +54,38 @@ fn nodes_are_changed_one_after_the_other() {
     assert_eq!(asked.method, UpdateNode::METHOD);
     assert_eq!(asked.params, json!({"node": "two", "availability": "drain"}));
     assert_eq!(netd.netctl("node update one").code, Some(2), "what is it to be?");
+}
+
+/// What a command says while it waits, and how it ends when netd has answered.
+fn waiting(words: &[&str]) -> (String, Output) {
+    let (answer, waits) = mpsc::channel::<()>();
+    let waits = Mutex::new(waits);
+    let netd = Fake::new(move |_, _| {
+        waits.lock().expect("no panic").recv().expect("an answer");
+        Ok(json!({}))
+    });
+    let mut command = netd.command(words.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut netctl = command.spawn().expect("netctl");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(netctl.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).expect("a line");
+    answer.send(()).expect("netd waits");
+    (said, netctl.wait_with_output().expect("it ends"))
+}
+
+#[test]
+fn what_takes_long_in_a_cluster_is_said() {
+    for (words, said, done) in [
+        (&["cluster", "leave"][..], "netctl: leaving the cluster", "Node left the cluster.\n"),
+        (&["node", "rm", "two"], "netctl: removing node two", "two\n"),
+    ] {
+        let (told, output) = waiting(words);
+        assert!(told.starts_with(said) && told.contains("half a minute"), "{told}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), done);
+    }
+    let netd = Fake::new(|_, _| Ok(json!({})));
+    assert_eq!(netd.netctl("node rm one").stdout, "one\n");
 }
 
 #[test]

@@ -40,6 +40,10 @@ fn a_body_is_one_document_and_says_so() {
         "unsupported Content-Type header (text/plain): must be 'application/json'"
     );
     assert_eq!(decoded(json, "{} x").expect_err("more"), "unexpected content after JSON");
+    assert_eq!(
+        decoded(json, r#"{"Container":7}"#).expect_err("a number"),
+        "invalid JSON: Container should be a string, not 7"
+    );
     for bad in ["", "{", "[", "7", r#"{"Container":7}"#] {
         assert!(decoded(json, bad).expect_err(bad).starts_with("invalid JSON: "));
     }

@@ -7,7 +7,7 @@ use cnm::{
     docker::NETWORK_PREFIX,
     network::{Network, RemoveNetwork, UpdateNetwork},
     options::DELIVER,
-    split,
+    split::{self, Ranges},
 };
 use ipnetwork::IpNetwork;
 
@@ -94,20 +94,10 @@ impl Plugin {
         wanted.create.labels.insert(label(&request.network), own);
         match existing {
             Some(network) => {
-                check_same(&network, &wanted.create)?;
-                let (ranges, parts) = split::joined(&network, &wanted.parts);
-                self.check_divisible(&network, &wanted, &parts)?;
-                let mut labels = BTreeMap::from([(label(&request.network), joined)]);
-                if !parts.is_empty() {
-                    labels.insert(parts_label(&request.network), split::label(parts));
-                    let aux = aux_label(&request.network);
-                    if let Some(told) = wanted.create.labels.get(&aux) {
-                        labels.insert(aux, told.clone());
-                    }
-                }
-                let network = network.id.to_string();
-                let update = UpdateNetwork { network, ranges, labels, ..UpdateNetwork::default() };
-                self.netd.update_network(update).await?;
+                let id = network.id.to_string();
+                let decide =
+                    |network: &Network| self.joined(network, &wanted, &request.network, joined);
+                self.netd.update_network_as(&id, decide).await?;
             }
             None => {
                 let key = Some(request.network.clone());
@@ -116,6 +106,59 @@ impl Plugin {
         }
         let mut offers = self.offers.borrow_mut();
         wanted.create.subnets.iter().for_each(|subnet| offers.settled(subnet.subnet));
+        Ok(())
+    }
+
+    /// What becomes of a network that is there when dockerd has it as well, under this id.
+    fn joined(
+        &self,
+        network: &Network,
+        wanted: &Wanted,
+        id: &str,
+        joined: String,
+    ) -> Result<UpdateNetwork> {
+        check_same(network, &wanted.create)?;
+        let (ranges, parts) = split::joined(network, &wanted.parts);
+        self.check_divisible(network, wanted, &parts)?;
+        self.check_left_out(network, wanted, &ranges)?;
+        let mut labels = BTreeMap::from([(label(id), joined)]);
+        if !parts.is_empty() {
+            labels.insert(parts_label(id), split::label(parts));
+            let aux = aux_label(id);
+            if let Some(told) = wanted.create.labels.get(&aux) {
+                labels.insert(aux, told.clone());
+            }
+        }
+        let network = network.id.to_string();
+        Ok(UpdateNetwork { network, ranges, labels, ..UpdateNetwork::default() })
+    }
+
+    /// Refuses an address that Docker is to leave out and that netd would give to the next one who comes.
+    fn check_left_out(&self, network: &Network, wanted: &Wanted, ranges: &Ranges) -> Result<()> {
+        if wanted.addresses_are_netds {
+            return Ok(());
+        }
+        let registry = self.netd.registry.borrow();
+        let kept_off = |address| {
+            let entry = registry.network(&network.id);
+            entry.is_some_and(|entry| entry.is_kept_off(address))
+        };
+        for address in wanted.create.subnets.iter().flat_map(|subnet| subnet.aux.values()) {
+            let Some(own) = network.subnet_of(*address) else { continue };
+            let range = ranges.get(&own.subnet).copied().unwrap_or(own.range).unwrap_or(own.subnet);
+            let taken = registry.taken_from_docker(network, &[IpNetwork::from(*address)]);
+            if !range.contains(*address) || taken.contains(address) || kept_off(*address) {
+                continue;
+            }
+            return Err(Error::invalid(format_args!(
+                "address {address} is of {range}, which netd gives out on network {}, and --aux-address \
+                 keeps only Docker from it: say netctl network reserve --ip {address} {} NAME first, and \
+                 netd keeps it for the container of that name",
+                network.name, network.name
+            ))
+            .with("address", address.to_string())
+            .with("network", network.id.as_str()));
+        }
         Ok(())
     }
 

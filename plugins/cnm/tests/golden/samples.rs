@@ -679,7 +679,7 @@ sample!(
 pub(crate) fn error(kind: Kind) -> Error {
     let error = |message: &str| Error::new(kind, message);
     match kind {
-        Kind::Invalid => error("network.create: missing field `name` at line 1 column 2"),
+        Kind::Invalid => error("network.create: name is missing"),
         Kind::NotFound => error("network app not found").with("network", "app"),
         Kind::Exists => error("port 8080/tcp is already held by endpoint e1e1e1e1e1e1")
             .with("port", 8080)

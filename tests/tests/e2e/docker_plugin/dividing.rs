@@ -1,6 +1,8 @@
 //! A network of netd's to which a Docker comes later that gives addresses out itself: from then on each
 //! has a half.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use cnm::network::UpdateNetwork;
 
 use super::*;
@@ -126,6 +128,65 @@ fn what_is_kept_for_a_name_or_is_the_gateway_docker_has_to_know() {
     request["IPv4Data"][0]["Gateway"] = "10.9.0.9/24".into();
     request["IPv4Data"][0]["AuxAddresses"] = json!({"a": "10.9.0.4/24", "b": "10.9.0.7/24"});
     call("NetworkDriver.CreateNetwork", request);
+}
+
+#[test]
+fn what_docker_is_to_leave_out_of_netds_half_is_to_be_kept_by_netd() {
+    let world = World::new();
+    let host = host(&world);
+    host.netctl(&["network", "create", "--subnet", "10.9.0.0/24", "app"]).success();
+    let mut request = network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    request["IPv4Data"][0]["AuxAddresses"] = json!({"db": "10.9.0.7/24", "nas": "10.9.0.128/24"});
+    let error = refused("NetworkDriver.CreateNetwork", request.clone());
+    for part in [
+        "address 10.9.0.128 is of 10.9.0.128/25, which netd gives out on network app",
+        "netctl network reserve --ip 10.9.0.128 app NAME first",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(shown(&host), (vec![None], BTreeMap::new()), "it is as it was");
+    host.netctl(&["network", "reserve", "--ip", "10.9.0.128", "app", "nas"]).success();
+    call("NetworkDriver.CreateNetwork", request);
+    assert_eq!(attached(&host, &world.container("native")), ["10.9.0.129"]);
+}
+
+#[test]
+fn who_comes_while_docker_waits_for_its_half_is_seen() {
+    let world = World::new();
+    // A driver that makes a network when it is told to: whatever changes networks waits for it.
+    let (directory, go) = ("/run/drivers", "/run/drivers/go");
+    let sample = format!("{}/../examples/driver.py", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(sample).unwrap();
+    let before = "def network_up(network):\n";
+    assert_eq!(text.matches(before).count(), 1);
+    fs::create_dir_all(directory).unwrap();
+    let slow = "/run/drivers/netd-slow";
+    fs::write(slow, text.replace(before, &format!("{before}    open({go:?}).read()\n"))).unwrap();
+    fs::set_permissions(slow, fs::Permissions::from_mode(0o755)).unwrap();
+    nix::unistd::mkfifo(go, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let config = format!("docker_plugin = \"{SOCKET}\"");
+    let plugin_dirs = vec![directory.into()];
+    let host = world.host_with("a", HostOptions { config, plugin_dirs, ..HostOptions::default() });
+    host.netctl(&["network", "create", "--subnet", "10.9.0.0/24", "app"]).success();
+    let native = world.container("native");
+    let request = network(&id('a'), "10.9.0.0/24", "10.9.0.1/24", json!({"network": "app"}));
+    let error = thread::scope(|scope| {
+        let making = scope.spawn(|| host.netctl(&["network", "create", "-d", "slow", "other"]));
+        // Opens when the driver has opened the other end.
+        let go = fs::File::create(go).unwrap();
+        let (mut docker, body) = (UnixStream::connect(SOCKET).unwrap(), request.to_string());
+        let length = body.len();
+        let head = "POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: \r\nConnection: close";
+        write!(docker, "{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        assert_eq!(attached(&host, &native), ["10.9.0.2"]);
+        drop(go);
+        making.join().unwrap().success();
+        let mut answer = String::new();
+        docker.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    assert!(error.contains("say --aux-address used-10.9.0.2=10.9.0.2 as well"), "{error}");
+    assert_eq!(shown(&host), (vec![None], BTreeMap::new()), "it is as it was");
 }
 
 #[test]

@@ -110,6 +110,29 @@ fn a_parent_that_goes_takes_its_containers_links_along_and_netd_says_so() {
 }
 
 #[test]
+fn a_network_whose_parent_is_gone_is_in_the_status_until_it_is_back() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    make(&host, &lan_network("lan", &[("parent", "lan0")]));
+    host.netns.run("ip link delete lan0");
+    let told = |problems: &[String]| {
+        let mut all = problems.iter();
+        all.any(|one| one.contains("network lan is not as it should be") && one.contains("lan0"))
+    };
+    let reconciled = host.client().call(&Reconcile {}).unwrap();
+    assert!(told(&reconciled.problems), "{reconciled:?}");
+    let status = host.client().status();
+    assert!(told(&status.problems), "{:?}", status.problems);
+    drop(lan);
+    let _lan = host.lan();
+    let reconciled = host.client().call(&Reconcile {}).unwrap();
+    assert_eq!(reconciled.problems, Vec::<String>::new());
+    let status = host.client().status();
+    assert!(!told(&status.problems), "{:?}", status.problems);
+}
+
+#[test]
 fn a_lan_without_a_subnet_is_made_and_said() {
     let world = World::new();
     let host = world.host("a");
