@@ -382,8 +382,8 @@ impl Driver for Overlay {
         let networks: Vec<_> = desired.networks.iter().collect();
         let mut tunnels = self.tunnels(&networks)?;
         let mut synced = self.bridge.sync(desired)?;
-        let nodes = self.kernel()?.nodes().map_err(refusal)?;
-        self.here = Here { nodes, ..Here::default() };
+        self.kernel()?;
+        self.here = Here { nodes: std::mem::take(&mut self.here.nodes), ..Here::default() };
         let links = self.kernel()?.links().map_err(refusal)?;
         // What has another's name is reported and passed over; of a bridge its own part did so.
         tunnels.retain(|tunnel| {
