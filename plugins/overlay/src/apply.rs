@@ -18,6 +18,8 @@ use kernel::{
     vxlan::{self, Vxlan},
 };
 
+use words::Undone;
+
 use crate::{
     TUNNELS, Tunnel,
     plan::{self, Observed, Step},
@@ -111,17 +113,13 @@ impl Kernel {
         })
     }
 
-    /// Does the steps: what is learned first, then the devices, then what is forgotten.
+    /// Does the steps: what is learned first, then the devices, then what is forgotten. Those after one that
+    /// failed are tried nevertheless.
     ///
     /// # Errors
-    /// The first that failed. Those after it were tried nevertheless.
-    pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<()> {
-        let mut first = Ok(());
-        let mut note = |outcome: Result<()>| {
-            if first.is_ok() {
-                first = outcome;
-            }
-        };
+    /// What failed first of what all networks need.
+    pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<Undone<Step>> {
+        let mut undone = Undone::default();
         let (mut learn, mut forget) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
@@ -130,29 +128,38 @@ impl Kernel {
                 _ => {}
             }
         }
-        note(self.firewall.change(&[], &learn));
+        undone.asked(self.firewall.change(&[], &learn));
 
-        let mut batch = Batch::new();
+        let (mut batch, mut whose) = (Batch::new(), Vec::new());
         for step in steps {
             device(&mut batch, step, &observed.bridges);
+            whose.resize(batch.len(), step);
         }
-        note(self.socket.run(batch));
+        self.ask(batch, &whose, &mut undone);
         for step in steps {
             if let Step::Move { name, .. } = step
                 && let Some(found) = observed.tunnel(name)
             {
-                note(self.speak_anew(found.link.index));
+                undone.note(step, self.speak_anew(found.link.index));
             }
         }
 
         for step in steps {
             if let Step::SetParameter { path, value } = step {
-                note(sysctl::write(path, value).map(drop));
+                undone.note(step, sysctl::write(path, value).map(drop));
             }
         }
-        note(self.address(steps));
-        note(self.firewall.forget(&forget));
-        first
+        let addressed = self.address(steps, &mut undone);
+        undone.asked(addressed);
+        undone.asked(self.firewall.forget(&forget));
+        undone.of_all.take().map_or(Ok(undone), Err)
+    }
+
+    /// Sends messages, each of a step of its own.
+    fn ask(&mut self, batch: Batch, whose: &[&Step], undone: &mut Undone<Step>) {
+        let refused = |error| undone.refused(whose, error);
+        let asked = self.socket.run_each(&[], batch, |_| (), refused);
+        undone.asked(asked.map(drop));
     }
 
     /// Makes a device's rows anew: over IPv6 each goes on sending from where the device did when the row was first
@@ -165,8 +172,8 @@ impl Kernel {
     }
 
     /// Gives and takes addresses. The kernel echoes no index of a VXLAN device that it makes.
-    fn address(&mut self, steps: &[Step]) -> Result<()> {
-        let mut batch = Batch::new();
+    fn address(&mut self, steps: &[Step], undone: &mut Undone<Step>) -> Result<()> {
+        let (mut batch, mut whose) = (Batch::new(), Vec::new());
         for step in steps {
             let (Step::AddAddress { link, address } | Step::DeleteAddress { link, address }) = step
             else {
@@ -178,8 +185,10 @@ impl Kernel {
             } else {
                 routes::delete_address(&mut batch, link.index, *address);
             }
+            whose.resize(batch.len(), step);
         }
-        self.socket.run(batch)
+        self.ask(batch, &whose, undone);
+        Ok(())
     }
 
     /// Where the other nodes take VXLAN, as the device between them has it.

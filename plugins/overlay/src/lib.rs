@@ -10,6 +10,7 @@ mod gathered;
 pub mod plan;
 pub mod table;
 mod tunnel;
+mod undone;
 
 pub use driver::Overlay;
 pub use tunnel::Tunnel;
