@@ -299,8 +299,12 @@ impl Netd {
         if *node == cluster.node {
             self.here_changed(cluster, there);
         } else {
+            let at = was.as_ref().map(|was| was.vtep);
+            let anothers = at.is_some_and(|vtep| cluster.view.borrow().is_anothers(vtep, node));
             let mut untold = cluster.untold.borrow_mut();
             match (was, now) {
+                // What leads to an address does not say to which of two nodes.
+                (was, now) if anothers && was != now => untold.everything(),
                 (Some(was), None) => untold.node_gone(was.number),
                 (None, Some(now)) => {
                     let remotes = cluster.view.borrow().on_node(node);

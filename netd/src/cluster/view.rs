@@ -385,6 +385,11 @@ impl View {
         driver_node(self.nodes.get(id)?, &self.config)
     }
 
+    /// Whether a node but this one takes VXLAN at an address.
+    pub(crate) fn is_anothers(&self, vtep: IpAddr, node: &NodeId) -> bool {
+        self.nodes.values().any(|row| row.id != *node && row.facts.vtep() == Some(vtep))
+    }
+
     /// An endpoint, as drivers know it.
     pub(crate) fn peer(&self, network: &NetworkId, remote: &Remote) -> Option<Peer> {
         let node = self.node(&remote.node)?.number;

@@ -20,12 +20,13 @@ use kernel::{
     sysctl,
 };
 
+use words::Undone;
+
 use crate::{
     Marks, Segment,
     plan::{self, Lead, Observed, Step},
     reaper::Reaper,
     shape::Limits,
-    undone::Undone,
 };
 
 /// The driver's hold on the kernel: sockets kept open, in the namespace it was opened in.
@@ -131,7 +132,7 @@ impl Kernel {
     /// The first that failed. What vanished meanwhile with its container is no failure.
     pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<()> {
         let undone = self.apply_with(steps, observed, &[])?;
-        undone.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        undone.all_done()
     }
 
     /// As [`Kernel::apply`]; `paths` may lead to containers, where something is to be done inside. Gives
@@ -144,7 +145,7 @@ impl Kernel {
         steps: &[Step],
         observed: &Observed,
         paths: &[&str],
-    ) -> Result<Undone> {
+    ) -> Result<Undone<Step>> {
         let mut index: HashMap<String, u32> = observed
             .links
             .iter()
@@ -247,8 +248,8 @@ impl Kernel {
             }
         }
         match self.resize(&resized, paths) {
-            Ok(left) => undone.inside = left,
-            Err(error) => undone.inside.push(error.to_string()),
+            Ok(left) => undone.besides = left,
+            Err(error) => undone.besides.push(error.to_string()),
         }
 
         // Before the limits: a detour hangs at the same door.
@@ -283,7 +284,7 @@ impl Kernel {
         &mut self,
         steps: &[Step],
         index: &HashMap<String, u32>,
-        undone: &mut Undone,
+        undone: &mut Undone<Step>,
     ) -> Result<()> {
         let mut batch = Batch::new();
         let mut whose = Vec::new();
@@ -310,7 +311,7 @@ impl Kernel {
         &mut self,
         steps: &[Step],
         index: &HashMap<String, u32>,
-        undone: &mut Undone,
+        undone: &mut Undone<Step>,
     ) -> Result<()> {
         let mut batch = Batch::new();
         let mut whose = Vec::new();

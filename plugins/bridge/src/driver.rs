@@ -41,7 +41,7 @@ use crate::{
     options::options,
     plan::{self, Observed, Step},
     reaper::Moved,
-    shape, shards, uninstall,
+    shape, shards, undone, uninstall,
     watch::{Quiet, Watch},
 };
 
@@ -152,6 +152,13 @@ impl Bridge {
     pub fn watch_link(&self, index: u32, name: &str) {
         if let Some(watch) = &self.watch {
             watch.besides(index, name);
+        }
+    }
+
+    /// Has the driver told to look again before long, since something was not put right that is none of a bridge's.
+    pub fn try_again(&self) {
+        if let Some(watch) = &self.watch {
+            watch.troubled(Some(TRIED_AGAIN));
         }
     }
 
@@ -567,7 +574,7 @@ impl Driver for Bridge {
             .iter()
             .filter(|step| undone.failed.iter().all(|(other, _)| other != *step))
             .collect();
-        let (unfinished, left) = undone.of_networks(&desired.networks, &ports)?;
+        let (unfinished, left) = undone::of_networks(undone, &desired.networks, &ports)?;
         let keep = |path: &str, cookie, to| resolver::keep(&kernel.home, path, cookie, to);
         let led = ports.iter().zip(&desired.endpoints);
         let led: Vec<_> =
@@ -595,7 +602,7 @@ impl Driver for Bridge {
         let troubled = if left.is_empty() {
             (!problems.is_empty()).then_some("what was in the way of netd's is not any more")
         } else {
-            Some("something could not be put right, and is tried again")
+            Some(TRIED_AGAIN)
         };
         problems.extend(left);
         self.watch(&segments, true)?;
@@ -624,6 +631,9 @@ impl Driver for Bridge {
         uninstall::everything(self.marks, asked.check).map_err(refusal)
     }
 }
+
+/// Why a look is due though nothing has changed.
+const TRIED_AGAIN: &str = "something could not be put right, and is tried again";
 
 /// Whether an attach failed for want of what [`Bridge::bring_up`] makes.
 fn is_lost(error: &Error) -> bool {

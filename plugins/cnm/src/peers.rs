@@ -11,8 +11,7 @@ use crate::{Call, MacAddr, NetworkId};
 /// The UDP port of VXLAN unless told (RFC 7348, section 8).
 pub const VXLAN_PORT: u16 = 4789;
 
-/// The largest number that a node can have: what the kernel's objects for it are numbered by has
-/// so many bits.
+/// The largest number that a node can have.
 pub const MAX_NODE: u32 = (1 << 22) - 1;
 
 /// How a network reaches other hosts: what netd adds to it when it hands it to its driver.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{
@@ -19,18 +19,23 @@ use crate::{
 
 /// Everybody who has no row of its own.
 const ANYBODY: Mac = [0; 6];
-/// `NDA_NH_ID` (linux/neighbour.h), which netlink-packet-route does not know.
-const NEXTHOP: u16 = 13;
 
 /// A row of one of the two tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Row {
-    /// In a VXLAN device's table: frames to `mac` go to the nexthops of this group.
+    /// In a VXLAN device's table: frames to `mac` go to this VTEP.
     Forward {
         /// To whom.
         mac: Mac,
-        /// The nexthop group.
-        group: u32,
+        /// The VTEP.
+        vtep: IpAddr,
+    },
+    /// In a VXLAN device's table: frames to `mac` go by more than a VTEP's address, such as a nexthop or another port.
+    /// Such rows are read and deleted, and not written; nor does the kernel make a [`Row::Forward`] of one with a
+    /// nexthop, though it says that it did (`vxlan_fdb_replace`, drivers/net/vxlan).
+    Odd {
+        /// To whom.
+        mac: Mac,
     },
     /// In a VXLAN device's table: frames to everybody go to this VTEP too.
     Flood {
@@ -57,21 +62,18 @@ fn message(link: u32, mac: Mac, state: NeighbourState, flags: NeighbourFlags) ->
 impl Row {
     fn message(&self, link: u32) -> NeighbourMessage {
         let of_device = |mac| message(link, mac, NeighbourState::Permanent, NeighbourFlags::Own);
+        let towards = |mac, vtep| {
+            let mut message = of_device(mac);
+            message.attributes.push(NeighbourAttribute::Destination(match vtep {
+                IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+                IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+            }));
+            message
+        };
         match self {
-            Self::Forward { mac, group } => {
-                let mut message = of_device(*mac);
-                let id = DefaultNla::new(NEXTHOP, group.to_ne_bytes().to_vec());
-                message.attributes.push(NeighbourAttribute::Other(id));
-                message
-            }
-            Self::Flood { vtep } => {
-                let mut message = of_device(ANYBODY);
-                message.attributes.push(NeighbourAttribute::Destination(match *vtep {
-                    IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
-                    IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
-                }));
-                message
-            }
+            Self::Forward { mac, vtep } => towards(*mac, *vtep),
+            Self::Odd { mac } => of_device(*mac),
+            Self::Flood { vtep } => towards(ANYBODY, *vtep),
             // Not `Permanent`, which says that the bridge itself has the address.
             Self::Port { mac } => {
                 message(link, *mac, NeighbourState::Noarp, NeighbourFlags::Controller)
@@ -84,7 +86,7 @@ impl Row {
 pub fn write(batch: &mut Batch, link: u32, row: &Row) {
     let flags = match row {
         Row::Flood { .. } => NLM_F_APPEND,
-        Row::Forward { .. } | Row::Port { .. } => NLM_F_REPLACE,
+        Row::Forward { .. } | Row::Odd { .. } | Row::Port { .. } => NLM_F_REPLACE,
     };
     let message = RouteNetlinkMessage::NewNeighbour(row.message(link));
     batch.push(&message, NLM_F_CREATE | flags, "write the forwarding row", row.to_string());
@@ -92,9 +94,11 @@ pub fn write(batch: &mut Batch, link: u32, row: &Row) {
 
 /// Deletes a row.
 pub fn delete(batch: &mut Batch, link: u32, row: &Row) {
-    let mut message = row.message(link);
-    // The address says which row it is, and the kernel wants nothing more of one with a nexthop.
-    message.attributes.retain(|attribute| !matches!(attribute, NeighbourAttribute::Other(_)));
+    // To whom it is says which row it is, wherever that leads.
+    let message = match row {
+        Row::Forward { mac, .. } => Row::Odd { mac: *mac }.message(link),
+        _ => row.message(link),
+    };
     let message = RouteNetlinkMessage::DelNeighbour(message);
     batch.push(&message, 0, "delete the forwarding row", row.to_string());
 }
@@ -106,18 +110,18 @@ impl std::fmt::Display for Row {
             write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
         };
         match self {
-            Self::Forward { mac, group } => {
+            Self::Forward { mac, vtep } => {
                 hex(mac)?;
-                write!(f, " by nexthop {group}")
+                write!(f, " at {vtep}")
             }
             Self::Flood { vtep } => write!(f, "everybody at {vtep}"),
-            Self::Port { mac } => hex(mac),
+            Self::Odd { mac } | Self::Port { mac } => hex(mac),
         }
     }
 }
 
-/// The rows of the VXLAN device `link`, and of its bridge for it; without what the kernel made and
-/// what was learned.
+/// The rows of the VXLAN device `link`, whoever wrote them, and of its bridge for it; without what the kernel made
+/// and what the bridge learned.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -138,6 +142,8 @@ fn parse(message: Received<'_>, link: u32) -> Option<Row> {
     const NUD_NOARP: u16 = 0x40;
     const NDA_DST: u16 = 1;
     const NDA_LLADDR: u16 = 2;
+    /// `NDA_PORT`, `NDA_VNI`, `NDA_IFINDEX` and `NDA_NH_ID`.
+    const MORE: [u16; 4] = [6, 7, 8, 13];
     let payload = message.payload;
     if message.kind != RTM_NEWNEIGH || read_u32(payload.get(4..)?)? != link {
         return None;
@@ -148,9 +154,10 @@ fn parse(message: Received<'_>, link: u32) -> Option<Row> {
     if flags & NTF_SELF == 0 {
         return (state & NUD_NOARP != 0).then_some(Row::Port { mac });
     }
-    match attributes.value(NEXTHOP).and_then(read_u32) {
-        Some(group) => Some(Row::Forward { mac, group }),
-        None if mac == ANYBODY => Some(Row::Flood { vtep: ip(attributes.value(NDA_DST)?)? }),
-        None => None,
-    }
+    let alone = || MORE.iter().all(|kind| attributes.value(*kind).is_none());
+    Some(match attributes.value(NDA_DST).and_then(ip) {
+        Some(vtep) if mac == ANYBODY => Row::Flood { vtep },
+        Some(vtep) if alone() => Row::Forward { mac, vtep },
+        _ => Row::Odd { mac },
+    })
 }

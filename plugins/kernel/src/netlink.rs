@@ -25,7 +25,7 @@ use crate::{Error, Result, netns};
 pub mod monitor;
 mod wire;
 
-pub(crate) use wire::{Attributes, append, ip, octets, read_u16, read_u32};
+pub(crate) use wire::{Attributes, append, ip, read_u16, read_u32};
 
 /// Who made a route, nexthop or neighbour (`rtm_protocol`, linux/rtnetlink.h): a number that no
 /// routing daemon has, by which `ip` shows netd's ("n" in ASCII).

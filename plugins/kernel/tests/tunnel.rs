@@ -1,4 +1,4 @@
-//! VXLAN devices, their rows, nexthops and neighbours against the kernel, seen with iproute2.
+//! VXLAN devices, their rows and neighbours against the kernel, seen with iproute2.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
@@ -10,7 +10,7 @@ use kernel::{
     links::{self, Bridge, Change, Mac},
     neighbours::{self, Neighbour},
     netlink::{Batch, PROTOCOL, Socket},
-    nexthop::{self, Nexthop},
+    nexthop,
     vxlan::{self, PortFlags, Vxlan},
 };
 use nix::sched::{CloneFlags, unshare};
@@ -64,10 +64,9 @@ fn world(local: &str) -> (Socket, u32, u32) {
     (socket, bridge, device)
 }
 
-fn node(socket: &mut Socket, vtep: &str) {
+fn write(socket: &mut Socket, device: u32, row: &Row) {
     let mut batch = Batch::new();
-    nexthop::replace(&mut batch, 70, ip(vtep));
-    nexthop::replace_group(&mut batch, 71, 70);
+    fdb::write(&mut batch, device, row);
     socket.run(batch).unwrap();
 }
 
@@ -129,9 +128,8 @@ fn the_same_number_twice_is_refused_with_the_kernels_words() {
 #[test]
 fn rows_are_read_as_they_were_written() {
     let (mut socket, _, device) = world("192.0.2.1");
-    node(&mut socket, VTEP);
     let rows = [
-        Row::Forward { mac: MAC, group: 71 },
+        Row::Forward { mac: MAC, vtep: ip(VTEP) },
         Row::Flood { vtep: ip("192.0.2.8") },
         Row::Flood { vtep: ip(VTEP) },
         Row::Port { mac: MAC },
@@ -147,7 +145,7 @@ fn rows_are_read_as_they_were_written() {
     }
     let shown = run("bridge fdb show dev vx");
     for line in [
-        "02:00:00:00:00:07 nhid 71 self permanent",
+        "02:00:00:00:00:07 dst 192.0.2.9 self permanent",
         "02:00:00:00:00:07 master br static",
         "00:00:00:00:00:00 dst 192.0.2.8 self permanent",
         "00:00:00:00:00:00 dst 192.0.2.9 self permanent",
@@ -164,57 +162,64 @@ fn rows_are_read_as_they_were_written() {
 }
 
 #[test]
-fn a_learned_row_and_a_foreign_one_are_not_taken_for_written() {
+fn a_row_is_written_in_place_of_one_that_leads_elsewhere() {
+    for (local, vteps) in [
+        ("192.0.2.1", [VTEP, "198.51.100.9", VTEP]),
+        ("2001:db8::1", ["2001:db8::9", "2001:db8::10", "2001:db8::9"]),
+    ] {
+        let (mut socket, _, device) = world(local);
+        for vtep in vteps {
+            let row = Row::Forward { mac: MAC, vtep: ip(vtep) };
+            write(&mut socket, device, &row);
+            assert_eq!(fdb::rows(&mut socket, device).unwrap(), [row]);
+            assert!(
+                run("bridge fdb show dev vx").contains(&format!("07 dst {vtep} self permanent"))
+            );
+        }
+    }
+}
+
+#[test]
+fn what_the_bridge_learned_is_not_taken_for_written_and_what_others_wrote_is() {
     let (mut socket, _, device) = world("192.0.2.1");
+    run("bridge fdb add 02:00:00:00:00:54 dev vx dst 192.0.2.5 port 99 self");
     run("bridge fdb add 02:00:00:00:00:55 dev vx dst 192.0.2.5 self");
     run("bridge fdb add 02:00:00:00:00:56 dev vx master dynamic");
+    let last = |last| [2, 0, 0, 0, 0, last];
+    let mut found = fdb::rows(&mut socket, device).unwrap();
+    found.sort_unstable();
+    let plain = Row::Forward { mac: last(0x55), vtep: ip("192.0.2.5") };
+    assert_eq!(found, [plain, Row::Odd { mac: last(0x54) }]);
+    let mut batch = Batch::new();
+    found.iter().for_each(|row| fdb::delete(&mut batch, device, row));
+    socket.run(batch).unwrap();
     assert_eq!(fdb::rows(&mut socket, device).unwrap(), []);
 }
 
 #[test]
-fn a_nexthop_carries_its_rows_and_takes_them_along() {
+fn a_row_of_a_nexthop_is_told_from_others_and_made_anew() {
     let (mut socket, _, device) = world("192.0.2.1");
     run("ip nexthop add id 5 dev br");
-    node(&mut socket, VTEP);
-    let via = |vtep: &str| {
-        [
-            Nexthop { id: 70, via: Some(ip(vtep)), group: Vec::new() },
-            Nexthop { id: 71, via: None, group: vec![70] },
-        ]
-    };
-    assert_eq!(nexthop::all(&mut socket).unwrap(), via(VTEP));
+    run("ip nexthop add id 70 via 192.0.2.9 fdb proto 110");
+    run("ip nexthop add id 71 group 70 fdb proto 110");
+    run("bridge fdb add 02:00:00:00:00:07 dev vx nhid 71 self");
+    run("bridge fdb add 02:00:00:00:00:08 dev vx nhid 71 self");
+    assert_eq!(nexthop::all(&mut socket).unwrap(), [70, 71], "another's is not of rows");
+    let (odd, row) = (Row::Odd { mac: MAC }, Row::Forward { mac: MAC, vtep: ip(VTEP) });
+    // What the kernel says that it did it did not.
+    write(&mut socket, device, &row);
+    assert!(fdb::rows(&mut socket, device).unwrap().contains(&odd));
     let mut batch = Batch::new();
-    fdb::write(&mut batch, device, &Row::Forward { mac: MAC, group: 71 });
-    socket.run(batch).unwrap();
-    node(&mut socket, "192.0.2.10");
-    assert_eq!(nexthop::all(&mut socket).unwrap(), via("192.0.2.10"));
-    assert!(
-        run("ip nexthop")
-            .contains(&format!("id 70 via 192.0.2.10 scope link proto {PROTOCOL} fdb"))
-    );
-    assert_eq!(fdb::rows(&mut socket, device).unwrap().len(), 1);
-
-    let mut batch = Batch::new();
+    fdb::delete(&mut batch, device, &odd);
+    fdb::write(&mut batch, device, &row);
     nexthop::delete(&mut batch, 70);
     socket.run(batch).unwrap();
-    assert_eq!(nexthop::all(&mut socket).unwrap(), []);
-    assert_eq!(fdb::rows(&mut socket, device).unwrap(), []);
+    assert_eq!(fdb::rows(&mut socket, device).unwrap(), [row], "the other's went with its nexthop");
+    assert!(nexthop::all(&mut socket).unwrap().is_empty());
     assert_eq!(json("ip -j nexthop").as_array().unwrap().len(), 1, "another's stays");
     let mut batch = Batch::new();
     nexthop::delete(&mut batch, 70);
     assert_eq!(socket.run(batch).unwrap_err().errno(), Some(Errno::ENOENT));
-}
-
-#[test]
-fn a_lone_nexthop_is_no_place_for_rows() {
-    let (mut socket, _, device) = world("2001:db8::1");
-    node(&mut socket, "2001:db8::9");
-    let mut batch = Batch::new();
-    fdb::write(&mut batch, device, &Row::Forward { mac: MAC, group: 70 });
-    assert_eq!(socket.run(batch).unwrap_err().errno(), Some(Errno::EINVAL));
-    let mut batch = Batch::new();
-    fdb::write(&mut batch, device, &Row::Forward { mac: MAC, group: 71 });
-    socket.run(batch).unwrap();
 }
 
 #[test]

@@ -18,10 +18,13 @@ use kernel::{
     vxlan::{self, Vxlan},
 };
 
+use words::Undone;
+
 use crate::{
     TUNNELS, Tunnel,
     plan::{self, Observed, Step},
     table::{self, Difference, Here, Key, Table, Underlay, Value},
+    tunnel::node_of,
 };
 
 /// Takes out of the kernel what of these networks is not of their bridges, unless it is only to be
@@ -34,9 +37,9 @@ pub(crate) fn uninstall(check: bool) -> Result<Vec<String>> {
         links::delete(&mut batch, &tunnel.link.name);
     }
     let own = nexthop::all(&mut socket)?;
-    for nexthop in own.iter().filter(|nexthop| table::node_of(nexthop.id).is_some()) {
-        found.push(format!("the nexthop {}", nexthop.id));
-        nexthop::delete(&mut batch, nexthop.id);
+    for id in own.into_iter().filter(|id| table::is_own_nexthop(*id)) {
+        found.push(format!("the nexthop {id}"));
+        nexthop::delete(&mut batch, id);
     }
     if !check {
         socket.run_but(&NOT_THERE, batch, |_| ())?;
@@ -110,17 +113,13 @@ impl Kernel {
         })
     }
 
-    /// Does the steps: what is learned first, then the devices, then what is forgotten.
+    /// Does the steps: what is learned first, then the devices, then what is forgotten. Those after one that
+    /// failed are tried nevertheless.
     ///
     /// # Errors
-    /// The first that failed. Those after it were tried nevertheless.
-    pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<()> {
-        let mut first = Ok(());
-        let mut note = |outcome: Result<()>| {
-            if first.is_ok() {
-                first = outcome;
-            }
-        };
+    /// What failed first of what all networks need.
+    pub(crate) fn apply(&mut self, steps: &[Step], observed: &Observed) -> Result<Undone<Step>> {
+        let mut undone = Undone::default();
         let (mut learn, mut forget) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
@@ -129,27 +128,52 @@ impl Kernel {
                 _ => {}
             }
         }
-        note(self.firewall.change(&[], &learn));
+        undone.asked(self.firewall.change(&[], &learn));
 
-        let mut batch = Batch::new();
+        let (mut batch, mut whose) = (Batch::new(), Vec::new());
         for step in steps {
             device(&mut batch, step, &observed.bridges);
+            whose.resize(batch.len(), step);
         }
-        note(self.socket.run(batch));
+        self.ask(batch, &whose, &mut undone);
+        for step in steps {
+            if let Step::Move { name, .. } = step
+                && let Some(found) = observed.tunnel(name)
+            {
+                undone.note(step, self.speak_anew(found.link.index));
+            }
+        }
 
         for step in steps {
             if let Step::SetParameter { path, value } = step {
-                note(sysctl::write(path, value).map(drop));
+                undone.note(step, sysctl::write(path, value).map(drop));
             }
         }
-        note(self.address(steps));
-        note(self.firewall.forget(&forget));
-        first
+        let addressed = self.address(steps, &mut undone);
+        undone.asked(addressed);
+        undone.asked(self.firewall.forget(&forget));
+        undone.of_all.take().map_or(Ok(undone), Err)
+    }
+
+    /// Sends messages, each of a step of its own.
+    fn ask(&mut self, batch: Batch, whose: &[&Step], undone: &mut Undone<Step>) {
+        let refused = |error| undone.refused(whose, error);
+        let asked = self.socket.run_each(&[], batch, |_| (), refused);
+        undone.asked(asked.map(drop));
+    }
+
+    /// Makes a device's rows anew: over IPv6 each goes on sending from where the device did when the row was first
+    /// used, since its route is kept with the address (`dst_cache`).
+    fn speak_anew(&mut self, link: u32) -> Result<()> {
+        let leads = |row: &Row| matches!(row, Row::Forward { .. } | Row::Flood { .. });
+        let rows = fdb::rows(&mut self.socket, link)?.into_iter().filter(leads);
+        let anew = rows.map(|row| entry(link, row)).collect();
+        self.change(&Difference { anew, ..Difference::default() }, None).map(drop)
     }
 
     /// Gives and takes addresses. The kernel echoes no index of a VXLAN device that it makes.
-    fn address(&mut self, steps: &[Step]) -> Result<()> {
-        let mut batch = Batch::new();
+    fn address(&mut self, steps: &[Step], undone: &mut Undone<Step>) -> Result<()> {
+        let (mut batch, mut whose) = (Batch::new(), Vec::new());
         for step in steps {
             let (Step::AddAddress { link, address } | Step::DeleteAddress { link, address }) = step
             else {
@@ -161,55 +185,48 @@ impl Kernel {
             } else {
                 routes::delete_address(&mut batch, link.index, *address);
             }
+            whose.resize(batch.len(), step);
         }
-        self.socket.run(batch)
+        self.ask(batch, &whose, undone);
+        Ok(())
     }
 
-    /// The nodes that have nexthops of netd's own, each with its group.
+    /// Where the other nodes take VXLAN, as the device between them has it.
     pub(crate) fn nodes(&mut self) -> Result<BTreeMap<u32, IpAddr>> {
-        let whole = |(key, value)| match (key, value) {
-            (Key::Node { number }, Value::Vtep(vtep)) => Some((number, vtep)),
-            _ => None,
-        };
-        Ok(self.node_rows()?.into_iter().filter_map(whole).collect())
+        let mut nodes = BTreeMap::new();
+        for found in vxlan::all(&mut self.socket)? {
+            if plan::is_own(&found) && found.link.master.is_none() {
+                let rows = fdb::rows(&mut self.socket, found.link.index)?;
+                nodes.extend(rows.into_iter().filter_map(|row| match row {
+                    Row::Forward { mac, vtep } => Some((node_of(mac)?, vtep)),
+                    _ => None,
+                }));
+            }
+        }
+        Ok(nodes)
     }
 
-    /// A row for each node that has a nexthop; one without its group says only that it is there.
-    fn node_rows(&mut self) -> Result<Table> {
-        let found = nexthop::all(&mut self.socket)?;
-        let groups: BTreeSet<_> = found
-            .iter()
-            .filter(|one| one.group == [one.id.wrapping_sub(1)])
-            .map(|one| one.id)
-            .collect();
-        let row = |one: &nexthop::Nexthop| {
-            let number = table::node_of(one.id).filter(|n| table::nexthop(*n) == one.id)?;
-            let whole = one.via.filter(|_| groups.contains(&table::group(number)));
-            Some((Key::Node { number }, whole.map_or(Value::There, Value::Vtep)))
-        };
-        Ok(found.iter().filter_map(row).collect())
-    }
-
-    /// The ways to addresses elsewhere that do without VXLAN.
-    pub(crate) fn routes(&mut self) -> Result<Table> {
+    /// The rows that lead to VTEPs, and the ways to addresses elsewhere that do without VXLAN.
+    pub(crate) fn ways(&mut self, here: &Here) -> Result<Table> {
         let row = |(to, through): (_, std::net::Ipv4Addr)| {
             (Key::Route { to }, Value::Vtep(through.into()))
         };
-        Ok(direct::all(&mut self.socket)?.into_iter().map(row).collect())
+        let mut table: Table = direct::all(&mut self.socket)?.into_iter().map(row).collect();
+        let networks = here.networks.values().map(|place| place.tunnel);
+        for link in networks.chain(here.ingress.map(|(link, _)| link)) {
+            table
+                .extend(fdb::rows(&mut self.socket, link)?.into_iter().map(|row| entry(link, row)));
+        }
+        Ok(table)
     }
 
-    /// All rows of this host's devices, and what the firewall knows.
+    /// All rows of this host's devices.
     pub(crate) fn table(&mut self, here: &Here) -> Result<Table> {
-        let mut table = self.node_rows()?;
-        table.extend(self.routes()?);
-        let networks = here.networks.values().map(|place| (place.tunnel, place.bridge));
-        let ingress = here.ingress.map(|(link, _)| (link, link));
-        for (link, bridge) in networks.chain(ingress) {
-            for row in fdb::rows(&mut self.socket, link)? {
-                table.extend(entry(link, row));
-            }
-            self.neighbours(bridge, &mut table)?;
-        }
+        let mut table = self.ways(here)?;
+        table.extend(self.all_neighbours(here)?);
+        let nexthops = nexthop::all(&mut self.socket)?.into_iter();
+        let own = nexthops.filter(|id| table::is_own_nexthop(*id));
+        table.extend(own.map(|id| (Key::Nexthop { id }, Value::There)));
         Ok(table)
     }
 
@@ -294,6 +311,14 @@ impl Kernel {
             let refused = messages - self.socket.run_but(&[Errno::ENODEV], batch, |_| ())?;
             rows += chunk.len().saturating_sub(refused);
         }
+        for chunk in difference.anew.chunks(CHUNK) {
+            let mut batch = Batch::new();
+            for (key, value) in chunk {
+                delete(&mut batch, *key);
+                write(&mut batch, *key, *value, underlay);
+            }
+            rows += self.socket.run_but(&NOT_THERE, batch, |_| ())? / 2;
+        }
         for chunk in difference.delete.chunks(CHUNK) {
             let mut batch = Batch::new();
             for key in chunk {
@@ -342,15 +367,13 @@ fn device(batch: &mut Batch, step: &Step, bridges: &BTreeMap<String, u32>) {
 }
 
 /// A forwarding row as one of a table.
-fn entry(link: u32, row: Row) -> Option<(Key, Value)> {
-    Some(match row {
-        Row::Forward { mac, group } => {
-            let node = table::node_of(group).filter(|number| table::group(*number) == group);
-            (Key::Forward { link, mac }, node.map_or(Value::There, Value::Node))
-        }
+fn entry(link: u32, row: Row) -> (Key, Value) {
+    match row {
+        Row::Forward { mac, vtep } => (Key::Forward { link, mac }, Value::Vtep(vtep)),
+        Row::Odd { mac } => (Key::Forward { link, mac }, Value::There),
         Row::Flood { vtep } => (Key::Flood { link, vtep }, Value::There),
         Row::Port { mac } => (Key::Port { link, mac }, Value::There),
-    })
+    }
 }
 
 fn write(batch: &mut Batch, key: Key, value: Value, underlay: Option<Underlay>) {
@@ -360,12 +383,8 @@ fn write(batch: &mut Batch, key: Key, value: Value, underlay: Option<Underlay>) 
                 direct::write(batch, &Direct { to, through, link, from: own.ip() });
             }
         }
-        (Key::Node { number }, Value::Vtep(vtep)) => {
-            nexthop::replace(batch, table::nexthop(number), vtep);
-            nexthop::replace_group(batch, table::group(number), table::nexthop(number));
-        }
-        (Key::Forward { link, mac }, Value::Node(number)) => {
-            fdb::write(batch, link, &Row::Forward { mac, group: table::group(number) });
+        (Key::Forward { link, mac }, Value::Vtep(vtep)) => {
+            fdb::write(batch, link, &Row::Forward { mac, vtep });
         }
         (Key::Port { link, mac }, _) => fdb::write(batch, link, &Row::Port { mac }),
         (Key::Flood { link, vtep }, _) => fdb::write(batch, link, &Row::Flood { vtep }),
@@ -379,8 +398,8 @@ fn write(batch: &mut Batch, key: Key, value: Value, underlay: Option<Underlay>) 
 
 fn delete(batch: &mut Batch, key: Key) {
     match key {
-        Key::Node { number } => nexthop::delete(batch, table::nexthop(number)),
-        Key::Forward { link, mac } => fdb::delete(batch, link, &Row::Forward { mac, group: 0 }),
+        Key::Nexthop { id } => nexthop::delete(batch, id),
+        Key::Forward { link, mac } => fdb::delete(batch, link, &Row::Odd { mac }),
         Key::Port { link, mac } => fdb::delete(batch, link, &Row::Port { mac }),
         Key::Flood { link, vtep } => fdb::delete(batch, link, &Row::Flood { vtep }),
         Key::Route { to } => direct::delete(batch, to),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cnm::{
-    Error, Kind, Result,
+    Error, Kind, NetworkId, Result,
     driver::{
         Attached, Capabilities, Delivered, Driver, Info, NetworkState, Plan, Sync, Synced,
         Uninstall, Uninstalled,
@@ -23,7 +23,7 @@ use kernel::{
 };
 use netd_bridge::{Bridge, HAIRPIN, MASQUERADE, SPOOF_CHECK, SYSCTLS, Segment, tunnel_link};
 use serde_json::json;
-use words::refusal;
+use words::{Undone, refusal};
 
 use crate::{
     MARKS, OWNER, TUNNELS, Tunnel,
@@ -32,6 +32,7 @@ use crate::{
     plan::{self, Observed, Step},
     table::{Here, Place, Underlay},
     tunnel::{BROADCAST, MODE, overlay_of},
+    undone,
 };
 
 mod elsewhere;
@@ -44,6 +45,8 @@ pub struct Overlay {
     kernel: Option<Kernel>,
     /// What this session was told that is here, and seen in the kernel.
     here: Here,
+    /// Networks whose devices are not as they should be: the next attach tries again.
+    unfinished: BTreeSet<NetworkId>,
     /// What comes in parts and is not whole yet.
     gathered: Gathered,
     /// What the firewall has been told of other hosts since it was last looked at: a peer says it of
@@ -59,6 +62,7 @@ impl Default for Overlay {
             bridge: Bridge::marked(MARKS),
             kernel: None,
             here: Here::default(),
+            unfinished: BTreeSet::new(),
             gathered: Gathered::default(),
             learned: BTreeSet::new(),
             dropped: BTreeMap::new(),
@@ -183,23 +187,22 @@ impl Overlay {
         Ok(())
     }
 
-    /// Brings devices to what they should be, and remembers where they are; what it did.
+    /// Brings devices to what they should be, and remembers where they are; what it did, and what it could not do.
     fn arrange(
         &mut self,
         networks: &[&Network],
         tunnels: &[Tunnel],
         plan: impl FnOnce(&Observed) -> Vec<Step>,
-    ) -> Result<Vec<Step>> {
+    ) -> Result<(Vec<Step>, Undone<Step>)> {
         let kernel = self.kernel()?;
         let observed = kernel.observe(tunnels).map_err(refusal)?;
-        let steps = plan(&observed);
-        if !steps.is_empty() {
-            kernel.apply(&steps, &observed).map_err(refusal)?;
-        }
+        let mut steps = plan(&observed);
+        let undone = kernel.apply(&steps, &observed).map_err(refusal)?;
         let now =
             if steps.is_empty() { observed } else { kernel.observe(tunnels).map_err(refusal)? };
         self.place(networks, &now)?;
-        Ok(steps)
+        steps.retain(|step| undone.failed.iter().all(|(failed, _)| failed != step));
+        Ok((steps, undone))
     }
 
     /// Says how much VXLAN was dropped since it was last asked for.
@@ -258,9 +261,12 @@ impl Driver for Overlay {
         let links = self.kernel()?.links().map_err(refusal)?;
         tunnels.iter().try_for_each(|tunnel| not_others(tunnel, &links))?;
         let state = self.bridge.network_up(network)?;
-        self.arrange(&[network], &tunnels, |observed| {
+        self.unfinished.insert(network.id.clone());
+        let (_, undone) = self.arrange(&[network], &tunnels, |observed| {
             tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, observed)).collect()
         })?;
+        undone.all_done().map_err(refusal)?;
+        self.unfinished.remove(&network.id);
         Ok(state)
     }
 
@@ -286,17 +292,19 @@ impl Driver for Overlay {
             let said = network.overlay.as_ref().and_then(|overlay| overlay.ingress);
             let ingress = said.map(|i| i.vni).or_else(|| self.here.ingress.map(|(_, vni)| vni));
             let steps = plan::without(vni, &observed, ingress);
-            self.kernel()?.apply(&steps, &observed).map_err(refusal)?;
+            self.kernel()?.apply(&steps, &observed).and_then(Undone::all_done).map_err(refusal)?;
         }
         self.forget_routes(&segment)?;
         self.bridge.network_down(network)?;
         self.here.networks.remove(&network.id);
+        self.unfinished.remove(&network.id);
         let left = self.kernel()?.observe(&[]).map_err(refusal)?;
         if left.tunnels.iter().any(plan::is_own) { Ok(()) } else { self.forget_nodes() }
     }
 
     fn attach(&mut self, network: &Network, endpoint: &Endpoint, netns: &str) -> Result<Attached> {
-        if !self.here.networks.contains_key(&network.id) {
+        let placed = self.here.networks.contains_key(&network.id);
+        if !placed || self.unfinished.contains(&network.id) {
             self.network_up(network)?;
         }
         self.bridge.attach(network, endpoint, netns)
@@ -382,8 +390,8 @@ impl Driver for Overlay {
         let networks: Vec<_> = desired.networks.iter().collect();
         let mut tunnels = self.tunnels(&networks)?;
         let mut synced = self.bridge.sync(desired)?;
-        let nodes = self.kernel()?.nodes().map_err(refusal)?;
-        self.here = Here { nodes, ..Here::default() };
+        self.kernel()?;
+        self.here = Here { nodes: std::mem::take(&mut self.here.nodes), ..Here::default() };
         let links = self.kernel()?.links().map_err(refusal)?;
         // What has another's name is reported and passed over; of a bridge its own part did so.
         tunnels.retain(|tunnel| {
@@ -396,9 +404,15 @@ impl Driver for Overlay {
             let bridge = |name: &String| links.iter().filter(is_bridge).any(|l| l.name == *name);
             outcome.is_ok() && tunnel.bridge.as_ref().is_none_or(bridge)
         });
-        let steps =
+        let (done, undone) =
             self.arrange(&networks, &tunnels, |observed| plan::everything(&tunnels, observed))?;
-        synced.repaired.extend(steps.iter().map(Step::to_string));
+        synced.repaired.extend(done.iter().map(Step::to_string));
+        let (unfinished, problems) = undone::of_networks(undone, &networks, &tunnels);
+        if !problems.is_empty() {
+            self.bridge.try_again();
+        }
+        self.unfinished = unfinished;
+        synced.problems.extend(problems);
         if desired.networks.is_empty() {
             self.forget_nodes()?;
         }

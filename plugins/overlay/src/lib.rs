@@ -10,6 +10,7 @@ mod gathered;
 pub mod plan;
 pub mod table;
 mod tunnel;
+mod undone;
 
 pub use driver::Overlay;
 pub use tunnel::Tunnel;
@@ -29,8 +30,8 @@ pub const TUNNELS: u32 = 0x6e65_7483;
 /// Whose the firewall's elements about VXLAN and the cluster's nodes are.
 pub const OWNER: &str = "tunnels";
 
-/// The first of the nexthops' numbers that are netd's: a node has two, one for itself and one for
-/// the group of it.
+/// The first of the numbers of nexthops that are of a netd of before: a node had two, one for itself and one for the
+/// group of it.
 pub const NEXTHOPS: u32 = 0x6e00_0000;
 
 /// What VXLAN puts around a frame, in bytes: an Ethernet header within, VXLAN's, UDP's and IP's.

@@ -112,6 +112,23 @@ pub enum Step {
     Forget(Fact),
 }
 
+impl Step {
+    /// The link that it is about: a device, or the bridge of one.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::Make(tunnel) => Some(&tunnel.name),
+            Self::Remove { name }
+            | Self::Move { name, .. }
+            | Self::Mend { name, .. }
+            | Self::Tune { name, .. } => Some(name),
+            Self::AddAddress { link, .. } | Self::DeleteAddress { link, .. } => Some(link),
+            // `net/FAMILY/KIND/LINK/NAME`
+            Self::SetParameter { path, .. } => path.split('/').nth(3),
+            Self::Learn(_) | Self::Forget(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

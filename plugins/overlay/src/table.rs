@@ -15,15 +15,10 @@ use kernel::{firewall::Fact, links::Mac};
 
 use crate::{NEXTHOPS, tunnel::node_mac};
 
-/// Which row. In the order in which rows are written: a row stands on those before it.
+/// Which row. In the order in which rows are written, and taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// The nexthop of a node, and the group of it.
-    Node {
-        /// Its number.
-        number: u32,
-    },
-    /// To which node frames go.
+    /// To which VTEP frames go.
     Forward {
         /// The VXLAN device.
         link: u32,
@@ -56,6 +51,11 @@ pub enum Key {
         /// The address.
         address: IpAddr,
     },
+    /// A nexthop that a netd of before had rows point at. None is wanted, and what points at it goes with it.
+    Nexthop {
+        /// Its number.
+        id: u32,
+    },
 }
 
 /// What a row says, where it is not all in its key.
@@ -65,8 +65,6 @@ pub enum Value {
     There,
     /// The VTEP of a node.
     Vtep(IpAddr),
-    /// The node that frames go to.
-    Node(u32),
     /// Who has an address.
     Mac(Mac),
 }
@@ -74,20 +72,10 @@ pub enum Value {
 /// Rows by what tells them apart.
 pub type Table = BTreeMap<Key, Value>;
 
-/// The number of a node's nexthop; its group's is one more.
-pub fn nexthop(number: u32) -> u32 {
-    NEXTHOPS + 2 * number
-}
-
-/// The number of the group of a node's nexthop.
-pub fn group(number: u32) -> u32 {
-    nexthop(number) + 1
-}
-
-/// The node of a nexthop or of a group, when it is netd's.
-pub fn node_of(id: u32) -> Option<u32> {
-    let number = id.checked_sub(NEXTHOPS)? / 2;
-    (1..=MAX_NODE).contains(&number).then_some(number)
+/// Whether a nexthop, or a group of one, is of a netd of before: each node had two.
+pub fn is_own_nexthop(id: u32) -> bool {
+    let node = id.checked_sub(NEXTHOPS).map(|number| number / 2);
+    node.is_some_and(|node| (1..=MAX_NODE).contains(&node))
 }
 
 /// A network of this host, as its rows need to know it.
@@ -135,7 +123,7 @@ pub struct Here {
     pub ingress: Option<(u32, u32)>,
     /// Whether that device has IPv6.
     pub ingress_ipv6: bool,
-    /// The nodes that the kernel knows, by number.
+    /// Where the other nodes take VXLAN, by number, as far as it was told or is seen in the kernel.
     pub nodes: BTreeMap<u32, IpAddr>,
     /// Where this host takes VXLAN, once it is known.
     pub underlay: Option<Underlay>,
@@ -146,6 +134,8 @@ pub struct Here {
 pub struct Wanted {
     /// Rows.
     pub table: Table,
+    /// Where the nodes that are named take VXLAN, by number.
+    pub nodes: BTreeMap<u32, IpAddr>,
     /// What the firewall is to know.
     pub facts: BTreeSet<Fact>,
 }
@@ -166,7 +156,6 @@ impl Here {
     /// `not_found` when something is on a node that nobody named, `invalid` when a node cannot be.
     pub fn want(&self, there: &Elsewhere) -> Result<Wanted> {
         let mut wanted = Wanted::default();
-        let mut nodes = BTreeMap::new();
         for node in there.nodes.iter().filter(|node| node.number != self.number) {
             if !(1..=MAX_NODE).contains(&node.number) {
                 return Err(Error::invalid(format_args!(
@@ -175,21 +164,21 @@ impl Here {
                 ))
                 .with("node", node.number));
             }
-            nodes.insert(node.number, node.vtep);
             wanted.node(node, self.ingress, self.ingress_ipv6);
         }
         let elsewhere = |node: u32| node != self.number;
         for member in there.members.iter().filter(|member| elsewhere(member.node)) {
             if let Some(place) = self.networks.get(&member.network) {
-                wanted.member(place, self.vtep(member.node, &nodes)?);
+                let vtep = self.vtep(member.node, &wanted.nodes)?;
+                wanted.member(place, vtep);
             }
         }
         for peer in there.peers.iter().filter(|peer| elsewhere(peer.node)) {
             if let Some(place) = self.networks.get(&peer.network) {
-                let vtep = self.vtep(peer.node, &nodes)?;
+                let vtep = self.vtep(peer.node, &wanted.nodes)?;
                 let near = self.near(vtep).filter(|_| place.routed.is_some());
                 wanted.member(place, vtep);
-                wanted.table.extend(rows_of(peer, place, near.is_some()));
+                wanted.table.extend(rows_of(peer, place, Value::Vtep(vtep), near.is_some()));
                 wanted.directly(peer, place, vtep, near);
             }
         }
@@ -206,7 +195,8 @@ impl Here {
         let (mut keys, mut facts) = (Vec::new(), Vec::new());
         for peer in &gone.peers {
             if let Some(place) = self.networks.get(&peer.network) {
-                keys.extend(rows_of(peer, place, false).map(|(key, _)| key));
+                let rows = rows_of(peer, place, Value::There, false);
+                keys.extend(rows.map(|(key, _)| key));
                 for (bridge, to) in
                     place.routed.iter().flat_map(|b| v4(peer).map(move |to| (b, to)))
                 {
@@ -228,28 +218,27 @@ impl Here {
         (keys, facts)
     }
 
-    /// The rows that nothing stands on any more once these nodes are gone: what led to an endpoint
-    /// that has no node.
-    pub fn orphans(&self, table: &Table) -> Vec<Key> {
+    /// The rows that lead to VTEPs that are gone, and those that led to an endpoint that no VTEP has.
+    pub fn orphans(&self, table: &Table, gone: &BTreeSet<IpAddr>) -> Vec<Key> {
+        let is_gone = |value: &Value| matches!(value, Value::Vtep(vtep) if gone.contains(vtep));
         let mut led = BTreeMap::<u32, BTreeSet<Mac>>::new();
-        for key in table.keys() {
-            if let Key::Forward { link, mac } = key {
+        for (key, value) in table {
+            if let Key::Forward { link, mac } = key
+                && !is_gone(value)
+            {
                 led.entry(*link).or_default().insert(*mac);
             }
         }
         let tunnel_of: BTreeMap<u32, u32> =
             self.networks.values().map(|place| (place.bridge, place.tunnel)).collect();
-        let vteps: BTreeSet<_> = self.nodes.values().collect();
         let leads = |link: &u32, mac: &Mac| led.get(link).is_some_and(|macs| macs.contains(mac));
         let is_orphan = |(key, value): &(&Key, &Value)| match (key, value) {
             (Key::Port { link, mac }, _) => !leads(link, mac),
             (Key::Neighbour { link, .. }, Value::Mac(mac)) => {
                 !leads(tunnel_of.get(link).unwrap_or(link), mac)
             }
-            (Key::Flood { vtep, .. }, _) | (Key::Route { .. }, Value::Vtep(vtep)) => {
-                !vteps.contains(vtep)
-            }
-            _ => false,
+            (Key::Flood { vtep, .. }, _) => gone.contains(vtep),
+            (_, value) => is_gone(value),
         };
         table.iter().filter(is_orphan).map(|(key, _)| *key).collect()
     }
@@ -257,12 +246,12 @@ impl Here {
 
 impl Wanted {
     fn node(&mut self, node: &Node, ingress: Option<(u32, u32)>, ipv6: bool) {
-        self.table.insert(Key::Node { number: node.number }, Value::Vtep(node.vtep));
+        self.nodes.insert(node.number, node.vtep);
         self.facts.insert(Fact::Vtep(node.vtep));
         let Some((link, vni)) = ingress else { return };
         let mac = node_mac(node.number);
         self.facts.insert(Fact::Tunnel { vtep: node.vtep, vni });
-        self.table.insert(Key::Forward { link, mac }, Value::Node(node.number));
+        self.table.insert(Key::Forward { link, mac }, Value::Vtep(node.vtep));
         let addresses = node.addresses.iter().filter(|address| ipv6 || address.is_ipv4());
         let neighbours = addresses.map(|address| Key::Neighbour { link, address: address.ip() });
         self.table.extend(neighbours.map(|key| (key, Value::Mac(mac))));
@@ -301,20 +290,21 @@ fn v4(peer: &Peer) -> impl Iterator<Item = Ipv4Addr> + use<'_> {
     })
 }
 
-/// The rows of a peer, but for routes; where there are any, nobody says that it is on the bridge.
+/// The rows of a peer that is at `vtep`, but for routes; where there are any, nobody says that it is on the bridge.
 fn rows_of<'a>(
     peer: &'a Peer,
     place: &Place,
+    vtep: Value,
     routed: bool,
 ) -> impl Iterator<Item = (Key, Value)> + use<'a> {
     let Place { tunnel: link, bridge, .. } = *place;
     let mac = peer.mac.0;
     let bridged = peer.addresses.iter().filter(move |address| !routed || address.is_ipv6());
-    [(Key::Forward { link, mac }, Value::Node(peer.node)), (Key::Port { link, mac }, Value::There)]
-        .into_iter()
-        .chain(bridged.map(move |address| {
+    [(Key::Forward { link, mac }, vtep), (Key::Port { link, mac }, Value::There)].into_iter().chain(
+        bridged.map(move |address| {
             (Key::Neighbour { link: bridge, address: *address }, Value::Mac(mac))
-        }))
+        }),
+    )
 }
 
 /// What makes one table of another.
@@ -322,28 +312,72 @@ fn rows_of<'a>(
 pub struct Difference {
     /// Rows to write, each in place of what its key has.
     pub write: Vec<(Key, Value)>,
+    /// Rows that the kernel writes in place of nothing only, to delete and write, after that.
+    pub anew: Vec<(Key, Value)>,
     /// Rows to delete, after that.
     pub delete: Vec<Key>,
 }
 
-/// What makes `wanted` of `current`. Nodes go first, and what pointed at them goes with them.
+impl Here {
+    /// What has rows lead to where nodes have moved, from one VTEP to another, and routes as far as that is on the link.
+    pub fn redirect(&self, ways: &Table, moved: &BTreeMap<IpAddr, IpAddr>) -> Difference {
+        let mut difference = Difference::default();
+        for (key, value) in ways {
+            match (*key, value) {
+                (Key::Flood { link, vtep: from }, _) => {
+                    if let Some(to) = moved.get(&from) {
+                        let there = Key::Flood { link, vtep: *to };
+                        difference.write.push((there, Value::There));
+                        difference.delete.push(*key);
+                    }
+                }
+                (Key::Forward { .. }, Value::Vtep(from)) => {
+                    let to = moved.get(from).map(|to| (*key, Value::Vtep(*to)));
+                    difference.write.extend(to);
+                }
+                (Key::Route { .. }, Value::Vtep(from)) => {
+                    match moved.get(from).map(|to| self.near(*to)) {
+                        Some(Some(near)) => {
+                            difference.write.push((*key, Value::Vtep(near.into())));
+                        }
+                        Some(None) => difference.delete.push(*key),
+                        None => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Where one moves to another's former place.
+        let written: BTreeSet<_> = difference.write.iter().map(|(key, _)| *key).collect();
+        difference.delete.retain(|key| !written.contains(key));
+        difference
+    }
+}
+
+/// What makes `wanted` of `current`. A frame to whom there is no row just then goes where what goes to everybody
+/// does: that leads to the VTEPs of rows that are made anew, for as long as it takes.
 pub fn difference(wanted: &Table, current: &Table) -> Difference {
-    let write = wanted
-        .iter()
-        .filter(|(key, value)| current.get(key) != Some(value))
-        .map(|(key, value)| (*key, *value))
-        .collect();
-    let goes = |key: &Key| !wanted.contains_key(key);
-    let with_its_node = |key: &Key, value: &Value| match (key, value) {
-        (Key::Forward { .. }, Value::Node(number)) => goes(&Key::Node { number: *number }),
-        _ => false,
-    };
-    let delete = current
-        .iter()
-        .filter(|(key, value)| goes(key) && !with_its_node(key, value))
-        .map(|(key, _)| *key)
-        .collect();
-    Difference { write, delete }
+    let differs = wanted.iter().filter(|(key, value)| current.get(key) != Some(value));
+    let (anew, mut write): (Vec<_>, Vec<_>) =
+        differs.map(|(key, value)| (*key, *value)).partition(|(key, _)| {
+            matches!((key, current.get(key)), (Key::Forward { .. }, Some(Value::There)))
+        });
+    let lent: BTreeSet<_> = anew.iter().filter_map(|(key, value)| lent(key, value)).collect();
+    let new = lent.iter().filter(|key| !current.contains_key(key) && !wanted.contains_key(key));
+    write.extend(new.map(|key| (*key, Value::There)));
+    let goes = |key: &&Key| !wanted.contains_key(key);
+    let delete: BTreeSet<_> = current.keys().chain(&lent).filter(goes).copied().collect();
+    Difference { write, anew, delete: delete.into_iter().collect() }
+}
+
+/// What has frames get to where a row leads while there is none.
+fn lent(key: &Key, value: &Value) -> Option<Key> {
+    match (key, value) {
+        (Key::Forward { link, .. }, Value::Vtep(vtep)) => {
+            Some(Key::Flood { link: *link, vtep: *vtep })
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,13 @@ pub(crate) fn node_mac(number: u32) -> Mac {
     numbered_mac(b'd', number)
 }
 
+/// The node whose end of the network between the nodes has an address.
+pub(crate) fn node_of(mac: Mac) -> Option<u32> {
+    let [_, _, _, a, b, c] = mac;
+    let number = u32::from_be_bytes([0, a, b, c]);
+    (mac == node_mac(number)).then_some(number)
+}
+
 /// What netd says of how a network reaches other hosts.
 ///
 /// # Errors

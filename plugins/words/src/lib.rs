@@ -10,8 +10,10 @@ use kernel::{
 pub mod condemned;
 pub mod names;
 mod refusal;
+mod undone;
 
 pub use refusal::{no_netns, refusal};
+pub use undone::Undone;
 
 /// A route on a link, as the kernel is told of it.
 pub fn way(route: &endpoint::Route, link: u32) -> Route {

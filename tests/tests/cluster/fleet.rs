@@ -1,6 +1,11 @@
 //! Hosts on one underlay, each with a netd of its own; the first runs the cluster's etcd.
 
-use std::{fs, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+};
 
 use cnm::{
     Result,
@@ -214,13 +219,31 @@ pub(crate) fn resolves(asker: &Running, name: &str, to: &[IpAddr]) {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // They outlive their netd, which would start them again, and must not outlive the test.
-        let places: Vec<_> = self.hosts.iter().map(Host::run_dir).collect();
+        // They outlive their netd, which would start them again, and must not outlive the test. One that was being
+        // started when its netd was killed may not be on record. Nobody else's namespace is taken for a host's, as
+        // long as that is open.
+        let opened: Vec<_> =
+            self.hosts.iter().filter_map(|host| File::open(host.netns.path()).ok()).collect();
+        let inode = |opened: &File| opened.metadata().ok().map(|of| of.ino());
+        let own: BTreeSet<_> = opened.iter().filter_map(inode).collect();
         self.hosts.clear();
-        for place in places {
-            let Ok(kept) = fs::read_to_string(place.join("etcd.pid")) else { continue };
-            let pid = kept.split_whitespace().next().unwrap_or_default();
-            drop(netd_tests::output(&format!("kill -KILL {pid}")));
+        let is_own = |pid: &String| {
+            let network = fs::metadata(format!("/proc/{pid}/ns/net"));
+            network.is_ok_and(|network| own.contains(&network.ino()))
+        };
+        loop {
+            let left: Vec<_> = processes().into_iter().filter(is_own).collect();
+            if left.is_empty() {
+                break;
+            }
+            drop(netd_tests::output(&format!("kill -KILL {}", left.join(" "))));
         }
     }
+}
+
+/// The pids of all processes.
+fn processes() -> Vec<String> {
+    let listed = fs::read_dir("/proc").into_iter().flatten().filter_map(std::result::Result::ok);
+    let names = listed.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect()
 }

@@ -76,7 +76,8 @@ fn write(fleet: &Fleet, ops: &[Op]) {
 fn until_known(fleet: &Fleet, count: usize) {
     eventually("the kernel knows the way to all of them", || {
         let rows = fleet.hosts[1].netns.run("bridge fdb show");
-        let known = rows.lines().filter(|row| row.contains("02:77:") && row.contains("nhid"));
+        let known =
+            rows.lines().filter(|row| row.contains("02:77:") && row.contains("dst 198.51.100.200"));
         let known = known.count();
         if known == count { Ok(()) } else { Err(known) }
     });

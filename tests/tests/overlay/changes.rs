@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cnm::peers::{ChangePeers, Elsewhere, Gone};
 use netd_tests::Ping;
 
-use crate::cluster::{Cluster, Running, Underlay, network, peer};
+use crate::cluster::{Cluster, Running, Underlay, endpoint, network, peer};
 
 fn pair(cluster: &mut Cluster) -> [Running; 2] {
     let network = network(1, &["10.1.0.0/16", "fd00:1::/64"], cluster.mtu());
@@ -23,9 +23,9 @@ fn what_was_told_piece_by_piece_is_what_is_told_at_once() {
         .collect();
     assert_eq!(cluster.tell_all(), [0, 0, 0]);
     let before: Vec<_> = cluster.hosts.iter().map(|host| host.rows()).collect();
-    // Each row in other words: 4 remote endpoints of 2 addresses, and 2 nodes.
+    // Each row in other words: 4 remote endpoints of 2 addresses, and 2 nodes, none of which is a nexthop.
     let count = |start: &str| before[0].iter().filter(|row| row.starts_with(start)).count();
-    assert_eq!((count("neighbour"), count("fdb"), count("nexthop")), (4 * 2 + 2 * 2, 4 * 2 + 2, 4));
+    assert_eq!((count("neighbour"), count("fdb"), count("nexthop")), (4 * 2 + 2 * 2, 4 * 2 + 2, 0));
     for one in &running[3..] {
         cluster.detach(&network, one);
     }
@@ -72,6 +72,109 @@ fn a_node_that_moves_is_followed() {
     assert_eq!(cluster.tell_all(), [0, 0]);
     let facts = cluster.hosts[0].netns.run("nft list set inet netd-overlay tunnels4");
     assert!(!facts.contains("192.0.2.2 ") && facts.contains("192.0.2.52 . "), "{facts}");
+}
+
+fn all_rows_follow(underlay: Underlay) {
+    const MANY: u16 = 1000;
+    let mut cluster = Cluster::new(underlay, 3);
+    let mut network = network(1, &["10.1.0.0/16"], cluster.mtu());
+    network.options.insert("broadcast".into(), "on".into());
+    cluster.up(&network);
+    let [a, c] = [(0, 10), (2, 12)].map(|(host, number)| cluster.attach(&network, host, number));
+    let mut ends: Vec<_> = (0..2 * MANY).map(|n| endpoint(&network, 100 + n, &[])).collect();
+    for (host, endpoints) in [(1, ends.split_off(MANY.into())), (2, ends)] {
+        cluster.hosts[host].endpoints.extend(endpoints);
+    }
+    cluster.tell_all();
+    let before = cluster.hosts[0].forwards();
+    let (from, to) = (cluster.vtep(2).to_string(), cluster.vtep(52).to_string());
+    // A row for each endpoint, and two for the node: itself, and what goes to everybody.
+    let count = before.iter().filter(|row| row[2] == from).count();
+    assert_eq!(count, usize::from(MANY) + 2);
+
+    // The driver knows where the node was though it did not say so itself.
+    cluster.restart(0);
+    cluster.hosts[0].sync();
+    let ping = Ping::start(&a.netns, c.v4());
+    cluster.hosts[1].node.vtep = cluster.vtep(52);
+    let nodes = vec![cluster.hosts[1].node.clone()];
+    let there = Elsewhere { nodes, ..Elsewhere::default() };
+    let written = cluster.hosts[0].peers(&ChangePeers { there, ..ChangePeers::default() });
+    assert!(written <= usize::from(MANY) + 5, "{written} rows");
+    let moved = |mut row: [String; 3]| {
+        if row[2] == from {
+            row[2].clone_from(&to);
+        }
+        row
+    };
+    assert_eq!(cluster.hosts[0].forwards(), before.into_iter().map(moved).collect());
+    ping.goes_on();
+    assert!(ping.lost_none() > 0);
+    let everything =
+        ChangePeers { complete: true, there: cluster.elsewhere(0), ..ChangePeers::default() };
+    assert_eq!(cluster.hosts[0].peers(&everything), 0);
+}
+
+#[test]
+fn all_rows_of_a_node_that_moves_lead_to_where_it_is() {
+    all_rows_follow(Underlay::V4);
+}
+
+#[test]
+fn over_ipv6_all_rows_of_a_node_that_moves_lead_to_where_it_is() {
+    all_rows_follow(Underlay::V6);
+}
+
+#[test]
+fn over_ipv6_a_host_that_moved_sends_from_where_it_is() {
+    let mut cluster = Cluster::new(Underlay::V6, 2);
+    let [a, b] = pair(&mut cluster);
+    assert!(a.netns.pings(b.v4()) && cluster.hosts[0].netns.pings(b.v4()));
+    let moved = cluster.vtep(52);
+    cluster.hosts[0].netns.run(&format!("ip address add {moved}/64 dev eth0 nodad"));
+    assert!(a.netns.pings(b.v4()) && cluster.hosts[0].netns.pings(b.v4()));
+    cluster.hosts[0].node.vtep = moved;
+    for network in &mut cluster.hosts[0].networks {
+        network.overlay.as_mut().unwrap().node.vtep = moved;
+    }
+    let rows = cluster.hosts[0].rows();
+    cluster.hosts[0].sync();
+    assert_eq!(cluster.hosts[0].rows(), rows);
+    let there = Elsewhere { nodes: vec![cluster.hosts[0].node.clone()], ..Elsewhere::default() };
+    cluster.hosts[1].peers(&ChangePeers { there, ..ChangePeers::default() });
+    // It has the address where it was, too.
+    assert!(a.netns.pings(b.v4()) && cluster.hosts[0].netns.pings(b.v4()));
+}
+
+#[test]
+fn rows_of_a_netd_of_before_are_replaced_and_no_packet_is_lost() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let [a, b] = pair(&mut cluster);
+    let host = &cluster.hosts[0];
+    let (before, rows) = (host.forwards(), host.rows());
+    let first = 0x6e00_0000 + 2 * 2;
+    host.netns.run(&format!("ip nexthop add id {first} via 192.0.2.2 fdb proto 110"));
+    host.netns.run(&format!("ip nexthop add id {} group {first} fdb proto 110", first + 1));
+    host.netns.run("ip nexthop add id 7 via 192.0.2.77 fdb");
+    for [device, mac, _] in &before {
+        host.netns.run(&format!("bridge fdb delete {mac} dev {device} self"));
+        host.netns.run(&format!("bridge fdb add {mac} dev {device} nhid {} self", first + 1));
+    }
+    assert!(host.forwards().is_empty() && a.netns.pings(b.v4()));
+
+    cluster.restart(0);
+    let ping = Ping::start(&a.netns, b.v4());
+    let from_host = Ping::start(&cluster.hosts[0].netns, b.v4());
+    cluster.hosts[0].sync();
+    cluster.tell_all();
+    ping.goes_on();
+    from_host.goes_on();
+    assert!(ping.lost_none() > 0 && from_host.lost_none() > 0);
+    assert_eq!(cluster.hosts[0].forwards(), before);
+    // Another's stays.
+    cluster.hosts[0].netns.run("ip nexthop delete id 7");
+    assert_eq!(cluster.hosts[0].rows(), rows);
+    assert_eq!(cluster.tell_all(), [0, 0]);
 }
 
 #[test]

@@ -203,6 +203,15 @@ impl Host {
         counters[0]["packets"].as_u64().unwrap()
     }
 
+    /// The rows of all VXLAN devices that lead to a VTEP: the device, to whom, and the VTEP.
+    pub(crate) fn forwards(&self) -> BTreeSet<[String; 3]> {
+        let rows = self.netns.json("bridge -j fdb show");
+        let word = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
+        let forward =
+            |row: &Value| Some([word(row, "ifname")?, word(row, "mac")?, word(row, "dst")?]);
+        rows.as_array().unwrap().iter().filter_map(forward).collect()
+    }
+
     /// Rows about others: forwarding, neighbours and nexthops, a line each, as iproute2 shows them.
     pub(crate) fn rows(&self) -> BTreeSet<String> {
         let mut rows = BTreeSet::new();

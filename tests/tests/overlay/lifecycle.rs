@@ -163,8 +163,9 @@ fn sync_and_a_complete_account_put_everything_right() {
         "ip link delete nx001000",
         "ip link delete nx001001",
         "ip link delete br-010101010101",
-        "ip nexthop flush proto 110",
         "bridge fdb delete 02:42:00:31:00:0b dev nx001001 self",
+        "bridge fdb replace 02:42:00:31:00:0b dev nx001001 dst 192.0.2.99 self",
+        "bridge fdb replace 02:42:00:31:00:0b dev nx001001 dst 192.0.2.2 port 99 self",
         "bridge fdb delete 02:42:00:31:00:0b dev nx001001 master",
         "ip neighbour delete 10.1.0.11 dev br-010101010101",
         "ip neighbour add 10.1.0.99 lladdr 02:00:00:00:00:99 dev br-010101010101",
@@ -187,10 +188,50 @@ fn sync_and_a_complete_account_put_everything_right() {
         assert!(cluster.hosts[0].netns.pings(b.v4()), "after {command}");
         assert_eq!(cluster.hosts[0].sync().repaired, [""; 0], "after {command}");
         assert_eq!(cluster.tell_all(), [0, 0], "after {command}");
-        let rows = cluster.hosts[0].rows();
-        let foreign = |row: &&String| !row.contains("dst 192.0.2.99");
-        assert!(rows.iter().filter(foreign).eq(before.iter()), "after {command}: {rows:#?}");
+        assert_eq!(cluster.hosts[0].rows(), before, "after {command}");
     }
+}
+
+#[test]
+fn a_device_that_cannot_be_made_is_its_own_networks_trouble() {
+    let mut cluster = Cluster::new(Underlay::V4, 2);
+    let [one, two] = [1, 2].map(|n| network(n, &[&format!("10.{n}.0.0/16")], 1450));
+    for network in [&one, &two] {
+        cluster.up(network);
+    }
+    let [a, b] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&one, host, number));
+    let [c, d] = [(0, 10), (1, 11)].map(|(host, number)| cluster.attach(&two, host, number));
+    for device in ["nx001001", "nx001002"] {
+        cluster.hosts[0].netns.run(&format!("ip link delete {device}"));
+    }
+    // Its number is taken.
+    let theirs = "ip link add theirs type vxlan id 4098 dstport 4789 local 192.0.2.1";
+    cluster.hosts[0].netns.run(theirs);
+
+    let synced = cluster.hosts[0].sync();
+    let [problem] = &synced.problems[..] else { panic!("{:?}", synced.problems) };
+    let said = ["network net2 is not as it should be", "nx001002", "netctl reconcile"];
+    assert!(said.iter().all(|word| problem.contains(word)), "{problem}");
+    let made = |network: u8| format!("make the VXLAN device nx00100{network} ");
+    let repaired = |network| synced.repaired.iter().any(|one| one.starts_with(&made(network)));
+    assert!(repaired(1) && !repaired(2), "{:?}", synced.repaired);
+    cluster.tell_all();
+    assert!(a.netns.pings(b.v4()) && c.netns.pings_in_vain(d.v4()));
+    // Who comes to it hears why.
+    let more = endpoint(&two, 20, &[]);
+    let netns = cluster.world.namespace();
+    let host = &mut cluster.hosts[0];
+    let attach =
+        AttachEndpoint { network: host.local(&two), endpoint: more.clone(), netns: netns.path() };
+    let error = host.session.call(&attach).unwrap_err();
+    assert!(error.message.contains("nx001002"), "{error}");
+
+    host.netns.run("ip link delete theirs");
+    host.session.call(&attach).unwrap();
+    host.endpoints.push(more);
+    assert_eq!(host.sync().problems, [""; 0]);
+    cluster.tell_all();
+    assert!(c.netns.pings(d.v4()) && netns.pings(d.v4()));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn ten_thousand_endpoints_are_known_and_stay_known() {
     };
     let before = resident(cluster.hosts[0].session.pid());
     let rows = timed("10,000 endpoints on 50 nodes", &mut cluster, &everything);
-    assert_eq!(rows, 3 * 10_000 + 3 * 50);
+    assert_eq!(rows, 3 * 10_000 + 2 * 50);
     let grown = resident(cluster.hosts[0].session.pid()).saturating_sub(before);
     println!("the session grew by {grown} kB");
     assert_eq!(timed("the same again", &mut cluster, &everything), 0);
@@ -81,7 +81,8 @@ fn ten_thousand_endpoints_are_known_and_stay_known() {
     moved.vtep = "192.0.2.200".parse().unwrap();
     let there = Elsewhere { nodes: vec![moved.clone()], ..Elsewhere::default() };
     let rows = timed("a node moves", &mut cluster, &ChangePeers { there, ..Default::default() });
-    assert!(rows <= 4, "{rows} rows");
+    // Each of its endpoints, and its own: of the last of 50 nodes.
+    assert!(rows <= 10_000 / 50 + 4, "{rows} rows");
     let gone = Gone { nodes: vec![moved.number], ..Gone::default() };
     timed("a node goes", &mut cluster, &ChangePeers { gone, ..Default::default() });
     let there = Elsewhere {
@@ -177,7 +178,7 @@ fn a_driver_that_dies_half_way_is_carried_on_by_the_next() {
     let nobody = ChangePeers { complete: true, there: cluster.elsewhere(0), ..Default::default() };
     let ping = Ping::start(&a.netns, b.v4());
     let mut half = 0;
-    for (told, done) in [(&everything, 30_150), (&nobody, 0)] {
+    for (told, done) in [(&everything, 30_100), (&nobody, 0)] {
         cluster.hosts[0].session.tell(told);
         eventually("it is under way", || {
             let now = cluster.hosts[0].rows();
@@ -185,7 +186,7 @@ fn a_driver_that_dies_half_way_is_carried_on_by_the_next() {
         });
         cluster.hosts[0].session.kill();
         let rows = cluster.hosts[0].rows().len() - before.len();
-        half += usize::from(rows != 10_000 * 3 + 100 + 50 * 2 && rows != 0);
+        half += usize::from(rows != 10_000 * 3 + 50 * 2 && rows != 0);
         cluster.restart(0);
         assert_eq!(cluster.hosts[0].sync().repaired, [""; 0]);
         cluster.hosts[0].peers(told);
@@ -219,7 +220,7 @@ fn what_comes_in_parts_is_done_with_the_last() {
     }
     assert_eq!(cluster.hosts[0].rows(), before);
     // The second time from the beginning, or there would be too many.
-    assert_eq!(cluster.hosts[0].peers(last), 3 * 10_000 + 3 * 50);
+    assert_eq!(cluster.hosts[0].peers(last), 3 * 10_000 + 2 * 50);
     assert_eq!(cluster.hosts[0].peers(&everything), 0);
 
     // Half of it is not everything, whatever comes between.

@@ -23,6 +23,9 @@ const UNIT: &str = "netd-etcd";
 const OBEYS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often it is looked at whether one that is being started is on record.
+const RECORD: Duration = Duration::from_millis(1);
+
 /// How etcd runs on this machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -203,27 +206,40 @@ impl Machine {
         Ok(self.running().unwrap_or(0))
     }
 
-    /// A shell starts it and ends, so that it is nobody's child: it needs no parent to be waited
-    /// for by, and does not end with one.
     fn start_process(&self) -> Result<u32> {
-        const DETACH: &str =
-            r#"umask 077; log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!"#;
         let failed = |source| Error::File { path: self.run.clone(), source };
         fs::create_dir_all(&self.run).map_err(failed)?;
-        let log = self.run.join("etcd.log");
-        let mut command = Command::new("sh");
-        command.args(["-c", DETACH, "sh"]).arg(&log).arg(&self.program);
-        let output = printed(command.args(self.arguments()))?;
+        let output = printed(&mut self.detached())?;
         let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let ended = || Error::Program {
-            program: self.program.display().to_string(),
-            why: format!("it ended at once: {}", self.last_words()),
-        };
-        let since = began(&pid).ok_or_else(ended)?;
-        let path = self.pid_file();
-        fs::write(&path, format!("{pid} {since}"))
-            .map_err(|source| Error::File { path, source })?;
-        pid.parse().map_err(|_| ended())
+        let deadline = Instant::now() + OBEYS;
+        loop {
+            if let Some(known) = self.running().filter(|known| known.to_string() == pid) {
+                return Ok(known);
+            }
+            if began(&pid).is_none() || Instant::now() > deadline {
+                let program = self.program.display().to_string();
+                let why = format!("it ended at once: {}", self.last_words());
+                return Err(Error::Program { program, why });
+            }
+            thread::park_timeout(RECORD);
+        }
+    }
+
+    /// A shell that starts it and ends, so that it is nobody's child: it needs no parent to be waited
+    /// for by, and does not end with one. What is to become it puts itself on record, or it would be nobody's
+    /// that netd knows of where netd is killed meanwhile.
+    fn detached(&self) -> Command {
+        const DETACH: &str =
+            r#"umask 077; log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & echo $!"#;
+        // What follows its name, which is in parentheses, begins with the third field.
+        const RECORD: &str = r#"file=$1; shift; read -r stat <"/proc/$$/stat" &&
+            since=$(set -- ${stat##*) }; echo "${20}") &&
+            echo "$$ $since" >"$file.new" && mv "$file.new" "$file" && exec "$@""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", DETACH, "sh"]).arg(self.run.join("etcd.log"));
+        command.args(["sh", "-c", RECORD, "sh"]).arg(self.pid_file()).arg(&self.program);
+        command.args(self.arguments());
+        command
     }
 }
 
@@ -270,6 +286,29 @@ mod tests {
             quota: None,
             systemd: false,
         }
+    }
+
+    #[test]
+    fn it_is_on_record_though_who_started_it_ended() {
+        let run = std::env::temp_dir().join(format!("netd-etcd-{}", std::process::id()));
+        fs::create_dir_all(&run).expect("a directory");
+        let program = run.join("program (of its own)");
+        fs::write(&program, "#!/bin/sh\nexec sleep 60\n").expect("a program");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(&program, executable).expect("executable");
+        let machine = Machine { program, run: run.clone(), ..machine(None) };
+        // All that is done by a netd that is killed now.
+        let output = printed(&mut machine.detached()).expect("it starts");
+        let pid = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a pid");
+        let deadline = Instant::now() + OBEYS;
+        while machine.running().is_none() && Instant::now() < deadline {
+            thread::park_timeout(LOOK);
+        }
+        let found = machine.ensure();
+        machine.stop().expect("it ends");
+        assert_eq!(machine.running(), None);
+        fs::remove_dir_all(&run).expect("removed");
+        assert_eq!(found.expect("it runs"), Began::Adopted(pid));
     }
 
     #[test]

@@ -277,3 +277,18 @@ fn a_node_has_the_same_number_in_both_families() {
         (2, &["100.126.0.2/16".into(), "fd64::2/64".into()][..])
     );
 }
+
+#[test]
+fn two_nodes_may_say_that_they_are_at_one_address() {
+    let mut view = view();
+    let at = |n, last| {
+        let facts = rows::Facts { vtep4: Some([192, 0, 2, last].into()), ..Default::default() };
+        put(&Key::Node(node(n)), &rows::Node { facts, ..member(n) })
+    };
+    for (n, last) in [(2, 50), (3, 51), (4, 50)] {
+        take(&mut view, &at(n, last));
+    }
+    let is_anothers = |last: u8, n| view.is_anothers([192, 0, 2, last].into(), &node(n));
+    assert!(is_anothers(50, 2) && is_anothers(50, 4) && is_anothers(51, 2));
+    assert!(!is_anothers(51, 3) && !is_anothers(52, 2));
+}

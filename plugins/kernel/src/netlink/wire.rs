@@ -56,11 +56,3 @@ pub(crate) fn ip(bytes: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
-
-/// The bytes of an address.
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
-}

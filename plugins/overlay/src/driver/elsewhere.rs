@@ -1,6 +1,9 @@
 //! What netd says of other hosts: changes, all of it at once, and what is forgotten with a network.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use cnm::{
     Result,
@@ -10,51 +13,38 @@ use kernel::firewall::Fact;
 use words::refusal;
 
 use super::Overlay;
-use crate::table::{self, Difference, Here, Key, Value, Wanted};
+use crate::table::{self, Difference, Here, Key, Table};
 
 impl Overlay {
     /// Does what is said of other hosts as a change.
     pub(super) fn apply_change(&mut self, change: &ChangePeers) -> Result<usize> {
         let mut rows = self.apply_gone(&change.gone)?;
         let wanted = self.here.want(&change.there)?;
-        let moved: Vec<(IpAddr, IpAddr)> = wanted
-            .table
+        let moved: BTreeMap<IpAddr, IpAddr> = wanted
+            .nodes
             .iter()
-            .filter_map(|(key, value)| match (key, value) {
-                (Key::Node { number }, Value::Vtep(to)) => {
-                    let from = self.here.nodes.get(number).filter(|from| *from != to)?;
-                    Some((*from, *to))
-                }
-                _ => None,
+            .filter_map(|(number, to)| {
+                let from = self.here.nodes.get(number).filter(|from| *from != to)?;
+                Some((*from, *to))
             })
             .collect();
-        let (stale, mut new) = if moved.is_empty() {
+        let (mut stale, mut new) = if moved.is_empty() {
             Default::default()
         } else {
             follow(&moved, self.kernel()?.facts().map_err(refusal)?)
         };
+        stale.retain(|fact| !wanted.facts.contains(fact));
         let fresh = wanted.facts.iter().filter(|fact| !self.learned.contains(fact));
         new.extend(fresh.cloned());
-        let mut difference = Difference::default();
-        for place in self.here.networks.values().filter(|place| place.broadcast) {
-            let link = place.tunnel;
-            for (from, to) in &moved {
-                let on_it = stale.contains(&Fact::Tunnel { vtep: *from, vni: place.vni });
-                if on_it {
-                    difference.delete.push(Key::Flood { link, vtep: *from });
-                    difference.write.push((Key::Flood { link, vtep: *to }, Value::There));
-                }
-            }
-        }
-        if !moved.is_empty() {
-            self.redirect(&moved, &mut difference)?;
-        }
-        let known = |key: &Key, value: &Value| match (key, value) {
-            (Key::Node { number }, Value::Vtep(vtep)) => self.here.nodes.get(number) == Some(vtep),
-            _ => false,
+        let mut difference = match moved.is_empty() {
+            false => self.redirect(&moved)?,
+            true => Difference::default(),
         };
-        let write = wanted.table.iter().filter(|(key, value)| !known(key, value));
-        difference.write.splice(0..0, write.map(|(key, value)| (*key, *value)));
+        // What is said of an endpoint counts more than where its node was.
+        let mut write: Table = difference.write.into_iter().collect();
+        write.extend(&wanted.table);
+        difference.write = write.into_iter().collect();
+        difference.delete.retain(|key| !wanted.table.contains_key(key));
         let underlay = self.here.underlay;
         let kernel = self.kernel()?;
         // The guard knows a new address before anything is sent to it.
@@ -64,44 +54,36 @@ impl Overlay {
         rows += kernel.change(&difference, underlay).map_err(refusal)?;
         self.learned.retain(|fact| !stale.contains(fact));
         self.learned.extend(new);
-        self.remember(&wanted);
+        self.here.nodes.extend(wanted.nodes);
         Ok(rows)
     }
 
-    /// Has routes lead to where nodes have moved, as far as that is on the link.
-    fn redirect(&mut self, moved: &[(IpAddr, IpAddr)], difference: &mut Difference) -> Result<()> {
-        for (key, through) in self.kernel()?.routes().map_err(refusal)? {
-            let there = moved.iter().find(|(from, _)| Value::Vtep(*from) == through);
-            match there.map(|(_, to)| self.here.near(*to)) {
-                Some(Some(near)) => difference.write.push((key, Value::Vtep(near.into()))),
-                Some(None) => difference.delete.push(key),
-                None => {}
-            }
-        }
-        Ok(())
+    /// What has rows lead to where nodes have moved, and routes as far as that is on the link.
+    fn redirect(&mut self, moved: &BTreeMap<IpAddr, IpAddr>) -> Result<Difference> {
+        let here = self.here.clone();
+        let ways = self.kernel()?.ways(&here).map_err(refusal)?;
+        Ok(here.redirect(&ways, moved))
     }
 
-    /// Takes away what is gone; a node with one message, and then what led to it.
+    /// Takes away what is gone, and with a node all that led to it.
     fn apply_gone(&mut self, gone: &Gone) -> Result<usize> {
         if gone.is_empty() {
             return Ok(0);
         }
-        let (mut delete, mut stale) = self.here.leave(gone);
-        let mut vteps = Vec::new();
+        let (delete, mut stale) = self.here.leave(gone);
+        let mut vteps = BTreeSet::new();
         for number in &gone.nodes {
             vteps.extend(self.here.nodes.remove(number));
         }
-        let nodes = gone.nodes.iter().map(|number| Key::Node { number: *number });
-        delete.splice(0..0, nodes);
+        vteps.retain(|vtep| self.here.nodes.values().all(|kept| kept != vtep));
         let here = self.here.clone();
         let kernel = self.kernel()?;
         let mut rows =
             kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
         if !gone.nodes.is_empty() {
             let table = kernel.table(&here).map_err(refusal)?;
-            let delete = here.orphans(&table);
-            let kept: Vec<_> = here.nodes.values().collect();
-            let is_gone = |address: &IpAddr| vteps.contains(address) && !kept.contains(&address);
+            let delete = here.orphans(&table, &vteps);
+            let is_gone = |address: &IpAddr| vteps.contains(address);
             stale.extend(kernel.facts().map_err(refusal)?.into_iter().filter(|fact| match fact {
                 Fact::Vtep(vtep) | Fact::Tunnel { vtep, .. } => is_gone(vtep),
                 Fact::Routed { address, .. } | Fact::Afar(address) => {
@@ -120,19 +102,10 @@ impl Overlay {
 
     /// Does what is said of other hosts as everything there is.
     pub(super) fn apply_everything(&mut self, change: &ChangePeers) -> Result<usize> {
-        self.here.nodes.clear();
         self.learned.clear();
-        let wanted = self.here.want(&change.there);
-        // Whatever was wrong with it, what the kernel has is still there.
-        let restored = self.kernel()?.nodes().map_err(refusal)?;
-        let wanted = match wanted {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                self.here.nodes = restored;
-                return Err(error);
-            }
-        };
-        let here = self.here.clone();
+        // It names all nodes itself.
+        let here = Here { nodes: BTreeMap::new(), ..self.here.clone() };
+        let wanted = here.want(&change.there)?;
         let kernel = self.kernel()?;
         let facts = kernel.facts().map_err(refusal)?;
         let of_others = |fact: &&Fact| {
@@ -157,16 +130,8 @@ impl Overlay {
             rows += kernel.sweep(&here, &wanted.table).map_err(refusal)?;
         }
         kernel.learn(&stale, &[]).map_err(refusal)?;
-        self.remember(&wanted);
+        self.here.nodes = wanted.nodes;
         Ok(rows)
-    }
-
-    fn remember(&mut self, wanted: &Wanted) {
-        for (key, value) in &wanted.table {
-            if let (Key::Node { number }, Value::Vtep(vtep)) = (key, value) {
-                self.here.nodes.insert(*number, *vtep);
-            }
-        }
     }
 
     /// Takes the routes to a network's members away, which do not go with its devices.
@@ -189,14 +154,14 @@ impl Overlay {
         kernel.learn(&stale, &[]).map_err(refusal)
     }
 
-    /// Forgets the nodes too when no network is left to send them anything.
+    /// Forgets other hosts when no network is left to send them anything.
     pub(super) fn forget_nodes(&mut self) -> Result<()> {
         if !self.here.networks.is_empty() {
             return Ok(());
         }
         let kernel = self.kernel()?;
-        let nodes = kernel.table(&Here::default()).map_err(refusal)?;
-        let delete = nodes.into_keys().collect();
+        let left = kernel.table(&Here::default()).map_err(refusal)?;
+        let delete = left.into_keys().collect();
         kernel.change(&Difference { delete, ..Default::default() }, None).map_err(refusal)?;
         self.here = Here::default();
         Ok(())
@@ -205,10 +170,9 @@ impl Overlay {
 
 /// What the firewall knew of nodes where they were, and what it is to know of them where they are.
 fn follow(
-    moved: &[(IpAddr, IpAddr)],
+    moved: &BTreeMap<IpAddr, IpAddr>,
     facts: impl IntoIterator<Item = Fact>,
 ) -> (Vec<Fact>, Vec<Fact>) {
-    let moved: BTreeMap<_, _> = moved.iter().copied().collect();
     let (mut stale, mut new) = (Vec::new(), Vec::new());
     for fact in facts {
         let there = match &fact {

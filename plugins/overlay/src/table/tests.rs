@@ -49,16 +49,16 @@ fn a_peer_is_a_row_in_each_table() {
     let wanted = here().want(&there(&[2], vec![peer(1, 2, 5)])).unwrap();
     let (vtep, mac, node_mac) = (node(2).vtep, peer(1, 2, 5).mac.0, node_mac(2));
     let expected: Table = [
-        (Key::Node { number: 2 }, Value::Vtep(vtep)),
-        (Key::Forward { link: 20, mac: node_mac }, Value::Node(2)),
+        (Key::Forward { link: 20, mac: node_mac }, Value::Vtep(vtep)),
         (Key::Neighbour { link: 20, address: [100, 64, 0, 2].into() }, Value::Mac(node_mac)),
-        (Key::Forward { link: 21, mac }, Value::Node(2)),
+        (Key::Forward { link: 21, mac }, Value::Vtep(vtep)),
         (Key::Port { link: 21, mac }, Value::There),
         (Key::Neighbour { link: 11, address: [10, 1, 0, 5].into() }, Value::Mac(mac)),
         (Key::Neighbour { link: 11, address: "fd00::5".parse().unwrap() }, Value::Mac(mac)),
     ]
     .into();
     assert_eq!(wanted.table, expected);
+    assert_eq!(wanted.nodes, [(2, vtep)].into());
     let tunnel = |vni| Fact::Tunnel { vtep, vni };
     assert_eq!(wanted.facts, [Fact::Vtep(vtep), tunnel(0x1000), tunnel(0x1001)].into());
 }
@@ -94,40 +94,70 @@ fn a_peer_without_a_node_is_refused() {
 
 #[test]
 fn with_a_node_goes_everything_that_led_to_it() {
-    let mut here = here();
-    let both = here.want(&there(&[2, 3], vec![peer(1, 2, 5), peer(2, 3, 6)])).unwrap().table;
+    let here = here();
+    let mut two = there(&[2, 3], vec![peer(1, 2, 5), peer(2, 3, 6)]);
+    two.members = vec![Member { network: id(2), node: 3 }];
+    let mut table = here.want(&two).unwrap().table;
     let one = here.want(&there(&[2], vec![peer(1, 2, 5)])).unwrap().table;
-    // The kernel takes the rows that point at a nexthop along with it.
-    let mut cut = both.clone();
-    cut.remove(&Key::Node { number: 3 });
-    cut.retain(|_, value| *value != Value::Node(3));
-    here.nodes.insert(2, node(2).vtep);
-    for orphan in here.orphans(&cut) {
-        cut.remove(&orphan);
+    let gone = [node(3).vtep].into();
+    for orphan in here.orphans(&table, &gone) {
+        table.remove(&orphan);
     }
-    assert_eq!(cut, one);
-    assert_eq!(here.orphans(&one), []);
+    assert_eq!(table, one);
+    assert_eq!(here.orphans(&one, &gone), []);
 }
 
 #[test]
-fn numbers_of_nexthops_lead_back_to_their_node() {
+fn a_node_that_moves_takes_its_rows_along() {
+    let mut there = there(&[2, 3], vec![peer(1, 2, 5), peer(2, 3, 6), peer(2, 2, 7)]);
+    there.members = vec![Member { network: id(2), node: 2 }, Member { network: id(2), node: 3 }];
+    let before = here().want(&there).unwrap().table;
+    // One moves to where the other was.
+    let (from, between) = (node(2).vtep, node(3).vtep);
+    there.nodes[0].vtep = between;
+    there.nodes[1].vtep = "192.0.2.9".parse().unwrap();
+    let moved = [(from, between), (between, there.nodes[1].vtep)].into();
+    let difference = here().redirect(&before, &moved);
+    assert_eq!(done(before, &difference), here().want(&there).unwrap().table);
+    assert_eq!(difference.delete, [Key::Flood { link: 22, vtep: from }]);
+}
+
+#[test]
+fn rows_of_a_netd_of_before_are_made_anew_and_frames_get_there_meanwhile() {
+    let wanted = here().want(&there(&[2], vec![peer(1, 2, 5)])).unwrap().table;
+    let nexthops = [70, 71].map(|number| Key::Nexthop { id: NEXTHOPS + number });
+    let mut current = wanted.clone();
+    current.extend(nexthops.map(|key| (key, Value::There)));
+    let forwards: Vec<_> =
+        wanted.iter().filter(|(key, _)| matches!(key, Key::Forward { .. })).collect();
+    current.extend(forwards.iter().map(|(key, _)| (**key, Value::There)));
+    let difference = difference(&wanted, &current);
+    assert!(difference.anew.iter().map(|(key, value)| (key, value)).eq(forwards));
+    let lent = [20, 21].map(|link| Key::Flood { link, vtep: node(2).vtep });
+    assert_eq!(difference.write, lent.map(|key| (key, Value::There)));
+    assert_eq!(difference.delete, [&lent[..], &nexthops[..]].concat());
+    assert_eq!(done(current, &difference), wanted);
+}
+
+#[test]
+fn nexthops_of_others_are_left_alone() {
     for number in [1, 2, 77, MAX_NODE] {
-        assert_eq!(node_of(nexthop(number)), Some(number));
-        assert_eq!(node_of(group(number)), Some(number));
+        assert!([0, 1].iter().all(|more| is_own_nexthop(NEXTHOPS + 2 * number + more)));
     }
-    for foreign in [0, 1000, NEXTHOPS - 1, NEXTHOPS, nexthop(MAX_NODE) + 2] {
-        assert_eq!(node_of(foreign), None, "{foreign}");
+    for foreign in [0, 1000, NEXTHOPS - 1, NEXTHOPS, NEXTHOPS + 2 * (MAX_NODE + 1)] {
+        assert!(!is_own_nexthop(foreign), "{foreign}");
     }
 }
 
-/// What the kernel makes of a table: what points at a nexthop goes with it.
+/// What the kernel makes of a table: it writes what is to be made anew in place of nothing only.
 fn done(mut table: Table, difference: &Difference) -> Table {
     table.extend(difference.write.iter().copied());
+    for (key, value) in &difference.anew {
+        table.remove(key);
+        table.insert(*key, *value);
+    }
     for key in &difference.delete {
         table.remove(key);
-        if let Key::Node { number } = key {
-            table.retain(|_, value| *value != Value::Node(*number));
-        }
     }
     table
 }
@@ -158,16 +188,11 @@ proptest! {
     }
 
     #[test]
-    fn a_row_is_never_written_before_what_it_points_at(to in cluster()) {
-        let wanted = here().want(&to).unwrap().table;
-        let mut nodes = BTreeSet::new();
-        for (key, value) in difference(&wanted, &Table::new()).write {
-            match (key, value) {
-                (Key::Node { number }, _) => drop(nodes.insert(number)),
-                (_, Value::Node(number)) => prop_assert!(nodes.contains(&number)),
-                _ => {}
-            }
-        }
+    fn a_row_that_leads_to_a_vtep_is_never_away(from in cluster(), to in cluster()) {
+        let (from, to) = (here().want(&from).unwrap().table, here().want(&to).unwrap().table);
+        let difference = difference(&to, &from);
+        prop_assert_eq!(&difference.anew, &[]);
+        prop_assert!(difference.delete.iter().all(|key| !to.contains_key(key)));
     }
 
     #[test]
@@ -236,7 +261,10 @@ fn a_peer_on_a_node_of_the_link_is_a_route_where_that_is_wanted() {
     assert!(keys.contains(&Key::Route { to }));
     assert_eq!(stale, [routed([10, 1, 0, 5]), Fact::Afar(to)]);
     assert_eq!(
-        here.orphans(&wanted.table).iter().filter(|key| **key == Key::Route { to }).count(),
+        here.orphans(&wanted.table, &[node(2).vtep].into())
+            .iter()
+            .filter(|key| **key == Key::Route { to })
+            .count(),
         1
     );
 }

@@ -294,7 +294,7 @@ impl Run {
         for one in [from, to] {
             ways.extend(show(one.netns, "ip neighbour"));
             let host = &self.fleet.hosts[one.host].netns;
-            for line in ["bridge fdb show", "ip nexthop", "ip neighbour", "ip -s link"] {
+            for line in ["bridge fdb show", "ip neighbour", "ip -s link"] {
                 ways.extend(show(host, line));
             }
         }
