@@ -11,7 +11,10 @@ use cnm::{
     options::is_delivered_on_host,
 };
 
-use super::reserve::{check_ports, name_holder};
+use super::{
+    reserve::{check_ports, name_holder},
+    wishes,
+};
 use crate::{
     drivers::Session, host::sockets, names::called::check_container, netd::Netd, registry::Taker,
 };
@@ -53,7 +56,7 @@ impl Netd {
         if let Some(container) = new {
             endpoint = self.hand_over(&endpoint, container, aliases)?;
         }
-        if let Some(ports) = params.ports.filter(|ports| *ports != endpoint.ports) {
+        if let Some(ports) = params.ports {
             endpoint = self.publish_instead(&endpoint, ports).await?;
         }
         self.tell_endpoint("update", &endpoint);
@@ -123,7 +126,7 @@ impl Netd {
         Ok(true)
     }
 
-    /// Publishes other ports than before.
+    /// Publishes other ports than before, if they are others.
     async fn publish_instead(
         self: &Rc<Self>,
         known: &Rc<Endpoint>,
@@ -131,6 +134,10 @@ impl Netd {
     ) -> Result<Rc<Endpoint>> {
         let network =
             self.registry.borrow().resolve_network(known.network.as_str())?.network.clone();
+        wishes::fill_ports(&mut ports, &network)?;
+        if ports == known.ports {
+            return Ok(known.clone());
+        }
         let driver = self.driver(&network.driver)?;
         check_ports(&network, &ports, driver.capabilities().await?)?;
         sockets::check_addresses(&mut ports)?;

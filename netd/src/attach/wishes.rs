@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
     Error, IfName, Result,
-    endpoint::Attach,
+    endpoint::{Attach, Port},
     network::Network,
     options::{
         ATTACHABLE, HOST_BINDING, IFNAME, IFNAME_PREFIX, OUTBOUND_IPV4, OUTBOUND_IPV6, Setting,
@@ -35,8 +35,16 @@ pub(super) fn fill(params: &mut Attach, network: &Network) -> Result<()> {
     {
         params.ifname = Some(value.parse().map_err(|error| invalid(name, value, error))?);
     }
+    fill_ports(&mut params.ports, network)
+}
+
+/// Publishes where the network says what does not say it.
+///
+/// # Errors
+/// `invalid` for an option whose value means nothing.
+pub(super) fn fill_ports(ports: &mut [Port], network: &Network) -> Result<()> {
     if let Some(address) = host_binding(&network.options)? {
-        let open = params.ports.iter_mut().filter(|port| port.host_ip.is_none());
+        let open = ports.iter_mut().filter(|port| port.host_ip.is_none());
         open.for_each(|port| port.host_ip = Some(address));
     }
     Ok(())

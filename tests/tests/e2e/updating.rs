@@ -6,6 +6,7 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _};
 use cnm::{
     Kind,
     endpoint::{Endpoint, Port, UpdateEndpoint},
+    network::CreateNetwork,
 };
 use netd_tests::{Asking as _, Container, Host, HostOptions, World, eventually};
 
@@ -92,6 +93,36 @@ fn ports_change_by_themselves() {
     assert_eq!(heard("driver.sync"), syncs, "nobody else was spoken of");
     assert_eq!(host.netctl(&["reconcile"]).code, 0);
     lan.ask_tcp(at(9090)).unwrap();
+}
+
+#[test]
+fn ports_that_come_later_are_published_where_the_network_says() {
+    let world = World::new();
+    let host = world.host("a");
+    let lan = host.lan();
+    let said = |name: &str, address: &str| {
+        let option = ("host-binding".to_owned(), address.to_owned());
+        CreateNetwork { options: [option].into(), ..CreateNetwork::named(name) }
+    };
+    host.client().call(&said("app", "127.0.0.1")).unwrap();
+    let web = world.container("web");
+    let _served = web.netns.serve_tcp(80);
+    let endpoint = publishing(&host, &web, &[]);
+    let local = "127.0.0.1:8080".parse().unwrap();
+    for ports in [&["8080:80"][..], &["8080:80"], &["8080:80", "192.0.2.1:8081:80"]] {
+        let updated = publish(&host, &endpoint, ports).unwrap();
+        assert_eq!(updated.ports[0], "127.0.0.1:8080:80".parse().unwrap());
+        host.netns.ask_tcp(local).expect("from the host's loopback");
+        assert!(lan.try_tcp(at(8080)).is_err(), "{ports:?}");
+    }
+    lan.ask_tcp(at(8081)).expect("what says it goes before");
+
+    host.client().call(&said("far", "198.51.100.1")).unwrap();
+    let far = host.client().attach(&world.container("db").to("far"));
+    let refused = publish(&host, &far, &["8082:80"]).unwrap_err();
+    assert_eq!(refused.kind, Kind::Invalid);
+    let why = "on 198.51.100.1: it is none of the host's addresses";
+    assert!(refused.message.contains(why), "{refused}");
 }
 
 #[test]
