@@ -27,6 +27,7 @@ mod names;
 mod networks;
 mod pools;
 mod translate;
+mod untold;
 mod wording;
 
 pub(super) use endpoints::is_unnamed;

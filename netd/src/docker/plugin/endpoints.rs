@@ -14,7 +14,7 @@ use cnm::{
 use super::{
     Plugin,
     messages::{CreateEndpoint, Created, Interface, Joined, OfEndpoint},
-    translate,
+    translate, untold,
 };
 use crate::{networks::divided::left_out, server::Line};
 
@@ -137,6 +137,8 @@ impl Plugin {
                 split::label(parts),
                 left_out(&taken)
             );
+        } else if let Some(hint) = untold::hint(network, address) {
+            error.message = format!("{}; {hint}", error.message);
         }
         error
     }

@@ -15,6 +15,7 @@ use super::{
     Plugin,
     messages::CreateNetwork,
     translate::{self, JOINED, OWN, Wanted, aux_label, label, parts_label},
+    untold,
 };
 use crate::{netd::Netd, networks::divided::left_out};
 
@@ -100,6 +101,7 @@ impl Plugin {
                 self.netd.update_network_as(&id, decide).await?;
             }
             None => {
+                untold::check(&wanted)?;
                 let key = Some(request.network.clone());
                 self.netd.create_network(wanted.create.clone(), key).await?;
             }
@@ -119,6 +121,7 @@ impl Plugin {
     ) -> Result<UpdateNetwork> {
         check_same(network, &wanted.create)?;
         let (ranges, parts) = split::joined(network, &wanted.parts);
+        untold::check_joined(network, wanted, &ranges)?;
         self.check_divisible(network, wanted, &parts)?;
         self.check_left_out(network, wanted, &ranges)?;
         let mut labels = BTreeMap::from([(label(id), joined)]);

@@ -263,6 +263,64 @@ fn an_option_of_dockers_own_front_is_named_where_another_is_meant() {
     }
 }
 
+#[test]
+fn a_range_of_dockers_in_netds_half_is_refused() {
+    let world = World::new();
+    let host = host(&world);
+    host.netctl(&["network", "create", "--subnet", "10.8.0.0/24", "app"]).success();
+    host.netctl(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.7.0.0/24",
+        "--ip-range",
+        "10.7.0.0/25",
+        "low",
+    ])
+    .success();
+    // As Docker says --ip-range: the gateway is its first address, and that is all there is.
+    for (name, subnet, gateway, rest) in [
+        ("pp", "10.9.0", 192, "one within 10.9.0.0/25"),
+        ("pp", "10.9.0", 128, "one within 10.9.0.0/25"),
+        ("app", "10.8.0", 252, "one within 10.8.0.0/25"),
+        ("low", "10.7.0", 64, "one outside 10.7.0.0/25"),
+    ] {
+        let [whole, gateway] = [format!("{subnet}.0/24"), format!("{subnet}.{gateway}")];
+        let from = json!({"network": name});
+        let request = network(&id('a'), &whole, &format!("{gateway}/24"), from);
+        let error = refused("NetworkDriver.CreateNetwork", request.clone());
+        for part in [&*format!("gateway {gateway} is"), "say --ipam-driver netd as well", rest] {
+            assert!(error.contains(part), "{error}");
+        }
+        if name == "pp" {
+            let mut netds = request;
+            netds["IPv4Data"][0]["AddressSpace"] = json!("netd");
+            call("NetworkDriver.CreateNetwork", netds);
+            call("NetworkDriver.DeleteNetwork", json!({"NetworkID": id('a')}));
+        }
+    }
+    // A range of Docker's half, or of what netd was told to leave, and a gateway of one's own.
+    for (digit, name, subnet, gateway) in
+        [('b', "low", "10.7.0", 192), ('c', "pp", "10.9.0", 64), ('d', "last", "10.6.0", 254)]
+    {
+        let [whole, gateway] = [format!("{subnet}.0/24"), format!("{subnet}.{gateway}/24")];
+        let mut request = network(&id(digit), &whole, &gateway, json!({"network": name}));
+        if name == "low" {
+            request["IPv4Data"][0]["Gateway"] = json!("10.7.0.1/24");
+        }
+        call("NetworkDriver.CreateNetwork", request);
+    }
+    // Where the gateway does not tell, the container that gets such an address is told.
+    let native = world.container("native");
+    let endpoint_of = host.client().attach(&native.to("last"));
+    assert_eq!(endpoint_of.addresses[0].to_string(), "10.6.0.128/24");
+    let brought = endpoint(&id('d'), &id('e'), "10.6.0.128/24");
+    let error = refused("NetworkDriver.CreateEndpoint", brought);
+    for part in ["container native has it", "10.6.0.128/25", "another --ip", "--ipam-driver netd"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 fn numbered(n: u8) -> String {
     format!("b{n:063}")
 }
