@@ -5,7 +5,7 @@ use std::{fmt, rc::Rc};
 
 use cnm::{
     Error, Kind,
-    decode::sentence,
+    decode::{ByName, sentence},
     docker::{Network, is_of_dockerd},
     endpoint::Detach,
     network::{InspectNetwork, ListNetworks, NetworkDetail, PruneNetworks, RemoveNetwork},
@@ -358,7 +358,7 @@ fn decode<T: DeserializeOwned>(question: &Question) -> Result<T, Refusal> {
     let mut documents = serde_json::Deserializer::from_slice(&question.body).into_iter();
     let refuse = |message: String| Refusal { status: StatusCode::BAD_REQUEST, message };
     let document = match documents.next() {
-        Some(Ok(document)) => document,
+        Some(Ok(ByName(document))) => document,
         Some(Err(error)) => {
             let text = String::from_utf8_lossy(&question.body);
             return Err(refuse(format!("invalid JSON: {}", sentence(&text, &error))));

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use cnm::{Error, decode::sentence};
+use cnm::{
+    Error,
+    decode::{ByName, sentence},
+};
 use hyper::{Method, StatusCode, body::Bytes};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -122,13 +125,14 @@ fn decode<T: DeserializeOwned>(method: &str, body: &Bytes) -> Result<T, Refusal>
         ));
         return Err(Refusal { status: StatusCode::BAD_REQUEST, error });
     }
-    serde_json::from_slice(body).map_err(|error| {
+    let ByName(document) = serde_json::from_slice(body).map_err(|error| {
         let why = sentence(&String::from_utf8_lossy(body), &error);
         Refusal {
             status: StatusCode::BAD_REQUEST,
             error: Error::parse(format_args!("cannot decode the body of {method}: {why}")),
         }
-    })
+    })?;
+    Ok(document)
 }
 
 impl Plugin {

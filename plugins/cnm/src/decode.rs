@@ -1,11 +1,21 @@
 //! JSON that is not what was expected, said in one sentence: which member, and what it should be.
 
+use serde::de::IgnoredAny;
 use serde_json::{Error, error::Category};
+
+mod by_name;
+
+pub use by_name::ByName;
 
 /// What is wrong with a document of which the decoder said `error`.
 pub fn sentence(json: &str, error: &Error) -> String {
     let said = error.to_string();
     if error.classify() != Category::Data {
+        // So it says of what is no text where one of several words is wanted.
+        let is_json = || serde_json::from_str::<IgnoredAny>(json).is_ok();
+        if said.starts_with("expected value") && is_json() {
+            return format!("{} should be a string", whole(&member(read(json, error))));
+        }
         return said;
     }
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
@@ -65,6 +75,10 @@ fn member(read: &str) -> String {
     member
 }
 
+fn whole(member: &str) -> &str {
+    if member.is_empty() { "the document" } else { member }
+}
+
 fn joined(member: &str, key: &str) -> String {
     if member.is_empty() { key.to_owned() } else { format!("{member}.{key}") }
 }
@@ -74,7 +88,7 @@ fn worded(member: &str, said: &str) -> String {
     if let Some(key) = said.strip_prefix("missing field ") {
         return format!("{} is missing", joined(member, key.trim_matches('`')));
     }
-    let whole = if member.is_empty() { "the document" } else { member };
+    let whole = whole(member);
     if let Some((is, expected)) = said.split_once(", expected ") {
         let kinds = ["invalid type: ", "invalid value: ", "unknown variant "];
         let expected = kind(expected);
@@ -131,7 +145,7 @@ mod tests {
     use crate::{endpoint::Attach, network::CreateNetwork};
 
     fn of<T: serde::de::DeserializeOwned>(json: &str) -> String {
-        sentence(json, &serde_json::from_str::<T>(json).err().expect("it is wrong"))
+        sentence(json, &serde_json::from_str::<ByName<T>>(json).err().expect("it is wrong"))
     }
 
     #[test]
@@ -141,7 +155,21 @@ mod tests {
         };
         let cases = [
             (of::<CreateNetwork>("{}"), "name is missing"),
-            (of::<CreateNetwork>("[]"), "the document should be an object"),
+            (of::<CreateNetwork>("[]"), "the document should be an object, not a list"),
+            (of::<CreateNetwork>(r#"["posi"]"#), "the document should be an object, not a list"),
+            (
+                of::<CreateNetwork>(r#"{"name":"a","subnets":[["10.9.0.0/24"]]}"#),
+                "subnets[0] should be an object, not a list",
+            ),
+            (
+                of::<Attach>(r#"{"network":"app","container":["x"]}"#),
+                "container should be an object, not a list",
+            ),
+            (attach(r#""ports":[[80,80]]"#), "ports[0] should be an object, not a list"),
+            (
+                attach(r#""ports":[{"container_port":80,"protocol":80}]"#),
+                "ports[0].protocol should be a string",
+            ),
             (of::<CreateNetwork>("7"), "the document should be an object, not 7"),
             (of::<CreateNetwork>(r#"{"name":7}"#), "name should be a string, not 7"),
             (of::<CreateNetwork>(r#"{"name":{}}"#), "name should be a string, not an object"),

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::{Error, Result, decode};
+use crate::{
+    Error, Result,
+    decode::{self, ByName},
+};
 
 /// A request's parameters, which know their method and what it answers.
 pub trait Call: Serialize + DeserializeOwned {
@@ -23,7 +26,7 @@ pub struct Empty {}
 /// What ties a reply to its request: a number or a text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it should be a whole number from 0 up, or a string")]
 pub enum RequestId {
     /// As netd and its clients count.
     Number(u64),
@@ -98,13 +101,14 @@ pub struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     /// One document: a request. Text that is no JSON is a `-32700`, JSON that is none a `-32600`.
     pub fn parse(text: &'a str) -> Result<Self> {
-        let request: Self = serde_json::from_str(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => {
-                let why = decode::sentence(text, &error);
-                Error::request(format_args!("not a JSON-RPC request: {why}"))
-            }
-            _ => Error::parse(format_args!("not a JSON document: {error}")),
-        })?;
+        let ByName(request): ByName<Self> =
+            serde_json::from_str(text).map_err(|error| match error.classify() {
+                serde_json::error::Category::Data => {
+                    let why = decode::sentence(text, &error);
+                    Error::request(format_args!("not a JSON-RPC request: {why}"))
+                }
+                _ => Error::parse(format_args!("not a JSON document: {error}")),
+            })?;
         if request.jsonrpc != "2.0" {
             return Err(Error::request(format_args!(
                 "jsonrpc is {:?}: it should be \"2.0\"",
@@ -140,9 +144,10 @@ impl<'a> Incoming<'a> {
                 self.method
             )));
         }
-        serde_json::from_str(text).map_err(|error| {
+        let ByName(params) = serde_json::from_str(text).map_err(|error| {
             Error::invalid(format_args!("{}: {}", self.method, decode::sentence(text, &error)))
-        })
+        })?;
+        Ok(params)
     }
 }
 

@@ -29,7 +29,7 @@ mod words;
 use crate::{
     Error, Kind, Result,
     client::Client,
-    decode::sentence,
+    decode::{ByName, sentence},
     driver::{Driver, Info},
     plugin::{answer, front},
 };
@@ -95,10 +95,11 @@ fn read<T: DeserializeOwned>(verb: &str) -> Result<T> {
 }
 
 fn decode<T: DeserializeOwned>(verb: &str, text: &[u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| {
+    let ByName(document) = serde_json::from_slice(text).map_err(|error| {
         let why = sentence(&String::from_utf8_lossy(text), &error);
         Error::invalid(format_args!("cannot decode what {verb} is given on standard input: {why}"))
-    })
+    })?;
+    Ok(document)
 }
 
 /// An error as a document: whoever reads it takes no other keys.

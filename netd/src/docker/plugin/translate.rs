@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
     Error, Result,
+    decode::ByName,
     docker::NETWORK_PREFIX,
     endpoint::{Endpoint, Port, Protocol},
     network::{self, Network, Subnet},
@@ -154,7 +155,7 @@ pub(super) fn ports(options: Option<&Options>) -> Result<Vec<Port>> {
     let Some(given) = options.and_then(|options| options.get(PORTMAP)) else {
         return Ok(Vec::new());
     };
-    let given: Option<Vec<PortMap>> = serde_json::from_value(given.clone())
+    let ByName(given): ByName<Option<Vec<PortMap>>> = serde_json::from_value(given.clone())
         .map_err(|error| Error::invalid(format_args!("invalid {PORTMAP}: {error}")))?;
     let mut ports = Vec::new();
     for map in given.unwrap_or_default() {

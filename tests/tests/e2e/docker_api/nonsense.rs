@@ -14,6 +14,11 @@ fn what_is_no_request_is_refused_as_docker_does() {
             ("application/json", "{", "invalid JSON: "),
             ("application/json", "[1]", "invalid JSON: "),
             ("application/json", "{\"Name\": 7, \"Container\": 7}", "invalid JSON: "),
+            (
+                "application/json",
+                "[\"posi\"]",
+                "invalid JSON: the document should be an object, not",
+            ),
             ("application/json", "\u{fffd}", "invalid JSON: "),
             ("application/json; charset=utf-8", "", "invalid JSON: got EOF"),
             ("application/json", "{} {}", "unexpected content after JSON"),
@@ -29,6 +34,13 @@ fn what_is_no_request_is_refused_as_docker_does() {
             assert!(said.starts_with(message), "{head} {kind} {body}: {said}");
         }
     }
+    let (status, _, answer) = send(
+        "POST /v1.41/networks/create",
+        "application/json",
+        r#"{"Name": "app", "IPAM": {"Config": [["10.9.0.0/24"]]}}"#,
+    );
+    let why = "IPAM.Config[0] should be an object, not a list";
+    assert!(status == 400 && answer.contains(why), "{answer}");
     for (head, status, message) in [
         ("GET /v1.39/networks", 400, "client version 1.39 is too old"),
         ("GET /v1.52/networks", 400, "client version 1.52 is too new"),

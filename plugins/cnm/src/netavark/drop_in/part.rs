@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Error, Kind, PROTOCOL, Result,
+    decode::ByName,
     driver::{Capabilities, Info},
     network::{ListNetworks, RemoveNetwork, WHILE_USED},
     options::{LINK, Options, Setting},
@@ -137,11 +138,12 @@ impl Part {
     }
 
     fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(self.document.clone()).map_err(|error| {
+        let ByName(document) = serde_json::from_value(self.document.clone()).map_err(|error| {
             Error::invalid(format_args!(
                 "cannot decode what is said of network {}: {error}",
                 self.name
             ))
-        })
+        })?;
+        Ok(document)
     }
 }
