@@ -54,7 +54,7 @@ fn dispatch(Cli { socket, command }: Cli) -> Outcome {
         Command::Ipam { command } => ipam::ipam(&socket, &command),
         Command::Dns { command } => dns::dns(&socket, command),
         Command::Driver { command } => driver::driver(&command),
-        Command::Cni { command } => cni::cni(command),
+        Command::Cni { command } => cni::cni(&socket, command),
         Command::Podman { command } => podman::podman(&socket, &command),
         Command::Docker { command } => docker::docker(&command),
         Command::Apply(args) => compose::apply(&socket, &args),

@@ -20,13 +20,27 @@ Examples:
   netctl cni install --bin-dir /usr/lib/cni --dry-run")]
     Install(Install),
     /// Take netd's plugins away from there
-    Uninstall(Install),
+    Uninstall(Uninstall),
 }
 
 /// Where runtimes look for plugins unless told, which is made where it is not there.
 pub(crate) const DEFAULT_BIN: &str = "/opt/cni/bin";
 
-/// `cni install` and `cni uninstall`.
+/// `cni uninstall`.
+#[derive(Args, Debug)]
+pub(crate) struct Uninstall {
+    /// Also while containers are on netd's networks through the plugins
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Where the lists are of which those are named that lead to no plugin any more
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/cni/net.d")]
+    pub(crate) cni_dir: PathBuf,
+    /// Where.
+    #[command(flatten)]
+    pub(crate) places: Install,
+}
+
+/// `cni install`, and where that was.
 #[derive(Args, Debug)]
 pub(crate) struct Install {
     /// Where runtimes look for plugins; another directory than this has to be there

@@ -1,4 +1,4 @@
-//! Putting the plugins where runtimes look for them, and taking them away again.
+//! Putting the plugins where runtimes look for them.
 
 use std::{
     env, fs, io,
@@ -17,13 +17,13 @@ use crate::{
 const USUAL: &str = "/usr/libexec/netd";
 
 /// What the executables of plugins begin with.
-const PREFIX: &str = "netd-";
+pub(super) const PREFIX: &str = "netd-";
 
 /// The plugin that has loopback and nothing else, and the names under which runtimes ask for that.
 const LOOPBACK: (&str, [&str; 2]) = ("netd-none", ["netd-loopback", "loopback"]);
 
 /// The name of the reference's plugin, which may be there already.
-const THEIRS: &str = "loopback";
+pub(super) const THEIRS: &str = "loopback";
 
 /// `cni install`.
 pub(crate) fn install(args: &Install) -> Outcome {
@@ -70,26 +70,6 @@ pub(crate) fn install(args: &Install) -> Outcome {
     Ok(tally.code())
 }
 
-/// `cni uninstall`. What is not there is no fault.
-pub(crate) fn uninstall(args: &Install) -> Outcome {
-    let mut tally = Tally::default();
-    let theirs_is_ours = is_ours(&args.bin_dir);
-    for name in listed(&args.bin_dir)? {
-        if !(name.starts_with(PREFIX) || (name == THEIRS && theirs_is_ours)) {
-            continue;
-        }
-        let path = args.bin_dir.join(&name);
-        if !args.dry_run
-            && let Err(error) = fs::remove_file(&path)
-        {
-            tally.fault(&out::system(format_args!("cannot remove {}", path.display()), &error));
-            continue;
-        }
-        out::print(&format!("{}\n", path.display()))?;
-    }
-    Ok(tally.code())
-}
-
 /// Where the plugins are.
 pub(crate) fn source(given: Option<&Path>) -> Result<PathBuf, Stop> {
     let beside = || Some(env::current_exe().ok()?.parent()?.to_owned());
@@ -121,7 +101,7 @@ fn wanted(source: &Path) -> Result<Vec<(String, PathBuf)>, Stop> {
 }
 
 /// The files of a directory, sorted; none when it is not there.
-fn listed(directory: &Path) -> Result<Vec<String>, Stop> {
+pub(super) fn listed(directory: &Path) -> Result<Vec<String>, Stop> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|error| {
@@ -136,7 +116,7 @@ fn listed(directory: &Path) -> Result<Vec<String>, Stop> {
 }
 
 /// Whether `loopback` in the directory is ours: the same as `netd-loopback` beside it.
-fn is_ours(directory: &Path) -> bool {
+pub(super) fn is_ours(directory: &Path) -> bool {
     let [ours, theirs] = LOOPBACK.1.map(|name| fs::read(directory.join(name)));
     matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs)
 }

@@ -9,6 +9,7 @@ use std::{
 use cnm::{Error, network::Network};
 use serde_json::Value;
 
+use super::install::PREFIX;
 use crate::out::{self, Stop};
 use crate::replace::replace;
 
@@ -16,12 +17,42 @@ fn place(directory: &Path, network: &Network) -> PathBuf {
     directory.join(format!("{}.conflist", network.name))
 }
 
+/// What the files end in that runtimes read.
+const ENDINGS: [&str; 3] = ["conf", "conflist", "json"];
+
+/// The lists and configurations of a directory, in the order of runtimes; none where it is not there.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+    let is_read =
+        |path: &PathBuf| ENDINGS.iter().any(|end| path.extension().is_some_and(|e| e == *end));
+    files.retain(is_read);
+    files.sort();
+    files
+}
+
+/// Those of a directory that name one of netd's plugins.
+pub(crate) fn that_name_plugins(directory: &Path) -> Vec<PathBuf> {
+    let names = |path: &PathBuf| {
+        let said: Value =
+            serde_json::from_slice(&fs::read(path).unwrap_or_default()).unwrap_or_default();
+        let mut plugins = said["plugins"].as_array().into_iter().flatten().chain([&said]);
+        plugins.any(is_ours)
+    };
+    let mut files = files(directory);
+    files.retain(names);
+    files
+}
+
+fn is_ours(plugin: &Value) -> bool {
+    plugin["type"].as_str().is_some_and(|kind| kind.starts_with(PREFIX))
+}
+
 /// Refuses to write where somebody else's list is: one that names another plugin than netd's.
 pub(crate) fn check_free(directory: &Path, network: &str) -> Result<(), Error> {
     let path = directory.join(format!("{network}.conflist"));
     let Ok(text) = fs::read(&path) else { return Ok(()) };
     let list: Value = serde_json::from_slice(&text).unwrap_or_default();
-    let is_ours = |plugin: &Value| plugin["type"].as_str().is_some_and(|t| t.starts_with("netd-"));
     if list["plugins"].as_array().is_some_and(|plugins| plugins.iter().all(is_ours)) {
         return Ok(());
     }

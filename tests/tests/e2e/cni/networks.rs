@@ -251,7 +251,9 @@ fn plugins_are_installed_for_runtimes_and_taken_away() {
     assert_eq!(cni("install", &[]), "", "all of it is there");
     let attachment =
         Attachment { path: dir.clone(), ..Attachment::new(&host, world.programs(), &web) };
-    attachment.run("ADD", &config("1.0.0", "pods", json!({})));
+    let conf = config("1.0.0", "pods", json!({}));
+    attachment.run("ADD", &conf);
+    attachment.run("DEL", &conf);
     // Another's loopback stays another's.
     fs::copy(format!("{REFERENCE}/loopback"), directory.join("loopback")).unwrap();
     assert!(cni("install", &[]).contains("stays"));
@@ -263,6 +265,54 @@ fn plugins_are_installed_for_runtimes_and_taken_away() {
     cni("install", &[]);
     cni("uninstall", &[]);
     assert!(there().is_empty());
+}
+
+#[test]
+fn plugins_are_not_taken_from_under_those_who_need_them() {
+    let world = World::new();
+    let host = world.host("a");
+    let web = world.container("web");
+    let [bin, lists] = ["bin", "net.d"].map(|name| host.run_dir().join(name));
+    fs::create_dir(&bin).unwrap();
+    let [bin_dir, cni_dir] = [&bin, &lists].map(|path| path.display().to_string());
+    let programs = world.programs().display().to_string();
+    let cni = |verb: &str, more: &[&str]| {
+        let words = ["cni", verb, "--bin-dir", &bin_dir, "--plugin-dir", &programs];
+        host.netctl(&[&words[..], more].concat())
+    };
+    cni("install", &[]).success();
+    host.netctl(&["network", "create", "--cni", "--cni-dir", &cni_dir, "pods"]).success();
+    fs::write(lists.join("20-other.conf"), r#"{"name": "other", "type": "bridge"}"#).unwrap();
+    fs::write(lists.join("30-own.conf"), r#"{"name": "own", "type": "netd-macvlan"}"#).unwrap();
+    let attachment =
+        Attachment { path: bin_dir.clone(), ..Attachment::new(&host, world.programs(), &web) };
+    let conf = config("1.0.0", "pods", json!({}));
+    attachment.run("ADD", &conf);
+    // Who came otherwise needs no plugin.
+    host.client().attach(&world.container("other").to("pods"));
+
+    let uninstall = ["--cni-dir", &cni_dir];
+    let refused = cni("uninstall", &uninstall);
+    let label = host.client().endpoints();
+    let label = label.iter().find(|e| e.labels.contains_key("cni")).unwrap().container.label();
+    let said = format!("containers {label} came to netd's networks through plugins");
+    assert!(refused.code != 0 && refused.stderr.contains(&said), "{refused:?}");
+    assert!(refused.stderr.contains("--force") && bin.join("netd-bridge").is_file());
+    attachment.run("DEL", &conf);
+    attachment.run("ADD", &conf);
+
+    let forced = cni("uninstall", &[&uninstall[..], &["--force"]].concat());
+    assert!(forced.success().contains("netd-bridge"), "{forced:?}");
+    assert_eq!(fs::read_dir(&bin).unwrap().count(), 0);
+    for (part, is_said) in [
+        (format!("{label} stay on netd's networks"), true),
+        (format!("{cni_dir}/pods.conflist names plugins of netd's"), true),
+        (format!("{cni_dir}/30-own.conf names"), true),
+        ("20-other".to_owned(), false),
+    ] {
+        assert_eq!(forced.stderr.contains(&part), is_said, "{part}: {forced:?}");
+    }
+    assert_eq!(cni("uninstall", &uninstall).success(), "", "what is not there is no fault");
 }
 
 #[test]
