@@ -87,6 +87,9 @@ fn create(socket: &Path, args: Create) -> Outcome {
     }
     if args.cni {
         cni::list::write(&args.cni_dir, &made)?;
+        if let Some(warning) = cni::list::not_first(&args.cni_dir, &made) {
+            out::complain(&warning);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cnm::{Error, network::Network};
+use cnm::{Error, Name, network::Network};
 use serde_json::Value;
 
 use super::install::PREFIX;
@@ -46,6 +46,25 @@ pub(crate) fn that_name_plugins(directory: &Path) -> Vec<PathBuf> {
 
 fn is_ours(plugin: &Value) -> bool {
     plugin["type"].as_str().is_some_and(|kind| kind.starts_with(PREFIX))
+}
+
+/// What is said of a list before which another comes: some runtimes take the first one and no other.
+pub(crate) fn not_first(directory: &Path, network: &Network) -> Option<String> {
+    let own = place(directory, network);
+    let first = files(directory).into_iter().next().filter(|first| *first != own)?;
+    let name = &network.name;
+    let earlier = ["10", "00"].map(|number| format!("{number}-{name}"));
+    let is_first = |name: &&String| directory.join(format!("{name}.conflist")) < first;
+    let instead = match earlier.iter().find(is_first).filter(|name| name.parse::<Name>().is_ok()) {
+        Some(other) => format!("call the network {other} instead"),
+        None => "rename one of the two files".to_owned(),
+    };
+    Some(format!(
+        "{} comes before {} by name, and runtimes that take the first list alone, such as containerd and \
+         `ctr run --cni`, do not use network {name}: {instead}, or move that file away",
+        first.display(),
+        own.file_name().unwrap_or_default().display()
+    ))
 }
 
 /// Refuses to write where somebody else's list is: one that names another plugin than netd's.

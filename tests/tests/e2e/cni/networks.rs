@@ -316,6 +316,37 @@ fn plugins_are_not_taken_from_under_those_who_need_them() {
 }
 
 #[test]
+fn a_list_that_does_not_come_first_is_told() {
+    let world = World::new();
+    let host = world.host("a");
+    let directory = host.run_dir().join("net.d");
+    fs::create_dir(&directory).unwrap();
+    let dir = directory.display().to_string();
+    let create = |name: &str| {
+        let made = host.netctl(&["network", "create", "--cni", "--cni-dir", &dir, name]);
+        made.success();
+        made.stderr
+    };
+    assert_eq!(create("alone"), "");
+    host.netctl(&["network", "rm", "--cni-dir", &dir, "alone"]).success();
+    // As Debian's Podman brings it, and what no runtime reads.
+    let theirs = directory.join("87-podman-bridge.conflist");
+    fs::write(&theirs, r#"{"name": "podman", "plugins": [{"type": "bridge"}]}"#).unwrap();
+    fs::write(directory.join("00-readme.txt"), "").unwrap();
+    let told = create("pods");
+    for part in
+        [&*theirs.display().to_string(), "pods.conflist", "call the network 10-pods instead"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(create("10-pods"), "", "it comes first");
+    fs::write(directory.join("00-.conf"), "{}").unwrap();
+    let told = create("late");
+    assert!(told.contains("00-.conf comes before late.conflist"), "{told}");
+    assert!(told.contains("rename one of the two files, or move"), "{told}");
+}
+
+#[test]
 fn what_a_runtime_may_ask_for_in_any_case() {
     let world = World::new();
     let host = world.host("a");
