@@ -63,12 +63,18 @@ impl Drivers {
     fn find(&self, name: &str) -> Result<PathBuf> {
         let plain = !name.is_empty()
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !plain {
+            return Err(Error::invalid(format_args!(
+                "invalid driver {name:?}: it should be a driver's name, such as bridge, of a-z 0-9 -"
+            ))
+            .with("driver", name));
+        }
         let file = format!("netd-{name}");
         let found = self
             .directories
             .iter()
             .map(|directory| directory.join(&file))
-            .find(|path| plain && executable(path));
+            .find(|path| executable(path));
         found.ok_or_else(|| {
             let places: Vec<_> =
                 self.directories.iter().map(|path| path.display().to_string()).collect();

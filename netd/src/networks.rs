@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, rc::Rc, time::Duration};
 
 use cnm::{
-    Empty, Error, Kind, Name, Result,
+    Empty, Error, InvalidName, Kind, Name, Result,
     driver::{NetworkDown, NetworkUp},
     network::{
         CheckNetwork, CreateNetwork, InspectNetwork, ListNetworks, Network, NetworkChecked,
@@ -338,10 +338,11 @@ fn driver_of(params: &CreateNetwork) -> String {
 
 /// A network's or container's name as it was given.
 pub(crate) fn parse_name(given: &str) -> Result<Name> {
-    if given.is_empty() {
-        return Err(Error::invalid("invalid name: name is empty"));
-    }
-    given.parse().map_err(|error| Error::invalid(error).with("name", given))
+    given.parse().map_err(|error: InvalidName| match given {
+        // In Docker's words, as far as those go.
+        "" => Error::invalid(format_args!("invalid name: name is empty; {}", error.rule)),
+        given => Error::invalid(error).with("name", given),
+    })
 }
 
 /// The pools of a network, empty; none where its addresses come from outside.

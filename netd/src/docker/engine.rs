@@ -265,6 +265,7 @@ impl Engine {
     }
 
     async fn connect(&self, network: &str, given: Connect) -> Result<Answer, Refusal> {
+        wording::check_container(&given.container)?;
         let detail = self.detail(network)?;
         let container = {
             let registry = self.netd.registry.borrow();
@@ -284,6 +285,7 @@ impl Engine {
     }
 
     async fn disconnect(&self, network: &str, given: Disconnect) -> Result<Answer, Refusal> {
+        wording::check_container(&given.container)?;
         let container = {
             let registry = self.netd.registry.borrow();
             match registry.resolve_sandbox(&given.container) {

@@ -3,8 +3,10 @@
 use serde::de::IgnoredAny;
 use serde_json::{Error, error::Category};
 
+mod address;
 mod by_name;
 
+pub use address::why;
 pub use by_name::ByName;
 
 /// What is wrong with a document of which the decoder said `error`.
@@ -14,12 +16,20 @@ pub fn sentence(json: &str, error: &Error) -> String {
         // So it says of what is no text where one of several words is wanted.
         let is_json = || serde_json::from_str::<IgnoredAny>(json).is_ok();
         if said.starts_with("expected value") && is_json() {
-            return format!("{} should be a string", whole(&member(read(json, error))));
+            return format!("{} should be a string", whole(&member(read(json, error)).0));
         }
         return said;
     }
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
-    worded(&member(read(json, error)), said)
+    let read = read(json, error);
+    let (place, text) = member(read);
+    let explained = why(text, said);
+    if explained != said {
+        // It may have been refused once what it stands in was read to its end.
+        let (place, _) = member(read.strip_suffix(['}', ']']).unwrap_or(read));
+        return format!("invalid {} {text:?}: {explained}", whole(&place));
+    }
+    worded(&place, said)
 }
 
 /// As much of a document as was read.
@@ -36,8 +46,9 @@ enum Place {
     List(usize),
 }
 
-/// The member that was read last, such as `ports[0].host_port`; empty for the whole document.
-fn member(read: &str) -> String {
+/// The member that was read last, such as `ports[0].host_port`; empty for the whole document. Beside it
+/// the last text.
+fn member(read: &str) -> (String, &str) {
     let mut places = Vec::new();
     let mut rest = read.char_indices();
     let mut text = "";
@@ -72,7 +83,7 @@ fn member(read: &str) -> String {
             Place::List(place) => member += &format!("[{place}]"),
         }
     }
-    member
+    (member, text)
 }
 
 fn whole(member: &str) -> &str {
@@ -197,7 +208,33 @@ mod tests {
                 "ports[0].protocol should be one of \"tcp\", \"udp\", \"sctp\", not \"ip\"",
             ),
             (attach(r#""ports":[1.5]"#), "ports[0] should be an object, not 1.5"),
-            (attach(r#""addresses":["10.0.0"]"#), "addresses[0]: invalid IP address syntax"),
+            (
+                attach(r#""addresses":["10.9.0.2","10.1.1.1.1"]"#),
+                "invalid addresses[1] \"10.1.1.1.1\": it should be an IP address, such as 10.9.0.2",
+            ),
+            (
+                of::<CreateNetwork>(r#"{"name":"a","subnets":[{"subnet":"10.9.0.0/33"}]}"#),
+                "invalid subnets[0].subnet \"10.9.0.0/33\": the prefix length \"33\" should be from 0 to 32",
+            ),
+            (
+                attach(r#""assigned":{"addresses":["10.9.0.2/24", "10.9.0.2/x"]}"#),
+                "invalid assigned.addresses[1] \"10.9.0.2/x\": the prefix length \"x\" should be from 0 to 32",
+            ),
+            (
+                of::<CreateNetwork>(
+                    r#"{"name":"a","subnets":[{"subnet":"fd00::/129","gateway":"fd00::1"}]}"#,
+                ),
+                "invalid subnets[0].subnet \"fd00::/129\": the prefix length \"129\" should be from 0 to 128",
+            ),
+            (
+                of::<CreateNetwork>(r#"{"name":"a","subnets":[{"subnet":"10.9.0/24"}]}"#),
+                "invalid subnets[0].subnet \"10.9.0/24\": \"10.9.0\" is no IP address",
+            ),
+            (
+                of::<CreateNetwork>(r#"{"name":"a","subnets":[{"subnet":""}]}"#),
+                "invalid subnets[0].subnet \"\": it should be an address and a prefix length, such as \
+                 10.9.0.0/24",
+            ),
             (of::<Attach>(r#"{"network":"app","container":{}}"#), "container.id is missing"),
         ];
         for (said, expected) in cases {

@@ -256,6 +256,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_is_none_is_named_with_what_it_should_be() {
+        for id in ["-1", "{}", "1.5", "true"] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#);
+            let error = Incoming::parse(&text).expect_err(id);
+            let why = "id: it should be a whole number from 0 up, or a string";
+            assert_eq!(error.message, format!("not a JSON-RPC request: {why}"));
+        }
+    }
+
+    #[test]
     fn a_batch_is_split_and_an_empty_one_refused() {
         assert!(matches!(Incoming::split(" {} "), Ok(Batch::One("{}"))));
         assert!(matches!(Incoming::split("[1, {}]"), Ok(Batch::Many(m)) if m == ["1", "{}"]));

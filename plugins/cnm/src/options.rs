@@ -177,6 +177,9 @@ pub const LIVE_OF_ANY_NETWORK: [Setting; 3] = [DNS, DNS_OF_DOMAIN, ATTACHABLE];
 /// The options of endpoints that are netd's own, whatever the driver.
 pub const OF_ANY_ENDPOINT: [Setting; 4] = [DNS, DNS_SEARCH, RESOLVER, EXPOSE];
 
+/// Options of endpoints that fronts and netd say, and that nobody is offered.
+const NOBODYS: [Setting; 2] = [DELIVER, DNS_PORT];
+
 /// Whether an endpoint's interface is left on the host, bare: whoever asked for it moves it into the
 /// container and gives it name, addresses and routes.
 pub fn is_delivered_on_host(options: &BTreeMap<String, String>) -> bool {
@@ -316,7 +319,7 @@ impl Options {
         given: impl IntoIterator<Item = &'a str>,
     ) -> Result<()> {
         let any = [&OF_ANY_NETWORK, own].concat();
-        check(&self.network, &any, format_args!("{driver}"), given)
+        check(&self.network, &any, &[], format_args!("{driver}"), given)
     }
 
     /// As [`Options::check_network`], for endpoints.
@@ -328,7 +331,8 @@ impl Options {
         driver: &str,
         given: impl IntoIterator<Item = &'a str>,
     ) -> Result<()> {
-        check(&self.endpoint, &OF_ANY_ENDPOINT, format_args!("endpoints of {driver}"), given)
+        let of = format_args!("endpoints of {driver}");
+        check(&self.endpoint, &OF_ANY_ENDPOINT, &NOBODYS, of, given)
     }
 
     /// A line for each, for people.
@@ -379,17 +383,21 @@ fn check_values(table: &[Known], given: &BTreeMap<String, String>) -> Result<()>
 fn check<'a>(
     table: &[Known],
     any: &[Setting],
+    untold: &[Setting],
     of: fmt::Arguments<'_>,
     given: impl IntoIterator<Item = &'a str>,
 ) -> Result<()> {
     let is_known = |name: &str| has(table, name) || any.iter().any(|setting| setting.is(name));
     let Some(unknown) = given.into_iter().find(|name| !is_known(name)) else { return Ok(()) };
-    let of_table = table.iter().flat_map(|known| &known.names).map(String::as_str);
+    let is_told =
+        |known: &&Known| !known.names.iter().any(|n| untold.iter().any(|setting| setting.is(n)));
+    let of_table = table.iter().filter(is_told).flat_map(|known| &known.names).map(String::as_str);
     let of_any = any.iter().flat_map(|setting| setting.names).copied();
     let hint = match nearest(unknown, of_table.chain(of_any)) {
         Some(meant) => format!("did you mean {meant:?}?"),
         None => {
-            let of_table = table.iter().filter_map(|known| Some(known.names.first()?.as_str()));
+            let told = table.iter().filter(is_told);
+            let of_table = told.filter_map(|known| Some(known.names.first()?.as_str()));
             let of_any = any.iter().filter_map(|setting| setting.names.first().copied());
             let all: Vec<_> = of_table
                 .chain(of_any)
@@ -472,6 +480,8 @@ mod tests {
             assert_eq!(error.message, format!("no option {wrong:?} for macvlan; {hint}"));
             assert_eq!(error.operands["option"], wrong);
         }
+        let options = Options::of(&[MODE, MTU], &[DELIVER, DNS_PORT]);
+        options.check_endpoint("macvlan", ["deliver"]).expect("a front says it");
         let error = options.check_endpoint("macvlan", ["mode"]).expect_err("none");
         assert_eq!(
             error.message,

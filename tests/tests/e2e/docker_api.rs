@@ -128,7 +128,24 @@ fn networks_come_and_go_with_dockers_statuses() {
 
     for (body, status, message) in [
         (json!({"Name": "app"}), 409, "network with name app already exists"),
-        (json!({}), 400, "invalid name: name is empty"),
+        (
+            json!({}),
+            400,
+            "invalid name: name is empty; it should be 1 to 63 of a-z A-Z 0-9 _ . - and begin with a \
+             letter or digit",
+        ),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Gateway": "10.6.0.1"}]}}),
+            400,
+            "invalid network config:\nSubnet is missing, such as 10.9.0.0/24: leave the IPRange, Gateway \
+             and AuxiliaryAddresses of it out, or say it",
+        ),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.6.0.0/33"}]}}),
+            400,
+            "invalid network config:\ninvalid subnet 10.6.0.0/33: the prefix length \"33\" should be from \
+             0 to 32",
+        ),
         (
             json!({"Name": "bridge"}),
             403,
@@ -141,6 +158,12 @@ fn networks_come_and_go_with_dockers_statuses() {
         ),
     ] {
         assert_eq!(refused(create, body, status), message);
+    }
+    for verb in ["connect", "disconnect"] {
+        assert_eq!(
+            refused(&format!("POST /networks/app/{verb}"), json!({}), 400),
+            "Container is missing: say a container's name or id"
+        );
     }
     let overlap = json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.5.7.0/24"}]}});
     let message = refused(create, overlap, 403);

@@ -259,6 +259,25 @@ fn another_drivers_plugin_is_asked_in_its_words() {
 }
 
 #[test]
+fn what_no_plugin_would_see_is_looked_at() {
+    let place = Place::new();
+    let of =
+        |id: Value| json!({"container_id": id, "networks": {}, "network_info": {}}).to_string();
+    let gone = "/run/netns/gone";
+    for (document, why) in [
+        (of(json!(5)), "container_id should be a string, not 5"),
+        (of(json!("web")), "cannot open the network namespace /run/netns/gone: No such file"),
+    ] {
+        let executed = place.execute(&["setup", gone], &document);
+        assert!(executed.code == 1 && executed.stdout.contains(why), "{executed:?}");
+    }
+    let web = place.world.container("web");
+    let executed = place.execute(&["setup", &web.netns.path()], &of(json!("web")));
+    assert_eq!(executed.success(), "{}\n");
+    place.execute(&["teardown", gone], &of(json!("web"))).success();
+}
+
+#[test]
 fn what_is_asked_of_netavark_itself_is_answered() {
     let place = Place::new();
     let version = place.execute(&["--version"], "");

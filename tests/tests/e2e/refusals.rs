@@ -190,7 +190,7 @@ fn bad_networks_are_refused() {
         ("IPv4 spelt as IPv6", with(vec![subnet("::ffff:10.0.0.0/120")]), Kind::Invalid),
         ("loopback", with(vec![subnet("127.0.5.0/24")]), Kind::Invalid),
         ("unknown driver", driver("carrier-pigeon"), Kind::NotFound),
-        ("driver as a path", driver("../netd"), Kind::NotFound),
+        ("driver as a path", driver("../netd"), Kind::Invalid),
         ("second host", driver("host"), Kind::Denied),
     ];
     for (what, create, expected) in cases {

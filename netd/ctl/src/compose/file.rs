@@ -238,7 +238,8 @@ fn subnet(place: &str, said: Map<String, Value>) -> Result<Option<Subnet>> {
 }
 
 fn parsed<T: FromStr<Err: Display>>(place: &str, setting: &str, text: &str) -> Result<T> {
-    text.parse().map_err(|error| format!("{place}.{setting} is {text:?}: {error}"))
+    let why = |error| format!("{place}.{setting} is {text:?}: {}", cnm::decode::why(text, error));
+    text.parse().map_err(why)
 }
 
 /// Puts in what variables stand for, in values of any depth.

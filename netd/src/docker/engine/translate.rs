@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
-    Error, Kind, Result,
+    Error, Kind, Result, decode,
     endpoint::{Attach, Container},
     network::{CreateNetwork, Subnet},
     options::ATTACHABLE,
@@ -95,10 +95,17 @@ fn is_empty(Config { subnet, range, gateway, aux }: &Config) -> bool {
 }
 
 fn subnet(config: &Config) -> Result<Subnet, Vec<String>> {
-    let whole: IpNetwork = config
-        .subnet
+    let text = &config.subnet;
+    if text.is_empty() {
+        return Err(vec![
+            "Subnet is missing, such as 10.9.0.0/24: leave the IPRange, Gateway and AuxiliaryAddresses of it \
+             out, or say it"
+                .to_owned(),
+        ]);
+    }
+    let whole: IpNetwork = text
         .parse()
-        .map_err(|error| vec![format!("invalid subnet {}: {error}", config.subnet)])?;
+        .map_err(|error| vec![format!("invalid subnet {text}: {}", decode::why(text, error))])?;
     let masked = IpNetwork::new(whole.network(), whole.prefix()).unwrap_or(whole);
     let mut problems = Vec::new();
     if masked != whole {
@@ -118,7 +125,9 @@ fn subnet(config: &Config) -> Result<Subnet, Vec<String>> {
         match text.parse::<IpAddr>() {
             Ok(ip) if masked.contains(ip) => return Some(ip),
             Ok(_) => problems.push(outside()),
-            Err(error) => problems.push(format!("invalid {what} {text}: {error}")),
+            Err(error) => {
+                problems.push(format!("invalid {what} {text}: {}", decode::why(text, error)));
+            }
         }
         None
     };
@@ -158,9 +167,9 @@ pub(super) fn attach(network: &str, container: Container, given: &Connect) -> Re
     }
     let mut attach = Attach::new(network, container, None);
     for text in [&given.ipam.ipv4, &given.ipam.ipv6].into_iter().filter(|text| !text.is_empty()) {
-        attach.addresses.push(
-            text.parse().map_err(|error| wrong(format!("invalid IP address {text}: {error}")))?,
-        );
+        attach.addresses.push(text.parse().map_err(|error| {
+            wrong(format!("invalid IP address {text}: {}", decode::why(text, error)))
+        })?);
     }
     for alias in &given.aliases {
         attach.aliases.push(alias.parse().map_err(|error| wrong(format!("{error}")))?);

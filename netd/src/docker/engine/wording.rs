@@ -113,6 +113,14 @@ pub(super) fn of_container(error: Error, given: &str) -> Refusal {
     }
 }
 
+/// Refuses to look for a container of which nothing was said.
+pub(super) fn check_container(given: &str) -> Result<(), Refusal> {
+    if !given.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "Container is missing: say a container's name or id"))
+}
+
 /// Of a network that is not known in a scope.
 pub(super) fn no_network(given: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, format!("network {given} not found"))

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use cnm::{
     Error, Result,
-    decode::ByName,
+    decode::{self, ByName},
     docker::NETWORK_PREFIX,
     endpoint::{Endpoint, Port, Protocol},
     network::{self, Network, Subnet},
@@ -147,7 +147,9 @@ pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     key: &str,
     text: &str,
 ) -> Result<T> {
-    text.parse().map_err(|error| Error::invalid(format_args!("invalid {key} {text:?}: {error}")))
+    text.parse().map_err(|error| {
+        Error::invalid(format_args!("invalid {key} {text:?}: {}", decode::why(text, error)))
+    })
 }
 
 /// The ports of `com.docker.network.portmap`.

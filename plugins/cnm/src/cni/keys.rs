@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr};
 use serde_json::{Map, Value};
 
 use super::refusal::{Refusal, Result};
+use crate::decode;
 
 /// An object and the way to it.
 #[derive(Clone, Debug)]
@@ -31,7 +32,8 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&self) -> Result<T> {
-        self.text()?.parse().map_err(|error| self.wrong(error))
+        let text = self.text()?;
+        text.parse().map_err(|error| self.wrong(decode::why(text, error)))
     }
 
     pub(super) fn object(self) -> Result<Keys<'a>> {

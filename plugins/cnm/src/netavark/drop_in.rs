@@ -139,6 +139,12 @@ fn read(line: &Line) -> Result<Vec<u8>> {
 /// Puts a container on all its networks, or on none.
 fn setup(container: &Container, line: &Line, netns: &str) -> Result<String> {
     let parts = container.parts()?;
+    if parts.is_empty() {
+        // With no network there is no plugin that would look.
+        fs::metadata(netns).map_err(|error| {
+            Error::not_found(format_args!("cannot open the network namespace {netns}: {error}"))
+        })?;
+    }
     let mut told: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
     for (place, part) in parts.iter().enumerate() {
         let text = part.setup(&line.plugin_dirs, netns).and_then(|text| {

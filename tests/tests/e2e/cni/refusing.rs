@@ -36,6 +36,16 @@ fn a_configuration_is_refused_by_number() {
         (add("mtu", json!(5)), 7, "mtu"),
         (add("bridge", json!("a b")), 7, "a b"),
         (with("/ipam/ranges/0/0/subnet", json!("10.91.0.0/99")), 7, "ipam.ranges[0][0].subnet"),
+        (
+            with("/ipam/ranges/0/0/subnet", json!("10.91.0.0/99")),
+            7,
+            "\"99\" should be from 0 to 32",
+        ),
+        (
+            add("ipam", json!({"type": "host-local", "subnet": "10.300.0.0/24"})),
+            7,
+            "invalid ipam.subnet \"10.300.0.0/24\": \"10.300.0.0\" is no IP address",
+        ),
         (add("ipam", json!({"type": "host-local"})), 7, "ranges"),
         (add("ipam", json!({"type": "nobody"})), 7, "nobody"),
         (

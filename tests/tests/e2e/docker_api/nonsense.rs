@@ -105,6 +105,6 @@ fn what_is_done_twice_is_done_or_refused() {
     for head in ["POST /networks/app/connect", "POST /networks/app/disconnect"] {
         refused(head, json!({"Container": "web"}), 404);
         refused(&head.replace("app", "bridge"), json!({"Container": "nobody"}), 404);
-        refused(&head.replace("app", "bridge"), json!({}), 404);
+        refused(&head.replace("app", "bridge"), json!({}), 400);
     }
 }

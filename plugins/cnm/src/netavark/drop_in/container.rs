@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// What `setup` and `teardown` are given.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Container {
-    container_id: Value,
+    container_id: String,
     #[serde(default)]
     container_name: Value,
     #[serde(default)]
