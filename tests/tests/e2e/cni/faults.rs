@@ -1,6 +1,6 @@
 //! Deaths in the middle, and what is found afterwards.
 
-use std::{io::Write as _, net::UdpSocket};
+use std::{cell::Cell, io::Write as _, net::UdpSocket};
 
 use netd_tests::{Asking as _, World, eventually};
 use nix::{
@@ -212,8 +212,8 @@ fn datagrams_follow_the_port_to_its_new_owner() {
     let mut more = host_local("10.91.0.0/24");
     more["runtimeConfig"] = json!({"portMappings": mappings});
     let config = config("1.0.0", "pods", more);
-    old.netns.serve_udp_with(53, |_| b"old".to_vec());
-    new.netns.serve_udp_with(53, |_| b"new".to_vec());
+    old.netns.serve_udp_with(53, |question| [b"old ", question].concat());
+    new.netns.serve_udp_with(53, |question| [b"new ", question].concat());
     // One flow throughout: the same socket.
     let socket = lan.inside(|| {
         let socket = UdpSocket::bind("192.0.2.2:0").unwrap();
@@ -221,11 +221,20 @@ fn datagrams_follow_the_port_to_its_new_owner() {
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         socket
     });
+    // An answer that came late is one to an earlier question.
+    let asked = Cell::new(0);
     let ask = || {
-        socket.send(b"?").map_err(|error| error.to_string())?;
-        let mut answer = [0; 16];
-        let length = socket.recv(&mut answer).map_err(|error| error.to_string())?;
-        Ok::<_, String>(String::from_utf8_lossy(&answer[..length]).into_owned())
+        asked.set(asked.get() + 1);
+        let question = asked.get().to_string();
+        socket.send(question.as_bytes()).map_err(|error| error.to_string())?;
+        loop {
+            let mut answer = [0; 16];
+            let length = socket.recv(&mut answer).map_err(|error| error.to_string())?;
+            let answer = String::from_utf8_lossy(&answer[..length]);
+            if let Some((who, _)) = answer.split_once(' ').filter(|(_, to)| *to == question) {
+                return Ok::<_, String>(who.to_owned());
+            }
+        }
     };
     let first = Attachment::new(&host, world.programs(), &old);
     first.run("ADD", &config);
