@@ -395,6 +395,13 @@ impl Netd {
         }
     }
 
+    /// A network is no more told to its driver as one that is up; whether it was until now.
+    pub(super) fn no_longer_up(&self, id: &NetworkId) -> bool {
+        let mut registry = self.registry.borrow_mut();
+        let shared = registry.network_mut(id).and_then(|entry| entry.shared.as_mut());
+        shared.is_some_and(|shared| std::mem::replace(&mut shared.up, false))
+    }
+
     /// Who makes a network come up or go down does so while holding this.
     pub(super) fn turn_of(&self, id: &NetworkId) -> Result<std::sync::Arc<tokio::sync::Mutex<()>>> {
         let registry = self.registry.borrow();

@@ -169,6 +169,13 @@ impl Bridge {
         }
     }
 
+    /// Watches over a network's bridges no longer: what becomes of them from now on is the driver's own doing.
+    pub fn watch_no_more(&self, segment: &Segment) {
+        if let Some(watch) = &self.watch {
+            segment.bridges().for_each(|bridge| watch.no_more(bridge));
+        }
+    }
+
     /// Where so many elements are to change, nobody is told of each.
     fn quiet(&self, elements: usize) -> Option<Quiet> {
         self.watch.as_ref().filter(|_| elements > FEW).and_then(Watch::quiet)
@@ -367,12 +374,10 @@ impl Driver for Bridge {
         self.left.remove(&network.id);
         let segment = Segment::of(network);
         self.mtus.remove(&segment.bridge);
+        self.watch_no_more(&segment);
         for bridge in segment.bridges() {
             self.joined.remove(bridge);
             self.unfinished.remove(bridge);
-            if let Some(watch) = &self.watch {
-                watch.no_more(bridge);
-            }
         }
         let kernel = self.kernel()?;
         let mut batch = Batch::new();

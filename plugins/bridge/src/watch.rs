@@ -172,7 +172,9 @@ impl Watch {
     /// Watches over a bridge no longer.
     pub(crate) fn no_more(&self, bridge: &str) {
         let mut made = lock(&self.made);
-        made.bridges.retain(|_, other| other != bridge);
+        let Made { bridges, mtus, .. } = &mut *made;
+        bridges.retain(|_, other| other != bridge);
+        mtus.retain(|index, _| bridges.contains_key(index));
         made.addresses.remove(bridge);
         made.parameters.remove(bridge);
     }

@@ -272,7 +272,10 @@ impl Driver for Overlay {
 
     fn network_down(&mut self, network: &Network) -> Result<()> {
         self.learned.clear();
-        let segment = Segment::of(network).bridge;
+        let segment = Segment::of(network);
+        // Without its last port a bridge has another MTU, before it is gone itself.
+        self.bridge.watch_no_more(&segment);
+        let segment = segment.bridge;
         let device = self.here.networks.get(&network.id).map(|place| place.tunnel);
         let between = self.here.ingress.map(|(link, _)| link);
         // The device between the nodes may go with it.
