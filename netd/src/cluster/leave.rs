@@ -10,7 +10,9 @@ use cnm::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{Cluster, DECISION, Decisions, Kept, Place, follow::NAMESAKES, kept::Leaving};
+use super::{
+    Cluster, DECISION, Decisions, Kept, Place, follow::NAMESAKES, kept::Leaving, tasks::UNTOLD,
+};
 use crate::netd::Netd;
 
 /// How long leaving may take, which changes the members of etcd: it takes nobody out before all have
@@ -157,7 +159,14 @@ impl Netd {
         self.problems.borrow_mut().retain(|about, _| {
             !matches!(
                 about.as_str(),
-                "cluster" | "etcd" | "managers" | "liveness" | "store" | "clocks" | NAMESAKES
+                "cluster"
+                    | "etcd"
+                    | "managers"
+                    | "liveness"
+                    | "store"
+                    | "clocks"
+                    | NAMESAKES
+                    | UNTOLD
             ) && !about.starts_with("mtu ")
         });
         tracing::info!(cluster = %kept.cluster, "left");

@@ -148,10 +148,11 @@ impl Bridge {
         Ok(())
     }
 
-    /// Watches over a link besides that is there for its networks, until the next sync.
-    pub fn watch_link(&self, index: u32, name: &str) {
+    /// Watches over a link besides that is there for its networks, and up, and on this bridge if on any, until
+    /// the next sync.
+    pub fn watch_link(&self, index: u32, name: &str, bridge: Option<u32>) {
         if let Some(watch) = &self.watch {
-            watch.besides(index, name);
+            watch.besides(index, name, bridge);
         }
     }
 

@@ -164,7 +164,7 @@ impl Overlay {
             self.here.underlay = underlay.or(self.here.underlay);
             let ingress = overlay.ingress.and_then(|ingress| {
                 let found = observed.tunnel(&tunnel_link(ingress.vni))?;
-                self.bridge.watch_link(found.link.index, &found.link.name);
+                self.bridge.watch_link(found.link.index, &found.link.name, None);
                 Some((found.link.index, found.vni))
             });
             self.here.ingress = ingress.or(self.here.ingress);
@@ -176,7 +176,7 @@ impl Overlay {
             let bridge = segment.as_ref().and_then(|bridge| observed.bridges.get(bridge));
             let found = observed.tunnel(&tunnel.name);
             if let (Some(bridge), Some(found)) = (bridge, found) {
-                self.bridge.watch_link(found.link.index, &tunnel.name);
+                self.bridge.watch_link(found.link.index, &tunnel.name, Some(*bridge));
                 let (vni, bridge, tunnel, broadcast) =
                     (tunnel.vni, *bridge, found.link.index, tunnel.broadcast);
                 let routed = routed.then(|| segment.clone()).flatten();
