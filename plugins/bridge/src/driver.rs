@@ -310,9 +310,10 @@ fn others<'a>(marks: &Marks, segment: &Segment, observed: &'a Observed) -> Optio
 fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<()> {
     match others(marks, segment, observed).map(|link| &link.name) {
         Some(name) => Err(Error::exists(format_args!(
-            "a link {name} exists already on the host and is not netd's: have the network's link called \
-             otherwise; or, if another program has left it, end the containers that are on it, and delete it \
-             (ip link delete {name})"
+            "a link {name} exists already on the host and is not netd's: {}if another program has left it, end \
+             the containers that are on it, and delete it (ip link delete {name})",
+            // Of the others the name follows from the network's id.
+            if *marks == Marks::BRIDGE { "have the network's link called otherwise; or, " } else { "" }
         ))
         .with("link", name.as_str())),
         None => Ok(()),
