@@ -205,6 +205,19 @@ impl Overlay {
         Ok((steps, undone))
     }
 
+    /// Makes a network's devices, all of them.
+    fn make_devices(&mut self, network: &Network, tunnels: &[Tunnel]) -> Result<()> {
+        let (_, undone) = self.arrange(&[network], tunnels, |observed| {
+            tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, observed)).collect()
+        })?;
+        if undone.failed.is_empty() {
+            return undone.all_done().map_err(refusal);
+        }
+        let there = self.kernel()?.observe(&[]).map_err(refusal)?.tunnels;
+        let obstacle = undone::obstacle(&undone, tunnels, &there);
+        obstacle.map_or_else(|| undone.all_done().map_err(refusal), Err)
+    }
+
     /// Says how much VXLAN was dropped since it was last asked for.
     fn report_dropped(&mut self) -> Result<()> {
         let dropped = self.kernel()?.dropped().map_err(refusal)?;
@@ -260,12 +273,18 @@ impl Driver for Overlay {
         let tunnels = self.tunnels(&[network])?;
         let links = self.kernel()?.links().map_err(refusal)?;
         tunnels.iter().try_for_each(|tunnel| not_others(tunnel, &links))?;
+        let bridge = Segment::of(network).bridge;
+        let is_first = self.kernel()?.link(&bridge).map_err(refusal)?.is_none();
         let state = self.bridge.network_up(network)?;
         self.unfinished.insert(network.id.clone());
-        let (_, undone) = self.arrange(&[network], &tunnels, |observed| {
-            tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, observed)).collect()
-        })?;
-        undone.all_done().map_err(refusal)?;
+        let made = self.make_devices(network, &tunnels);
+        if made.is_err()
+            && is_first
+            && let Err(left) = self.network_down(network)
+        {
+            eprintln!("something of network {} is left: {left}", network.name);
+        }
+        made?;
         self.unfinished.remove(&network.id);
         Ok(state)
     }

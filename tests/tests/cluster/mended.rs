@@ -1,7 +1,9 @@
 //! What somebody does to the links and rows that lead to other hosts: it is put right, and said.
 
-use cnm::system::Reconcile;
-use netd_tests::{Asking as _, eventually};
+use std::net::UdpSocket;
+
+use cnm::{Error, Kind, system::Reconcile};
+use netd_tests::{Asking as _, Snapshot, eventually, kind_of};
 
 use crate::fleet::{Fleet, reaches, resolves};
 
@@ -62,7 +64,7 @@ fn a_device_that_somebody_takes_down_or_off_its_bridge_is_put_right() {
         netns.run(&spoil);
         eventually(&format!("it is as before {spoil}"), || {
             let now = links();
-            if now == before { Ok(()) } else { Err(now) }
+            if now == before { Ok(()) } else { Err(format!("{now:?}")) }
         });
         reaches(&a.container.netns, b.ip());
         reaches(netns, b.ip());
@@ -71,4 +73,44 @@ fn a_device_that_somebody_takes_down_or_off_its_bridge_is_put_right() {
             if problems.is_empty() { Ok(()) } else { Err(problems) }
         });
     }
+}
+
+/// The refusal of a container on the network `shop` of the first host, which leaves nothing there.
+fn refused(fleet: &Fleet, name: &str) -> Error {
+    let before = Snapshot::of(&fleet.hosts[0].netns);
+    let container = fleet.world.container(name);
+    let mut netd = fleet.hosts[0].client();
+    let (kind, error) = kind_of(netd.call(&container.to("shop")));
+    assert_eq!(kind, Kind::Exists, "{error}");
+    // The driver's tables, which are laid with its first network, stay.
+    let made = Snapshot::of(&fleet.hosts[0].netns).same_as(&before).err();
+    let left = made.into_iter().flatten().filter(|line| !line.contains("netd-overlay"));
+    assert_eq!(left.collect::<Vec<_>>(), [""; 0], "nothing is left of {error}");
+    error
+}
+
+#[test]
+fn what_is_in_the_way_of_vxlan_is_said_and_nothing_half_made_stays() {
+    let fleet = Fleet::new(1);
+    let network = fleet.create("shop");
+    let (vni, netns) = (network.overlay.unwrap().vni, &fleet.hosts[0].netns);
+    let port = netns.inside(|| UdpSocket::bind("0.0.0.0:4789").unwrap());
+    let error = refused(&fleet, "a");
+    let program = format!("(pid {}) has UDP port 4789", std::process::id());
+    assert!(error.message.contains(&program), "{error}");
+    assert!(error.message.contains("--data-path-port"), "{error}");
+    drop(port);
+
+    netns.run(&format!("ip link add theirs type vxlan id {vni} dstport 4789 dev eth0"));
+    let error = refused(&fleet, "b");
+    assert!(error.message.contains(&format!("theirs, has VNI {vni}")), "{error}");
+    netns.run("ip link delete theirs");
+
+    let bridge = network.link.unwrap();
+    netns.run(&format!("ip link add {bridge} type bridge"));
+    let error = refused(&fleet, "c");
+    assert!(error.message.contains(&format!("a link {bridge} exists already")), "{error}");
+    assert!(!error.message.contains("called otherwise"), "it cannot be: {error}");
+    netns.run(&format!("ip link delete {bridge}"));
+    fleet.run(0, "shop", "d");
 }
