@@ -80,6 +80,22 @@ fn who_stays_behind_says_that_the_store_is_away_in_plain_words() {
 }
 
 #[test]
+fn while_the_store_is_away_a_removal_says_so() {
+    let fleet = Fleet::new(2);
+    fleet.signal_etcd("STOP");
+    eventually("it says that, and not that the node is there", || {
+        let remove = RemoveNode { node: "h2".into(), force: false };
+        match fleet.hosts[0].client().call(&remove) {
+            Err(error) if error.kind == Kind::Unavailable => {
+                assert!(error.message.contains("store is away since"), "{error}");
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[test]
 fn a_host_that_is_removed_is_let_in_no_more() {
     let fleet = Fleet::new(2);
     fleet.create("shop");
