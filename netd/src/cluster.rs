@@ -53,12 +53,14 @@ mod room;
 mod tasks;
 mod underlay;
 mod view;
+mod wording;
 
 pub(crate) use kept::{Kept, Place};
 use outbox::Outbox;
 use peers::Untold;
 pub(crate) use view::Remote;
 use view::View;
+use wording::named;
 
 /// The driver whose networks span hosts.
 const DRIVER: &str = "overlay";
@@ -266,13 +268,13 @@ impl Cluster {
         let view = self.view.borrow();
         for row in view.networks.values() {
             let Network { id, name, .. } = &row.network;
-            let said = error.message.replace(id.as_str(), name.as_str());
-            error.message = said.replace(id.short(), name.as_str());
+            let said = named(&error.message, id.as_str(), name.as_str());
+            error.message = named(&said, id.short(), name.as_str());
         }
         for node in view.nodes.values() {
             let name = &node.facts.name;
             if view.nodes.values().filter(|other| other.facts.name == *name).count() == 1 {
-                error.message = error.message.replace(node.id.as_str(), name);
+                error.message = named(&error.message, node.id.as_str(), name);
             }
         }
         error

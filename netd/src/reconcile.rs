@@ -127,7 +127,7 @@ impl Netd {
     }
 
     /// Has status say it; the log says it once.
-    fn problem(&self, about: &str, error: &Error) {
+    pub(crate) fn problem(&self, about: &str, error: &Error) {
         if self.is_new_problem(about, &error.message) {
             tracing::error!(about, %error, "not as it should be");
         }
@@ -288,7 +288,14 @@ impl Netd {
                 }
             }
             self.after_sync(&name, synced);
-            self.driver_started(&name);
+            match self.tell_of_others_again(&name).await {
+                Ok(0) => {}
+                Ok(rows) => {
+                    let what = "rows that lead to other hosts (forwarding, neighbours, routes)";
+                    reconciled.repaired.push(format!("put {rows} {what} right"));
+                }
+                Err(error) => reconciled.problems.push(error.message),
+            }
         }
         first.map(|()| reconciled)
     }

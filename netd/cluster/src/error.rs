@@ -129,6 +129,20 @@ pub enum Error {
         /// Where that one is reached.
         address: Option<IpAddr>,
     },
+    /// A host that is to be reached where another node is.
+    #[error(
+        "this host is to be reached at {address}, and so is node {name} ({node}) of the cluster, which is alive: name \
+         another address with --advertise-addr, or, if that host has lost this one, have it leave first (netctl \
+         cluster leave there) and join again at an address that it has"
+    )]
+    NodeThere {
+        /// Where both are to be reached.
+        address: IpAddr,
+        /// What the other is called.
+        name: String,
+        /// Who has it.
+        node: NodeId,
+    },
     /// A host that joins again while its former self is taken for alive.
     #[error(
         "node {node} of the cluster is called {name} as this host is, is reached at its address {address}, \
@@ -482,7 +496,8 @@ impl Error {
             | Self::Within { .. }
             | Self::AddressTaken { .. }
             | Self::PortTaken { .. }
-            | Self::Namesake { .. } => Kind::Exists,
+            | Self::Namesake { .. }
+            | Self::NodeThere { .. } => Kind::Exists,
             Self::Subnet { .. }
             | Self::AddressOutside { .. }
             | Self::AddressKept { .. }
@@ -529,9 +544,9 @@ impl From<Error> for cnm::Error {
                 .with("advertise", address.to_string())
                 .with("subnet", subnet.to_string())
                 .with("network", network),
-            Error::Namesake { node, .. } | Error::StillAlive { node, .. } => {
-                said.with("node", node.to_string())
-            }
+            Error::Namesake { node, .. }
+            | Error::NodeThere { node, .. }
+            | Error::StillAlive { node, .. } => said.with("node", node.to_string()),
             Error::Family { address, .. } => said.with("advertise", address.to_string()),
             Error::Exhausted { network, subnets, holders } => {
                 let subnets: Vec<_> = subnets.iter().map(ToString::to_string).collect();

@@ -180,6 +180,13 @@ impl Netd {
             ));
         }
         if state.is_some_and(|state| state < State::Down) && !params.force {
+            if let Some(problem) = cluster.problem() {
+                return Err(Error::unavailable(format_args!(
+                    "node {} cannot be removed now: {problem}",
+                    params.node
+                ))
+                .with("node", node.as_str()));
+            }
             return Err(Error::new(
                 Kind::Busy,
                 format_args!(

@@ -10,7 +10,9 @@ use cnm::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{Cluster, DECISION, Decisions, Kept, Place, follow::NAMESAKES, kept::Leaving};
+use super::{
+    Cluster, DECISION, Decisions, Kept, Place, follow::NAMESAKES, kept::Leaving, tasks::UNTOLD,
+};
 use crate::netd::Netd;
 
 /// How long leaving may take, which changes the members of etcd: it takes nobody out before all have
@@ -136,9 +138,10 @@ impl Netd {
             // It may be on its way down already, after its last endpoint.
             let Ok(turn) = self.turn_of(&network.id) else { continue };
             let _turn = turn.lock().await;
-            let up = self.is_up(&network.id);
+            // What is told to the driver from now on is without it, whoever tells it.
+            let was_up = self.no_longer_up(&network.id);
             self.resolve_no_more(&network.id);
-            if up && let Ok(driver) = self.driver(&network.driver) {
+            if was_up && let Ok(driver) = self.driver(&network.driver) {
                 let down = driver.call(&NetworkDown { network: network.clone() }).await;
                 if let Err(error) = down {
                     tracing::warn!(network = %network.name, %error, "network not taken down");
@@ -156,7 +159,14 @@ impl Netd {
         self.problems.borrow_mut().retain(|about, _| {
             !matches!(
                 about.as_str(),
-                "cluster" | "etcd" | "managers" | "liveness" | "store" | "clocks" | NAMESAKES
+                "cluster"
+                    | "etcd"
+                    | "managers"
+                    | "liveness"
+                    | "store"
+                    | "clocks"
+                    | NAMESAKES
+                    | UNTOLD
             ) && !about.starts_with("mtu ")
         });
         tracing::info!(cluster = %kept.cluster, "left");

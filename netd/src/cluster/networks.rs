@@ -9,12 +9,13 @@ use ::cluster::{
 use cnm::{
     Error, Kind, Name, NetworkId, Result,
     driver::{NetworkDown, NetworkUp},
+    endpoint::Protocol,
     network::{CreateNetwork, Network},
     options::DNS_PORT,
 };
 
 use super::{Cluster, DECISION, DRIVER, view::View};
-use crate::{clock, netd::Netd, networks::plan, registry::Blocks};
+use crate::{clock, host::sockets, netd::Netd, networks::plan, registry::Blocks};
 
 impl Netd {
     /// Whether networks of a driver are the cluster's.
@@ -332,7 +333,8 @@ impl Netd {
         if let Some(why) = cluster.cut_by(&network) {
             return Err(Error::exists(why).with("network", network.id.as_str()));
         }
-        self.driver(&network.driver)?.call(&NetworkUp { network: network.clone() }).await?;
+        let up = self.driver(&network.driver)?.call(&NetworkUp { network: network.clone() }).await;
+        up.map_err(name_program)?;
         let grown = self.is_up(id);
         if grown && self.gets_a_family(&network) {
             // What is let through to those that are there follows from which families there are, too.
@@ -395,6 +397,13 @@ impl Netd {
         }
     }
 
+    /// A network is no more told to its driver as one that is up; whether it was until now.
+    pub(super) fn no_longer_up(&self, id: &NetworkId) -> bool {
+        let mut registry = self.registry.borrow_mut();
+        let shared = registry.network_mut(id).and_then(|entry| entry.shared.as_mut());
+        shared.is_some_and(|shared| std::mem::replace(&mut shared.up, false))
+    }
+
     /// Who makes a network come up or go down does so while holding this.
     pub(super) fn turn_of(&self, id: &NetworkId) -> Result<std::sync::Arc<tokio::sync::Mutex<()>>> {
         let registry = self.registry.borrow();
@@ -425,6 +434,17 @@ impl Netd {
         }
         Ok(())
     }
+}
+
+/// Names the program that has the port of VXLAN, where a driver says that one has.
+fn name_program(mut error: Error) -> Error {
+    let port = error.operands.get("udp_port").and_then(serde_json::Value::as_u64);
+    let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return error };
+    let there = sockets::bound_within(&[Protocol::Udp].into(), port..=port).unwrap_or_default();
+    if let Some(program) = sockets::holders(&there).first() {
+        error.message = error.message.replacen("another program", &program.to_string(), 1);
+    }
+    error
 }
 
 fn gone(id: &NetworkId) -> Error {

@@ -57,8 +57,11 @@ impl Netd {
                 continue;
             }
             let over = cluster.etcd_is_over.clone();
-            let ensured = tokio::task::spawn_blocking(move || over.ensure(&machine));
-            let Ok(began) = ensured.await else { return };
+            let ensured = tokio::task::spawn_blocking(move || {
+                let ended = machine.running().is_none().then(|| machine.last_words());
+                (over.ensure(&machine), ended)
+            });
+            let Ok((began, ended)) = ensured.await else { return };
             match began {
                 Ok(None) => return,
                 Ok(Some(Began::Adopted(_))) => {
@@ -67,6 +70,11 @@ impl Netd {
                 }
                 Ok(Some(Began::Started(pid))) => {
                     tracing::warn!(pid, "the host's own etcd had ended, and was started again");
+                    // It had been started at the last look already.
+                    if let Some(said) = ended.filter(|_| pause > LOOK) {
+                        let why = format!("the host's own etcd ends soon after each start: {said}");
+                        self.problems.borrow_mut().insert(PROBLEM.to_owned(), why);
+                    }
                     pause = (pause * 2).min(LONGEST);
                 }
                 Err(error) => {

@@ -18,7 +18,7 @@ use cnm::{Error, Kind, NetworkId, Result, network::Network};
 use ipnetwork::IpNetwork;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Cluster, DECISION};
+use super::{Cluster, DECISION, wording::named};
 use crate::{netd::Netd, registry::Room};
 
 /// An attach that is under way: its network stays up.
@@ -78,7 +78,7 @@ impl Netd {
         // It may be gone by now for everybody who would know its name.
         let name = network.name.as_str();
         self.make_room_on(network, wanted).await.map_err(|error| Error {
-            message: error.message.replace(network.id.short(), name),
+            message: named(&error.message, network.id.short(), name),
             ..error
         })
     }

@@ -27,6 +27,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// The same for what was refused.
 const REFUSED: Duration = Duration::from_secs(5);
 
+/// That the driver does not know of other hosts, among netd's problems.
+pub(super) const UNTOLD: &str = "other hosts";
+
 /// The same while the store is full: etcd raises its alarm anew for each write that it refuses, which
 /// is written down by all members.
 pub(super) const FULL: Duration = Duration::from_secs(2);
@@ -184,42 +187,81 @@ impl Netd {
 
     /// Tells the driver what is untold, until nothing is.
     pub(super) async fn tell_driver(self: &Rc<Self>, cluster: &Rc<Cluster>) {
-        let _telling = cluster.telling.lock().await;
+        let mut pause = AGAIN;
         loop {
-            let any_up = {
-                let registry = self.registry.borrow();
-                registry.networks().any(|entry| entry.shared.as_ref().is_some_and(|s| s.up))
-            };
-            if !any_up {
-                // Everything is told to the first network that comes up.
-                return;
-            }
-            let news = {
-                let view = cluster.view.borrow();
-                cluster.untold.borrow_mut().take(&view, |network| self.is_up(network))
-            };
-            let Some(News { call, about }) = news else { return };
-            match self.tell_peers(call).await {
-                // A name that resolves before there is a way to its address has whoever asks wait
-                // for the next attempt of ARP, which is a second later.
-                Ok(()) => self.publish(cluster, &about),
-                Err(error) => {
-                    tracing::warn!(%error, "the driver was not told of other hosts");
-                    cluster.untold.borrow_mut().everything();
+            let telling = cluster.telling.lock().await;
+            let told = self.tell_news(cluster).await;
+            drop(telling);
+            match told {
+                Ok(Some(_)) => pause = AGAIN,
+                Ok(None) => return,
+                Err(_) => {
                     sleep(AGAIN).await;
+                    // What comes meanwhile may be what it wanted for.
+                    let wait = tokio::time::timeout(pause - AGAIN, cluster.tell.notified());
+                    drop(wait.await);
+                    pause = (pause * 2).min(REFUSED);
                 }
             }
         }
     }
 
-    async fn tell_peers(self: &Rc<Self>, call: ChangePeers) -> Result<()> {
+    /// Tells the driver all there is of other hosts, once; how many rows were not as they should be.
+    async fn tell_driver_again(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<usize> {
+        let _telling = cluster.telling.lock().await;
+        cluster.untold.borrow_mut().everything();
+        let told = self.tell_news(cluster).await;
+        if told.is_err() {
+            cluster.tell.notify_one();
+        }
+        Ok(told?.unwrap_or_default())
+    }
+
+    /// Tells the driver what is untold, if anything is: how many rows were not as they should be. For who has
+    /// the telling.
+    async fn tell_news(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<Option<usize>> {
+        let any_up = {
+            let registry = self.registry.borrow();
+            registry.networks().any(|entry| entry.shared.as_ref().is_some_and(|s| s.up))
+        };
+        let news = if any_up {
+            let view = cluster.view.borrow();
+            cluster.untold.borrow_mut().take(&view, |network| self.is_up(network))
+        } else {
+            // Everything is told to the first network that comes up.
+            None
+        };
+        let Some(News { call, about }) = news else {
+            self.problems.borrow_mut().remove(UNTOLD);
+            return Ok(None);
+        };
+        match self.tell_peers(call).await {
+            // A name that resolves before there is a way to its address has whoever asks wait
+            // for the next attempt of ARP, which is a second later.
+            Ok(rows) => {
+                self.problems.borrow_mut().remove(UNTOLD);
+                self.publish(cluster, &about);
+                Ok(Some(rows))
+            }
+            Err(error) => {
+                cluster.untold.borrow_mut().everything();
+                let message = format!("other hosts are not reached as they should be: {error}");
+                let error = Error { message, ..error };
+                self.problem(UNTOLD, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn tell_peers(self: &Rc<Self>, call: ChangePeers) -> Result<usize> {
         let driver = self.driver(DRIVER)?;
         let (mut rows, complete) = (0, call.complete);
         for part in call.parts() {
             rows += driver.call(&part).await?.rows;
         }
         tracing::debug!(rows, complete, "the driver knows of other hosts");
-        Ok(())
+        // What is told otherwise was news.
+        Ok(if complete { rows } else { 0 })
     }
 
     /// The driver has started, or is to look at all it has done: it is told everything again.
@@ -229,6 +271,14 @@ impl Netd {
         {
             cluster.untold.borrow_mut().everything();
             cluster.tell.notify_one();
+        }
+    }
+
+    /// As [`Netd::driver_started`], and waits for it: how many rows of the kernel were not as they should be.
+    pub(crate) async fn tell_of_others_again(self: &Rc<Self>, driver: &str) -> Result<usize> {
+        match self.cluster() {
+            Some(cluster) if driver == DRIVER => self.tell_driver_again(&cluster).await,
+            _ => Ok(0),
         }
     }
 

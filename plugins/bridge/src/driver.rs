@@ -148,10 +148,11 @@ impl Bridge {
         Ok(())
     }
 
-    /// Watches over a link besides that is there for its networks, until the next sync.
-    pub fn watch_link(&self, index: u32, name: &str) {
+    /// Watches over a link besides that is there for its networks, and up, and on this bridge if on any, until
+    /// the next sync.
+    pub fn watch_link(&self, index: u32, name: &str, bridge: Option<u32>) {
         if let Some(watch) = &self.watch {
-            watch.besides(index, name);
+            watch.besides(index, name, bridge);
         }
     }
 
@@ -166,6 +167,13 @@ impl Bridge {
     pub fn watch_link_no_more(&self, index: u32) {
         if let Some(watch) = &self.watch {
             watch.besides_no_more(index);
+        }
+    }
+
+    /// Watches over a network's bridges no longer: what becomes of them from now on is the driver's own doing.
+    pub fn watch_no_more(&self, segment: &Segment) {
+        if let Some(watch) = &self.watch {
+            segment.bridges().for_each(|bridge| watch.no_more(bridge));
         }
     }
 
@@ -302,9 +310,10 @@ fn others<'a>(marks: &Marks, segment: &Segment, observed: &'a Observed) -> Optio
 fn not_others(marks: &Marks, segment: &Segment, observed: &Observed) -> Result<()> {
     match others(marks, segment, observed).map(|link| &link.name) {
         Some(name) => Err(Error::exists(format_args!(
-            "a link {name} exists already on the host and is not netd's: have the network's link called \
-             otherwise; or, if another program has left it, end the containers that are on it, and delete it \
-             (ip link delete {name})"
+            "a link {name} exists already on the host and is not netd's: {}if another program has left it, end \
+             the containers that are on it, and delete it (ip link delete {name})",
+            // Of the others the name follows from the network's id.
+            if *marks == Marks::BRIDGE { "have the network's link called otherwise; or, " } else { "" }
         ))
         .with("link", name.as_str())),
         None => Ok(()),
@@ -367,12 +376,10 @@ impl Driver for Bridge {
         self.left.remove(&network.id);
         let segment = Segment::of(network);
         self.mtus.remove(&segment.bridge);
+        self.watch_no_more(&segment);
         for bridge in segment.bridges() {
             self.joined.remove(bridge);
             self.unfinished.remove(bridge);
-            if let Some(watch) = &self.watch {
-                watch.no_more(bridge);
-            }
         }
         let kernel = self.kernel()?;
         let mut batch = Batch::new();

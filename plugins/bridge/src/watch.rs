@@ -46,7 +46,7 @@ struct Made {
     /// The MTUs of these.
     mtus: BTreeMap<u32, u32>,
     /// Links besides, by index.
-    besides: BTreeMap<u32, String>,
+    besides: BTreeMap<u32, Besides>,
     /// Links of others in bridges' place, by index: their going is what is waited for.
     in_place: BTreeMap<u32, String>,
     /// The addresses of bridges.
@@ -59,6 +59,30 @@ struct Made {
     troubled: Option<&'static str>,
     /// Whether rules may have changed while nobody listened.
     unheard: bool,
+}
+
+/// A link that is to be there besides bridges and their ports, and up.
+#[derive(Debug)]
+struct Besides {
+    name: String,
+    /// The bridge that it is to be on, by index.
+    bridge: Option<u32>,
+}
+
+impl Besides {
+    /// What is not as it should be with its link.
+    fn wrong(&self, link: &Link) -> Option<String> {
+        let name = &self.name;
+        if link.name != *name {
+            Some(format!("the link {name} is called {}", link.name))
+        } else if !link.up {
+            Some(format!("the link {name} is down"))
+        } else if link.master != self.bridge {
+            Some(format!("the link {name} is not where it should be"))
+        } else {
+            None
+        }
+    }
 }
 
 /// As long as it is there nobody listens to what becomes of rules.
@@ -147,9 +171,10 @@ impl Watch {
         }
     }
 
-    /// Watches over a link besides, which is to be there.
-    pub(crate) fn besides(&self, index: u32, name: &str) {
-        lock(&self.made).besides.insert(index, name.to_owned());
+    /// Watches over a link besides, which is to be there, up, and on this bridge if on any.
+    pub(crate) fn besides(&self, index: u32, name: &str, bridge: Option<u32>) {
+        let besides = Besides { name: name.to_owned(), bridge };
+        lock(&self.made).besides.insert(index, besides);
     }
 
     /// Watches over such a link no longer.
@@ -172,7 +197,9 @@ impl Watch {
     /// Watches over a bridge no longer.
     pub(crate) fn no_more(&self, bridge: &str) {
         let mut made = lock(&self.made);
-        made.bridges.retain(|_, other| other != bridge);
+        let Made { bridges, mtus, .. } = &mut *made;
+        bridges.retain(|_, other| other != bridge);
+        mtus.retain(|index, _| bridges.contains_key(index));
         made.addresses.remove(bridge);
         made.parameters.remove(bridge);
     }
@@ -298,7 +325,10 @@ impl Watcher {
                         let mtu = made.mtus.get(&link.index);
                         !link.up || link.name != *name || mtu.is_some_and(|mtu| *mtu != link.mtu)
                     }
-                    None => self.marks.is_port(&link),
+                    None => match made.besides.get(&link.index) {
+                        Some(besides) => besides.wrong(&link).is_some(),
+                        None => self.marks.is_port(&link),
+                    },
                 };
                 if wrong {
                     self.suspects.insert(link.index);
@@ -345,6 +375,9 @@ impl Watcher {
             let gone = link.is_none_or(|link| link.name != *name);
             return gone.then(|| format!("the link {name} of others is gone"));
         }
+        if let (Some(besides), Some(link)) = (made.besides.get(&index), link) {
+            return besides.wrong(link);
+        }
         match (made.bridges.get(&index), link) {
             (Some(name), None) => Some(format!("the bridge {name} is gone")),
             (Some(name), Some(link)) if link.name != *name => {
@@ -355,7 +388,9 @@ impl Watcher {
                 let mtu = made.mtus.get(&index).filter(|mtu| **mtu != link.mtu)?;
                 Some(format!("the bridge {name} has mtu {}, not {mtu}", link.mtu))
             }
-            (None, None) => made.besides.get(&index).map(|name| format!("the link {name} is gone")),
+            (None, None) => {
+                made.besides.get(&index).map(|one| format!("the link {} is gone", one.name))
+            }
             (None, Some(link)) if !self.marks.is_port(link) => None,
             (None, Some(link)) if !self.marks.is_end(link) => {
                 Some(format!("the link {} was called otherwise", link.name))

@@ -20,6 +20,17 @@ use crate::{
 /// Everybody who has no row of its own.
 const ANYBODY: Mac = [0; 6];
 
+/// What tells apart rows that lead to the same VTEP, where it is not as the device has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct By {
+    /// The port there.
+    pub port: Option<u16>,
+    /// The number on the wire.
+    pub vni: Option<u32>,
+    /// The link, by index.
+    pub link: Option<u32>,
+}
+
 /// A row of one of the two tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Row {
@@ -41,6 +52,14 @@ pub enum Row {
     Flood {
         /// The VTEP.
         vtep: IpAddr,
+    },
+    /// In a VXLAN device's table: frames to everybody go to this VTEP by more than its address. Read and deleted, and
+    /// not written.
+    OddFlood {
+        /// The VTEP.
+        vtep: IpAddr,
+        /// By what besides.
+        by: By,
     },
     /// In the table of the device's bridge: frames to `mac` leave by the device.
     Port {
@@ -74,6 +93,14 @@ impl Row {
             Self::Forward { mac, vtep } => towards(*mac, *vtep),
             Self::Odd { mac } => of_device(*mac),
             Self::Flood { vtep } => towards(ANYBODY, *vtep),
+            Self::OddFlood { vtep, by } => {
+                let mut message = towards(ANYBODY, *vtep);
+                let more = &mut message.attributes;
+                more.extend(by.port.map(NeighbourAttribute::Port));
+                more.extend(by.vni.map(NeighbourAttribute::Vni));
+                more.extend(by.link.map(NeighbourAttribute::IfIndex));
+                message
+            }
             // Not `Permanent`, which says that the bridge itself has the address.
             Self::Port { mac } => {
                 message(link, *mac, NeighbourState::Noarp, NeighbourFlags::Controller)
@@ -85,7 +112,7 @@ impl Row {
 /// Writes a row of the VXLAN device `link` or of its bridge, in place of one of the same address.
 pub fn write(batch: &mut Batch, link: u32, row: &Row) {
     let flags = match row {
-        Row::Flood { .. } => NLM_F_APPEND,
+        Row::Flood { .. } | Row::OddFlood { .. } => NLM_F_APPEND,
         Row::Forward { .. } | Row::Odd { .. } | Row::Port { .. } => NLM_F_REPLACE,
     };
     let message = RouteNetlinkMessage::NewNeighbour(row.message(link));
@@ -114,7 +141,7 @@ impl std::fmt::Display for Row {
                 hex(mac)?;
                 write!(f, " at {vtep}")
             }
-            Self::Flood { vtep } => write!(f, "everybody at {vtep}"),
+            Self::Flood { vtep } | Self::OddFlood { vtep, .. } => write!(f, "everybody at {vtep}"),
             Self::Odd { mac } | Self::Port { mac } => hex(mac),
         }
     }
@@ -142,8 +169,10 @@ fn parse(message: Received<'_>, link: u32) -> Option<Row> {
     const NUD_NOARP: u16 = 0x40;
     const NDA_DST: u16 = 1;
     const NDA_LLADDR: u16 = 2;
-    /// `NDA_PORT`, `NDA_VNI`, `NDA_IFINDEX` and `NDA_NH_ID`.
-    const MORE: [u16; 4] = [6, 7, 8, 13];
+    const NDA_PORT: u16 = 6;
+    const NDA_VNI: u16 = 7;
+    const NDA_IFINDEX: u16 = 8;
+    const NDA_NH_ID: u16 = 13;
     let payload = message.payload;
     if message.kind != RTM_NEWNEIGH || read_u32(payload.get(4..)?)? != link {
         return None;
@@ -154,10 +183,17 @@ fn parse(message: Received<'_>, link: u32) -> Option<Row> {
     if flags & NTF_SELF == 0 {
         return (state & NUD_NOARP != 0).then_some(Row::Port { mac });
     }
-    let alone = || MORE.iter().all(|kind| attributes.value(*kind).is_none());
+    let port = attributes.value(NDA_PORT).and_then(|value| value.first_chunk().copied());
+    let by = By {
+        port: port.map(u16::from_be_bytes),
+        vni: attributes.value(NDA_VNI).and_then(read_u32),
+        link: attributes.value(NDA_IFINDEX).and_then(read_u32),
+    };
+    let alone = by == By::default() && attributes.value(NDA_NH_ID).is_none();
     Some(match attributes.value(NDA_DST).and_then(ip) {
-        Some(vtep) if mac == ANYBODY => Row::Flood { vtep },
-        Some(vtep) if alone() => Row::Forward { mac, vtep },
+        Some(vtep) if mac == ANYBODY && alone => Row::Flood { vtep },
+        Some(vtep) if mac == ANYBODY => Row::OddFlood { vtep, by },
+        Some(vtep) if alone => Row::Forward { mac, vtep },
         _ => Row::Odd { mac },
     })
 }

@@ -372,6 +372,7 @@ fn entry(link: u32, row: Row) -> (Key, Value) {
         Row::Forward { mac, vtep } => (Key::Forward { link, mac }, Value::Vtep(vtep)),
         Row::Odd { mac } => (Key::Forward { link, mac }, Value::There),
         Row::Flood { vtep } => (Key::Flood { link, vtep }, Value::There),
+        Row::OddFlood { vtep, by } => (Key::OddFlood { link, vtep, by }, Value::There),
         Row::Port { mac } => (Key::Port { link, mac }, Value::There),
     }
 }
@@ -402,6 +403,7 @@ fn delete(batch: &mut Batch, key: Key) {
         Key::Forward { link, mac } => fdb::delete(batch, link, &Row::Odd { mac }),
         Key::Port { link, mac } => fdb::delete(batch, link, &Row::Port { mac }),
         Key::Flood { link, vtep } => fdb::delete(batch, link, &Row::Flood { vtep }),
+        Key::OddFlood { link, vtep, by } => fdb::delete(batch, link, &Row::OddFlood { vtep, by }),
         Key::Route { to } => direct::delete(batch, to),
         Key::Neighbour { link, address } => neighbours::delete(batch, link, address),
     }

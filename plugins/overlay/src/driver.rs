@@ -164,7 +164,7 @@ impl Overlay {
             self.here.underlay = underlay.or(self.here.underlay);
             let ingress = overlay.ingress.and_then(|ingress| {
                 let found = observed.tunnel(&tunnel_link(ingress.vni))?;
-                self.bridge.watch_link(found.link.index, &found.link.name);
+                self.bridge.watch_link(found.link.index, &found.link.name, None);
                 Some((found.link.index, found.vni))
             });
             self.here.ingress = ingress.or(self.here.ingress);
@@ -176,7 +176,7 @@ impl Overlay {
             let bridge = segment.as_ref().and_then(|bridge| observed.bridges.get(bridge));
             let found = observed.tunnel(&tunnel.name);
             if let (Some(bridge), Some(found)) = (bridge, found) {
-                self.bridge.watch_link(found.link.index, &tunnel.name);
+                self.bridge.watch_link(found.link.index, &tunnel.name, Some(*bridge));
                 let (vni, bridge, tunnel, broadcast) =
                     (tunnel.vni, *bridge, found.link.index, tunnel.broadcast);
                 let routed = routed.then(|| segment.clone()).flatten();
@@ -203,6 +203,19 @@ impl Overlay {
         self.place(networks, &now)?;
         steps.retain(|step| undone.failed.iter().all(|(failed, _)| failed != step));
         Ok((steps, undone))
+    }
+
+    /// Makes a network's devices, all of them.
+    fn make_devices(&mut self, network: &Network, tunnels: &[Tunnel]) -> Result<()> {
+        let (_, undone) = self.arrange(&[network], tunnels, |observed| {
+            tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, observed)).collect()
+        })?;
+        if undone.failed.is_empty() {
+            return undone.all_done().map_err(refusal);
+        }
+        let there = self.kernel()?.observe(&[]).map_err(refusal)?.tunnels;
+        let obstacle = undone::obstacle(&undone, tunnels, &there);
+        obstacle.map_or_else(|| undone.all_done().map_err(refusal), Err)
     }
 
     /// Says how much VXLAN was dropped since it was last asked for.
@@ -260,19 +273,28 @@ impl Driver for Overlay {
         let tunnels = self.tunnels(&[network])?;
         let links = self.kernel()?.links().map_err(refusal)?;
         tunnels.iter().try_for_each(|tunnel| not_others(tunnel, &links))?;
+        let bridge = Segment::of(network).bridge;
+        let is_first = self.kernel()?.link(&bridge).map_err(refusal)?.is_none();
         let state = self.bridge.network_up(network)?;
         self.unfinished.insert(network.id.clone());
-        let (_, undone) = self.arrange(&[network], &tunnels, |observed| {
-            tunnels.iter().flat_map(|tunnel| plan::tunnel(tunnel, observed)).collect()
-        })?;
-        undone.all_done().map_err(refusal)?;
+        let made = self.make_devices(network, &tunnels);
+        if made.is_err()
+            && is_first
+            && let Err(left) = self.network_down(network)
+        {
+            eprintln!("something of network {} is left: {left}", network.name);
+        }
+        made?;
         self.unfinished.remove(&network.id);
         Ok(state)
     }
 
     fn network_down(&mut self, network: &Network) -> Result<()> {
         self.learned.clear();
-        let segment = Segment::of(network).bridge;
+        let segment = Segment::of(network);
+        // Without its last port a bridge has another MTU, before it is gone itself.
+        self.bridge.watch_no_more(&segment);
+        let segment = segment.bridge;
         let device = self.here.networks.get(&network.id).map(|place| place.tunnel);
         let between = self.here.ingress.map(|(link, _)| link);
         // The device between the nodes may go with it.

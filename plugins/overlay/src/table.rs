@@ -11,7 +11,7 @@ use cnm::{
     peers::{Elsewhere, Gone, MAX_NODE, Node, Peer},
 };
 use ipnetwork::IpNetwork;
-use kernel::{firewall::Fact, links::Mac};
+use kernel::{fdb::By, firewall::Fact, links::Mac};
 
 use crate::{NEXTHOPS, tunnel::node_mac};
 
@@ -38,6 +38,15 @@ pub enum Key {
         link: u32,
         /// The VTEP.
         vtep: IpAddr,
+    },
+    /// A VTEP that gets what goes to everybody by more than its address. None is wanted.
+    OddFlood {
+        /// The VXLAN device.
+        link: u32,
+        /// The VTEP.
+        vtep: IpAddr,
+        /// By what besides.
+        by: By,
     },
     /// Through which node an address is reached without VXLAN.
     Route {
@@ -237,7 +246,7 @@ impl Here {
             (Key::Neighbour { link, .. }, Value::Mac(mac)) => {
                 !leads(tunnel_of.get(link).unwrap_or(link), mac)
             }
-            (Key::Flood { vtep, .. }, _) => gone.contains(vtep),
+            (Key::Flood { vtep, .. } | Key::OddFlood { vtep, .. }, _) => gone.contains(vtep),
             (_, value) => is_gone(value),
         };
         table.iter().filter(is_orphan).map(|(key, _)| *key).collect()

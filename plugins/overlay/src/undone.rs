@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cnm::{NetworkId, network::Network};
+use cnm::{Error, NetworkId, network::Network};
+use kernel::{Errno, vxlan::Found};
 use netd_bridge::Segment;
 use words::Undone;
 
-use crate::{Tunnel, plan::Step};
+use crate::{
+    Tunnel,
+    plan::{self, Step},
+};
 
 /// The networks that are not as they should be, and one sentence for each device that is not.
 pub(crate) fn of_networks(
@@ -41,3 +45,38 @@ pub(crate) fn of_networks(
     }
     (unfinished, problems)
 }
+
+/// What of others' is in the way of a device, where that is known: its number on the wire, or its port.
+pub(crate) fn obstacle(
+    undone: &Undone<Step>,
+    tunnels: &[Tunnel],
+    there: &[Found],
+) -> Option<Error> {
+    undone.failed.iter().find_map(|(step, error)| {
+        let tunnel = tunnels.iter().find(|tunnel| step.link() == Some(&tunnel.name))?;
+        let Tunnel { ref name, vni, port, .. } = *tunnel;
+        match error.errno()? {
+            Errno::EEXIST => {
+                let is_in_place =
+                    |found: &&Found| !plan::is_own(found) && (found.vni, found.port) == (vni, port);
+                let other = &there.iter().find(is_in_place)?.link.name;
+                let refused = Error::exists(format_args!(
+                    "another VXLAN device of the host, {other}, has VNI {vni} at UDP port {port}, which \
+                     netd's {name} needs: end what uses it, and delete it (ip link delete {other})"
+                ));
+                Some(refused.with("link", other.as_str()).with("vni", vni))
+            }
+            Errno::EADDRINUSE => {
+                let refused = Error::exists(format_args!(
+                    "another program has UDP port {port} of the host, at which the cluster's nodes take VXLAN: \
+                     stop it, or begin the cluster with another port (netctl cluster init --data-path-port)"
+                ));
+                Some(refused.with(UDP_PORT, port))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// The operand that says which port another program has.
+const UDP_PORT: &str = "udp_port";

@@ -71,6 +71,23 @@ fn a_member_that_dies_is_started_again() {
 }
 
 #[test]
+fn a_member_that_ends_at_each_start_is_said_with_its_log() {
+    let mut fleet = Fleet::new(1);
+    fleet.hosts[0].kill();
+    fleet.signal_etcd_of(0, "KILL").unwrap();
+    let database = fleet.hosts[0].state_dir().join("cluster/etcd/member/snap/db");
+    fs::write(database, "nothing of etcd's").unwrap();
+    fleet.hosts[0].start();
+    let log = fleet.hosts[0].run_dir().join("etcd.log").display().to_string();
+    eventually("it says what the etcd said", || {
+        let problems = fleet.hosts[0].client().status().problems;
+        let said =
+            |one: &String| one.contains("etcd ends soon after each start") && one.contains(&log);
+        if problems.iter().any(said) { Ok(()) } else { Err(problems) }
+    });
+}
+
+#[test]
 fn a_leader_that_stands_still_for_15_seconds_changes_nothing() {
     let fleet = Fleet::managed(4, 3, "");
     fleet.create("shop");

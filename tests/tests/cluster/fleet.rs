@@ -137,6 +137,11 @@ impl Fleet {
         self.hosts[host].client().call(&join)
     }
 
+    /// The token that hosts join with.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) fn status(&self, host: usize) -> ClusterStatus {
         self.hosts[host].client().call(&GetCluster {}).unwrap()
     }

@@ -9,7 +9,8 @@ use std::{
 use cnm::{
     Kind,
     cluster::{
-        CreateToken, JoinCluster, ListNodes, ListTokens, NodeState, RemoveToken, Role, RotateToken,
+        CLUSTER_PORT, CreateToken, JoinCluster, ListNodes, ListTokens, NodeState, RemoveToken,
+        Role, RotateToken,
     },
 };
 use netd_tests::{Asking as _, eventually, kind_of};
@@ -123,6 +124,35 @@ fn a_second_host_of_a_name_is_not_let_in() {
     }
     assert_eq!(fleet.hosts[0].client().call(&ListNodes {}).unwrap().nodes.len(), 1);
     assert_eq!(fleet.status(second).cluster, None);
+}
+
+#[test]
+fn a_second_host_at_a_living_nodes_address_is_not_let_in() {
+    let mut fleet = Fleet::new(2);
+    let token = fleet.token().to_owned();
+    let third = fleet.add_host_named("h3");
+    // The node does not follow its host's address, which another host has by now.
+    let lost = underlay(1);
+    fleet.hosts[1].netns.run(&format!("ip address delete {lost}/24 dev eth0"));
+    fleet.hosts[1].netns.run("ip address add 198.51.100.77/24 dev eth0");
+    fleet.hosts[third].netns.run(&format!("ip address replace {lost}/24 dev eth0"));
+    let join = JoinCluster {
+        token: token.clone(),
+        manager: (underlay(0), CLUSTER_PORT).into(),
+        advertise: Some(lost),
+    };
+    let (kind, error) = kind_of(fleet.hosts[third].client().call(&join));
+    assert_eq!(kind, Kind::Exists, "{error}");
+    for part in [format!("at {lost}, and so is node h2 ("), "--advertise-addr".to_owned()] {
+        assert!(error.message.contains(&part), "{error}");
+    }
+    assert_eq!(fleet.status(third).cluster, None);
+    // Who is gone is in nobody's way.
+    fleet.hosts[1].kill();
+    eventually("it is known to be gone", || match fleet.hosts[third].client().call(&join) {
+        Err(error) if error.kind == Kind::Exists => Err(error.message),
+        joined => Ok(joined.unwrap()),
+    });
 }
 
 #[test]
@@ -269,7 +299,7 @@ fn who_answers_and_is_no_manager_is_said_and_the_token_is_not_blamed() {
 fn connections_that_say_nothing_keep_nobody_out() {
     let mut fleet = Fleet::bare(3);
     let token = fleet.init().token.unwrap();
-    let manager = SocketAddr::new(underlay(0), cnm::cluster::CLUSTER_PORT);
+    let manager = SocketAddr::new(underlay(0), CLUSTER_PORT);
     let silent = fleet.hosts[1].netns.inside(|| {
         let connect = |_| TcpStream::connect(manager);
         (0..900).map(connect).collect::<io::Result<Vec<_>>>().unwrap()

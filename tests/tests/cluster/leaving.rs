@@ -4,6 +4,7 @@ use cnm::{
     Kind,
     cluster::{LeaveCluster, RemoveNode},
     network::RemoveNetwork,
+    system::Reconcile,
 };
 use netd_tests::{Asking as _, eventually, kind_of};
 
@@ -79,6 +80,22 @@ fn who_stays_behind_says_that_the_store_is_away_in_plain_words() {
 }
 
 #[test]
+fn while_the_store_is_away_a_removal_says_so() {
+    let fleet = Fleet::new(2);
+    fleet.signal_etcd("STOP");
+    eventually("it says that, and not that the node is there", || {
+        let remove = RemoveNode { node: "h2".into(), force: false };
+        match fleet.hosts[0].client().call(&remove) {
+            Err(error) if error.kind == Kind::Unavailable => {
+                assert!(error.message.contains("store is away since"), "{error}");
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[test]
 fn a_host_that_is_removed_is_let_in_no_more() {
     let fleet = Fleet::new(2);
     fleet.create("shop");
@@ -102,4 +119,25 @@ fn a_host_that_is_removed_is_let_in_no_more() {
     assert_eq!(kind, Kind::Denied, "{error}");
     fleet.hosts[1].client().call(&LeaveCluster { force: true }).unwrap();
     assert_eq!(fleet.status(1).cluster, None);
+}
+
+#[test]
+fn who_leaves_by_force_with_a_container_attached_leaves_nothing_behind() {
+    let fleet = Fleet::new(2);
+    for round in 0..4 {
+        let name = format!("shop{round}");
+        fleet.create(&name);
+        let _running = fleet.run(1, &name, &format!("b{round}"));
+        let mut netd = fleet.hosts[1].client();
+        netd.call(&LeaveCluster { force: true }).unwrap();
+        assert_eq!(netd.endpoints().len(), 0);
+        // Whatever was begun of what was there before is through.
+        let reconciled = netd.call(&Reconcile {}).unwrap();
+        assert_eq!(reconciled.repaired, [""; 0], "nothing was left to be put right");
+        let links = fleet.hosts[1].netns.run("ip -br link");
+        assert!(!links.contains("nx") && !links.contains("br-"), "{links}");
+        fleet.join(1, fleet.token()).unwrap();
+    }
+    let log = fleet.hosts[1].log();
+    assert!(!log.contains("disturbed"), "it was its own doing: {log}");
 }

@@ -23,6 +23,7 @@ mod liveness;
 mod managed;
 mod managers;
 mod many;
+mod mended;
 mod names;
 mod namesakes;
 mod outside;

@@ -193,6 +193,29 @@ fn sync_and_a_complete_account_put_everything_right() {
 }
 
 #[test]
+fn rows_for_everybody_that_lead_by_more_than_an_address_go() {
+    let mut cluster = Cluster::new(Underlay::V4, 3);
+    for (number, broadcast) in [(1, "on"), (2, "off")] {
+        let mut network = network(number, &[&format!("10.{number}.0.0/16")], 1450);
+        network.options.insert("broadcast".into(), broadcast.into());
+        cluster.up(&network);
+        let before = cluster.hosts[0].rows();
+        let everybody = format!("00:00:00:00:00:00 dev nx00100{number} dst 192.0.2.2 self");
+        for by in ["port 99", "vni 77", "via eth0", "port 99 vni 77 via eth0"] {
+            let host = &cluster.hosts[0].netns;
+            host.run(&format!("bridge fdb append {everybody} {by}"));
+            if broadcast == "on" {
+                host.run(&format!("bridge fdb delete {everybody}"));
+            }
+            assert_ne!(cluster.hosts[0].rows(), before);
+            cluster.tell_all();
+            assert_eq!(cluster.hosts[0].rows(), before, "{by}, with broadcast {broadcast}");
+            assert_eq!(cluster.tell_all(), [0, 0, 0], "{by}, with broadcast {broadcast}");
+        }
+    }
+}
+
+#[test]
 fn a_device_that_cannot_be_made_is_its_own_networks_trouble() {
     let mut cluster = Cluster::new(Underlay::V4, 2);
     let [one, two] = [1, 2].map(|n| network(n, &[&format!("10.{n}.0.0/16")], 1450));
@@ -224,7 +247,7 @@ fn a_device_that_cannot_be_made_is_its_own_networks_trouble() {
     let attach =
         AttachEndpoint { network: host.local(&two), endpoint: more.clone(), netns: netns.path() };
     let error = host.session.call(&attach).unwrap_err();
-    assert!(error.message.contains("nx001002"), "{error}");
+    assert!(["nx001002", "theirs"].iter().all(|word| error.message.contains(word)), "{error}");
 
     host.netns.run("ip link delete theirs");
     host.session.call(&attach).unwrap();

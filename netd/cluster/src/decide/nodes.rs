@@ -102,7 +102,8 @@ impl Decider {
     ///
     /// # Errors
     /// [`Error::Family`] when the others are reached by another; [`Error::Namesake`] when one of them is
-    /// called as it is; [`Error::Within`] when it is reached at an address of a network;
+    /// called as it is; [`Error::NodeThere`] when one that is alive is reached where it is to be;
+    /// [`Error::Within`] when it is reached at an address of a network;
     /// [`Error::PoolsExhausted`] when the node subnet is; when the store is away.
     pub async fn join(&self, txn: Txn, joining: Joining, now: u64) -> Result<Txn> {
         let config = self.config().await?;
@@ -114,6 +115,7 @@ impl Decider {
                 let address = node.facts.vtep();
                 return Err(Error::Namesake { name: node.facts.name, node: node.id, address });
             }
+            self.elsewhere(&joining.facts, node).await?;
         }
         let clear = self.clear_of_networks(&joining.facts).await?;
         let taken = self.store.all(self.layout.ingress()).await?.rows;
@@ -123,6 +125,18 @@ impl Decider {
         });
         let ingress = ingress(&config, &taken.collect::<Vec<_>>(), &joining.node)?;
         Ok(add(&self.layout, txn.when(clear), &row(joining, ingress, now)))
+    }
+
+    /// Refuses a host that is to be reached where a node is that is alive: what is for one would come to the other.
+    async fn elsewhere(&self, new: &Facts, other: rows::Node) -> Result<()> {
+        let Some(address) = new.vtep().filter(|own| other.facts.vtep() == Some(*own)) else {
+            return Ok(());
+        };
+        let (node, name) = (other.id, other.facts.name);
+        match self.find::<rows::Live>(&Key::Live(node.clone())).await? {
+            Some(_) => Err(Error::NodeThere { address, name, node }),
+            None => Ok(()),
+        }
     }
 
     /// The node that a host was before, which joins: one of its name, at its address. Its place is free

@@ -125,3 +125,16 @@ fn a_command_is_run_with_dockers_flags() {
     assert_eq!(parse("run --help").unwrap_err(), ErrorKind::DisplayHelp);
     assert_eq!(parse("run -h").unwrap_err(), ErrorKind::InvalidValue, "as with docker");
 }
+
+#[test]
+fn a_host_without_an_address_is_said_in_a_sentence() {
+    let said = |text: &str| values::place(text).expect_err(text).message;
+    // No name ends so (RFC 6761, section 6.4).
+    let unknown = said("manager.invalid:2377");
+    assert!(unknown.starts_with("no address is known of the host manager.invalid:"), "{unknown}");
+    assert!(!unknown.contains("lookup"), "{unknown}");
+    for wrong in ["10.0.0.1", "10.0.0.1:port", "fd00::1:2377x", ":2377"] {
+        assert!(said(wrong).contains("it should be like 10.0.0.1:2377"), "{wrong}");
+    }
+    assert!(values::place("[fd00::1]:2377").is_ok());
+}

@@ -86,10 +86,18 @@ pub(crate) fn count(text: &str) -> Result<u32, Error> {
 
 /// Reads an address or a name, and a port.
 pub(crate) fn place(text: &str) -> Result<SocketAddr, Error> {
-    let found = text.to_socket_addrs().map_err(|error| {
-        Error::invalid(format_args!(
+    let parts = text.rsplit_once(':').filter(|(host, port)| {
+        let is_host = !host.is_empty() && !host.contains([':', '[', ']']);
+        is_host && port.parse::<u16>().is_ok()
+    });
+    let found = text.to_socket_addrs().map_err(|error| match parts {
+        Some((host, port)) => Error::invalid(format_args!(
+            "no address is known of the host {host}: see whether its name is right and this host resolves it \
+             (getent hosts {host}), or name it by its address, as in 10.0.0.1:{port}"
+        )),
+        None => Error::invalid(format_args!(
             "invalid address {text:?}: {error}; it should be like 10.0.0.1:2377"
-        ))
+        )),
     });
     found?.next().ok_or_else(|| Error::invalid(format_args!("{text} has no address")))
 }
