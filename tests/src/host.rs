@@ -298,7 +298,9 @@ impl Host {
     /// Everything that helps whoever reads why a test failed.
     fn report(&self) -> String {
         let mut report = format!("host {}\n", self.name);
-        for line in ["ip -d link", "ip address", "ip route", "nft list ruleset"] {
+        for line in
+            ["ip -d link", "ip address", "ip route", "ip neigh", "bridge fdb", "nft list ruleset"]
+        {
             let executed = Executed::from(self.netns.output(line));
             report += &format!("$ {line}\n{}{}\n", executed.stdout, executed.stderr);
         }

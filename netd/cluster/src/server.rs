@@ -11,7 +11,7 @@ use std::{
 
 use cnm::{Call, Empty, Incoming, Kind, Reply, cluster::EtcdTls, fault, frame::MAX_LINE};
 use rustls::ServerConfig;
-use store::{Etcd, Store};
+use store::{Etcd, Store, Txn};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -355,16 +355,20 @@ impl Server {
                 public_key: request.public_key.clone(),
                 joined_with: Some(digest.clone()),
                 facts: join.facts.clone(),
+                former: None,
             };
             let now = now();
             let (manager, facts) = (&self.shared.manager, &join.facts);
             let join_as = |role, txn| {
                 let joining = joining(role);
                 async move {
-                    // It has proved that it may join, and takes the place that it had.
-                    if let Some(former) = decider.former(facts).await? {
+                    // It has proved that it may join, and takes the place that it had if nothing else is in the way.
+                    let former = decider.former(facts, role).await?;
+                    if let Some(former) = &former {
+                        let taking = Joining { former: Some(former.clone()), ..joining.clone() };
+                        decider.join(Txn::new(), taking, now).await?;
                         tracing::info!(node = %former, name = facts.name, "a node joins anew");
-                        manager.remove(&former).await?;
+                        manager.remove(former).await?;
                     }
                     decider.join(txn, joining, now).await
                 }

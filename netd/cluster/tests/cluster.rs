@@ -150,6 +150,7 @@ async fn init() -> Stage {
         public_key: "first".to_owned(),
         joined_with: None,
         facts: Facts { listens: Some(listens.clone()), ..facts("m") },
+        former: None,
     };
     decider.init(&cluster, &Config::default(), joining, now()).await.expect("a cluster");
     let digest = authority.digest().expect("digest");

@@ -46,14 +46,10 @@ pub(crate) fn cluster(socket: &Path, command: ClusterCommand) -> Outcome {
             }
         }
         ClusterCommand::Leave { force } => {
-            let role = client.call(&GetCluster {}).ok().and_then(|status| status.role);
-            let what = match role {
-                Some(Role::Worker) => "leaving the cluster: that may take half a minute",
-                _ => {
-                    "leaving the cluster: of managers one goes after the other, and each may take half a minute"
-                }
-            };
-            out::patiently(what, || client.call(&LeaveCluster { force }))?;
+            out::patiently(
+                "leaving the cluster: of managers one goes after the other, and each may take half a minute",
+                || client.call(&LeaveCluster { force }),
+            )?;
             out::print("Node left the cluster.\n")?;
         }
         ClusterCommand::Status(Format { json }) => {

@@ -219,6 +219,7 @@ impl Netd {
             public_key: request.public_key.clone(),
             joined_with: None,
             facts,
+            former: None,
         };
         decider.init(&kept.cluster, &config, first, now()).await?;
         let tokens = Tokens::new(store, layout);

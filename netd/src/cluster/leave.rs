@@ -222,18 +222,20 @@ impl Cluster {
     /// that they are of none any more.
     async fn end(&self) {
         let Decisions::Here { manager, .. } = &self.decisions else { return };
-        let ended = async {
-            for node in manager.decider.nodes().await? {
-                if node.id != self.node {
-                    manager.decider.remove_node(&node.id).await?;
-                }
+        let nodes = match timeout(DECISION, manager.decider.nodes()).await {
+            Ok(Ok(nodes)) => nodes,
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "the others are not told that it is over");
             }
-            Ok::<_, ::cluster::Error>(())
+            Err(_) => return tracing::warn!("the others are not told in time that it is over"),
         };
-        match timeout(DECISION, ended).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the others are not told that it is over"),
-            Err(_) => tracing::warn!("the others are not told in time that it is over"),
+        for node in nodes.into_iter().map(|node| node.id).filter(|node| *node != self.node) {
+            match timeout(DECISION, manager.decider.remove_node(&node)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(%node, %error, "it is not told that it is over"),
+                // The store is away, for the others as well.
+                Err(_) => return tracing::warn!(%node, "not told in time that it is over"),
+            }
         }
     }
 

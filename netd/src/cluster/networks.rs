@@ -352,9 +352,8 @@ impl Netd {
             return Ok(());
         }
         cluster.untold.borrow_mut().network(id);
-        let (netd, told) = (self.clone(), cluster.clone());
-        let telling = tokio::task::spawn_local(async move { netd.tell_driver(&told).await });
-        // What the driver refuses is told again and again, which nobody can wait for.
+        // What is taken to be told is told, whether anybody waits for it or not.
+        let telling = tokio::task::spawn_local(self.clone().tell_driver_now(cluster.clone()));
         tokio::time::timeout(DECISION, telling).await.ok();
         tracing::info!(network = %network.name, "network up on this host");
         Ok(())

@@ -185,7 +185,15 @@ impl Netd {
         }
     }
 
-    /// Tells the driver what is untold, until nothing is.
+    /// Tells the driver what is untold, once. What it refuses is left to who tells it of changes.
+    pub(super) async fn tell_driver_now(self: Rc<Self>, cluster: Rc<Cluster>) {
+        let _telling = cluster.telling.lock().await;
+        if self.tell_news(&cluster).await.is_err() {
+            cluster.tell.notify_one();
+        }
+    }
+
+    /// Tells the driver what is untold, until nothing is. For the one who tells it.
     pub(super) async fn tell_driver(self: &Rc<Self>, cluster: &Rc<Cluster>) {
         let mut pause = AGAIN;
         loop {
@@ -209,8 +217,12 @@ impl Netd {
     /// Tells the driver all there is of other hosts, once; how many rows were not as they should be.
     async fn tell_driver_again(self: &Rc<Self>, cluster: &Rc<Cluster>) -> Result<usize> {
         let _telling = cluster.telling.lock().await;
-        cluster.untold.borrow_mut().everything();
-        let told = self.tell_news(cluster).await;
+        let mut told = self.tell_news(cluster).await;
+        // What is told so for the first time is news, and nothing that had to be put right.
+        if told.is_ok() {
+            cluster.untold.borrow_mut().everything();
+            told = self.tell_news(cluster).await;
+        }
         if told.is_err() {
             cluster.tell.notify_one();
         }

@@ -31,6 +31,7 @@ mod translate;
 mod version;
 
 pub use conflist::conflist;
+pub use translate::LABEL;
 
 use crate::{
     Kind,

@@ -27,7 +27,7 @@ mod wire;
 
 pub(crate) use wire::{Attributes, append, ip, read_u16, read_u32};
 
-/// Who made a route, nexthop or neighbour (`rtm_protocol`, linux/rtnetlink.h): a number that no
+/// Who made a route or neighbour (`rtm_protocol`, linux/rtnetlink.h): a number that no
 /// routing daemon has, by which `ip` shows netd's ("n" in ASCII).
 pub const PROTOCOL: u8 = b'n';
 

@@ -609,7 +609,7 @@ fn a_host_that_was_cut_off_loses_nothing_and_catches_up() {
     let healed = Instant::now();
     crate::fleet::resolves(&c, &there.container.name, &[there.ip()]);
     crate::fleet::resolves(&a, &here.container.name, &[here.ip()]);
-    crate::fleet::reaches(&here.container.netns, there.ip());
+    fleet.reaches(&here.container.netns, there.ip());
     eventually("all know the same", || {
         let known: Vec<_> = (0..3).map(|host| fleet.status(host)).collect();
         let elsewhere: Vec<_> = known.iter().map(|status| status.elsewhere).collect();

@@ -196,10 +196,38 @@ impl Fleet {
         netd_tests::run(&format!("kill -{signal} {}", self.etcd()));
     }
 
+    /// As [`reaches`]; where not, what each host has of the others is seen while it is there.
+    #[track_caller]
+    pub(crate) fn reaches(&self, from: &Namespace, to: IpAddr) {
+        eventually("a ping is answered", || {
+            let output = from.output(&format!("ping -n -c 1 -W 1 {to}"));
+            if output.status.success() {
+                return Ok(());
+            }
+            let places = self.hosts.iter().map(|host| &host.netns).chain([from]);
+            let seen = places.flat_map(|place| {
+                ["ip neigh", "bridge fdb"].map(|line| {
+                    let there = place.output(line).stdout;
+                    format!("{line}\n{}", String::from_utf8_lossy(&there))
+                })
+            });
+            Err(Unseen(seen.collect::<Vec<_>>().join("\n")))
+        });
+    }
+
     /// Takes a host's cable away, or puts it back.
     pub(crate) fn cable(&self, host: usize, there: bool) {
         let state = if there { "up" } else { "down" };
         self.wire.run(&format!("ip link set p{host} {state}"));
+    }
+}
+
+/// What was there instead, with its lines.
+struct Unseen(String);
+
+impl std::fmt::Debug for Unseen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Joining {
     pub joined_with: Option<String>,
     /// What it says of itself.
     pub facts: Facts,
+    /// The node that it was before, which goes when it comes.
+    pub former: Option<NodeId>,
 }
 
 fn row(joining: Joining, ingress: IpAddr, now: u64) -> rows::Node {
@@ -109,7 +111,8 @@ impl Decider {
         let config = self.config().await?;
         let nodes = self.list::<rows::Node>(self.layout.nodes()).await?;
         let txn = txn.when(unwritten_since(self.layout.nodes(), nodes.revision));
-        for node in nodes.rows.into_iter().map(|node| node.value) {
+        let is_other = |node: &rows::Node| joining.former.as_ref() != Some(&node.id);
+        for node in nodes.rows.into_iter().map(|node| node.value).filter(is_other) {
             same_family(&joining.facts, &node.facts)?;
             if is_called_as(&joining.facts, &node.facts) {
                 let address = node.facts.vtep();
@@ -140,15 +143,17 @@ impl Decider {
     }
 
     /// The node that a host was before, which joins: one of its name, at its address. Its place is free
-    /// when it is not alive.
+    /// when it is not alive, and that of a manager is no worker's.
     ///
     /// # Errors
     /// [`Error::StillAlive`]; when the store is away.
-    pub async fn former(&self, facts: &Facts) -> Result<Option<NodeId>> {
+    pub async fn former(&self, facts: &Facts, role: Role) -> Result<Option<NodeId>> {
         let Some(address) = facts.vtep() else { return Ok(None) };
         let mut nodes = self.nodes().await?.into_iter();
-        let former = nodes
-            .find(|node| is_called_as(facts, &node.facts) && node.facts.vtep() == Some(address));
+        let may = |node: &rows::Node| role == Role::Manager || node.role == Role::Worker;
+        let former = nodes.find(|node| {
+            may(node) && is_called_as(facts, &node.facts) && node.facts.vtep() == Some(address)
+        });
         let Some(rows::Node { id: node, facts: Facts { name, .. }, .. }) = former else {
             return Ok(None);
         };

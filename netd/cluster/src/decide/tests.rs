@@ -29,6 +29,7 @@ fn joining(n: u8) -> Joining {
         public_key: "k".to_owned(),
         joined_with: None,
         facts: Facts::default(),
+        former: None,
     }
 }
 
@@ -240,6 +241,40 @@ fn of_a_network_and_a_node_that_would_be_cut_off_by_it_one_comes() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+#[test]
+fn a_place_is_given_up_to_who_may_have_it_when_nothing_else_is_in_the_way() {
+    stage(1, async |decider| {
+        let facts = |last: u8| Facts {
+            name: format!("h{last}"),
+            vtep4: Some(std::net::Ipv4Addr::new(198, 51, 100, last)),
+            ..Facts::default()
+        };
+        for (n, role) in [(1, Role::Manager), (2, Role::Worker)] {
+            let there = Joining { facts: facts(n), role, ..joining(n) };
+            let txn = decider.join(Txn::new(), there, 1).await.expect("joins");
+            assert!(decider.store.txn(txn).await.expect("written").held);
+        }
+        for (n, role, former) in [
+            (1, Role::Worker, None),
+            (1, Role::Manager, Some(node(1))),
+            (2, Role::Worker, Some(node(2))),
+            (2, Role::Manager, Some(node(2))),
+            (3, Role::Manager, None),
+        ] {
+            assert_eq!(decider.former(&facts(n), role).await.expect("read"), former, "{n} {role}");
+        }
+        let again = |former| Joining { facts: facts(2), former, ..joining(4) };
+        let refused = decider.join(Txn::new(), again(None), 1).await;
+        assert!(matches!(refused, Err(Error::Namesake { .. })), "{refused:?}");
+        decider.join(Txn::new(), again(Some(node(2))), 1).await.expect("nothing is in the way");
+        let v6 =
+            Facts { vtep4: None, vtep6: Some("fd00::2".parse().expect("an address")), ..facts(2) };
+        let other = Joining { facts: v6, ..again(Some(node(2))) };
+        let refused = decider.join(Txn::new(), other, 1).await;
+        assert!(matches!(refused, Err(Error::Family { .. })), "{refused:?}");
     });
 }
 

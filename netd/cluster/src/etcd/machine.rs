@@ -24,7 +24,7 @@ const OBEYS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How often it is looked at whether one that is being started is on record.
-const RECORD: Duration = Duration::from_millis(1);
+const BEGINS: Duration = Duration::from_millis(1);
 
 /// How etcd runs on this machine.
 #[derive(Clone, Debug)]
@@ -221,7 +221,7 @@ impl Machine {
                 let why = format!("it ended at once: {}", self.last_words());
                 return Err(Error::Program { program, why });
             }
-            thread::park_timeout(RECORD);
+            thread::park_timeout(BEGINS);
         }
     }
 

@@ -86,11 +86,17 @@ pub(crate) fn count(text: &str) -> Result<u32, Error> {
 
 /// Reads an address or a name, and a port.
 pub(crate) fn place(text: &str) -> Result<SocketAddr, Error> {
+    let found = text.to_socket_addrs().map_err(|error| no_place(text, &error));
+    found?.next().ok_or_else(|| Error::invalid(format_args!("{text} has no address")))
+}
+
+/// Why this is no address and port.
+pub(super) fn no_place(text: &str, error: &std::io::Error) -> Error {
     let parts = text.rsplit_once(':').filter(|(host, port)| {
         let is_host = !host.is_empty() && !host.contains([':', '[', ']']);
         is_host && port.parse::<u16>().is_ok()
     });
-    let found = text.to_socket_addrs().map_err(|error| match parts {
+    match parts {
         Some((host, port)) => Error::invalid(format_args!(
             "no address is known of the host {host}: see whether its name is right and this host resolves it \
              (getent hosts {host}), or name it by its address, as in 10.0.0.1:{port}"
@@ -98,8 +104,7 @@ pub(crate) fn place(text: &str) -> Result<SocketAddr, Error> {
         None => Error::invalid(format_args!(
             "invalid address {text:?}: {error}; it should be like 10.0.0.1:2377"
         )),
-    });
-    found?.next().ok_or_else(|| Error::invalid(format_args!("{text} has no address")))
+    }
 }
 
 /// A name that stands in a container's `/etc/hosts` besides its own, as on Docker's command line.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use cnm::{
     Error, Kind,
     client::Client,
+    cni,
     endpoint::{Endpoint, ListEndpoints},
 };
 
@@ -17,9 +18,6 @@ use crate::{
     out::{self, Outcome, Tally},
 };
 
-/// The label of what came to netd through CNI.
-const LABEL: &str = "cni";
-
 /// `cni uninstall`. What is not there is no fault.
 pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
     let directory = &args.places.bin_dir;
@@ -27,6 +25,12 @@ pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
     let mut names = listed(directory)?;
     names.retain(|name| name.starts_with(PREFIX) || (name == THEIRS && theirs_is_ours));
     if names.is_empty() {
+        return Ok(Tally::default().code());
+    }
+    if args.places.dry_run {
+        for name in names {
+            out::print(&format!("{}\n", directory.join(&name).display()))?;
+        }
         return Ok(Tally::default().code());
     }
     let running = on_netd(socket).into_iter().collect::<Vec<_>>().join(", ");
@@ -41,9 +45,7 @@ pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
     let mut tally = Tally::default();
     for name in names {
         let path = directory.join(&name);
-        if !args.places.dry_run
-            && let Err(error) = fs::remove_file(&path)
-        {
+        if let Err(error) = fs::remove_file(&path) {
             tally.fault(&out::system(format_args!("cannot remove {}", path.display()), &error));
             continue;
         }
@@ -70,7 +72,7 @@ pub(crate) fn uninstall(socket: &Path, args: &Uninstall) -> Outcome {
 fn on_netd(socket: &Path) -> BTreeSet<String> {
     let listed = Client::connect(socket).and_then(|mut netd| netd.call(&ListEndpoints::default()));
     let endpoints = listed.map(|list| list.endpoints).unwrap_or_default();
-    let through = |endpoint: &&Endpoint| endpoint.labels.contains_key(LABEL);
+    let through = |endpoint: &&Endpoint| endpoint.labels.contains_key(cni::LABEL);
     let own = endpoints.iter().filter(through);
     own.map(|endpoint| endpoint.container.label().to_owned()).collect()
 }

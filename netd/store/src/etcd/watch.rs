@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use etcd_client::{WatchOptions, WatchStream};
+use etcd_client::{WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Again, Etcd, failure, wire};
+use super::{Again, Etcd, PATIENCE, failure, was_overtaken, wire};
 use crate::{Batch, Error, Keys, Result};
 
 /// How long a stream may be silent before it is asked, and then again before it is given up.
@@ -15,6 +15,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// The changes of some keys in etcd.
 pub struct EtcdWatch {
     stream: WatchStream,
+    /// What it began with, until that is looked at.
+    first: Option<WatchResponse>,
     endpoint: String,
     from: u64,
     heard: Instant,
@@ -35,18 +37,36 @@ impl EtcdWatch {
         if let Some(end) = end {
             options = options.with_range(end);
         }
-        let stream = etcd
-            .call(Again::Yes, |client| {
-                let (key, options) = (key.clone(), options.clone());
-                async move { client.watch_client().watch(key, Some(options)).await }
-            })
-            .await?;
-        let endpoint = etcd.current().1.url;
-        Ok(Self { stream, endpoint, from, heard: Instant::now(), asked: None })
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (stream, first) = etcd
+                .call(Again::Yes, |client| {
+                    let (key, options) = (key.clone(), options.clone());
+                    async move {
+                        let mut stream = client.watch_client().watch(key, Some(options)).await?;
+                        let first = stream.message().await?;
+                        Ok((stream, first))
+                    }
+                })
+                .await?;
+            let endpoint = etcd.current().1.url;
+            let watch = Self { stream, first, endpoint, from, heard: Instant::now(), asked: None };
+            // What is refused comes as the stream's first message.
+            let refused = watch.first.as_ref().filter(|first| first.canceled());
+            match refused.map(|first| watch.cancelled(first)) {
+                Some(error) if was_overtaken(&error, deadline).await => {}
+                _ => return Ok(watch),
+            }
+        }
     }
 
     pub(crate) async fn next(&mut self) -> Result<Batch> {
         loop {
+            if let Some(first) = self.first.take()
+                && let Some(batch) = self.read(&first)?
+            {
+                return Ok(batch);
+            }
             let until = self.asked.unwrap_or(self.heard) + SILENCE;
             let message = tokio::select! {
                 biased;
@@ -66,19 +86,26 @@ impl EtcdWatch {
             };
             self.heard = Instant::now();
             self.asked = None;
-            if message.canceled() {
-                return Err(self.cancelled(message.compact_revision(), message.cancel_reason()));
+            if let Some(batch) = self.read(&message)? {
+                return Ok(batch);
             }
-            if message.created() {
-                continue;
-            }
-            let (era, revision) = wire::era(message.header());
-            let mut events = Vec::with_capacity(message.events().len());
-            for event in message.events() {
-                events.extend(wire::event(event)?);
-            }
-            return Ok(Batch { revision, era, events });
         }
+    }
+
+    /// What a message says; nothing where it says that the watch has begun.
+    fn read(&self, message: &WatchResponse) -> Result<Option<Batch>> {
+        if message.canceled() {
+            return Err(self.cancelled(message));
+        }
+        if message.created() {
+            return Ok(None);
+        }
+        let (era, revision) = wire::era(message.header());
+        let mut events = Vec::with_capacity(message.events().len());
+        for event in message.events() {
+            events.extend(wire::event(event)?);
+        }
+        Ok(Some(Batch { revision, era, events }))
     }
 
     pub(crate) async fn request_progress(&mut self) -> Result<()> {
@@ -91,8 +118,9 @@ impl EtcdWatch {
         Error::Unavailable { endpoint: self.endpoint.clone(), why: why.to_owned(), sent: false }
     }
 
-    fn cancelled(&self, compacted: i64, reason: &str) -> Error {
-        if let Ok(oldest @ 1..) = u64::try_from(compacted) {
+    fn cancelled(&self, message: &WatchResponse) -> Error {
+        let reason = message.cancel_reason();
+        if let Ok(oldest @ 1..) = u64::try_from(message.compact_revision()) {
             return Error::Compacted { asked: self.from, oldest };
         }
         if failure::is_overtaken(reason) {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The label that tells an attachment of this dialect, with the version it was made in.
-pub(super) const LABEL: &str = "cni";
+pub const LABEL: &str = "cni";
 
 /// The network of a configuration, for the first ADD on it.
 pub(super) fn create(

@@ -33,7 +33,8 @@ impl Overlay {
         } else {
             follow(&moved, self.kernel()?.facts().map_err(refusal)?)
         };
-        stale.retain(|fact| !wanted.facts.contains(fact));
+        // One may have moved to where another was.
+        stale.retain(|fact| !wanted.facts.contains(fact) && !new.contains(fact));
         let fresh = wanted.facts.iter().filter(|fact| !self.learned.contains(fact));
         new.extend(fresh.cloned());
         let mut difference = match moved.is_empty() {

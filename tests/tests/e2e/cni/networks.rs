@@ -292,6 +292,8 @@ fn plugins_are_not_taken_from_under_those_who_need_them() {
     host.client().attach(&world.container("other").to("pods"));
 
     let uninstall = ["--cni-dir", &cni_dir];
+    let would = cni("uninstall", &[&uninstall[..], &["--dry-run"]].concat());
+    assert!(would.success().contains("netd-bridge") && would.stderr.is_empty(), "{would:?}");
     let refused = cni("uninstall", &uninstall);
     let label = host.client().endpoints();
     let label = label.iter().find(|e| e.labels.contains_key("cni")).unwrap().container.label();
