@@ -51,6 +51,7 @@ mod removed;
 mod renewal;
 mod room;
 mod tasks;
+mod telling;
 mod underlay;
 mod view;
 mod wording;

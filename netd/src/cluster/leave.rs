@@ -11,7 +11,7 @@ use cnm::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Cluster, DECISION, Decisions, Kept, Place, follow::NAMESAKES, kept::Leaving, tasks::UNTOLD,
+    Cluster, DECISION, Decisions, Kept, Place, follow::NAMESAKES, kept::Leaving, telling::UNTOLD,
 };
 use crate::netd::Netd;
 

@@ -8,7 +8,7 @@ use ::cluster::{
 };
 use cnm::{
     Error, Kind, Name, NetworkId, Result,
-    driver::{NetworkDown, NetworkUp},
+    driver::{ANOTHER_PROGRAM, NetworkDown, NetworkUp, UDP_PORT},
     endpoint::Protocol,
     network::{CreateNetwork, Network},
     options::DNS_PORT,
@@ -437,11 +437,11 @@ impl Netd {
 
 /// Names the program that has the port of VXLAN, where a driver says that one has.
 fn name_program(mut error: Error) -> Error {
-    let port = error.operands.get("udp_port").and_then(serde_json::Value::as_u64);
+    let port = error.operands.get(UDP_PORT).and_then(serde_json::Value::as_u64);
     let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return error };
     let there = sockets::bound_within(&[Protocol::Udp].into(), port..=port).unwrap_or_default();
     if let Some(program) = sockets::holders(&there).first() {
-        error.message = error.message.replacen("another program", &program.to_string(), 1);
+        error.message = error.message.replacen(ANOTHER_PROGRAM, &program.to_string(), 1);
     }
     error
 }

@@ -82,6 +82,12 @@ pub struct Capabilities {
     pub peers: bool,
 }
 
+/// How a driver's refusal calls who has the port of VXLAN: netd, which looks for it, says its name instead.
+pub const ANOTHER_PROGRAM: &str = "another program";
+
+/// The operand of such a refusal that says which port that is.
+pub const UDP_PORT: &str = "udp_port";
+
 /// Makes a network's part of the host: its link, its address, its place in the firewall.
 /// One that is there already is brought to what is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

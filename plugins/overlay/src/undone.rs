@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cnm::{Error, NetworkId, network::Network};
+use cnm::{
+    Error, NetworkId,
+    driver::{ANOTHER_PROGRAM, UDP_PORT},
+    network::Network,
+};
 use kernel::{Errno, vxlan::Found};
 use netd_bridge::Segment;
 use words::Undone;
@@ -68,7 +72,7 @@ pub(crate) fn obstacle(
             }
             Errno::EADDRINUSE => {
                 let refused = Error::exists(format_args!(
-                    "another program has UDP port {port} of the host, at which the cluster's nodes take VXLAN: \
+                    "{ANOTHER_PROGRAM} has UDP port {port} of the host, at which the cluster's nodes take VXLAN: \
                      stop it, or begin the cluster with another port (netctl cluster init --data-path-port)"
                 ));
                 Some(refused.with(UDP_PORT, port))
@@ -77,6 +81,3 @@ pub(crate) fn obstacle(
         }
     })
 }
-
-/// The operand that says which port another program has.
-const UDP_PORT: &str = "udp_port";
