@@ -149,23 +149,29 @@ deps-test: deps ## Install what the tests use besides
 		echo "==> cargo-nextest is missing: installing it"; \
 		$(CARGO) install --locked cargo-nextest; }
 
-# Debian's next release: its runtimes are newer than this one's.
-NEWER := trixie
+# Debian's next releases: their runtimes are newer than this one's.
+NEWER := trixie forky
 NEWER_HAS := podman netavark aardvark-dns crun docker.io docker-cli containerd runc iptables \
 	nftables iproute2 iputils-ping busybox-static curl procps
-RUNTIMES := $(CURDIR)/target/runtimes/$(NEWER)
+RUNTIMES := $(CURDIR)/target/runtimes
 
 .PHONY: deps-runtimes
 deps-runtimes: deps-test ## Lay out newer runtimes below target, once
 	$(call packages,debootstrap)
-	@if [[ "$$(cat "$(RUNTIMES).whole" 2>/dev/null)" != "$(NEWER_HAS)" ]]; then \
-		echo "==> laying out $(NEWER) in target/runtimes, which takes some minutes"; \
-		rm -rf "$(RUNTIMES)" "$(RUNTIMES).whole"; mkdir -p "$(RUNTIMES)"; \
-		log="$(RUNTIMES).log"; \
-		unshare --mount --propagation private debootstrap --variant=minbase \
-			--include=$(subst $(space),$(comma),$(NEWER_HAS)) \
-			$(NEWER) "$(RUNTIMES)" >"$$log" 2>&1 || { tail "$$log"; exit 1; }; \
-		echo "$(NEWER_HAS)" >"$(RUNTIMES).whole"; fi
+	@# debootstrap may be older than a release: all of them are laid out alike.
+	@set -e; mkdir -p "$(RUNTIMES)"; scripts="$(RUNTIMES)/debootstrap"; \
+	rm -rf "$$scripts"; cp -r /usr/share/debootstrap "$$scripts"; \
+	for release in $(NEWER); do \
+		root="$(RUNTIMES)/$$release"; \
+		if [[ "$$(cat "$$root.whole" 2>/dev/null)" == "$(NEWER_HAS)" ]]; then continue; fi; \
+		echo "==> laying out $$release in target/runtimes, which takes some minutes"; \
+		rm -rf "$$root" "$$root.whole"; mkdir -p "$$root"; \
+		[[ -e "$$scripts/scripts/$$release" ]] || ln -s sid "$$scripts/scripts/$$release"; \
+		DEBOOTSTRAP_DIR="$$scripts" unshare --mount --propagation private debootstrap \
+			--variant=minbase --include=$(subst $(space),$(comma),$(NEWER_HAS)) \
+			"$$release" "$$root" >"$$root.log" 2>&1 || { tail "$$root.log"; exit 1; }; \
+		echo "$(NEWER_HAS)" >"$$root.whole"; \
+	done
 
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 SBINDIR := $(DESTDIR)$(PREFIX)/sbin

@@ -59,6 +59,10 @@ pub(crate) fn network_works_unchanged(
     };
     assert_eq!((exactly("app"), exactly("ap")), ("app\n".to_owned(), String::new()));
 
+    // Command lines print what they know of: of IPv4, from 1.48 of the API on.
+    let api = docker(&["version", "--format", "{{.Client.APIVersion}}"]);
+    let minor: u32 = api.success().trim_end().rsplit('.').next().unwrap().parse().unwrap();
+    let ipv4 = if minor >= 48 { "\n        \"EnableIPv4\": true," } else { "" };
     let told = network(&["inspect", "app"]);
     let parsed: Value = serde_json::from_str(told.success()).unwrap();
     let created = parsed[0]["Created"].as_str().unwrap();
@@ -71,7 +75,7 @@ pub(crate) fn network_works_unchanged(
         "Id": "{id}",
         "Created": "{created}",
         "Scope": "local",
-        "Driver": "bridge",
+        "Driver": "bridge",{ipv4}
         "EnableIPv6": false,
         "IPAM": {{
             "Driver": "default",
