@@ -29,7 +29,7 @@ serve() { echo "mkdir -p /tmp/$1; echo I am $1 >/tmp/$1/index.html; exec busybox
 clean() {
 	set +e
 	[ -z "${native:-}" ] || kill "$native"
-	$CTR task kill --signal KILL box
+	$CTR task kill --signal KILL wooden-box
 	$PODMAN rm --force --time 0 seal
 	$DOCKER rm --force whale
 	[ -z "${native:-}" ] || wait "$native"
@@ -65,15 +65,15 @@ native=$!
 # ctr leaves the resolver to whoever runs it.
 echo "nameserver $(of Gateway)" >"$resolv"
 $CTR run --cni --rm --mount "type=bind,src=$resolv,dst=/etc/resolv.conf,options=rbind:ro" \
-	${CTR_OPTIONS:-} $CTR_IMAGE box sh -c "$(serve box)" &
+	${CTR_OPTIONS:-} $CTR_IMAGE wooden-box sh -c "$(serve wooden-box)" &
 boxed=$!
 
 say "each reaches each by name"
 # A container of containerd's is called after its namespace, too.
-for server in whale seal native default-box; do
+for server in whale seal native default-wooden-box; do
 	await $DOCKER exec whale $FETCH "http://$server/"
 	await $PODMAN exec seal $FETCH "http://$server/"
-	await $CTR task exec --exec-id fetch box $FETCH "http://$server/"
+	await $CTR task exec --exec-id fetch wooden-box $FETCH "http://$server/"
 	await netctl run --network "$NETWORK" -- $FETCH "http://$server/"
 done
 

@@ -210,7 +210,7 @@ pub(crate) fn names_of(endpoint: &Endpoint) -> Vec<String> {
     names.extend(container.name.iter().map(ToString::to_string));
     names.extend(container.hostname.iter().map(ToString::to_string));
     names.extend(endpoint.aliases.iter().map(ToString::to_string));
-    names.push(container.id.short().to_owned());
+    names.extend(container.id.as_name().map(String::from));
     names
 }
 

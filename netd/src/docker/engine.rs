@@ -87,7 +87,10 @@ fn versioned(path: &str) -> Result<(&str, u32), Refusal> {
     }) else {
         return Ok((path, NEWEST));
     };
-    let Some(minor) = version.strip_prefix("1.").and_then(|minor| minor.parse().ok()) else {
+    let Some((major, minor)) = version.split_once('.') else {
+        return Err(Refusal::page_not_found());
+    };
+    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
         return Err(Refusal::page_not_found());
     };
     let wrong = |how: &str, which: &str, limit: u32, what: &str| {
@@ -99,11 +102,11 @@ fn versioned(path: &str) -> Result<(&str, u32), Refusal> {
             ),
         })
     };
-    match minor {
-        ..OLDEST => {
+    match (major, minor) {
+        (0, _) | (1, ..OLDEST) => {
             wrong("old", "Minimum", OLDEST, ", please upgrade your client to a newer version")
         }
-        OLDEST..=NEWEST => Ok((rest, minor)),
+        (1, OLDEST..=NEWEST) => Ok((rest, minor)),
         _ => wrong("new", "Maximum", NEWEST, ""),
     }
 }

@@ -122,9 +122,16 @@ impl IfName {
 }
 
 impl ContainerId {
-    /// The first 12 characters, which tables and DNS show.
+    /// What tables show of it: the first 12 digits of 64 hexadecimal ones, which a runtime drew; what
+    /// somebody chose is shown as it is, since the beginnings of two such ids are often alike.
     pub fn short(&self) -> &str {
-        self.0.get(..12).unwrap_or(&self.0)
+        let is_drawn = self.0.len() == 64 && self.0.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_drawn { &self.0[..12] } else { &self.0 }
+    }
+
+    /// The name that it is in DNS: as tables show it, where that can be one.
+    pub fn as_name(&self) -> Option<Name> {
+        self.short().parse().ok()
     }
 }
 
@@ -226,6 +233,19 @@ mod tests {
             assert!(bad.parse::<IfName>().is_err(), "{bad}");
         }
         assert!("eth0".parse::<IfName>().is_ok());
+    }
+
+    #[test]
+    fn an_id_is_shown_short_where_it_was_drawn_and_whole_where_it_was_chosen() {
+        let id = |text: &str| text.parse::<ContainerId>().expect(text);
+        assert_eq!(id(&"4c01DB".repeat(11)[..64]).short(), "4c01DB4c01DB");
+        for whole in ["c1", "default-web-1", "default-web-2", &"ab".repeat(31), &"g".repeat(64)] {
+            assert_eq!(id(whole).short(), whole);
+        }
+        let name = |text: &str| id(text).as_name().map(String::from);
+        assert_eq!(name("default-web-1").as_deref(), Some("default-web-1"));
+        assert_eq!(name(&"ab".repeat(32)).as_deref(), Some("abababababab"));
+        assert_eq!(name(&"g".repeat(64)), None, "longer than a label");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use cnm::dns::is_server;
 
 /// The commands on Docker.
 #[derive(Debug, Subcommand)]
@@ -35,9 +36,34 @@ pub(crate) struct Install {
     #[arg(long, value_name = "DIRECTORY", default_value = "/etc/docker/plugins")]
     pub(crate) spec_dir: PathBuf,
     /// The address of netd's resolver that dockerd is told; the one in netd's configuration if not given
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = resolver)]
     pub(crate) dns: Option<IpAddr>,
     /// Only say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// An address at which containers can ask: at one of loopback each finds itself.
+fn resolver(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse().ok().filter(|ip| is_server(*ip) && !ip.to_canonical().is_loopback());
+    address.ok_or_else(|| {
+        "it should be an address of netd's resolver that containers reach: the gateway of a network of \
+         netd's, such as 10.89.0.1, or what dns_link_local in its configuration says"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockerd_is_told_of_a_resolver_that_its_containers_reach() {
+        assert_eq!(resolver("10.89.0.1"), Ok(IpAddr::from([10, 89, 0, 1])));
+        for bad in
+            ["0.0.0.0", "::", "127.0.0.1", "::1", "::ffff:127.0.0.1", "224.0.0.1", "netd", ""]
+        {
+            assert!(resolver(bad).is_err(), "{bad}");
+        }
+    }
 }

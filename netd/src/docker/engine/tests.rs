@@ -16,7 +16,14 @@ fn a_path_has_a_version_or_none() {
         message("/v1.99/networks"),
         "client version 1.99 is too new. Maximum supported API version is 1.51"
     );
-    assert_eq!(message("/vx/networks"), "page not found");
+    assert_eq!(
+        message("/v2.0/networks"),
+        "client version 2.0 is too new. Maximum supported API version is 1.51"
+    );
+    assert!(message("/v0.45/networks").starts_with("client version 0.45 is too old. "));
+    for bad in ["/vx/networks", "/v1/networks", "/v1.x/networks", "/v1.41.1/networks"] {
+        assert_eq!(message(bad), "page not found", "{bad}");
+    }
 }
 
 fn decoded(kind: &str, body: &str) -> Result<Disconnect, String> {

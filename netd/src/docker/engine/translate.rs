@@ -17,12 +17,18 @@ use super::messages::{Config, Connect, Create};
 const NULL: &str = "null";
 const NONE: &str = "none";
 
+/// Docker's other name of the network `bridge`, which nothing else is called.
+const DEFAULT: &str = "default";
+
 /// The driver whose networks are on all hosts of a cluster.
 const OVERLAY: &str = "overlay";
 
 /// A network to be made.
 pub(super) fn create(given: Create) -> Result<CreateNetwork> {
     let denied = |sentence: &str| Err(Error::new(Kind::Denied, sentence));
+    if given.name == DEFAULT {
+        return denied("operation is not permitted on predefined default network");
+    }
     if given.config_only || given.config_from.is_some_and(|from| !from.network.is_empty()) {
         return denied("netd has no networks of configuration alone: give each its own");
     }

@@ -45,7 +45,7 @@ fn what_is_no_request_is_refused_as_docker_does() {
         ("GET /v1.39/networks", 400, "client version 1.39 is too old"),
         ("GET /v1.52/networks", 400, "client version 1.52 is too new"),
         ("GET /v1.4294967296/networks", 404, "page not found"),
-        ("GET /v2.0/networks", 404, "page not found"),
+        ("GET /v2.0/networks", 400, "client version 2.0 is too new"),
         ("GET /v1/networks", 404, "page not found"),
         ("GET /v1.41", 404, "page not found"),
         ("GET /v1.41/", 404, "page not found"),

@@ -37,6 +37,14 @@ fn what_the_command_line_sends_is_a_network() {
 }
 
 #[test]
+fn dockers_other_name_of_its_bridge_is_no_networks() {
+    let error = created(json!({"Name": "default"})).expect_err("Docker's own");
+    assert_eq!(error.kind, Kind::Denied);
+    assert_eq!(error.message, "operation is not permitted on predefined default network");
+    created(json!({"Name": "defaults"})).expect("a network");
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_a_line_each() {
     let body = json!({"Name": "foo", "IPAM": {"Config": [
         {"Subnet": "10.0.0.1/24", "IPRange": "10.0.0.0/16", "Gateway": "10.0.1.1"},
