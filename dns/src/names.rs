@@ -68,13 +68,15 @@ impl Member {
     }
 }
 
-/// A port that an endpoint serves.
+/// A port that an endpoint serves, or several in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Over what: `_tcp` or `_udp` in a name.
     pub protocol: Protocol,
     /// Its number, which is a name for it, too: `_80`.
     pub number: u16,
+    /// The number of the last one of the row; the same where it is one.
+    pub last: u16,
     /// What the service there is called: `http` for `_http`.
     pub service: Option<String>,
 }

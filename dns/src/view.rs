@@ -314,15 +314,19 @@ impl<'a> View<'a> {
             let Part::Members(bearers) = self.part(network, rest, below, whole) else { continue };
             exists = true;
             for member in bearers.values() {
-                let wanted = |port: &&Port| {
-                    port.protocol == protocol && service.is_some_and(|service| port.is(service))
-                };
                 let Some(name) = self.full_name(network, member) else { continue };
-                places.extend(member.ports.iter().filter(wanted).map(|port| Place {
-                    port: port.number,
-                    name: name.clone(),
-                    addresses: &member.addresses,
-                }));
+                let of_protocol = member.ports.iter().filter(|port| port.protocol == protocol);
+                let first = places.len();
+                for port in of_protocol.filter_map(|port| port.called(service?)) {
+                    // One that has a name may be one of a row as well.
+                    if !places[first..].iter().any(|place: &Place<'_>| place.port == port) {
+                        places.push(Place {
+                            port,
+                            name: name.clone(),
+                            addresses: &member.addresses,
+                        });
+                    }
+                }
             }
         }
         match (exists, service) {
@@ -438,10 +442,15 @@ pub(crate) enum Part<'a> {
 }
 
 impl Port {
-    /// Whether it is called so: by its number or by its service.
-    fn is(&self, called: &[u8]) -> bool {
-        self.service.as_ref().is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(called))
-            || self.number.to_string().as_bytes() == called
+    /// The number of the one that is called so, by its number or by its service.
+    fn called(&self, called: &[u8]) -> Option<u16> {
+        let is_service = |own: &String| own.as_bytes().eq_ignore_ascii_case(called);
+        if self.service.as_ref().is_some_and(is_service) {
+            return Some(self.number);
+        }
+        let number: u16 = std::str::from_utf8(called).ok()?.parse().ok()?;
+        let is_plain = number.to_string().as_bytes() == called;
+        (is_plain && (self.number..=self.last).contains(&number)).then_some(number)
     }
 }
 

@@ -33,6 +33,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
                 ports: [Port {
                     protocol: Protocol::Tcp,
                     number: 80,
+                    last: 80,
                     service: Some("http".into()),
                 }]
                 .into(),

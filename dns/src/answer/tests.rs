@@ -501,13 +501,22 @@ fn served() -> Names {
     let port = |number, service: Option<&str>| Port {
         protocol: Protocol::Tcp,
         number,
+        last: number,
         service: service.map(str::to_owned),
     };
+    let row = Port { last: 7009, ..port(7000, None) };
     let web = |endpoint: &str, address: &str, ports: Vec<Port>| Member {
         ports: ports.into(),
         ..member(endpoint, &[endpoint, "shop"], &[address])
     };
-    names.publish("n1", web("s1", "10.1.0.11", vec![port(80, Some("http")), port(443, None)]));
+    names.publish(
+        "n1",
+        web(
+            "s1",
+            "10.1.0.11",
+            vec![port(80, Some("http")), port(443, None), port(7009, Some("last")), row],
+        ),
+    );
     names.publish("n1", web("s2", "10.1.0.12", vec![port(8080, Some("HTTP"))]));
     names
 }
@@ -532,6 +541,19 @@ fn a_service_has_places() {
         assert!(message.metadata.authoritative);
     }
     assert_eq!(data(&ask("_443._tcp.shop.", RecordType::SRV)), ["0 0 443 s1.app.netd."]);
+    for (port, there) in [
+        ("6999", false),
+        ("7000", true),
+        ("7005", true),
+        ("7009", true),
+        ("7010", false),
+        ("07005", false),
+    ] {
+        let reply = ask(&format!("_{port}._tcp.shop."), RecordType::SRV);
+        let place = format!("0 0 {port} s1.app.netd.");
+        assert_eq!(data(&reply), if there { vec![place] } else { Vec::new() });
+    }
+    assert_eq!(data(&ask("_last._tcp.shop.", RecordType::SRV)), ["0 0 7009 s1.app.netd."]);
     assert_eq!(data(&ask("_8080._tcp.s2.app.netd.", RecordType::SRV)), ["0 0 8080 s2.app.netd."]);
     assert_eq!(data(&ask("s2.app.netd.", RecordType::A)), ["10.1.0.12"], "a place is a name");
     assert_empty(&ask("_443._tcp.shop.", RecordType::A), ResponseCode::NoError, "shop.");
@@ -551,7 +573,8 @@ fn places_that_do_not_fit_are_cut_and_addresses_left_out() {
         names.publish(
             "n1",
             Member {
-                ports: [Port { protocol: Protocol::Udp, number: 53, service: None }].into(),
+                ports: [Port { protocol: Protocol::Udp, number: 53, last: 53, service: None }]
+                    .into(),
                 ..member(
                     &format!("member-{host}"),
                     &[&format!("member-{host}"), "many"],

@@ -1,6 +1,7 @@
 //! One query put to several servers, the best ones first, and what that tells of them.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,12 @@ impl Relay {
                 else => return bad,
             };
             let (server, reply) = outcome;
+            let reply = reply.and_then(|reply| {
+                let is_readable = reply::is_readable(&reply);
+                is_readable.then_some(reply).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidData, "its answer is not well-formed")
+                })
+            });
             match reply {
                 Ok(mut reply) => {
                     race.arrived(server, Duration::ZERO);

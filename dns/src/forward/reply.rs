@@ -152,26 +152,38 @@ pub(super) fn correct_ttls(packet: &mut [u8]) {
     }
 }
 
+/// Whether whoever asked can read it: it has all records that it counts, or says that it was cut.
+pub(super) fn is_readable(packet: &[u8]) -> bool {
+    let is_cut = packet.get(2).is_some_and(|flags| flags & 2 != 0);
+    is_cut || records_of(packet).is_some()
+}
+
 /// Where the TTLs are that may be changed.
 fn ttls_of(packet: &[u8]) -> Option<Vec<usize>> {
+    let records = records_of(packet)?;
+    let is_signed = records.iter().any(|(kind, _)| matches!(*kind, SIG | TSIG));
+    // An OPT record has something else there.
+    let timed = records.iter().filter(|(kind, _)| *kind != kind::OPT);
+    (!is_signed).then(|| timed.map(|(_, fixed)| fixed + 4).collect())
+}
+
+/// What the records are, and where each goes on behind its name. `None` of what is not well-formed.
+fn records_of(packet: &[u8]) -> Option<Vec<(u16, usize)>> {
     let mut at = HEADER;
     for _ in 0..word(packet, 4)? {
         at = skip_name(packet, at)? + 4;
     }
-    let records = [6, 8, 10].map(|count| word(packet, count).map_or(0, u32::from));
-    let mut ttls = Vec::new();
-    for _ in 0..records.iter().sum() {
+    let counts = [word(packet, 6)?, word(packet, 8)?, word(packet, 10)?];
+    let mut records = Vec::new();
+    for _ in 0..counts.into_iter().map(u32::from).sum() {
         let fixed = skip_name(packet, at)?;
-        match word(packet, fixed)? {
-            // It has something else there.
-            kind::OPT => {}
-            SIG | TSIG => return None,
-            _ => ttls.push(fixed + 4),
-        }
-        double(packet, fixed + 4)?;
+        records.push((word(packet, fixed)?, fixed));
         at = fixed + 10 + usize::from(word(packet, fixed + 8)?);
+        if at > packet.len() {
+            return None;
+        }
     }
-    Some(ttls)
+    Some(records)
 }
 
 /// The types of signatures over whole packets (RFC 2931; RFC 8945).
@@ -196,7 +208,11 @@ fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
         match *packet.get(at)? {
             0 => return Some(at + 1),
             length @ 1..=63 => at += 1 + usize::from(length),
-            0xc0.. => return packet.get(at + 1).map(|_| at + 2),
+            // To what comes before it (RFC 1035, section 4.1.4).
+            0xc0.. => {
+                let to = usize::from(word(packet, at)? & 0x3fff);
+                return (HEADER..at).contains(&to).then_some(at + 2);
+            }
             _ => return None,
         }
     }

@@ -153,6 +153,31 @@ fn one_that_fails_gives_way_to_the_next() {
     });
 }
 
+/// An address as the answer, one record that is said to be several, its name at an offset.
+fn addressed(query: &[u8], records: u8, name_at: u8) -> Vec<u8> {
+    let mut reply = said(query, 0, 0);
+    reply.pop();
+    reply[7] = records;
+    reply.extend([0xc0, name_at, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 0, 0, 1]);
+    reply
+}
+
+#[test]
+fn an_answer_that_nobody_can_read_is_a_failure() {
+    const QUESTION: u8 = 12;
+    run(async {
+        // Records are missing; a name is behind where it is named.
+        for (records, name_at) in [(5, QUESTION), (1, 0xff)] {
+            let bad = server(move |query| vec![addressed(&query, records, name_at)]).await;
+            let next = saying(0, 2).await;
+            assert_eq!(ask(&patient(), &[bad, next]).await, Some(said(ASKED_FOR, 0, 2)));
+            assert_eq!(ask(&patient(), &[bad]).await, None);
+        }
+        let whole = server(|query| vec![addressed(&query, 1, QUESTION)]).await;
+        assert_eq!(ask(&patient(), &[whole]).await, Some(addressed(ASKED_FOR, 1, QUESTION)));
+    });
+}
+
 #[test]
 fn after_a_failure_the_one_that_works_is_asked_first() {
     run(async {

@@ -145,18 +145,18 @@ pub(super) fn stubs(options: &Options) -> Result<Vec<dns::Stub>> {
         .collect()
 }
 
-/// The ports that an endpoint serves: those that are published, and `[NAME=]PORT[/PROTOCOL]` each
-/// of those that are only exposed. A published one may get its name there.
+/// The ports that an endpoint serves: those that are published, and `[NAME=]PORT[/PROTOCOL]` or
+/// `PORT-PORT[/PROTOCOL]` each of those that are only exposed. A published one may get its name there.
 pub(super) fn ports(endpoint: &Endpoint) -> Result<Vec<dns::Port>> {
     let mut ports: Vec<dns::Port> = Vec::new();
     let published = endpoint.ports.iter().map(|port| dns::Port {
         protocol: protocol(port.protocol),
         number: port.container_port,
+        last: port.container_port.saturating_add(port.count.saturating_sub(1)),
         service: None,
     });
     for port in exposed(&endpoint.options)?.into_iter().chain(published) {
-        let same =
-            |other: &dns::Port| (other.protocol, other.number) == (port.protocol, port.number);
+        let same = |other: &dns::Port| other.protocol == port.protocol && row(other) == row(&port);
         if !ports.iter().any(same) {
             ports.push(port);
         }
@@ -164,7 +164,12 @@ pub(super) fn ports(endpoint: &Endpoint) -> Result<Vec<dns::Port>> {
     Ok(ports)
 }
 
-/// The same for other hosts, `[NAME=]PORT[/PROTOCOL]` each.
+/// The first number and the last one.
+fn row(port: &dns::Port) -> (u16, u16) {
+    (port.number, port.last)
+}
+
+/// The same for other hosts, as text each.
 pub(crate) fn port_texts(endpoint: &Endpoint) -> Vec<String> {
     // They were checked when they were given.
     ports(endpoint).unwrap_or_default().iter().map(port_text).collect()
@@ -177,7 +182,8 @@ fn port_text(port: &dns::Port) -> String {
         dns::Protocol::Udp => "/udp",
         dns::Protocol::Sctp => "/sctp",
     };
-    format!("{name}{}{protocol}", port.number)
+    let rest = if port.last > port.number { format!("-{}", port.last) } else { String::new() };
+    format!("{name}{}{rest}{protocol}", port.number)
 }
 
 /// What another host has said so. One that cannot be read is of a later version, and passed over.
@@ -190,8 +196,8 @@ fn exposed(options: &Options) -> Result<Vec<dns::Port>> {
     let port = |text: &str| {
         one_port(text.trim()).ok_or_else(|| {
             Error::invalid(format_args!(
-                "invalid exposed port {text:?}: it should be [NAME=]PORT[/PROTOCOL], the name of a service \
-                 being letters, digits, - and _"
+                "invalid exposed port {text:?}: it should be [NAME=]PORT[/PROTOCOL] or PORT-PORT[/PROTOCOL], the \
+                 name of a service being letters, digits, - and _"
             ))
             .with(EXPOSE, text)
         })
@@ -199,7 +205,8 @@ fn exposed(options: &Options) -> Result<Vec<dns::Port>> {
     let ports = list.split(',').map(port).collect::<Result<Vec<_>>>()?;
     for (n, port) in ports.iter().enumerate() {
         let other = ports.iter().take(n).find(|other| {
-            (other.protocol, other.number) == (port.protocol, port.number)
+            other.protocol == port.protocol
+                && row(other) == row(port)
                 && other.service != port.service
         });
         if other.is_some() {
@@ -221,10 +228,14 @@ fn one_port(text: &str) -> Option<dns::Port> {
     if service.is_some_and(|name| !is_service(name)) {
         return None;
     }
-    let (number, name) = rest.split_once('/').unwrap_or((rest, "tcp"));
-    Some(dns::Port {
+    let (numbers, name) = rest.split_once('/').unwrap_or((rest, "tcp"));
+    let (number, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let (number, last): (u16, u16) = (number.parse().ok()?, last.parse().ok()?);
+    let is_row = 0 < number && number <= last && (number == last || service.is_none());
+    is_row.then_some(dns::Port {
         protocol: protocol(name.parse().ok()?),
-        number: number.parse().ok().filter(|number| *number > 0)?,
+        number,
+        last,
         service: service.map(str::to_owned),
     })
 }
@@ -360,19 +371,22 @@ mod tests {
 
     #[test]
     fn ports_are_to_other_hosts_what_they_are_here() {
-        let all = ["http=80", "81", "dns=53/udp", "7/sctp"].map(str::to_owned);
+        let all = ["http=80", "81", "dns=53/udp", "7/sctp", "8000-8010/udp"].map(str::to_owned);
         let ports = ports_read(&all);
         assert_eq!(ports.iter().map(port_text).collect::<Vec<_>>(), all);
-        let later = ["http=80".to_owned(), "80/quic".to_owned(), "8000-8010".to_owned()];
+        let later = ["http=80".to_owned(), "80/quic".to_owned(), "80,81".to_owned()];
         assert_eq!(*ports_read(&later), ports[..1]);
     }
 
     #[test]
     fn ports_are_exposed_by_number_and_perhaps_by_name() {
         let given = |list| exposed(&options(&[("expose", list)]));
-        let ports = given("80, http=8080/tcp,53/udp").expect("ports");
-        let all: Vec<_> = ports.iter().map(|p| (p.number, p.service.as_deref())).collect();
-        assert_eq!(all, [(80, None), (8080, Some("http")), (53, None)]);
+        let ports = given("80, http=8080/tcp,53/udp,100-110").expect("ports");
+        let all: Vec<_> = ports.iter().map(|p| (p.number, p.last, p.service.as_deref())).collect();
+        assert_eq!(
+            all,
+            [(80, 80, None), (8080, 8080, Some("http")), (53, 53, None), (100, 110, None)]
+        );
         assert_eq!(ports[2].protocol, dns::Protocol::Udp);
         let long = format!("{}=80", "x".repeat(63));
         for bad in [
@@ -390,6 +404,11 @@ mod tests {
             "81=80",
             "tcp=80",
             "UDP=53",
+            "http=80-81",
+            "81-80",
+            "0-9",
+            "80-",
+            "65535-65536",
             "bü=80",
             "http=80,",
             "http=80,web=80",
