@@ -316,7 +316,7 @@ pub struct Endpoint {
     /// The container's name and aliases: all that it answers to.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// The ports it serves, published and exposed: `[NAME=]PORT[/PROTOCOL]` each.
+    /// The ports it serves, published and exposed: `[NAME=]PORT[/PROTOCOL]` or `PORT-PORT[/PROTOCOL]` each.
     #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
     /// Counts the uses of its addresses, so that a release of an older use is known as such.

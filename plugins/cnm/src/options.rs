@@ -151,7 +151,7 @@ pub const RESOLVER: Setting = Setting {
 /// The ports that an endpoint serves without publishing them. netd's own.
 pub const EXPOSE: Setting = Setting {
     names: &["expose"],
-    about: "ports that it serves without publishing them: [NAME=]PORT[/PROTOCOL],...",
+    about: "ports that it serves without publishing them: [NAME=]PORT[/PROTOCOL] or PORT-PORT[/PROTOCOL],...",
 };
 
 /// Whether containers that no service of Docker's made may be put on a network, which is a question
