@@ -18,6 +18,7 @@ mod daemon;
 mod default_bridge;
 mod engine;
 mod http;
+pub(crate) mod leaving;
 mod one_way;
 mod plugin;
 mod shared;

@@ -23,6 +23,7 @@ use crate::{
     clock,
     cluster::Cluster,
     config::Config,
+    docker::leaving::Leaving,
     drivers::{Desired, Drivers, Session},
     host::Host,
     metrics::Metrics,
@@ -54,6 +55,8 @@ pub(crate) struct Netd {
     pub(crate) events: broadcast::Sender<Arc<str>>,
     /// Found while running and not yet gone, by what it is about.
     pub(crate) problems: RefCell<BTreeMap<String, String>>,
+    /// What dockerd has forgotten, until that goes.
+    pub(crate) leaving: RefCell<Leaving>,
     /// What a driver noticed and a sync did not put right, by the driver.
     pub(crate) unsettled: RefCell<BTreeMap<String, String>>,
     /// Networks are made and removed one at a time: each choice depends on all the others.
@@ -94,6 +97,7 @@ impl Netd {
             precedence: Rc::default(),
             events: broadcast::Sender::new(EVENTS),
             problems: RefCell::default(),
+            leaving: RefCell::default(),
             unsettled: RefCell::default(),
             network_turn: Mutex::new(()),
             cluster: RefCell::default(),

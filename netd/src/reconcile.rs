@@ -337,6 +337,7 @@ impl Netd {
             sessions.iter().filter_map(|session| Some((session.status().name, session.failing()?)));
         about.extend(failing.map(|(name, why)| (driver_problem(&name), why)));
         let mut problems: Vec<String> = about.into_values().collect();
+        problems.extend(self.leaving.borrow().sentence(&registry));
         problems.extend(registry.name_clashes());
         problems.extend(self.resolver.pressed());
         problems.extend(self.resolver.nobody_to_ask(&registry));

@@ -497,3 +497,27 @@ fn what_dockerd_forgot_goes_and_nothing_else() {
     });
     assert_eq!(inspect(&host, "docker-aaaaaaaaaaaa").endpoints.len(), 1);
 }
+
+#[test]
+fn what_is_about_to_go_is_said_until_it_has_gone() {
+    let world = World::new();
+    let host = host(&world);
+    let (net, other) = (id('a'), id('b'));
+    for (id, subnet) in [(&net, "10.9.0"), (&other, "10.9.1")] {
+        let request = network(id, &format!("{subnet}.0/24"), &format!("{subnet}.1/24"), json!({}));
+        call("NetworkDriver.CreateNetwork", request);
+    }
+    let told = Told::listen();
+    told.network(&other, &[]);
+    let forgotten = || {
+        let problems = host.client().status().problems;
+        problems.into_iter().find(|problem| problem.starts_with("dockerd has forgotten"))
+    };
+    call("Plugin.Activate", Value::Null);
+    let said = eventually("it is said", || forgotten().ok_or(()));
+    assert!(said.contains("(docker-aaaaaaaaaaaa)"), "{said}");
+    // As who removes it in Docker does.
+    call("NetworkDriver.DeleteNetwork", json!({"NetworkID": net}));
+    assert_eq!(forgotten(), None);
+    assert_eq!(inspect(&host, "docker-bbbbbbbbbbbb").endpoints.len(), 0);
+}

@@ -15,16 +15,19 @@ use cnm::{
 };
 
 use super::{Plugin, endpoints::is_unnamed, networks::ids_here};
-use crate::{docker::daemon, registry::Stage};
+use crate::{
+    docker::{
+        daemon,
+        leaving::{Forgotten, Leaving},
+    },
+    registry::Stage,
+};
 
 /// How often a dockerd that is just coming up is asked, a second after each other.
 const QUESTIONS: u32 = 120;
 
 /// How long after the first look the second one is: what is being made meanwhile is there then.
 const BETWEEN: Duration = Duration::from_secs(3);
-
-/// What it is called among netd's problems that something of dockerd's is about to go.
-const ABOUT: &str = "docker";
 
 /// The networks of which it is asked whether dockerd has them, and who is on them.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(super) struct Doubts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     network: String,
+    /// Whether dockerd has it still.
+    is_there: bool,
     /// The endpoints on it, under dockerd's ids.
     endpoints: Vec<String>,
 }
@@ -51,7 +56,7 @@ impl Plugin {
             return;
         }
         self.follow();
-        for Known { network, endpoints } in &known {
+        for Known { network, endpoints, .. } in &known {
             let ids = endpoints.iter().filter_map(|id| self.endpoint(network, id).ok());
             for endpoint in ids.filter(is_unnamed) {
                 self.learn(network.clone(), endpoint.container.id.to_string());
@@ -97,29 +102,31 @@ impl Plugin {
             if first.is_empty() {
                 return;
             }
-            self.say(&first);
+            *self.netd.leaving.borrow_mut() = self.leaving(&first);
             tokio::time::sleep(BETWEEN).await;
             match self.forgotten(&known).await {
                 Some(second) => self.let_go(both(&first, second)).await,
                 // It has gone meanwhile, and the next one is asked.
                 None => self.doubts.networks.borrow_mut().extend(doubts),
             }
-            self.netd.problems.borrow_mut().remove(ABOUT);
+            *self.netd.leaving.borrow_mut() = Leaving::default();
             return;
         }
         self.doubts.networks.borrow_mut().clear();
     }
 
-    /// Says what is about to go.
-    fn say(&self, forgotten: &[Known]) {
-        let names = forgotten.iter().filter_map(|known| self.network(&known.network).ok());
-        let names: BTreeSet<_> = names.map(|network| network.name.to_string()).collect();
-        let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        let sentence = format!(
-            "dockerd has forgotten networks, or containers on them, that netd has for it ({names}): they go \
-             in some seconds, unless it has them then"
-        );
-        self.netd.problems.borrow_mut().insert(ABOUT.to_owned(), sentence);
+    /// The same under netd's own ids.
+    fn leaving(&self, forgotten: &[Known]) -> Leaving {
+        let own = |known: &Known| {
+            let endpoints = known.endpoints.iter();
+            let endpoints = endpoints.filter_map(|id| self.endpoint(&known.network, id).ok());
+            Some(Forgotten {
+                network: self.network(&known.network).ok()?.id,
+                is_whole: !known.is_there,
+                endpoints: endpoints.map(|endpoint| endpoint.id).collect(),
+            })
+        };
+        Leaving(forgotten.iter().filter_map(own).collect())
     }
 
     /// What dockerd should have of the netd's networks that it has under one of these ids. What is being
@@ -136,10 +143,11 @@ impl Plugin {
             let own = registry.endpoints_on(&entry.network.id).filter(is_made);
             let endpoints: Vec<_> =
                 own.filter_map(|endpoint| endpoint.labels.get(ENDPOINT).cloned()).collect();
-            known.extend(
-                ids.into_iter()
-                    .map(|id| Known { network: id.to_owned(), endpoints: endpoints.clone() }),
-            );
+            known.extend(ids.into_iter().map(|id| Known {
+                network: id.to_owned(),
+                is_there: true,
+                endpoints: endpoints.clone(),
+            }));
         }
         known
     }
@@ -160,8 +168,9 @@ impl Plugin {
         let mut forgotten = Vec::new();
         for (one, network) in &told {
             let endpoints: Vec<_> = one.endpoints.iter().filter(|id| !has(id)).cloned().collect();
-            if network.is_none() || !endpoints.is_empty() {
-                forgotten.push(Known { network: one.network.clone(), endpoints });
+            let is_there = network.is_some();
+            if !is_there || !endpoints.is_empty() {
+                forgotten.push(Known { network: one.network.clone(), is_there, endpoints });
             }
         }
         Some(forgotten)
@@ -169,7 +178,7 @@ impl Plugin {
 
     async fn let_go(&self, forgotten: Vec<Known>) {
         let socket = &self.netd.config.docker_socket;
-        for Known { network, endpoints } in forgotten {
+        for Known { network, endpoints, .. } in forgotten {
             for id in endpoints {
                 let Ok(endpoint) = self.endpoint(&network, &id) else { continue };
                 tracing::info!(endpoint = endpoint.id.short(), "dockerd forgot an endpoint");
