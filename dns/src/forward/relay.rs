@@ -81,17 +81,16 @@ impl Relay {
                 else => return bad,
             };
             let (server, reply) = outcome;
-            let reply = reply.and_then(|reply| {
-                let is_readable = reply::is_readable(&reply);
-                is_readable.then_some(reply).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::InvalidData, "its answer is not well-formed")
-                })
+            let reply = reply.and_then(|mut reply| match reply::correct_ttls(&mut reply) {
+                true => Ok(reply),
+                false => {
+                    Err(io::Error::new(io::ErrorKind::InvalidData, "its answer is not well-formed"))
+                }
             });
             match reply {
                 Ok(mut reply) => {
                     race.arrived(server, Duration::ZERO);
                     reply[..2].copy_from_slice(&packet[..2]);
-                    reply::correct_ttls(&mut reply);
                     if is_good(&reply) {
                         return Some((server, reply));
                     }

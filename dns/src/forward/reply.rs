@@ -143,28 +143,29 @@ fn meant(ttl: u32) -> u32 {
     if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
 }
 
-/// The TTLs of a packet as they are meant, in one that is passed on without having been taken apart.
-/// One that is signed as a whole, or is not well-formed, stays as it is.
-pub(super) fn correct_ttls(packet: &mut [u8]) {
-    for at in ttls_of(packet).unwrap_or_default() {
+/// The TTLs of a packet as they are meant, in one that is passed on without having been taken apart. False
+/// where whoever asked could not read it: it lacks records that it counts, and does not say that it was cut.
+pub(super) fn correct_ttls(packet: &mut [u8]) -> bool {
+    let Some(ttls) = ttls_of(packet) else {
+        return packet.get(2).is_some_and(|flags| flags & 2 != 0);
+    };
+    for at in ttls {
         let ttl = double(packet, at).map(meant).unwrap_or_default();
         packet[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
     }
+    true
 }
 
-/// Whether whoever asked can read it: it has all records that it counts, or says that it was cut.
-pub(super) fn is_readable(packet: &[u8]) -> bool {
-    let is_cut = packet.get(2).is_some_and(|flags| flags & 2 != 0);
-    is_cut || records_of(packet).is_some()
-}
-
-/// Where the TTLs are that may be changed.
+/// Where the TTLs are that may be changed: nowhere in what is signed as a whole. `None` of what is not
+/// well-formed.
 fn ttls_of(packet: &[u8]) -> Option<Vec<usize>> {
     let records = records_of(packet)?;
-    let is_signed = records.iter().any(|(kind, _)| matches!(*kind, SIG | TSIG));
+    if records.iter().any(|(kind, _)| matches!(*kind, SIG | TSIG)) {
+        return Some(Vec::new());
+    }
     // An OPT record has something else there.
-    let timed = records.iter().filter(|(kind, _)| *kind != kind::OPT);
-    (!is_signed).then(|| timed.map(|(_, fixed)| fixed + 4).collect())
+    let timed = records.into_iter().filter(|(kind, _)| *kind != kind::OPT);
+    Some(timed.map(|(_, fixed)| fixed + 4).collect())
 }
 
 /// What the records are, and where each goes on behind its name. `None` of what is not well-formed.

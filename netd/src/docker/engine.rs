@@ -87,12 +87,10 @@ fn versioned(path: &str) -> Result<(&str, u32), Refusal> {
     }) else {
         return Ok((path, NEWEST));
     };
-    let Some((major, minor)) = version.split_once('.') else {
-        return Err(Refusal::page_not_found());
-    };
-    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
-        return Err(Refusal::page_not_found());
-    };
+    let numbers = version
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
+    let Some((major, minor)) = numbers else { return Err(Refusal::page_not_found()) };
     let wrong = |how: &str, which: &str, limit: u32, what: &str| {
         Err(Refusal {
             status: StatusCode::BAD_REQUEST,

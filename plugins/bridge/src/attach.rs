@@ -342,7 +342,9 @@ impl Kernel {
                 None if !in_the_way => return Ok(()),
                 None => ("the host", &port.host),
             };
-            return Err(Error::exists(format_args!("a link {name} exists already in {place}: choose another name, or take that one away"))
+            return Err(Error::exists(format_args!(
+                "a link {name} exists already in {place}: choose another name, or take that one away"
+            ))
                 .with("interface", name.as_str())
                 .with("netns", netns.path())
                 .with("errno", Errno::EEXIST as i32));
