@@ -247,7 +247,11 @@ impl Kernel {
         let up = links::Change { up: Some(true), ..links::Change::default() };
         links::change_index(&mut batch, host, &up);
         self.socket.run(batch)?;
-        links::settle(&self.socket, &port.host)?;
+        // Mostly it is already: unless the worker was there since the pair was made, the port was let in
+        // as it came up, and what is left to be noted concerns nobody but those who are told of it.
+        if !links::is_running(&self.socket, &port.host)? {
+            links::settle(&self.socket, &port.host)?;
+        }
         match &self.spent {
             Some(inside) if !port.delivered => links::settle(inside, &port.name),
             _ => Ok(()),

@@ -364,15 +364,7 @@ pub fn settle(socket: &Socket, name: &str) -> Result<()> {
     const ETHTOOL_GLINK: u32 = 0x0a;
     let refused = |errno| Error::call("settle the link", name, errno);
     let mut value = Value { command: ETHTOOL_GLINK, data: 0 };
-    // SAFETY: all of it are numbers, and a null pointer is one that a union may hold.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays zero.
-    if name.len() >= request.ifr_name.len() {
-        return Err(refused(Errno::ENAMETOOLONG));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
+    let mut request = request_about(name).ok_or_else(|| refused(Errno::ENAMETOOLONG))?;
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the kernel reads `request`, and reads and writes the two numbers of `value` that it
     // points to; both outlive the call.
@@ -380,6 +372,43 @@ pub fn settle(socket: &Socket, name: &str) -> Result<()> {
         libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request)
     };
     Errno::result(status).map(drop).map_err(refused)
+}
+
+/// Whether a link that is up passes something on already, as a bridge judges its ports
+/// (`netif_oper_up`, linux/netdevice.h, which is `IFF_RUNNING`): read in a microsecond, without the
+/// lock that all messages about links need. The link is one of the namespace in which the socket was
+/// opened.
+///
+/// # Errors
+/// What the kernel refuses.
+#[allow(unsafe_code)]
+pub fn is_running(socket: &Socket, name: &str) -> Result<bool> {
+    let refused = |errno| Error::call("look at the link", name, errno);
+    let mut request = request_about(name).ok_or_else(|| refused(Errno::ENAMETOOLONG))?;
+    // SAFETY: the kernel reads and writes `request`, which outlives the call.
+    let status = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request)
+    };
+    Errno::result(status).map_err(refused)?;
+    // SAFETY: of the union, the flags are what this call has filled in.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(i32::from(flags) & libc::IFF_RUNNING != 0)
+}
+
+/// A `struct ifreq` (netdevice(7)) that names a link and asks for nothing yet; none where the name is
+/// longer than one can be.
+#[allow(unsafe_code)]
+fn request_about(name: &str) -> Option<libc::ifreq> {
+    // SAFETY: all of it are numbers, and a null pointer is one that a union may hold.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    if name.len() >= request.ifr_name.len() {
+        return None;
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    Some(request)
 }
 
 fn get(socket: &mut Socket, mut message: LinkMessage, what: String) -> Result<Option<Link>> {

@@ -9,9 +9,10 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::fs::MetadataExt as _,
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::{fs::MetadataExt as _, process::parent_id},
     },
+    sync::OnceLock,
 };
 
 use netlink_packet_route::{
@@ -44,7 +45,9 @@ impl Netns {
     /// [`Error::Call`] with `ENOENT` when there is nothing, [`Error::NoNamespace`] when it is
     /// something else.
     pub fn open(path: &str) -> Result<Self> {
-        let file = File::open(path).map_err(|error| match error.kind() {
+        let file = lent(path).map_or_else(|| File::open(path), Ok).map_err(|error| match error
+            .kind()
+        {
             // A process without children of its own kind, or a path through a file.
             ErrorKind::NotADirectory => {
                 Error::call("open the network namespace", path, Errno::ENOENT)
@@ -244,6 +247,44 @@ fn nsid_of(message: Received<'_>) -> Option<i32> {
     let attributes = Attributes(message.payload.get(4..)?);
     let id = read_u32(attributes.value(NETNSA_NSID)?)?.cast_signed();
     (id >= 0).then_some(id)
+}
+
+/// What the process that started this one holds open, where `path` is `/proc/PID/fd/N` of it:
+/// taken from it (`pidfd_getfd(2)`, 5 µs), not looked for in `/proc` (20 µs).
+fn lent(path: &str) -> Option<File> {
+    static PARENT: OnceLock<Option<(u32, OwnedFd)>> = OnceLock::new();
+    let (pid, descriptor) = path.strip_prefix("/proc/")?.split_once("/fd/")?;
+    let (pid, descriptor): (u32, i32) = (pid.parse().ok()?, descriptor.parse().ok()?);
+    let parent = PARENT.get_or_init(|| {
+        let pid = parent_id();
+        Some((pid, pidfd(pid)?))
+    });
+    let (parent, pidfd) = parent.as_ref()?;
+    // Once it has ended, its number may be another's.
+    let is_parents = [pid, parent_id()] == [*parent; 2];
+    is_parents.then(|| descriptor_of(pidfd.as_fd(), descriptor)).flatten().map(File::from)
+}
+
+/// `pidfd_open(2)`.
+#[allow(unsafe_code)]
+fn pidfd(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: takes two numbers and touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// `pidfd_getfd(2)`.
+#[allow(unsafe_code)]
+fn descriptor_of(pidfd: BorrowedFd<'_>, descriptor: i32) -> Option<OwnedFd> {
+    // SAFETY: takes three numbers and touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), descriptor, 0) })
+}
+
+/// What a system call that makes a descriptor has given.
+#[allow(unsafe_code)]
+fn owned(given: libc::c_long) -> Option<OwnedFd> {
+    let fd = i32::try_from(given).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that enters namespaces")]

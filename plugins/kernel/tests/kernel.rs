@@ -105,6 +105,52 @@ fn the_echo_of_a_pair_tells_its_peer_and_whose_it_is() {
     assert_eq!(links::all(&mut inside).unwrap().len(), 1);
 }
 
+/// A port whose line the kernel has seen down passes nothing on as soon as it is up, but does when it
+/// is said to be running, and once it is settled.
+#[test]
+fn a_port_that_is_running_or_settled_passes_on() {
+    leave_home();
+    let mut socket = Socket::route().unwrap();
+    let bridge = make_bridge(&mut socket, "br");
+    let forwards = |name: &str| {
+        json(&format!("bridge -j link show dev {name}"))[0]["state"].as_str().unwrap().to_owned()
+    };
+    let (_file, netns) = sandbox();
+    let home = Netns::own().unwrap();
+    let mut inside = netns.inside(&home, Socket::route_small).unwrap().unwrap();
+    let names: Vec<_> = (0..16).map(|n| (format!("host{n}"), format!("eth{n}"))).collect();
+    for (n, (host, name)) in names.iter().enumerate() {
+        let mut batch = Batch::new();
+        let mac = [2, 0, 0, 0, 1, u8::try_from(n).unwrap()];
+        let (group, mtu, netns) = (9, 1300, netns.as_fd());
+        links::make_pair(
+            &mut batch,
+            &Pair { host, bridge, group, netns, name, mac, mtu, up: true },
+        );
+        socket.run(batch).unwrap();
+    }
+    let set = |socket: &mut Socket, name: &str, up: bool| {
+        let mut batch = Batch::new();
+        links::change(&mut batch, name, &Change { up: Some(up), ..Change::default() });
+        socket.run(batch).unwrap();
+    };
+    for (host, name) in &names {
+        // Its other end is down, which the kernel notes within a second.
+        while links::is_running(&socket, host).unwrap() {
+            thread::yield_now();
+        }
+        assert_eq!(forwards(host), "disabled");
+        set(&mut socket, host, false);
+        set(&mut inside, name, true);
+        set(&mut socket, host, true);
+        if !links::is_running(&socket, host).unwrap() {
+            links::settle(&socket, host).unwrap();
+        }
+        assert!(links::is_running(&socket, host).unwrap());
+        assert_eq!(forwards(host), "forwarding");
+    }
+}
+
 #[test]
 fn a_refusal_names_the_message_and_gives_the_kernels_words() {
     leave_home();
@@ -142,6 +188,28 @@ fn a_large_batch_is_answered() {
     }
     socket.run(batch).unwrap();
     assert_eq!(routes::addresses(&mut socket).unwrap().len(), 4000);
+}
+
+/// It runs itself again, as its own child, without `/proc`.
+#[test]
+fn what_a_parent_holds_open_is_taken_from_it() {
+    const HELD: &str = "NETD_TEST_HELD";
+    if let Ok(path) = std::env::var(HELD) {
+        run("umount -l /proc");
+        Netns::open(&path).unwrap();
+        let other = path.replace("/fd/", "/fd/9");
+        assert_eq!(Netns::open(&other).unwrap_err().errno(), Some(Errno::ENOENT));
+        return;
+    }
+    leave_home();
+    run("mount --make-rprivate /");
+    let (file, _netns) = sandbox();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_a_parent_holds_open_is_taken_from_it"])
+        .env(HELD, format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
 }
 
 #[test]
