@@ -27,6 +27,8 @@ use fact::SETS;
 
 /// The rules, with empty sets, as `nft -f` takes them.
 pub const BASE: &str = include_str!("firewall/base.nft");
+/// What the table of the driver that spans hosts has besides.
+pub const OVERLAY: &str = include_str!("firewall/overlay.nft");
 /// The name of their table, of the family `inet`.
 pub const TABLE: &str = "netd";
 /// The name of the same table of the driver that spans hosts: a table has one owner.
@@ -132,7 +134,9 @@ impl Firewall {
         } else {
             format!("add table inet {}\n", self.table)
         };
-        run_nft(&format!("{made}{}", text::ruleset(BASE, self.table)))?;
+        let overlay = if self.table == OVERLAY_TABLE { OVERLAY } else { "" };
+        let rules = text::ruleset(&[BASE, overlay].concat(), self.table);
+        run_nft(&[made, rules].concat())?;
         if persistent {
             self.nft.own(self.table)?;
             self.owned = true;
@@ -280,6 +284,7 @@ mod tests {
     #[test]
     fn the_rules_mark_what_they_let_through() {
         assert!(BASE.contains(&format!("meta mark set meta mark or {PASSED:#x} ")));
+        assert!(OVERLAY.contains(&format!(" meta mark set meta mark & {:#x}\n", !PASSED)));
     }
 
     #[test]

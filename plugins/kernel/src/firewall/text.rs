@@ -34,6 +34,8 @@ pub(super) fn ruleset(base: &str, name: &str) -> String {
         }
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
+            // Said twice, it is the same table.
+            (Some("table"), Some(of)) if of == family => {}
             (Some("table"), Some(of)) => {
                 family = of;
                 line_of(&mut before, format_args!("flush table {family} {name}"));
@@ -95,6 +97,10 @@ table inet netd {
 		meta l4proto { tcp, udp } goto other
 	}
 
+}
+
+# More.
+table inet netd {
 	chain other {
 		drop
 	}
