@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 
 use ::store::{Op, Txn};
 
-/// How many rows are written at once.
+/// How many rows are written at once: an etcd takes 128 operations (`--max-txn-ops`).
 const AT_ONCE: usize = 100;
+
+/// How many bytes of rows are written at once, unless one has more: an etcd takes 1.5 MiB
+/// (`--max-request-bytes`), and no row is as large.
+const MOST: usize = 512 << 10;
 
 /// Rows to be written, or deleted where there is none.
 #[derive(Debug, Default)]
@@ -50,7 +54,13 @@ impl Outbox {
 
     /// As many rows as are written at once.
     pub(crate) fn take(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
-        let keys: Vec<String> = self.rows.keys().take(AT_ONCE).cloned().collect();
+        let mut bytes = 0;
+        let fitting = self.rows.iter().take(AT_ONCE).take_while(|(key, row)| {
+            let before = bytes;
+            bytes += key.len() + row.as_ref().map_or(0, Vec::len);
+            before == 0 || bytes <= MOST
+        });
+        let keys: Vec<String> = fitting.map(|(key, _)| key.clone()).collect();
         keys.into_iter().filter_map(|key| self.rows.remove_entry(&key)).collect()
     }
 
@@ -131,5 +141,11 @@ mod tests {
         let sizes: Vec<_> =
             std::iter::from_fn(|| Some(outbox.take().len()).filter(|n| *n > 0)).collect();
         assert_eq!(sizes, [100, 100, 50]);
+        for (n, size) in [200 << 10, 300 << 10, 600 << 10, 600 << 10, 100].into_iter().enumerate() {
+            outbox.put(format!("{n}"), vec![b'x'; size]);
+        }
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| Some(outbox.take().len()).filter(|n| *n > 0)).collect();
+        assert_eq!(sizes, [2, 1, 1, 1]);
     }
 }

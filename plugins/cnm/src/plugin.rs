@@ -101,7 +101,7 @@ pub fn serve(mut driver: impl Driver, input: impl Read, mut output: impl Write) 
     let mut front = Front::from_environment();
     let mut code = 0;
     while let Some(line) = lines.next_line()? {
-        let split = line.and_then(Incoming::split);
+        let split = line.and_then(|text| Incoming::split(text).map_err(|why| unread(text, why)));
         let answer = match split {
             Err(error) => {
                 code = error.kind.exit_code();
@@ -129,10 +129,16 @@ pub fn serve(mut driver: impl Driver, input: impl Read, mut output: impl Write) 
     Ok(code)
 }
 
+/// Why a line cannot be read: that it is too long comes first, since nobody but netd says so much at
+/// once, and what that says can be read.
+fn unread(text: &str, why: Error) -> Error {
+    if text.len() > MAX_LINE { frame::too_long() } else { why }
+}
+
 /// The answer to one document, unless it is a notification.
 fn one(driver: &mut impl Driver, front: &mut Front, text: &str, code: &mut u8) -> Option<String> {
     let (id, outcome) = match Incoming::parse(text) {
-        Err(error) => (None, Err(error)),
+        Err(error) => (None, Err(unread(text, error))),
         Ok(request) => {
             let id = request.id.clone();
             let outcome = if request.method.starts_with("driver.") {

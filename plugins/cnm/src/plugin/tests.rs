@@ -77,6 +77,14 @@ fn what_cannot_be_read_is_answered_with_a_null_id() {
 }
 
 #[test]
+fn what_is_too_long_to_be_a_request_is_said_to_be_so() {
+    for open in ["", "["] {
+        let (lines, _) = answers(&format!("{open}{}\n", "x".repeat(MAX_LINE + 1)));
+        assert!(lines[0].contains(r#""code":-32600,"message":"the message is longer than"#));
+    }
+}
+
+#[test]
 fn a_batch_is_answered_as_one_and_notifications_not_at_all() {
     let (lines, _) = answers(
         "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"driver.info\"},{\"jsonrpc\":\"2.0\",\"method\":\"driver.info\"},7]\n\
