@@ -411,7 +411,12 @@ impl Netd {
                         false => cluster.down.borrow_mut().remove(&node),
                     };
                     if down != was {
-                        let endpoints = cluster.view.borrow().on_node(&node);
+                        let mut endpoints = cluster.view.borrow().on_node(&node);
+                        if !down {
+                            // What the driver is yet to be told of resolves once it has been.
+                            let untold = cluster.untold.borrow();
+                            endpoints.retain(|(network, id)| !untold.is_about(network, id));
+                        }
                         self.publish(cluster, &About::Some(BTreeSet::new(), endpoints));
                     }
                     if down {

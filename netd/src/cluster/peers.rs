@@ -91,6 +91,13 @@ impl Untold {
         }
     }
 
+    /// Whether an endpoint is among it.
+    pub(crate) fn is_about(&self, network: &NetworkId, endpoint: &EndpointId) -> bool {
+        self.everything
+            || self.networks.contains(network)
+            || self.remotes.contains_key(&(network.clone(), endpoint.clone()))
+    }
+
     /// The next call, after which nothing is untold; none when there is nothing to tell.
     pub(crate) fn take(&mut self, view: &View, up: impl Fn(&NetworkId) -> bool) -> Option<News> {
         let mut untold = std::mem::take(self);

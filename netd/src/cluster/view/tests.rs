@@ -203,7 +203,9 @@ fn only_what_differs_from_what_was_told_is_told() {
     assert_eq!(addresses(&told.there.peers), "10.0.0.4");
     happen(&mut view, &mut untold, delete(&key));
     assert_eq!(untold.take(&view, |_| false), None, "its network is not up");
+    assert!(!untold.is_about(&network(7), &endpoint(1)));
     untold.everything();
+    assert!(untold.is_about(&network(7), &endpoint(1)));
     let told = untold.take(&view, |_| true).expect("everything");
     assert_eq!(told.about, About::All);
     assert!(!told.call.complete, "nothing says that everything is known");
@@ -220,6 +222,13 @@ fn a_network_that_comes_up_is_told_whole_and_alone() {
         take(&mut view, &put(&key, &remote("10.0.0.2")));
     }
     let mut untold = Untold::default();
+    untold.network(&network(7));
+    assert!(
+        untold.is_about(&network(7), &endpoint(1)) && !untold.is_about(&network(8), &endpoint(2))
+    );
+    untold.remote(network(8), endpoint(2), None);
+    assert!(untold.is_about(&network(8), &endpoint(2)));
+    untold = Untold::default();
     untold.network(&network(7));
     // It is not told twice for being news besides.
     untold.remote(network(7), endpoint(1), None);
