@@ -27,6 +27,9 @@ pub(crate) struct CachedRow {
     modified: u64,
 }
 
+/// Under what is written down how far the store was seen: what changed last may be a row that is gone.
+const SEEN: &str = "seen";
+
 /// How many rows are recalled at a time.
 const RECALLED: usize = 500;
 
@@ -34,6 +37,11 @@ impl CachedRow {
     fn of(row: &Row) -> Option<Self> {
         let value = String::from_utf8(row.value.clone()).ok()?;
         Some(Self { key: row.key.clone(), value, modified: row.modified })
+    }
+
+    /// That the store was seen at this revision.
+    fn seen(revision: u64) -> Self {
+        Self { key: SEEN.to_owned(), value: String::new(), modified: revision }
     }
 
     fn row(self) -> Row {
@@ -72,13 +80,10 @@ impl Netd {
                 cluster.view.borrow_mut().revision = newest;
                 return Ok(known);
             }
-            let some = some.into_iter().filter(|row| all.contains(&row.key));
-            let events = some.inspect(|row| {
-                newest = newest.max(row.modified);
-                known.add(row);
-            });
+            let some = some.into_iter().inspect(|row| newest = newest.max(row.modified));
+            let events = some.filter(|row| all.contains(&row.key)).inspect(|row| known.add(row));
             let events = events.map(Event::Put).collect();
-            self.learn(cluster, events, false);
+            self.learn(cluster, events, None);
         }
     }
 
@@ -91,7 +96,7 @@ impl Netd {
                     if revision < cluster.view.borrow().revision {
                         events = self.rewound(&cluster, revision, events);
                     }
-                    self.learn(&cluster, events, true);
+                    self.learn(&cluster, events, Some(revision));
                     {
                         let mut view = cluster.view.borrow_mut();
                         view.complete = true;
@@ -104,7 +109,7 @@ impl Netd {
                     tracing::info!(revision, "in sync with the cluster");
                 }
                 Change::Changed { revision, events } => {
-                    self.learn(&cluster, events, true);
+                    self.learn(&cluster, events, Some(revision));
                     cluster.view.borrow_mut().revision = revision;
                     self.is_back(&cluster);
                 }
@@ -151,7 +156,8 @@ impl Netd {
             sleep(REWRITTEN).await;
             let gone = cluster.rewound.take();
             if cluster.is_current(&netd) {
-                netd.learn(&cluster, gone.into_values().collect(), true);
+                let seen = cluster.view.borrow().revision;
+                netd.learn(&cluster, gone.into_values().collect(), Some(seen));
             }
         });
         now
@@ -179,8 +185,9 @@ impl Netd {
         cluster.write.notify_one();
     }
 
-    /// Takes events in, and sees to what they change.
-    fn learn(self: &Rc<Self>, cluster: &Rc<Cluster>, events: Vec<Event>, keep: bool) {
+    /// Takes events in, and sees to what they change. With what the store was `seen` at they are kept for the
+    /// next start.
+    fn learn(self: &Rc<Self>, cluster: &Rc<Cluster>, events: Vec<Event>, seen: Option<u64>) {
         let known = |event: Event| Some((cluster.layout.parse(event.key())?, event));
         let mut events: Vec<_> = events.into_iter().filter_map(known).collect();
         // Nodes first: everything else is of one.
@@ -188,7 +195,7 @@ impl Netd {
         for (_, event) in &events {
             cluster.rewound.borrow_mut().remove(event.key());
         }
-        if keep {
+        if let Some(seen) = seen {
             let cached = events.iter().filter(|(key, event)| {
                 let gone = matches!(event, Event::Delete { .. });
                 is_cached(key) && !(gone && self.is_needed(cluster, key))
@@ -197,7 +204,8 @@ impl Netd {
                 Event::Put(row) => Some((row.key.as_str(), Some(CachedRow::of(row)?))),
                 Event::Delete { key, .. } => Some((key.as_str(), None)),
             });
-            if let Err(error) = self.stores.cache(cached) {
+            let seen = (SEEN, Some(CachedRow::seen(seen)));
+            if let Err(error) = self.stores.cache(cached.chain([seen])) {
                 tracing::error!(%error, "rows of the cluster are not kept");
             }
         }
