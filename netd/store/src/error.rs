@@ -43,8 +43,8 @@ pub enum Error {
     },
     /// The store is full and takes no writes.
     #[error(
-        "the store at {endpoint} is full: compact and defragment it, raise its quota, then disarm \
-         its alarm"
+        "the store at {endpoint} is full: managers make room in an etcd that netd runs, within half a \
+         minute; compact and defragment another, or raise its quota, and disarm its alarm"
     )]
     NoSpace {
         /// Which.
