@@ -1,12 +1,15 @@
 //! What the overlay driver is to be told of other hosts: changes gathered while a call is under
 //! way, or everything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ::cluster::NodeId;
 use cnm::{
     EndpointId, NetworkId,
-    peers::{ChangePeers, Elsewhere, Gone},
+    peers::{ChangePeers, Elsewhere, Gone, Peer},
 };
 
 use super::view::{Remote, View};
@@ -134,8 +137,25 @@ impl Untold {
                 about.push((network, id));
             }
         }
+        keep_anothers(&mut gone.peers, view);
         let empty = there == Elsewhere::default() && gone.is_empty();
         let call = ChangePeers { there, gone, ..ChangePeers::default() };
         (!empty).then_some(News { call, about: About::Some(untold.networks, about) })
+    }
+}
+
+/// Takes out of who is gone the addresses that are another's by now: the row of who has one may be read before
+/// the former owner's is withdrawn by another host, and what leads to the address goes by the address alone.
+fn keep_anothers(gone: &mut [Peer], view: &View) {
+    let networks: BTreeSet<NetworkId> = gone.iter().map(|peer| peer.network.clone()).collect();
+    for network in &networks {
+        let of_network = || gone.iter().filter(|peer| peer.network == *network);
+        let left: BTreeSet<IpAddr> =
+            of_network().flat_map(|peer| peer.addresses.iter().copied()).collect();
+        let held = view.remotes(network).flat_map(|remote| remote.member.addresses.iter().copied());
+        let held: BTreeSet<IpAddr> = held.filter(|address| left.contains(address)).collect();
+        for peer in gone.iter_mut().filter(|peer| peer.network == *network) {
+            peer.addresses.retain(|address| !held.contains(address));
+        }
     }
 }

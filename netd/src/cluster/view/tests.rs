@@ -215,6 +215,26 @@ fn only_what_differs_from_what_was_told_is_told() {
 }
 
 #[test]
+fn an_address_that_is_anothers_by_now_is_not_told_as_gone() {
+    let mut view = view();
+    let mut untold = Untold::default();
+    let key = |n| Key::Endpoint(node(2), network(7), endpoint(n));
+    let mut happen = |view: &mut View, event: Event| {
+        if let Some(Changed::Remote(network, id, before)) = take(view, &event) {
+            untold.remote(network, id, before);
+        }
+        untold.take(view, |_| true).expect("news").call
+    };
+    for n in [1, 2] {
+        happen(&mut view, put(&key(n), &remote("10.0.0.2")));
+    }
+    let gone = happen(&mut view, delete(&key(1))).gone.peers;
+    assert_eq!((gone.len(), gone[0].addresses.len()), (1, 0));
+    let gone = happen(&mut view, delete(&key(2))).gone.peers;
+    assert_eq!(gone[0].addresses.len(), 1);
+}
+
+#[test]
 fn a_network_that_comes_up_is_told_whole_and_alone() {
     let mut view = view();
     for (n, of) in [(1, 7), (2, 8)] {
