@@ -148,7 +148,8 @@ pub(crate) fn run(socket: &Path, args: args::Run) -> Outcome {
             (Setting { hostname, ..Setting::default() }, Some(follower))
         }
     };
-    let ended = held.release(&setting).and_then(|child| wait(child, follower));
+    // Who hears from the command may send signals at once.
+    let ended = signals().and_then(|signals| wait(held.release(&setting)?, &signals, follower));
     leave(socket, &id);
     Ok(code(ended?))
 }
@@ -238,16 +239,20 @@ fn leave(socket: &Path, id: &ContainerId) {
     }
 }
 
-/// Waits for the command and passes signals on to it. Meanwhile its files follow its networks.
-fn wait(mut child: Child, follower: Option<Follower>) -> Result<ExitStatus> {
-    let failed = |error: io::Error| out::system("cannot wait for the command", &error);
-    let pid = i32::try_from(child.id()).map_err(Error::internal)?;
+/// From here on signals wait to be read; one that came before ended netctl and what it held.
+fn signals() -> Result<SignalFd> {
     let mut signals = SigSet::from_iter(FORWARDED);
     signals.add(Signal::SIGCHLD);
-    // From here on signals wait to be read; one that came before ended netctl and the command.
-    signals.thread_block().map_err(|errno| failed(errno.into()))?;
-    let source = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
-        .map_err(|errno| failed(errno.into()))?;
+    signals
+        .thread_block()
+        .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC))
+        .map_err(|errno| out::system("cannot wait for signals", &errno.into()))
+}
+
+/// Waits for the command and passes signals on to it. Meanwhile its files follow its networks.
+fn wait(mut child: Child, signals: &SignalFd, follower: Option<Follower>) -> Result<ExitStatus> {
+    let failed = |error: io::Error| out::system("cannot wait for the command", &error);
+    let pid = i32::try_from(child.id()).map_err(Error::internal)?;
     if let Some(follower) = follower {
         // It is this process's for as long as that lasts, and takes no signals, either.
         thread::spawn(move || follower.follow());
@@ -256,7 +261,7 @@ fn wait(mut child: Child, follower: Option<Follower>) -> Result<ExitStatus> {
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Ok(status);
         }
-        let info = match source.read_signal() {
+        let info = match signals.read_signal() {
             Ok(Some(info)) => info,
             Ok(None) | Err(Errno::EINTR) => continue,
             Err(errno) => return Err(failed(errno.into())),
