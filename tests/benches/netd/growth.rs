@@ -14,7 +14,7 @@ const CHUNK: Option<usize> = Some(20);
 
 /// With 1, 100 and 1,000 endpoints on either bridge.
 pub(crate) fn endpoints(options: &Options, report: &mut Report) -> Result<()> {
-    let mut world = World::new("endpoints")?;
+    let mut world = World::silent("endpoints")?;
     let mut first = None;
     world.take_turns(10, CHUNK, |_| Vec::new())?;
     for count in [1, 100, 1000] {

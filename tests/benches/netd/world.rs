@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) daemon: Daemon,
     /// The kernel's.
     pub(crate) floor: Floor,
+    make: fn(usize) -> Result<Vec<Sandbox>>,
     kept: Vec<Sandbox>,
     next: usize,
     present: usize,
@@ -47,13 +48,21 @@ impl World {
         let mut daemon = Daemon::start(name)?;
         daemon.create(NETWORK, 79)?;
         let floor = Floor::new("fl", 78)?;
-        Ok(Self { daemon, floor, kept: Vec::new(), next: 0, present: 0 })
+        Ok(Self { daemon, floor, make: Sandbox::make, kept: Vec::new(), next: 0, present: 0 })
+    }
+
+    /// The same with containers that have no IPv6, on either side. By hand they would have it, and say so
+    /// to all others on their bridge: with 1,000 there that takes the kernel milliseconds for each that
+    /// comes, some of them with the lock that every change of a link waits for. netd's have none and
+    /// are silent, so what would be measured is the other side's noise.
+    pub(crate) fn silent(name: &str) -> Result<Self> {
+        Ok(Self { make: Sandbox::make_without_ipv6, ..Self::new(name)? })
     }
 
     /// Attaches until so many are there on either side; they stay.
     pub(crate) fn fill(&mut self, count: usize) -> Result<()> {
         while self.present < count {
-            let mut pair = Sandbox::make(2)?;
+            let mut pair = (self.make)(2)?;
             self.next += 1;
             daemon::attach(&mut self.daemon.client, NETWORK, self.next, &pair[0], Vec::new())?;
             self.floor.attach(&mut pair[1])?;
@@ -65,7 +74,7 @@ impl World {
 
     /// Attaches one that publishes these and stays, on netd's side alone.
     pub(crate) fn publish(&mut self, ports: Vec<Port>) -> Result<()> {
-        let sandbox = Sandbox::make(1)?;
+        let sandbox = (self.make)(1)?;
         self.next += 1;
         daemon::attach(&mut self.daemon.client, NETWORK, self.next, &sandbox[0], ports)?;
         self.kept.extend(sandbox);
@@ -86,7 +95,7 @@ impl World {
         while left > 0 {
             let count = left.min(chunk.unwrap_or(CHUNK));
             left -= count;
-            let (ours, mut floors) = (Sandbox::make(count)?, Sandbox::make(count)?);
+            let (ours, mut floors) = ((self.make)(count)?, (self.make)(count)?);
             settle(&mut self.floor.socket)?;
             let (first, keep) = (self.next + 1, self.floor.len());
             for (n, (ours, floor)) in ours.iter().zip(&mut floors).enumerate() {
