@@ -24,6 +24,7 @@ mod publish;
 mod report;
 mod resolver;
 mod sandbox;
+mod swarm;
 mod thousand;
 mod traffic;
 mod world;
@@ -37,7 +38,7 @@ use report::Report;
 /// What is measured, by the name that asks for it alone.
 type Section = (&'static str, fn(&Options, &mut Report) -> Result<()>);
 
-const SECTIONS: [Section; 27] = [
+const SECTIONS: [Section; 28] = [
     ("attach", attach::measure),
     ("churn", churn::measure),
     ("plugin", plugin::measure),
@@ -58,6 +59,7 @@ const SECTIONS: [Section; 27] = [
     ("resolver", resolver::measure),
     ("bridge-traffic", bridge::traffic),
     ("overlay-traffic", overlay::traffic),
+    ("docker-swarm", swarm::traffic),
     ("overlay-peers", overlay::peers),
     ("cluster-reach", cluster::reach),
     ("cluster-burst", cluster::burst),

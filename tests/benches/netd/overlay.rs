@@ -32,7 +32,7 @@ const BY_HAND: &str = "VXLAN by hand";
 const BARE: &str = "the same, hosts without a firewall";
 
 /// The driver on one host.
-struct Session {
+pub(crate) struct Session {
     child: Child,
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
@@ -73,21 +73,22 @@ impl Drop for Session {
 /// A host on the underlay, as `192.0.2.LAST`.
 pub(crate) fn plug(wire: &Sandbox, last: u32) -> Result<Sandbox> {
     let host = Sandbox::make(1)?.pop().context("one was asked for")?;
-    let there = host.path();
+    plug_into(wire, last, &host.path())?;
+    Ok(host)
+}
+
+/// Makes what a path leads to such a host.
+pub(crate) fn plug_into(wire: &Sandbox, last: u32, there: &str) -> Result<()> {
     run(
         wire,
         &format!(
             "ip link add p{last} type veth peer name eth0 netns {there}; \
-             ip link set p{last} master wire up"
+             ip link set p{last} master wire up; \
+             inside() {{ nsenter --net={there} ip \"$@\"; }}; \
+             inside link set lo up; inside link set eth0 up; \
+             inside address add 192.0.2.{last}/24 dev eth0"
         ),
-    )?;
-    run(
-        &host,
-        &format!(
-            "ip link set lo up; ip link set eth0 up; ip address add 192.0.2.{last}/24 dev eth0"
-        ),
-    )?;
-    Ok(host)
+    )
 }
 
 fn node(number: u32) -> Result<Node> {
@@ -147,7 +148,7 @@ fn endpoint(network: &Network, last: u8) -> Result<Endpoint> {
 }
 
 /// Ours: a session on each host, and a container on each.
-fn ours(wire: &Sandbox) -> Result<(Side, Vec<Session>)> {
+pub(crate) fn ours(wire: &Sandbox) -> Result<(Side, Vec<Session>)> {
     let (mut sandboxes, mut sessions) = (Vec::new(), Vec::new());
     for number in [1, 2] {
         let host = plug(wire, number)?;

@@ -116,8 +116,14 @@ pub(crate) struct Side {
 impl Side {
     /// From one of these sandboxes to another, which has this address.
     pub(crate) fn new(sandboxes: Vec<Sandbox>, ends: [usize; 2], to: IpAddr) -> Result<Self> {
-        let [from, there] = ends.map(|end| Netns::open(&sandboxes[end].path()));
-        Ok(Self { inside: [from?, there?], to, sandboxes })
+        let side = Self::between(ends.map(|end| sandboxes[end].path()), to)?;
+        Ok(Self { sandboxes, ..side })
+    }
+
+    /// From what one path leads to to what another does, which has this address; who made them keeps them.
+    pub(crate) fn between(ends: [String; 2], to: IpAddr) -> Result<Self> {
+        let [from, there] = ends.map(|end| Netns::open(&end));
+        Ok(Self { inside: [from?, there?], to, sandboxes: Vec::new() })
     }
 
     /// Both ends of a connection.
