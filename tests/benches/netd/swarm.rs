@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use netd_tests::{Dockerd, World};
 
 use crate::{
@@ -28,7 +28,7 @@ pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
         plug_into(&wire, last, &host.path())?;
     }
     let dockerds = machines.each_ref().map(|machine| Dockerd::start_with(machine, &[]));
-    join(&dockerds)?;
+    join(&dockerds);
     for (on, how) in BRIDGED {
         let make = || {
             let wire = underlay()?;
@@ -47,33 +47,29 @@ pub(crate) fn traffic(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn said(dockerd: &Dockerd<'_>, words: &[&str]) -> Result<String> {
-    let made = dockerd.docker(words);
-    ensure!(made.code == 0, "docker {}: {made:?}\n{}", words.join(" "), dockerd.log());
-    Ok(made.stdout.trim().to_owned())
-}
-
 /// Makes a swarm of two, and its network.
-fn join([first, second]: &[Dockerd<'_>; 2]) -> Result<()> {
-    said(first, &["swarm", "init", "--advertise-addr", "192.0.2.1"])?;
-    let token = said(first, &["swarm", "join-token", "--quiet", "worker"])?;
-    let join = ["swarm", "join", "--advertise-addr", "192.0.2.2", "--token", &token];
-    said(second, &[&join[..], &["192.0.2.1:2377"]].concat())?;
-    said(first, &["network", "create", "-d", "overlay", "--attachable", NETWORK]).map(drop)
+fn join([first, second]: &[Dockerd<'_>; 2]) {
+    first.docker(&["swarm", "init", "--advertise-addr", "192.0.2.1"]).success();
+    let token = first.docker(&["swarm", "join-token", "--quiet", "worker"]);
+    let join = ["swarm", "join", "--advertise-addr", "192.0.2.2", "--token"];
+    let whither = [token.success().trim(), "192.0.2.1:2377"];
+    second.docker(&[&join[..], &whither].concat()).success();
+    first.docker(&["network", "create", "-d", "overlay", "--attachable", NETWORK]).success();
 }
 
 /// Two containers on it, in place of those before.
-fn theirs(dockerds: &[Dockerd<'_>; 2]) -> Result<Side> {
-    let mut made = Vec::new();
-    for (dockerd, name) in dockerds.iter().zip(["s1", "s2"]) {
-        dockerd.docker(&["rm", "--force", name]);
-        dockerd.run(name, NETWORK, &[], &["sleep", "100000"]);
-        let told = dockerd.inspect(&["inspect", name]);
-        let settings = &told["NetworkSettings"];
-        let key = settings["SandboxKey"].as_str().context("it has a namespace")?;
-        let address = settings["Networks"][NETWORK]["IPAddress"].as_str().context("an address")?;
-        made.push((format!("/proc/{}/root{key}", dockerd.pid()), address.parse::<IpAddr>()?));
-    }
-    let [(from, _), (there, to)] = &made[..] else { unreachable!("a container for each") };
-    Side::between([from.clone(), there.clone()], *to)
+fn theirs([first, second]: &[Dockerd<'_>; 2]) -> Result<Side> {
+    let (from, _) = container(first, "s1")?;
+    let (there, to) = container(second, "s2")?;
+    Side::between([from, there], to)
+}
+
+/// A container, in place of one before: a path to its namespace, and its address.
+fn container(dockerd: &Dockerd<'_>, name: &str) -> Result<(String, IpAddr)> {
+    dockerd.docker(&["rm", "--force", name]);
+    dockerd.run(name, NETWORK, &[], &["sleep", "100000"]);
+    let settings = dockerd.inspect(&["inspect", name])["NetworkSettings"].take();
+    let key = settings["SandboxKey"].as_str().context("it has a namespace")?;
+    let address = settings["Networks"][NETWORK]["IPAddress"].as_str().context("an address")?;
+    Ok((format!("/proc/{}/root{key}", dockerd.pid()), address.parse()?))
 }
